@@ -1,0 +1,166 @@
+"""The things Fairlead talks about, as frozen values named the way users name them.
+
+    Network ---< Endpoint >--- Sandbox ---- Container
+                    |
+               PortBinding
+
+A *network* is a shared segment with its address pools. A *sandbox* is one
+container's network stack. An *endpoint* joins the two: it holds the addresses,
+the names and the published ports. *Settings* are what somebody asked for, and
+stay with the container while it is stopped; an *endpoint* is what came of it,
+and exists only while the container runs.
+
+Rules
+    1. Values are parsed at the door (``api``) and trusted from here on:
+       addresses are canonical text (``str(ipaddress…)``), MACs lower case.
+    2. Everything is stored as msgspec JSON of these structs; a field may be
+       added with a default, never renamed.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Subnet(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One address pool of a network: CIDRs and addresses as canonical text, "" for not given."""
+
+    subnet: str = ""
+    ip_range: str = ""
+    gateway: str = ""
+    auxiliary: dict[str, str] = {}
+
+
+class Ipam(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a network gets its addresses. ``given`` tells a user's subnet from one we chose."""
+
+    driver: str = "default"
+    options: dict[str, str] | None = None
+    config: tuple[Subnet, ...] = ()
+    given: bool = False
+
+
+class NetworkRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A network as asked for, before defaults and address pools."""
+
+    name: str
+    driver: str = "bridge"
+    scope: str = ""
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    config_only: bool = False
+    config_from: str = ""
+    ipv4: bool | None = None
+    ipv6: bool | None = None
+    ipam: Ipam = Ipam()
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+
+
+class Network(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A network as it stands. ``created`` is RFC 3339 text with nanoseconds."""
+
+    id: str
+    name: str
+    created: str
+    driver: str = "bridge"
+    scope: str = "local"
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    config_only: bool = False
+    config_from: str = ""
+    ipv4: bool = True
+    ipv6: bool = False
+    ipam: Ipam = Ipam()
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    predefined: bool = False
+    """One of ``bridge``, ``host``, ``none``: made by the engine, never removed."""
+
+    @property
+    def short(self) -> str:
+        return self.id[:12]
+
+
+class EndpointSettings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a container asked of one network (``--ip``, ``--alias``, ``--link`` …)."""
+
+    ipv4: str = ""
+    ipv6: str = ""
+    link_local: tuple[str, ...] = ()
+    mac: str = ""
+    aliases: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    """``name-or-id:alias`` pairs, valid on this network only."""
+    driver_opts: dict[str, str] = {}
+    gw_priority: int = 0
+
+
+class PortRequest(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
+    """``-p`` as asked: container port, and where on the host (0..0: choose one; first..last: choose within)."""
+
+    port: int
+    protocol: str = "tcp"
+    host_ip: str = ""
+    host_first: int = 0
+    host_last: int = 0
+
+
+class PortBinding(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
+    """One published port as it is in force. ``host_ip`` is a concrete address, ``0.0.0.0`` or ``::``."""
+
+    port: int
+    protocol: str
+    host_ip: str
+    host_port: int
+
+
+class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One container on one network, alive."""
+
+    id: str
+    network: str
+    """id of the network"""
+    container: str
+    """id of the container"""
+    sandbox: str
+    """id of the sandbox"""
+    name: str
+    """name of the container, without the slash"""
+    interface: str = ""
+    """name inside the sandbox: ``eth0``"""
+    device: str = ""
+    """name of the host's end of the veth pair"""
+    ipv4: str = ""
+    """with prefix length: ``172.18.0.2/16``"""
+    ipv6: str = ""
+    gateway4: str = ""
+    gateway6: str = ""
+    mac: str = ""
+    names: tuple[str, ...] = ()
+    """what resolves to it on this network: name, aliases, short id"""
+    settings: EndpointSettings = EndpointSettings()
+    bindings: tuple[PortBinding, ...] = ()
+    """in force; empty unless this endpoint is the sandbox's gateway for that family"""
+
+    @property
+    def address4(self) -> str:
+        return self.ipv4.partition("/")[0]
+
+    @property
+    def address6(self) -> str:
+        return self.ipv6.partition("/")[0]
+
+
+class Sandbox(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One container's network stack. ``mode``: ``own`` (a namespace of its own), ``host`` or ``container``."""
+
+    id: str
+    container: str
+    mode: str = "own"
+    namespace: str = ""
+    """the ``Namespace`` object's name; "" in host mode"""
+    path: str = ""
+    """what Docker shows as SandboxKey"""

@@ -1,0 +1,241 @@
+"""Wanted objects: everything the kernel should hold for us, as values.
+
+A driver never *does* anything. It answers *what should exist*, as a ``Plan``:
+an ordered tuple of the frozen values below. Making, undoing, repairing, a dry
+run, ``explain`` and most unit tests are then the same few lines on a tuple.
+
+    driver ----> Plan ----> engine.kernel ----> host.make(plan)       attach
+                                          ----> host.remove(plan)     detach, or undo of half a plan
+                                          ----> difference(wanted, host.look())   repair
+
+Rules
+    1. The vocabulary is closed: what is not a class of this file cannot be made.
+    2. Order is meaning: an object may need those before it, never those after.
+       Removing goes through a plan backwards.
+    3. ``key`` says *which* kernel object it is (kind and place); the other
+       fields say *how* it should be. Two plans never hold the same key.
+    4. ``owner`` and ``why`` explain the object to people. They do not take
+       part in comparison: a bridge is right or wrong whoever wants it.
+    5. ``ns`` is the name of a network namespace that a ``Namespace`` object
+       makes, or ``HOST`` (the empty name) for the one the engine lives in.
+
+What it does not do: touch anything. ``host.linux`` knows how each object is
+made, removed and read back; ``host.fake`` keeps the same promises in a dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
+
+HOST = ""
+"""The network namespace the engine itself runs in."""
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One kernel object that should exist."""
+
+    owner: str = field(default="", compare=False)
+    """Who wants it: ``endpoint 3f2a… of network RED``."""
+    why: str = field(default="", compare=False)
+    """One sentence for people."""
+
+    named_by: ClassVar[tuple[str, ...]] = ()
+    """The fields that make up the key."""
+
+    @property
+    def key(self) -> Key:
+        return (type(self).__name__.lower(), *(str(getattr(self, name)) for name in self.named_by))
+
+    def __str__(self) -> str:
+        """One line: kind, then every field that is not at its default."""
+        words = [type(self).__name__.lower()]
+        for spec in fields(self):
+            if not spec.compare:
+                continue
+            value = getattr(self, spec.name)
+            if value != spec.default:
+                words.append(f"{spec.name}={_plain(value)}")
+        return " ".join(words)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "(" + ",".join(_plain(item) for item in value) + ")"
+    return str(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Namespace(Wanted):
+    """A network namespace, kept by a bind mount below the exec root. ``lo`` is up in it."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("name",)
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link(Wanted):
+    """A network device.
+
+    ``kind`` is the kernel's (``bridge veth vxlan macvlan ipvlan vlan dummy``).
+    A veth pair is *one* object: this end is ``name`` in ``ns``, the other is
+    ``peer`` in ``peer_ns``, with ``peer_mac``. Both are made in place, with
+    mtu, and ``up`` brings both up (after the addresses and sysctls of the same
+    plan: see ``host.linux``). ``options`` are kind- and port-specific, as
+    sorted pairs: ``("isolated", "1")``, ``("hairpin", "1")``, ``("id", "4097")``.
+    """
+
+    named_by: ClassVar[tuple[str, ...]] = ("ns", "name")
+    name: str
+    kind: str
+    ns: str = HOST
+    master: str = ""
+    peer: str = ""
+    peer_ns: str = HOST
+    peer_mac: str = ""
+    parent: str = ""
+    mtu: int = 0
+    mac: str = ""
+    up: bool = True
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address(Wanted):
+    """An address with its prefix length on a device: ``10.0.0.2/24``. IPv6 without duplicate detection (``nodad``)."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("ns", "link", "address")
+    link: str
+    address: str
+    ns: str = HOST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route(Wanted):
+    """A route. ``destination`` is a prefix (``0.0.0.0/0`` for the default); no ``gateway`` means on-link."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("ns", "destination", "table", "metric")
+    destination: str
+    link: str = ""
+    gateway: str = ""
+    ns: str = HOST
+    table: int = 254
+    metric: int = 0
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule(Wanted):
+    """A routing policy rule (ip-rule(8)): packets that match go to ``table``."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("ns", "family", "priority")
+    family: int
+    priority: int
+    table: int
+    ns: str = HOST
+    source: str = ""
+    mark: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour(Wanted):
+    """A permanent neighbour entry: ``address`` is at ``mac``."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("ns", "link", "address")
+    link: str
+    address: str
+    mac: str
+    ns: str = HOST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forwarding(Wanted):
+    """A forwarding-database entry: frames for ``mac`` leave ``link`` (a vxlan device) to the VTEP ``via``."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("ns", "link", "mac", "via")
+    link: str
+    mac: str
+    via: str
+    ns: str = HOST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sysctl(Wanted):
+    """A kernel setting, by its path below /proc/sys with slashes: ``net/ipv4/conf/eth0/accept_ra``.
+
+    Removing it does nothing: it goes with its device or namespace, and for the
+    host (``net/ipv4/ip_forward``) nobody knows who else relies on it by then.
+    """
+
+    named_by: ClassVar[tuple[str, ...]] = ("ns", "path")
+    path: str
+    value: str
+    ns: str = HOST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skeleton(Wanted):
+    """Our whole nftables table of one namespace, as nft text without elements; made in one transaction.
+
+    ``text`` is the body of ``table inet fairlead { … }``. Making it again over
+    an equal one changes nothing; over a different one replaces the table.
+    """
+
+    named_by: ClassVar[tuple[str, ...]] = ("ns",)
+    text: str
+    ns: str = HOST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Element(Wanted):
+    """One element of a set (``value`` empty) or map of our table, in nft's own notation.
+
+    ``map="published4"``, ``item="10.0.0.9 . tcp . 8080"``, ``value="172.18.0.2 . 80"``.
+    """
+
+    named_by: ClassVar[tuple[str, ...]] = ("ns", "map", "item")
+    map: str
+    item: str
+    value: str = ""
+    ns: str = HOST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File(Wanted):
+    """A small text file of ours (hosts, resolv.conf). Replaced in place, so bind mounts of it keep seeing it."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("path",)
+    path: str
+    content: str
+    mode: int = 0o644
+
+
+Plan = tuple[Wanted, ...]
+
+
+def owned(plan: Iterable[Wanted], owner: str) -> Plan:
+    """The same plan, every object that has no owner yet signed by ``owner``."""
+    return tuple(item if item.owner else replace(item, owner=owner) for item in plan)
+
+
+def difference(wanted: Iterable[Wanted], actual: Iterable[Wanted]) -> tuple[Plan, Plan]:
+    """What to make (missing or different, in the order wanted) and what to remove (there, but nobody wants it)."""
+    wanted = tuple(wanted)
+    there = {item.key: item for item in actual}
+    keys = {item.key for item in wanted}
+    make = tuple(item for item in wanted if there.get(item.key) != item)
+    return make, tuple(item for key, item in there.items() if key not in keys)
+
+
+def as_text(plan: Iterable[Wanted]) -> str:
+    """The plan as people and golden tests read it: a line an object, its reason behind it."""
+    return "\n".join(_lines(plan))
+
+
+def _lines(plan: Iterable[Wanted]) -> Iterator[str]:
+    for item in plan:
+        yield f"{item}  # {item.why}" if item.why else str(item)

@@ -1,0 +1,92 @@
+"""Driver: what a kind of network adds to the words *network* and *endpoint*. Six questions, no hands.
+
+    check(request)                 parse and refuse bad options, before anything exists
+    network(network)               Plan that must stand while the network exists
+    endpoint(network, endpoint)    Plan that joins one sandbox to it
+    publish(network, endpoint)     Plan for the endpoint's bindings (nft elements)
+    ports(network)                 how bindings of this network behave (mode, default host address)
+    attachment(network)            what the sandbox gets besides: route, names
+
+A driver returns values and knows nothing of its siblings, the host or the
+store. Every question is a pure function of its arguments and of the ``Facts``
+the controller looked up beforehand; asked again, it gives the same answer: a
+restart rebuilds all wanted objects by asking again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from fairlead.core.model import Endpoint, Network, NetworkRequest
+from fairlead.core.wanted import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What drivers may know of the machine and the engine's options; looked up once, passed in."""
+
+    default_mtu: int = 1500
+    """MTU of the host's default route, 1500 when there is none"""
+    firewall: bool = True
+    """``--iptables``: we may write nftables"""
+    forward: bool = True
+    """``--ip-forward``"""
+    masquerade: bool = True
+    """``--ip-masq``"""
+    userland_proxy: bool = True
+    allow_direct_routing: bool = False
+    exec_root: str = ""
+    bridge: str = ""
+    """``-b``: a bridge made by somebody else that serves as the default network"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """What a sandbox gets from this network besides the plan."""
+
+    interface_prefix: str = "eth"
+    default_route: bool = True
+    """the network can lead to the world (not internal)"""
+    names: bool = True
+    """embedded DNS serves here (user networks; not the default bridge, host, none)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publishing:
+    """How published ports of a network behave, per family."""
+
+    mode4: str = "nat"
+    mode6: str = "nat"
+    """nat, nat-unprotected, routed, isolated"""
+    host_ip4: str = "0.0.0.0"
+    host_ip6: str = "::"
+    """address a binding gets when the user named none"""
+
+
+class Driver(Protocol):
+    """The contract every driver keeps; ``tests/contract/test_drivers.py`` holds them to it."""
+
+    name: str
+    scope: str
+
+    def check(self, request: NetworkRequest, facts: Facts) -> None:
+        """Raise ``Invalid``, ``Forbidden`` or ``Unsupported`` in Docker's words; return None when all is well."""
+
+    def network(self, network: Network, facts: Facts) -> Plan:
+        """Objects that stand as long as the network does, guards before devices that are up."""
+
+    def endpoint(self, network: Network, endpoint: Endpoint, facts: Facts) -> Plan:
+        """Objects that join ``endpoint.interface`` in namespace ``endpoint.sandbox`` to the network.
+
+        Without the default route (``engine.sandboxes`` decides which endpoint is the gateway)."""
+
+    def publish(self, network: Network, endpoint: Endpoint, facts: Facts) -> Plan:
+        """Elements that lead ``endpoint.bindings`` to the endpoint."""
+
+    def publishing(self, network: Network) -> Publishing: ...
+
+    def attachment(self, network: Network) -> Attachment: ...
+
+    def device(self, network: Network) -> str:
+        """Name of the network's device on the host ("" when it has none)."""

@@ -1,0 +1,64 @@
+"""Host: the one door through which the engine changes the machine.
+
+    make(objects)   in order, as one batch per kind of door (netlink, nft, files)
+    remove(objects) in reverse; what is already gone counts as done
+    look()          what of ours is there now, as the same values
+
+Rules of every implementation (``linux``, ``fake``; one contract test runs on both)
+    1. ``make`` is idempotent: an equal object that is already there is left
+       alone, a different one of ours is changed in place or replaced, a thing
+       of somebody else under the same name is ``Conflict`` and is not touched.
+    2. ``make`` is all or nothing: on failure what this call made is removed
+       again, then ``Internal``/``Conflict``/``Unsupported`` is raised, naming
+       the object and the kernel's reason.
+    3. ``remove`` keeps going, forgives what is gone, and raises one
+       ``ExceptionGroup`` of what was really refused, at the end.
+    4. The slow part of removing (a veth costs the kernel about 20 ms) happens
+       behind the caller's back; ``settle`` waits for it. ``make`` of a name that is
+       still being removed waits by itself.
+    5. Nothing here waits for a network or another program, so nothing is async.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from fairlead.core.wanted import Plan, Wanted
+
+
+class Host(Protocol):
+    """What the engine may ask of a machine."""
+
+    def make(self, objects: Sequence[Wanted]) -> None:
+        """Bring every object into being, in order; all or nothing."""
+
+    def remove(self, objects: Sequence[Wanted]) -> None:
+        """Take objects away, last first; gone already is fine."""
+
+    def look(self, objects: Iterable[Wanted] = ()) -> Plan:
+        """What is there of ours, plus those of ``objects`` that exist in whatever state (read back as they are)."""
+
+    def settle(self) -> None:
+        """Return when every removal begun before is complete in the kernel."""
+
+    def namespace_path(self, name: str) -> str:
+        """Path of the bind mount that keeps the namespace; works for setns(2) and as Docker's SandboxKey."""
+
+    def routes(self) -> list[tuple[str, str]]:
+        """(prefix, device) of every route of the host, both families; default routes as ``0.0.0.0/0`` and ``::/0``."""
+
+    def addresses(self, link: str = "") -> list[tuple[str, str]]:
+        """(device, address/prefix) of the host's addresses, of one device or of all."""
+
+    def link_mtu(self, link: str = "") -> int:
+        """MTU of a device, or of the device of the default route (0: there is none)."""
+
+    def link_exists(self, link: str) -> bool:
+        """Whether the host's namespace has a device of that name, ours or not."""
+
+    def is_ours(self, link: str) -> bool:
+        """Whether that device carries our mark (``ifalias``)."""
+
+    def forget_flows(self, bindings: Sequence[tuple[str, str, int]]) -> None:
+        """Flush conntrack entries by original destination: (protocol, host address or "", host port)."""
