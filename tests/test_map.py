@@ -1,4 +1,4 @@
-"""The map is a test: who may import whom (docs/map.md), how long files and functions may be, and that the core is pure."""
+"""The map is a test: who may import whom (docs/map.md), how long things may be, and that the core is pure."""
 
 import ast
 from pathlib import Path

@@ -4,7 +4,7 @@
     network(network)               Plan that must stand while the network exists
     endpoint(network, endpoint)    Plan that joins one sandbox to it
     publish(network, endpoint)     Plan for the endpoint's bindings (nft elements)
-    ports(network)                 how bindings of this network behave (mode, default host address)
+    publishing(network)            how bindings of this network behave (mode, default host address)
     attachment(network)            what the sandbox gets besides: route, names
 
 A driver returns values and knows nothing of its siblings, the host or the
