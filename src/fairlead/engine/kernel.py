@@ -1,0 +1,137 @@
+"""Kernel: what should exist against what does. The only caller of the host's hands.
+
+    network RED    --want(plan)-->  +--------+  make what is new or changed
+    sandbox 3f2a…  --want(plan)-->  | Kernel |  ------------------------------>  host
+    (restored)     --adopt(plan)->  +--------+  remove what is wanted no longer
+                                        |
+                          repair: difference(all wanted, host.look())
+
+One verb does it all: an owner says everything it wants *now*; we compare that
+with what it wanted before and do only the difference. Attaching is wanting
+more, detaching is wanting less, and ending is wanting nothing.
+
+Rules
+    1. One key, one owner: a second owner of the same kernel object is an error
+       of ours, found before anything is touched.
+    2. A refused plan changes nothing: what was made is removed again, what was
+       changed is changed back, and the owner wants what it wanted before.
+    3. ``adopt`` only notes wishes (after a restart); ``repair`` then makes what
+       is missing, in one go.
+    4. When the nft skeleton of a namespace had to be made again, its elements
+       went with the old one and are made again too.
+    5. Nothing here waits: a change is a millisecond or two in the kernel.
+
+What it leaves behind on failure: nothing, or a note on the error saying what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from fairlead.core.wanted import Element, Key, Plan, Skeleton, Wanted, difference, owned
+from fairlead.errors import Internal
+from fairlead.host.base import Host
+
+
+class Kernel:
+    """All wanted objects of this machine, by owner and by key."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._plans: dict[str, Plan] = {}
+        self._wanted: dict[Key, Wanted] = {}
+
+    # -- wishes ---------------------------------------------------------------------
+
+    def want(self, owner: str, plan: Iterable[Wanted], title: str = "") -> None:
+        """From now on ``owner`` wants exactly ``plan``; raises what the host raises, changing nothing."""
+        before = self._plans.get(owner, ())
+        after = owned(plan, title or owner)
+        self._refuse_shared(owner, after)
+        make, surplus = difference(after, before)
+        try:
+            if make:
+                self._host.make(_with_elements(make, after))
+        except Exception as error:
+            self._undo(before, make, error)
+            raise
+        self._note(owner, after)
+        if surplus:
+            self._host.remove(surplus)
+
+    def drop(self, owner: str) -> None:
+        """``owner`` wants nothing any more; what the kernel refuses to remove is raised, and no longer wanted all the same."""
+        plan = self._plans.get(owner, ())
+        self._note(owner, ())
+        if plan:
+            self._host.remove(plan)
+
+    def adopt(self, owner: str, plan: Iterable[Wanted], title: str = "") -> None:
+        """Note what ``owner`` wants without touching the machine; ``repair`` makes what is missing."""
+        after = owned(plan, title or owner)
+        self._refuse_shared(owner, after)
+        self._note(owner, after)
+
+    def wanted(self, owner: str | None = None) -> Plan:
+        """Everything wanted, or what one owner wants, in the order of making."""
+        if owner is not None:
+            return self._plans.get(owner, ())
+        return tuple(self._wanted.values())
+
+    def find(self, key: Key) -> Wanted | None:
+        return self._wanted.get(key)
+
+    # -- against what is --------------------------------------------------------------
+
+    def drift(self) -> tuple[Plan, Plan]:
+        """What is missing or different, and what of ours nobody wants."""
+        wanted = self.wanted()
+        return difference(wanted, self._host.look(wanted))
+
+    def repair(self) -> tuple[Plan, Plan]:
+        """Make the kernel agree with the wishes; returns what had to be made and what had to go."""
+        make, surplus = self.drift()
+        if surplus:
+            self._host.remove(surplus)
+        if make:
+            self._host.make(_with_elements(make, self.wanted()))
+        return make, surplus
+
+    # -- inside -----------------------------------------------------------------------
+
+    def _note(self, owner: str, after: Plan) -> None:
+        for item in self._plans.pop(owner, ()):
+            self._wanted.pop(item.key, None)
+        if after:
+            self._plans[owner] = after
+            self._wanted.update((item.key, item) for item in after)
+
+    def _refuse_shared(self, owner: str, plan: Plan) -> None:
+        mine = {item.key for item in self._plans.get(owner, ())}
+        seen: set[Key] = set()
+        for item in plan:
+            other = self._wanted.get(item.key)
+            if item.key in seen or (other is not None and item.key not in mine):
+                raise Internal(f"two owners want {item}: {item.owner} and {other.owner if other else item.owner}")
+            seen.add(item.key)
+
+    def _undo(self, before: Plan, make: Plan, error: Exception) -> None:
+        """The host took back what it made; give what it changed in place its old shape."""
+        keys = {item.key for item in make}
+        old = [item for item in before if item.key in keys]
+        try:
+            if old:
+                self._host.make(old)
+        except Exception as second:
+            error.add_note(f"and could not be undone: {second}")
+
+
+def _with_elements(make: Plan, wanted: Sequence[Wanted]) -> Plan:
+    """``make`` plus every wanted element of the namespaces whose skeleton is about to be made."""
+    fresh = {item.ns for item in make if isinstance(item, Skeleton)}
+    if not fresh:
+        return make
+    there = {item.key for item in make}
+    return make + tuple(
+        item for item in wanted if isinstance(item, Element) and item.ns in fresh and item.key not in there
+    )
