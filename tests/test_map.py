@@ -10,7 +10,8 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 
 MAY_IMPORT = {
     "errors": set(),
-    "settings": {"errors"},
+    "options": {"errors"},
+    "settings": {"errors", "options"},
     "core": {"errors", "core"},
     "host": {"core", "errors", "host"},
     "store": {"core", "errors", "store"},
