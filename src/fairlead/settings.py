@@ -218,6 +218,18 @@ def table() -> Iterator[tuple[Option, Any]]:
             yield Option(plain.flags, plain.key, plain.kind, plain.says, spec.name), default
 
 
+def usage(program: str) -> str:
+    """The help page: every flag with its sentence and default."""
+    lines = [f"Usage: {program} [OPTIONS]", "", "Runs the engine that gives containers their networks.", "", "Options:"]
+    for option, default in table():
+        default = PROGRAMS[program].get(option.name, default)
+        short = "".join(f"{flag}, " for flag in option.flags[1:])
+        word = "" if option.kind.switch else f" {option.kind.word.split()[0]}"
+        ends = f" (default {kinds.as_go(default)})" if default else ""
+        lines.append(f"  {short or '    '}{option.flag + word:<34} {option.says}{ends}")
+    return "\n".join(lines)
+
+
 BY_FLAG: dict[str, Option] = {flag: option for option, _ in table() for flag in option.flags}
 BY_KEY: dict[str, Option] = {option.key: option for option, _ in table() if option.key}
 

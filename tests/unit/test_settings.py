@@ -49,11 +49,11 @@ def test_short_and_long_flags(argv: list[str]) -> None:
 
 
 def test_values_are_typed_and_canonical() -> None:
-    settings = parse(
-        """--config-file /dev/null -H tcp://:9 -H unix:// --iptables=false --bip 172.17.0.1/17 --fixed-cidr-v6 FD00:0::1/64
+    typed = """
+        --config-file /dev/null -H tcp://:9 -H unix:// --iptables=false --bip 172.17.0.1/17 --fixed-cidr-v6 FD00:0::1/64
         --dns 1.1.1.1 --dns ::0:1 --default-address-pool base=10.0.0.0/8,size=24 --default-ulimit nofile=1:2 --label a=b
-        --default-shm-size 1g --default-network-opt bridge=a.b=c=d --log-opt max-size=1m""".split()
-    )
+        --default-shm-size 1g --default-network-opt bridge=a.b=c=d --log-opt max-size=1m"""
+    settings = parse(typed.split())
     assert settings.hosts == ("tcp://localhost:9", "unix:///var/run/docker.sock")
     assert settings.iptables is False
     assert settings.bip == "172.17.0.1/17"

@@ -1,0 +1,65 @@
+"""The way in: one command, and the name it was called by, decide which part of Fairlead runs.
+
+    fairlead daemon …     the engine                (also: any call under the name dockerd)
+    fairlead resolver …   the DNS process           (started by the engine)
+    fairlead relay …      the port relay            (started by the engine)
+    fairlead …            everything else is the command line, which speaks only HTTP
+
+The parts are imported only when called for, so that ``fairlead ps`` does not
+pay for an engine. Exit codes: 0 well, 1 refused or failed, 2 the engine's
+options make no sense (125 for the command line, as Docker has it).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main() -> int:
+    """Run what ``sys.argv`` asks for; returns the exit code."""
+    name, *words = sys.argv
+    if Path(name).name == "dockerd":
+        return daemon(words, "dockerd")
+    if words[:1] == ["daemon"]:
+        return daemon(words[1:], "fairlead daemon")
+    if words[:1] == ["resolver"]:
+        from fairlead.engine import resolver
+
+        return int(resolver.main(words[1:]) or 0)
+    if words[:1] == ["relay"]:
+        from fairlead.engine import relay
+
+        return int(relay.main(words[1:]) or 0)
+    from fairlead.cli.main import main as command_line
+
+    return command_line(words)
+
+
+def daemon(words: Sequence[str], program: str) -> int:
+    """Parse the engine's options and run it until it is told to stop."""
+    from fairlead import __version__, settings
+    from fairlead.errors import Invalid
+
+    try:
+        wanted = settings.parse(words, program)
+    except Invalid as problem:
+        print(f"{program}: {problem.message}\nSee '{program} --help'.", file=sys.stderr)
+        return 2
+    if wanted.help:
+        print(settings.usage(program))
+        return 0
+    if wanted.version:
+        print(f"{program} (Fairlead) version {__version__}")
+        return 0
+    if wanted.validate:
+        print("configuration OK")
+        return 0
+    from fairlead import daemon as engine
+
+    return int(engine.main(wanted) or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
