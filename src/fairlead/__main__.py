@@ -26,8 +26,9 @@ def main() -> int:
         return daemon(words[1:], "fairlead daemon")
     if words[:1] == ["resolver"]:
         from fairlead.engine import resolver
+        from fairlead.host.netns import socket_in
 
-        return int(resolver.main(words[1:]) or 0)
+        return resolver.main(words[1:], socket_in)
     if words[:1] == ["relay"]:
         from fairlead.engine import relay
 
