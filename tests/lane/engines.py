@@ -176,7 +176,7 @@ class Dockerd(Engine):
         base = self.base
         (base / "daemon.json").write_text("{}")
         return [
-            *("dockerd", "--config-file", f"{base}/daemon.json", "--live-restore"),
+            *("dockerd", "--config-file", f"{base}/daemon.json"),
             *("--data-root", f"{base}/data", "--exec-root", f"{base}/exec", "--pidfile", f"{base}/daemon.pid"),
             *("-H", f"unix://{self.socket}", "--cgroup-parent", self.machine.cgroup),
             *("--exec-opt", "native.cgroupdriver=cgroupfs", *self.options),

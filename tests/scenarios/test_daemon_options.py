@@ -1,5 +1,6 @@
 """Engines started with options (S097 to S101)."""
 
+from lane.fixtures import Starter
 from lane.images import PAGE, import_images
 from scenarios.lab import Lab
 from scenarios.rows import rows
@@ -10,8 +11,8 @@ def ping_outside(lab: Lab) -> bool:
 
 
 @rows("S097", "S098")
-def test_without_firewall_and_forwarding(another) -> None:
-    lab = another.machine(21, "--iptables=false", "--ip-forward=false")
+def test_without_firewall_and_forwarding(another: Starter) -> None:
+    lab = Lab(another.lan, another.machine(21, "--iptables=false", "--ip-forward=false"))
     lab.host.inside(["sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward"])
     lab.engine.start()
     import_images(lab.docker, lab.engine.base, ("busybox", "nginx"))
@@ -29,8 +30,8 @@ def test_without_firewall_and_forwarding(another) -> None:
 
 
 @rows("S099")
-def test_a_bridge_made_by_hand(another) -> None:
-    lab = another.machine(22, "-b", "cookbook")
+def test_a_bridge_made_by_hand(another: Starter) -> None:
+    lab = Lab(another.lan, another.machine(22, "-b", "cookbook"))
     for step in ("link add cookbook type bridge", "addr add 10.0.0.1/24 dev cookbook", "link set cookbook up"):
         lab.host.must(f"ip {step}")
     lab.engine.start()
@@ -44,17 +45,17 @@ def test_a_bridge_made_by_hand(another) -> None:
     assert ping_outside(lab)
 
 
-def two_halves(another, *options: str) -> tuple[Lab, Lab]:
+def two_halves(another: Starter, *options: str) -> tuple[Lab, Lab]:
     """172.17.0.0/16 in two halves on two hosts, with routes between them."""
-    one = another(23, "--bip=172.17.0.1/17", "--fixed-cidr=172.17.0.0/17", *options)
-    two = another(24, "--bip=172.17.128.1/17", "--fixed-cidr=172.17.128.0/17", *options)
+    one = Lab(another.lan, another(23, "--bip=172.17.0.1/17", "--fixed-cidr=172.17.0.0/17", *options))
+    two = Lab(another.lan, another(24, "--bip=172.17.128.1/17", "--fixed-cidr=172.17.128.0/17", *options))
     one.host.must(f"ip route add 172.17.128.0/17 via {two.host.address}")
     two.host.must(f"ip route add 172.17.0.0/17 via {one.host.address}")
     return one, two
 
 
 @rows("S100")
-def test_two_hosts_with_half_a_subnet_each(another) -> None:
+def test_two_hosts_with_half_a_subnet_each(another: Starter) -> None:
     one, two = two_halves(another)
     (config,) = one.network("bridge")["IPAM"]["Config"]
     assert config == {"Subnet": "172.17.0.0/17", "IPRange": "172.17.0.0/17", "Gateway": "172.17.0.1"}
@@ -66,7 +67,7 @@ def test_two_hosts_with_half_a_subnet_each(another) -> None:
 
 
 @rows("S100")
-def test_direct_routing_when_allowed(another) -> None:
+def test_direct_routing_when_allowed(another: Starter) -> None:
     one, two = two_halves(another, "--allow-direct-routing")
     two.run("-d --name bb busybox sleep 100")
     # as a published port it is open; the rest of a container stays closed even then
@@ -76,12 +77,13 @@ def test_direct_routing_when_allowed(another) -> None:
 
 
 @rows("S101")
-def test_the_options_of_flannel(another) -> None:
-    lab = another(25, "--iptables=false", "--bip=10.100.49.1/24", "--ip-masq=false", "--mtu=1472")
+def test_the_options_of_flannel(another: Starter) -> None:
+    options = ("--iptables=false", "--bip=10.100.49.1/24", "--ip-masq=false", "--mtu=1472")
+    lab = Lab(another.lan, another(25, *options))
     shown = lab.docker("run --rm busybox ip addr show eth0")
     assert "mtu 1472" in shown and "inet 10.100.49.2/24" in shown
-    options = lab.network("bridge")["Options"]
-    assert options["com.docker.network.bridge.enable_ip_masquerade"] == "false"
-    assert options["com.docker.network.driver.mtu"] == "1472"
+    chosen = lab.network("bridge")["Options"]
+    assert chosen["com.docker.network.bridge.enable_ip_masquerade"] == "false"
+    assert chosen["com.docker.network.driver.mtu"] == "1472"
     assert "mtu 1472" in lab.host("ip link show docker0")
     assert "inet 10.100.49.1/24" in lab.host("ip addr show docker0")

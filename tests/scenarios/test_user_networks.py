@@ -2,6 +2,7 @@
 
 import re
 
+from lane.fixtures import Starter
 from lane.images import PAGE
 from lane.machine import eventually
 from scenarios.lab import Lab
@@ -148,8 +149,8 @@ def test_web_and_database(lab: Lab) -> None:
 
 
 @rows("S091")
-def test_across_two_hosts_by_published_ports(lab: Lab, another) -> None:
-    other = another(12, images=("redis",))
+def test_across_two_hosts_by_published_ports(lab: Lab, another: Starter) -> None:
+    other = Lab(another.lan, another(12, images=("redis",)))
     other.run("-d -p 8001:6379 --name db redis")
     lab.run(f"-d -p 8000:5000 -e DB={other.host.address} --name web flask")
     eventually(lambda: "PONG" in lab.inside("web", "nc -w 1 $DB 8001 </dev/null"), "the database on the other host")

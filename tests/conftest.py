@@ -1,0 +1,17 @@
+"""What several lanes share: the options, and the fixtures that start engines (``lane.fixtures``)."""
+
+import os
+
+import pytest
+
+pytest_plugins = ["lane.fixtures"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    engine = "type everything at this engine; with 'real', a dockerd from SID_ROOT, the lanes themselves are proved"
+    parser.addoption("--engine", default=os.environ.get("ENGINE", "fairlead"), help=engine)
+    parser.addoption("--write-scenarios", action="store_true", help="rewrite docs/scenarios.md from this run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "rows(*ids): the rows of docs/scenarios.md that this test proves")
