@@ -1,0 +1,155 @@
+"""Runtime: what the engine asks of whoever runs processes. ``host.oci`` keeps the promises; tests have a fake.
+
+    create   everything but the first instruction: namespaces, mounts, limits   -> process id
+    start    the first instruction
+    (exit)   ``exits`` tells, once per life, also for lives that ended while we were away (``recover``)
+    delete   nothing is left
+
+Rules
+    1. A process and its keeper outlive the engine; so does its exit code.
+    2. ``create`` leaves nothing behind when it fails. Its error carries
+       ``exit_code`` where Docker has one: 127 not found, 126 not executable.
+    3. ``when_created`` is awaited between ``create`` and ``start``: who
+       attaches there misses no byte.
+    4. ``delete`` of what is gone is fine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from fairlead.core.container import Container, Mount
+from fairlead.core.model import Sandbox
+
+UNKNOWN = 255
+"""Exit code of a process whose keeper was lost together with the real one."""
+
+
+class Ended(NamedTuple):
+    """The end of a container's process 1. ``at`` is nanoseconds since the epoch, 0: just now."""
+
+    id: str
+    code: int
+    oom: bool = False
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a returning engine finds: running ids with their process ids, and the ends it missed."""
+
+    running: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, Ended] = field(default_factory=dict)
+
+    def end_of(self, id: str) -> Ended:
+        return self.ended.get(id) or Ended(id, UNKNOWN)
+
+
+class Wire(Protocol):
+    """Standard streams of one process, as its keeper hands them out."""
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """(1 stdout or 2 stderr, bytes), or None at the end. A terminal's bytes all come as 1."""
+
+    async def write(self, data: bytes) -> None:
+        """Standard input; waits while the process does not read. ``BrokenPipeError`` when nobody ever will."""
+
+    def end_input(self) -> None:
+        """No more input. What has been written arrives first; output goes on."""
+
+    def close(self) -> None: ...
+
+
+class ExecSpec(NamedTuple):
+    """A further process of a running container, everything decided. ``user`` as in Docker: name, uid, ``u:g``."""
+
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str = ""
+    user: str = ""
+    tty: bool = False
+    stdin: bool = False
+    privileged: bool = False
+    size: tuple[int, int] = (0, 0)
+    """rows and columns of the terminal; 0: as it comes"""
+
+
+class ExecProcess(Protocol):
+    """A further process: made, not begun. ``wire`` is None for a detached one."""
+
+    pid: int
+    wire: Wire | None
+
+    async def begin(self) -> int:
+        """Let it run; its process id."""
+
+    async def wait(self) -> int:
+        """Its exit code."""
+
+    async def resize(self, rows: int, columns: int) -> None: ...
+
+    async def kill(self) -> None: ...
+
+    def forget(self) -> None:
+        """Release everything but the process itself."""
+
+
+class Runtime(Protocol):
+    """The contract; ids are container ids."""
+
+    async def create(
+        self,
+        container: Container,
+        sandbox: Sandbox,
+        rootfs: str,
+        mounts: Sequence[Mount],
+        *,
+        env: Sequence[str] = (),
+        joined: Mapping[str, int] = {},
+    ) -> int:
+        """Process id of a container that waits for ``start``.
+
+        ``env``: further variables (links), weaker than the container's own.
+        ``joined``: kind of namespace (``pid``, ``ipc``) -> process whose namespace is shared (``container:`` modes).
+        """
+
+    async def start(self, id: str) -> None: ...
+
+    async def kill(self, id: str, signal: int) -> None:
+        """Send to process 1; ``Conflict`` in Docker's words when it is gone."""
+
+    async def pause(self, id: str) -> None: ...
+
+    async def resume(self, id: str) -> None: ...
+
+    async def update(self, container: Container) -> None:
+        """Put the limits of ``container.host`` in force."""
+
+    async def delete(self, id: str, force: bool = False) -> None:
+        """Forget a container; with ``force`` end it first."""
+
+    async def resize(self, id: str, rows: int, columns: int) -> None: ...
+
+    async def attach(self, id: str) -> Wire: ...
+
+    async def exec(self, container: Container, exec_id: str, spec: ExecSpec, attached: bool) -> ExecProcess: ...
+
+    async def reopen_log(self, id: str) -> None:
+        """The log file was renamed: write to a new one of the old name."""
+
+    def pid(self, id: str) -> int:
+        """Process id of process 1, 0 when there is none."""
+
+    def when_created(self, call: Callable[[str], Awaitable[None]]) -> None: ...
+
+    def when_over(self, call: Callable[[str], None]) -> None:
+        """Called when a container's process ended, or could not be made."""
+
+    def exits(self) -> AsyncIterator[Ended]: ...
+
+    async def recover(self) -> Recovered: ...
+
+    def usage(self, id: str) -> Mapping[str, Any]:
+        """What its control group counts; shape: ``core.usage``."""
