@@ -1,0 +1,84 @@
+"""Conntrack: forget flows that a published port made, so that a new mapping is seen at once.
+
+A UDP client that keeps talking keeps its flow, and with it the address translation
+of a container long gone. When a mapping comes or goes, every flow whose *original*
+destination is the published address and port is deleted.
+
+    one dump, filtered in the kernel where it can be --> delete each by its own tuple
+
+A kernel without conntrack has nothing to forget.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
+
+from fairlead.errors import Internal
+from fairlead.host.netlink import NESTED, NETFILTER, Netlink, Refused, Request, attribute, attributes
+
+_SUBSYSTEM = 1 << 8
+_GET, _DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2
+_ORIGINAL, _ID, _ZONE = 1, 12, 18
+_IP, _PROTOCOL = 1, 2
+PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+_NOT_THERE = (errno.ENOENT, errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP)
+
+Binding = tuple[str, str, int]
+"""(protocol, address or "" for any, port)"""
+
+
+def forget(bindings: Sequence[Binding]) -> None:
+    """In the namespace the calling thread is in."""
+    if not bindings:
+        return
+    wanted = {(PROTOCOLS.get(protocol, 0), _any(address), port) for protocol, address, port in bindings}
+    netlink = Netlink.here(NETFILTER)
+    try:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            try:
+                flows = list(_flows(netlink, family))
+            except Refused as refusal:
+                if refusal.errno in _NOT_THERE:
+                    return
+                raise Internal(f"cannot read the connection table: {refusal}") from None
+            doomed = [body for flow, body in flows if _matches(flow, wanted)]
+            refused = netlink.do([Request(_DELETE, 0, _header(family) + body) for body in doomed])
+            for error in refused.values():
+                if error.errno != errno.ENOENT:
+                    raise Internal(f"cannot forget a connection: {error}")
+    finally:
+        netlink.close()
+
+
+def _any(address: str) -> str:
+    return "" if address in ("", "0.0.0.0", "::") else str(ip_address(address))
+
+
+def _matches(flow: tuple[int, str, int], wanted: set[tuple[int, str, int]]) -> bool:
+    protocol, address, port = flow
+    return (protocol, address, port) in wanted or (protocol, "", port) in wanted
+
+
+def _flows(netlink: Netlink, family: int) -> Iterator[tuple[tuple[int, str, int], bytes]]:
+    """((protocol, destination, port) of the first packet, what the kernel needs to find the flow again)."""
+    for message in netlink.dump(_GET, _header(family)):
+        found = attributes(message, 4)
+        original = attributes(found.get(_ORIGINAL, b""))
+        address, protocol = attributes(original.get(_IP, b"")), attributes(original.get(_PROTOCOL, b""))
+        destination = address.get(2) or address.get(4)
+        if destination is None or 1 not in protocol or 3 not in protocol:
+            continue
+        port = struct.unpack(">H", protocol[3][:2])[0]
+        body = attribute(_ORIGINAL | NESTED, found[_ORIGINAL])
+        for kind in (_ID, _ZONE):
+            if kind in found:
+                body += attribute(kind, found[kind])
+        yield (protocol[1][0], str(ip_address(destination)), port), body
+
+
+def _header(family: int) -> bytes:
+    return struct.pack("=BBH", family, 0, 0)

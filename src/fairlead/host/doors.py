@@ -1,0 +1,136 @@
+"""Doors: the open ways into namespaces, kept while they are of use.
+
+A door is a netlink socket of one namespace, a libnftables context of it once one
+is needed, and the number the next device there gets. Opening one takes a visit
+and a third of a millisecond, so they are kept: always the host's, and those of
+the sandboxes used last, so that a thousand containers do not cost two thousand
+descriptors.
+
+Rules
+    1. A door is closed before its namespace is destroyed: an open one would keep it alive.
+    2. Device numbers only grow while a door is open; a number that turns out to be
+       taken (others make devices too) makes us look and count from there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fairlead.core.wanted import HOST
+from fairlead.host import links
+from fairlead.host.netlink import Netlink
+from fairlead.host.netns import HERE, Namespaces, inside
+from fairlead.host.nft import Nft
+
+KEPT = 64
+
+
+class Door:
+    """The way into one namespace."""
+
+    def __init__(self, path: str | int, netlink: Netlink, next_index: int = 0) -> None:
+        self.path = path
+        self.netlink = netlink
+        self._next_index = next_index
+        self._nft: Nft | None = None
+
+    @property
+    def nft(self) -> Nft:
+        if self._nft is None:
+            with inside(self.path):
+                self._nft = Nft()
+        return self._nft
+
+    def devices(self) -> list[links.Seen]:
+        """Everything with a name here."""
+        return [links.seen(message) for message in self.netlink.dump(links.RTM_GETLINK, links.EVERY)]
+
+    def new_index(self) -> int:
+        if not self._next_index:
+            self._next_index = max((device.index for device in self.devices()), default=1) + 1
+        self._next_index += 1
+        return self._next_index - 1
+
+    def recount(self) -> None:
+        """Somebody took the number we were about to use."""
+        self._next_index = 0
+
+    def close(self) -> None:
+        self.netlink.close()
+        self._nft = None
+
+
+class Doors:
+    """One door a namespace, opened when asked for."""
+
+    def __init__(self, namespaces: Namespaces) -> None:
+        self._namespaces = namespaces
+        self.home = os.open(HERE, os.O_RDONLY | os.O_CLOEXEC)
+        self._host = Door(self.home, Netlink.here())
+        self._others: OrderedDict[str, Door] = OrderedDict()
+
+    def __getitem__(self, ns: str) -> Door:
+        if ns == HOST:
+            return self._host
+        door = self._others.get(ns)
+        if door is None:
+            path = self._namespaces.path(ns)
+            with inside(path):
+                door = Door(path, Netlink.here())
+            self._keep(ns, door)
+        self._others.move_to_end(ns)
+        return door
+
+    def create(self, ns: str) -> None:
+        """A new namespace with ``lo`` up, and its door."""
+        netlink = self._namespaces.create(ns, _open_with_lo)
+        self._keep(ns, Door(self._namespaces.path(ns), netlink, next_index=2))
+
+    def forget(self, ns: str) -> None:
+        if door := self._others.pop(ns, None):
+            door.close()
+
+    @contextmanager
+    def visit(self, ns: str) -> Iterator[None]:
+        """This thread inside the namespace, for what asks where the thread is (/proc/sys)."""
+        with inside(self.home if ns == HOST else self._namespaces.path(ns)):
+            yield
+
+    @contextmanager
+    def file(self, ns: str) -> Iterator[int]:
+        """An open file of the namespace, by which the kernel is told where a device shall be born."""
+        if ns == HOST:
+            yield self.home
+            return
+        number = os.open(self._namespaces.path(ns), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield number
+        finally:
+            os.close(number)
+
+    def ports(self) -> set[int]:
+        """The numbers under which the kernel knows our sockets."""
+        return {door.netlink.port for door in (self._host, *self._others.values())}
+
+    def close(self) -> None:
+        for ns in list(self._others):
+            self.forget(ns)
+        self._host.close()
+        os.close(self.home)
+
+    def _keep(self, ns: str, door: Door) -> None:
+        self.forget(ns)
+        self._others[ns] = door
+        while len(self._others) > KEPT:
+            self.forget(next(iter(self._others)))
+
+
+def _open_with_lo() -> Netlink:
+    netlink = Netlink.here()
+    if refused := netlink.do([links.set_state(1, True)]):
+        netlink.close()
+        raise refused[0]
+    return netlink

@@ -1,0 +1,215 @@
+"""LinuxHost: the hands. Wanted objects become kernel objects, and are read back.
+
+    make(plan)    -> making    (the order of steps, all or nothing)
+    remove(plan)  -> here      (backwards, forgiving) -> removing (the slow part, in a thread)
+    look(wanted)  -> looking
+                        |
+        netns  links  routing  nft  sysctls  files  conntrack      (what each kind of object is)
+        doors  netlink                                             (how to get there)
+
+Rules
+    1. The host's namespace is the one the maker's thread was in. From then on it does
+       not matter which thread calls; calls take turns.
+    2. We remove what we are told to, and of the host's devices only those that carry
+       our mark. A device of somebody else that took the name stays.
+    3. Nothing here waits for a network or a program; no process is ever started.
+
+What it leaves behind on failure: see ``making``. What it does not do: decide.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from fairlead.core.wanted import HOST, Element, File, Link, Namespace, Plan, Skeleton, Wanted
+from fairlead.errors import FairleadError, Internal
+from fairlead.host import conntrack, files, links, looking, nft, routing
+from fairlead.host.doors import Doors
+from fairlead.host.making import Making, by_namespace
+from fairlead.host.monitor import Monitor
+from fairlead.host.netlink import Netlink
+from fairlead.host.netns import Namespaces, inside
+from fairlead.host.removing import GONE, Leaving, Remover
+
+
+class LinuxHost:
+    """``host.base.Host`` on a Linux kernel. ``exec_root``: namespaces are kept in its directory ``netns``."""
+
+    def __init__(self, exec_root: str | Path) -> None:
+        self._namespaces = Namespaces(Path(exec_root) / "netns")
+        self._doors = Doors(self._namespaces)
+        self._remover = Remover(self._open_netlink)
+        self._turn = threading.RLock()
+
+    def close(self) -> None:
+        """Let go of every socket; what was made stays."""
+        with self._turn:
+            self._remover.close()
+            self._doors.close()
+            self._namespaces.close()
+
+    # -- Host -------------------------------------------------------------------------
+
+    def make(self, objects: Sequence[Wanted]) -> None:
+        with self._turn:
+            self._remover.wait_for(
+                name
+                for item in objects
+                if isinstance(item, Link)
+                for name in ((item.ns, item.name), (item.peer_ns, item.peer))
+            )
+            Making(objects, self._doors, self._namespaces, self._remover).run()
+
+    def remove(self, objects: Sequence[Wanted]) -> None:
+        with self._turn:
+            errors = _Removal(objects, self._doors, self._namespaces, self._remover).run()
+        if errors:
+            raise ExceptionGroup("not everything could be removed", errors)
+
+    def look(self, objects: Iterable[Wanted] = ()) -> Plan:
+        with self._turn:
+            return looking.look(self._doors, self._namespaces, objects, self._remover.pending)
+
+    def settle(self) -> None:
+        self._remover.settle()
+
+    def namespace_path(self, name: str) -> str:
+        return self._namespaces.path(name)
+
+    # -- questions about the host --------------------------------------------------------
+
+    def routes(self) -> list[tuple[str, str]]:
+        with self._turn:
+            door = self._doors[HOST]
+            names = {device.index: device.name for device in door.devices()}
+            found = [route for route, _ in routing.routes(door.netlink, names, HOST)]
+            return [(route.destination, route.link) for route in found if route.link and route.table == routing.MAIN]
+
+    def addresses(self, link: str = "") -> list[tuple[str, str]]:
+        with self._turn:
+            door = self._doors[HOST]
+            names = {device.index: device.name for device in door.devices()}
+            found = [(names.get(index, ""), address) for index, address, _ in routing.addresses(door.netlink)]
+            return [(name, address) for name, address in found if name == link or not link]
+
+    def link_mtu(self, link: str = "") -> int:
+        if not link:
+            defaults = ("0.0.0.0/0", "::/0")
+            link = next((device for prefix, device in self.routes() if prefix in defaults), "")
+        device = self._find(link) if link else None
+        return device.mtu if device else 0
+
+    def link_exists(self, link: str) -> bool:
+        return (HOST, link) not in self._remover.pending and self._find(link) is not None
+
+    def is_ours(self, link: str) -> bool:
+        device = self._find(link)
+        return device is not None and device.ours
+
+    def forget_flows(self, bindings: Sequence[tuple[str, str, int]]) -> None:
+        with self._turn, self._doors.visit(HOST):
+            conntrack.forget(bindings)
+
+    def monitor(self) -> Monitor:
+        """Tells when something of ours may have changed by another hand; see ``host.monitor``."""
+        with self._turn, self._doors.visit(HOST):
+            return Monitor(self._doors.ports)
+
+    # -- inside -----------------------------------------------------------------------
+
+    def _find(self, link: str) -> links.Seen | None:
+        with self._turn:
+            answer = self._doors[HOST].netlink.ask([links.find(link)])[0]
+            return links.seen(answer) if isinstance(answer, bytes) else None
+
+    def _open_netlink(self, ns: str) -> Netlink:
+        with inside(self._doors.home if ns == HOST else self._namespaces.path(ns)):
+            return Netlink.here()
+
+
+class _Removal:
+    """One call of ``remove``."""
+
+    def __init__(self, objects: Sequence[Wanted], doors: Doors, namespaces: Namespaces, remover: Remover) -> None:
+        self._objects = [*reversed(objects)]
+        self._doors = doors
+        self._namespaces = namespaces
+        self._remover = remover
+        self._doomed = {item.name for item in objects if isinstance(item, Namespace)}
+        self._errors: list[Exception] = []
+
+    def run(self) -> list[Exception]:
+        leaving = self._cut()
+        self._drop_traffic({name for one in leaving for name in one.names})
+        self._drop_firewall()
+        for item in self._objects:
+            if isinstance(item, File):
+                self._try(lambda item=item: files.remove(item))  # type: ignore[misc]
+        self._remover.begin(leaving)
+        for name in self._doomed:
+            self._doors.forget(name)
+            self._namespaces.destroy(name)
+        return self._errors
+
+    def _try(self, deed: Callable[[], None]) -> None:
+        try:
+            deed()
+        except (FairleadError, OSError) as error:
+            self._errors.append(error)
+
+    def _stands(self, ns: str) -> bool:
+        return ns == HOST or self._namespaces.exists(ns)
+
+    def _cut(self) -> list[Leaving]:
+        """Stop traffic through the devices that go; returns them."""
+        leaving = []
+        for ns, wanted in by_namespace(item for item in self._objects if isinstance(item, Link)).items():
+            if not self._stands(ns):
+                continue
+            netlink = self._doors[ns].netlink
+            ports = []
+            for link, answer in zip(wanted, netlink.ask([links.find(link.name) for link in wanted]), strict=True):
+                device = links.seen(answer) if isinstance(answer, bytes) else None
+                if device is None or not (device.ours or ns != HOST):
+                    continue
+                if device.port:
+                    ports.append(links.cut(device.index))
+                names = {(ns, link.name)} | ({(link.peer_ns, link.peer)} if link.peer else set())
+                leaving.append(Leaving(ns, link.name, device.index, frozenset(names)))
+            netlink.do(ports)
+        return leaving
+
+    def _drop_traffic(self, leaving: set[tuple[str, str]]) -> None:
+        items = [item for item in self._objects if isinstance(item, routing.Item)]
+        items = [
+            item for item in items if item.ns not in self._doomed and (item.ns, routing.link_of(item)) not in leaving
+        ]
+        for ns, group in by_namespace(items).items():
+            if not self._stands(ns):
+                continue
+            netlink = self._doors[ns].netlink
+            names = list(dict.fromkeys(routing.link_of(item) for item in group))
+            answers = zip(names, netlink.ask([links.find(name or "lo") for name in names]), strict=True)
+            there = {name: links.seen(answer).index for name, answer in answers if isinstance(answer, bytes)}
+            there[""] = 0
+            group = [item for item in group if routing.link_of(item) in there]
+            refused = netlink.do([routing.drop(item, there[routing.link_of(item)]) for item in group])
+            self._errors += [
+                Internal(f"cannot remove {group[at]}: {refusal}")
+                for at, refusal in refused.items()
+                if refusal.errno not in GONE
+            ]
+
+    def _drop_firewall(self) -> None:
+        skeletons = {item.ns for item in self._objects if isinstance(item, Skeleton)}
+        elements = by_namespace(item for item in self._objects if isinstance(item, Element))
+        for ns in dict.fromkeys([*elements, *skeletons]):
+            if ns in self._doomed or not self._stands(ns):
+                continue
+            context = self._doors[ns].nft
+            if ns in skeletons:
+                self._try(lambda context=context: nft.remove_table(context))  # type: ignore[misc]
+            else:
+                self._try(lambda context=context, ns=ns: nft.remove(context, elements[ns]))  # type: ignore[misc]

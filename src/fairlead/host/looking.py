@@ -1,0 +1,196 @@
+"""Looking: what of ours is there, as the wishes it would fulfil.
+
+    for each namespace:  devices, addresses, routes, rules, neighbours     one dump each
+                         our nftables table                                one listing
+    for what is asked:   settings, files, and things that carry no mark
+
+Reported are
+    - namespaces in our directory, our table and its elements in each of them;
+    - devices with our mark, and what is on them;
+    - whatever else was asked for by name, in whatever state it is.
+
+Not reported: what the kernel makes by itself (connected routes, fe80::), and what a
+container does to the inside of its own stack: addresses and routes on the far end of a
+veth pair are compared with what is wanted, but a stranger among them is the container's
+own affair.
+
+A wish that leaves something open is answered with that left open, so that
+``wanted.difference`` is empty when all is well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from fairlead.core.wanted import (
+    HOST,
+    Element,
+    File,
+    Forwarding,
+    Key,
+    Link,
+    Namespace,
+    Neighbour,
+    Plan,
+    Route,
+    Rule,
+    Skeleton,
+    Sysctl,
+    Wanted,
+)
+from fairlead.core.wanted import Address as AddressWish
+from fairlead.host import files, links, nft, routing, sysctls
+from fairlead.host.doors import Doors
+from fairlead.host.netns import Namespaces
+from fairlead.host.removing import Name
+
+_BY_THEMSELVES = (routing.KERNEL, 9)
+"""origins of routes: the kernel, router advertisements"""
+
+
+def look(doors: Doors, namespaces: Namespaces, objects: Iterable[Wanted], leaving: set[Name]) -> Plan:
+    """Everything of ours, and those of ``objects`` that exist. ``leaving`` devices are gone already."""
+    return _Look(doors, namespaces, objects, leaving).run()
+
+
+class _Look:
+    def __init__(self, doors: Doors, namespaces: Namespaces, objects: Iterable[Wanted], leaving: set[Name]) -> None:
+        self._doors = doors
+        self._asked: dict[Key, Wanted] = {item.key: item for item in objects}
+        self._kinds = {(type(item), getattr(item, "ns", HOST)) for item in self._asked.values()}
+        self._names = namespaces.names()
+        self._leaving = leaving
+        self._devices: dict[str, dict[int, links.Seen]] = {}
+        self._found: dict[Key, Wanted] = {}
+
+    def run(self) -> Plan:
+        for name in self._names:
+            self._report(Namespace(name=name))
+        for ns in [HOST, *self._names]:
+            devices = self._doors[ns].devices()
+            self._devices[ns] = {d.index: d for d in devices if (ns, d.name) not in self._leaving}
+        for ns in self._devices:
+            self._links(ns)
+            self._addresses(ns)
+            self._routes(ns)
+            self._neighbours(ns)
+            self._firewall(ns)
+        self._settings()
+        return tuple(self._found.values())
+
+    def _report(self, item: Wanted) -> None:
+        """Once per key; what equals the wish goes before what merely has its key."""
+        if item.key not in self._found or item == self._asked.get(item.key):
+            self._found[item.key] = item
+
+    def _ours(self, ns: str, name: str) -> bool:
+        return any(device.ours for device in self._devices[ns].values() if device.name == name)
+
+    # -- devices ------------------------------------------------------------------------
+
+    def _links(self, ns: str) -> None:
+        for device in self._devices[ns].values():
+            wish = self._asked.get(Link(name=device.name, kind="", ns=ns).key)
+            if device.ours or wish is not None:
+                assert wish is None or isinstance(wish, Link)
+                self._report(links.as_link(device, ns, self._around(ns, device, wish), wish))
+
+    def _around(self, ns: str, device: links.Seen, wish: Link | None) -> links.Around:
+        master = self._devices[ns].get(device.master)
+        if device.kind == "veth":
+            peer_ns, peer = self._peer(ns, device, wish)
+            return links.Around(
+                master=master.name if master else "",
+                peer=peer.name if peer else "",
+                peer_ns=peer_ns,
+                peer_mac=peer.mac if peer else "",
+                peer_up=peer is not None and peer.up == device.up,
+            )
+        parent = self._devices[HOST].get(links.parent_of(device))
+        return links.Around(master=master.name if master else "", parent=parent.name if parent else "")
+
+    def _peer(self, ns: str, device: links.Seen, wish: Link | None) -> tuple[str, links.Seen | None]:
+        """The other end of a pair: each end has the other's number."""
+        likely = [wish.peer_ns] if wish and wish.peer_ns in self._devices else []
+        for where in [*likely, *self._devices]:
+            other = self._devices[where].get(device.lower)
+            if other and other.kind == "veth" and other.lower == device.index and (where != ns) == device.elsewhere:
+                return where, other
+        return HOST, None
+
+    # -- what is on them ------------------------------------------------------------------
+
+    def _addresses(self, ns: str) -> None:
+        for index, address, kernels in routing.addresses(self._doors[ns].netlink):
+            device = self._devices[ns].get(index)
+            if device is None:
+                continue
+            item = AddressWish(link=device.name, address=address, ns=ns)
+            if item.key in self._asked or (device.ours and not kernels):
+                self._report(item)
+
+    def _routes(self, ns: str) -> None:
+        names = {index: device.name for index, device in self._devices[ns].items()}
+        netlink = self._doors[ns].netlink
+        for route, origin in routing.routes(netlink, names, ns):
+            wish = self._asked.get(route.key)
+            if isinstance(wish, Route):
+                route = replace(route, link=route.link if wish.link else "", source=route.source if wish.source else "")
+                self._report(route)
+            elif origin not in _BY_THEMSELVES and self._ours(ns, route.link):
+                self._report(route)
+        if ns == HOST or (Rule, ns) in self._kinds:
+            for family in (4, 6):
+                for rule, ours in routing.rules(netlink, ns, family):
+                    if ours or rule.key in self._asked:
+                        self._report(rule)
+
+    def _neighbours(self, ns: str) -> None:
+        names = {index: device.name for index, device in self._devices[ns].items()}
+        netlink = self._doors[ns].netlink
+        overlay = any(device.kind == "vxlan" and device.ours for device in self._devices[ns].values())
+        readers = []
+        if overlay or (Neighbour, ns) in self._kinds:
+            readers.append(routing.neighbours)
+        if overlay or (Forwarding, ns) in self._kinds:
+            readers.append(routing.forwardings)  # type: ignore[arg-type]
+        for reader in readers:
+            for item in reader(netlink, names, ns):
+                if item.key in self._asked or self._ours(ns, item.link):
+                    self._report(item)
+
+    # -- firewall, settings, files ------------------------------------------------------------
+
+    def _firewall(self, ns: str) -> None:
+        wish = self._asked.get(Skeleton(ns=ns, text="").key)
+        assert wish is None or isinstance(wish, Skeleton)
+        skeleton, elements = nft.look(self._doors[ns].nft, ns, wish)
+        if skeleton is None:
+            return
+        self._report(skeleton)
+        spelled = self._spellings(ns)
+        for item in elements:
+            asked = spelled.get((item.map, item.item))
+            if asked is not None:
+                same = nft.canonical(asked.value) == item.value
+                item = replace(item, item=asked.item, value=asked.value if same else item.value)
+            self._report(item)
+
+    def _spellings(self, ns: str) -> dict[tuple[str, str], Element]:
+        wishes = [item for item in self._asked.values() if isinstance(item, Element) and item.ns == ns]
+        return {(item.map, nft.canonical(item.item)): item for item in wishes}
+
+    def _settings(self) -> None:
+        by_namespace: dict[str, list[Sysctl]] = {}
+        for item in self._asked.values():
+            if isinstance(item, Sysctl):
+                by_namespace.setdefault(item.ns, []).append(item)
+            elif isinstance(item, File) and (file := files.read(item)):
+                self._report(file)
+        for ns, items in by_namespace.items():
+            if ns in self._devices:
+                with self._doors.visit(ns):
+                    for found in map(sysctls.read, items):
+                        if found:
+                            self._report(found)

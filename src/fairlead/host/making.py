@@ -1,0 +1,444 @@
+"""Making: one call of ``Host.make``, from wishes to kernel objects, or nothing.
+
+    namespaces                   a thread each
+    what is there already?       one question per namespace
+    devices, down                one batch per namespace
+    sysctls, files
+    nftables                     one transaction per namespace      <- the guards stand
+    addresses, up, routes ...    one batch per namespace, the host's first
+    announce                     the new MAC to the bridge's other ports
+
+The order within a plan is kept within each step, and the steps are in the order
+in which anything may need anything: settings before a device is up, guards before
+the first packet, routes after their devices.
+
+Rules
+    1. Every deed pushes its undoing before the next begins. On failure all of them run,
+       last first; what cannot be undone is a note on the error.
+    2. A device of somebody else is never changed: the name is ``Conflict``.
+    3. What can be changed on a standing device is changed; else it is replaced.
+    4. A device born in this call takes its addresses and routes along when undone.
+
+Why announce?  The kernel sends its gratuitous ARP at the moment a device comes up
+(``arp_notify``). At that moment the bridge does not forward for the new port yet:
+it learns of the carrier a moment later, and the announcement is lost. Asking for
+the port's state makes the kernel deliver that news; giving the far end its MAC
+once more makes it announce again.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from fairlead.core.wanted import (
+    HOST,
+    Address,
+    Element,
+    File,
+    Link,
+    Namespace,
+    Route,
+    Rule,
+    Skeleton,
+    Sysctl,
+    Wanted,
+)
+from fairlead.errors import Conflict, FairleadError, Internal, Unsupported
+from fairlead.host import files, links, nft, routing, sysctls
+from fairlead.host.doors import Doors
+from fairlead.host.links import Around, Place, Seen
+from fairlead.host.netlink import Refused, Request
+from fairlead.host.netns import Namespaces
+from fairlead.host.removing import GONE, Leaving, Name, Remover
+
+W = TypeVar("W", bound=Wanted)
+N = TypeVar("N", bound=Any)
+_TAKEN = (errno.EEXIST, errno.EBUSY)
+_TRIES = 5
+
+
+@dataclass(slots=True)
+class Standing:
+    """A device that will be there when the plan is made: its number, and what is known of its past."""
+
+    index: int
+    seen: Seen | None = None
+    """None: born in this call"""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Requests for one namespace, each with what it is for."""
+
+    requests: list[Request] = field(default_factory=list)
+    items: list[Wanted] = field(default_factory=list)
+
+    def add(self, item: Wanted, request: Request) -> None:
+        self.items.append(item)
+        self.requests.append(request)
+
+
+class Making:
+    """State of one call."""
+
+    def __init__(self, objects: Sequence[Wanted], doors: Doors, namespaces: Namespaces, remover: Remover) -> None:
+        self._objects = objects
+        self._doors = doors
+        self._namespaces = namespaces
+        self._remover = remover
+        self._undo: list[Callable[[], None]] = []
+        self._fresh: set[str] = set()
+        self._there: dict[Name, Standing] = {}
+        self._raise: list[tuple[Link, str, int]] = []
+        """(link, namespace, index) of every end to be brought up"""
+
+    def run(self) -> None:
+        """Make it all, or raise with all undone."""
+        try:
+            self._make_namespaces()
+            self._ask()
+            self._make_links()
+            self._make_settings()
+            self._make_firewall()
+            self._make_traffic()
+            self._announce()
+        except Exception as error:
+            self._unwind(error)
+            raise
+
+    def _unwind(self, error: Exception) -> None:
+        for undo in reversed(self._undo):
+            try:
+                undo()
+            except Exception as second:
+                error.add_note(f"and could not be undone: {second}")
+
+    def _of(self, kind: type[W]) -> list[W]:
+        return [item for item in self._objects if isinstance(item, kind)]
+
+    # -- namespaces, and what is there ------------------------------------------------
+
+    def _make_namespaces(self) -> None:
+        for item in self._of(Namespace):
+            if not self._namespaces.exists(item.name):
+                try:
+                    self._doors.create(item.name)
+                except (OSError, Refused) as error:
+                    raise Internal(f"cannot make {item}: {error}") from None
+                self._fresh.add(item.name)
+                self._undo.append(lambda name=item.name: self._destroy(name))  # type: ignore[misc]
+
+    def _destroy(self, name: str) -> None:
+        self._doors.forget(name)
+        self._namespaces.destroy(name)
+
+    def _ask(self) -> None:
+        """One question per namespace for every device that is mentioned."""
+        questions: dict[str, dict[str, None]] = defaultdict(dict)
+        for item in self._objects:
+            for ns, name in _mentioned(item):
+                if name == "lo":
+                    self._there[ns, name] = Standing(1)
+                elif name and ns not in self._fresh:
+                    questions[ns][name] = None
+        for ns, names in questions.items():
+            answers = self._doors[ns].netlink.ask([links.find(name) for name in names])
+            for name, answer in zip(names, answers, strict=True):
+                if isinstance(answer, bytes):
+                    device = links.seen(answer)
+                    self._there[ns, name] = Standing(device.index, device)
+
+    # -- devices ------------------------------------------------------------------------
+
+    def _make_links(self) -> None:
+        run: list[Link] = []
+        for link in self._of(Link):
+            standing = self._there.get((link.ns, link.name))
+            if standing and standing.seen:
+                if self._suits(link, standing.seen):
+                    continue
+                self._delete_now(link, standing.index)
+            if run and ((_origin(run[0]), run[0].ns) != (_origin(link), link.ns) or _needs(link, run)):
+                self._create(run)
+                run = []
+            run.append(link)
+        if run:
+            self._create(run)
+
+    def _create(self, run: list[Link]) -> None:
+        """Devices of one namespace, asked for from one namespace, none of which needs another of them."""
+        for _ in range(_TRIES):
+            refused = self._try_to_create(run)
+            if not refused:
+                return
+            for link, refusal in refused:
+                if refusal.errno not in _TAKEN:
+                    raise _refusal(link, refusal)
+                self._refuse_if_named(link)
+                self._doors[link.ns].recount()
+                self._doors[link.peer_ns if link.peer else link.ns].recount()
+            run = [link for link, _ in refused]
+        raise Internal(f"cannot make {run[0]}: no free device number")
+
+    def _try_to_create(self, run: list[Link]) -> list[tuple[Link, Refused]]:
+        """One attempt; returns those that were refused. The others are born and dressed."""
+        ns, origin = run[0].ns, _origin(run[0])
+        with ExitStack() as open_files:
+            places = [self._place(link, open_files) for link in run]
+            requests = [links.create(link, place) for link, place in zip(run, places, strict=True)]
+            if ns == origin:
+                requests += [links.dress(link) for link in run]
+            refused = self._doors[origin].netlink.do(requests)
+        born = [at for at in range(len(run)) if at not in refused]
+        for at in born:
+            self._born(run[at], places[at])
+        if ns == origin:
+            undressed = {at: refused[at + len(run)] for at in born if at + len(run) in refused}
+        else:
+            answers = self._doors[ns].netlink.do([links.dress(run[at]) for at in born])
+            undressed = {born[at]: refusal for at, refusal in answers.items()}
+        for at, refusal in undressed.items():
+            raise _refusal(run[at], refusal)
+        return [(run[at], refused[at]) for at in range(len(run)) if at in refused]
+
+    def _place(self, link: Link, open_files: ExitStack) -> Place:
+        origin = _origin(link)
+
+        def file(ns: str) -> int:
+            return -1 if ns == origin else open_files.enter_context(self._doors.file(ns))
+
+        return Place(
+            index=self._doors[link.ns].new_index(),
+            namespace=file(link.ns),
+            master=self._index(link, link.ns, link.master),
+            parent=self._index(link, HOST, link.parent),
+            peer_index=self._doors[link.peer_ns].new_index() if link.peer else 0,
+            peer_namespace=file(link.peer_ns) if link.peer else -1,
+        )
+
+    def _born(self, link: Link, place: Place) -> None:
+        self._there[link.ns, link.name] = Standing(place.index)
+        if link.peer:
+            self._there[link.peer_ns, link.peer] = Standing(place.peer_index)
+        names = frozenset({(link.ns, link.name)} | ({(link.peer_ns, link.peer)} if link.peer else set()))
+        leaving = Leaving(link.ns, link.name, place.index, names)
+        self._undo.append(lambda: self._remover.begin([leaving]))
+        if link.up:
+            self._raise.append((link, link.ns, place.index))
+            if link.peer:
+                self._raise.append((link, link.peer_ns, place.peer_index))
+
+    def _suits(self, link: Link, seen: Seen) -> bool:
+        """Whether the standing device is what is wanted, or was made so; False: it must be replaced."""
+        if not (seen.ours or (link.ns != HOST and seen.kind == link.kind)):
+            raise Conflict(f"a device named {link.name} exists already{_in(link.ns)} and is not ours")
+        now = links.as_link(seen, link.ns, self._around(link, seen), link)
+        if now != link:
+            if not links.can_become(now, link):
+                return False
+            self._change(link, seen)
+        peer = self._there.get((link.peer_ns, link.peer)) if link.peer else None
+        for ns, end, device in ((link.ns, seen, seen.index), (link.peer_ns, peer and peer.seen, peer and peer.index)):
+            if end and device and end.up != link.up:
+                self._raise.append((link, ns, device))
+        return True
+
+    def _change(self, link: Link, seen: Seen) -> None:
+        place = Place(index=seen.index, master=self._index(link, link.ns, link.master))
+        refused = self._doors[link.ns].netlink.do([links.change(link, seen.index, place), links.dress(link)])
+        for refusal in refused.values():
+            raise _refusal(link, refusal)
+        if link.peer and (peer := self._there.get((link.peer_ns, link.peer))):
+            for refusal in self._doors[link.peer_ns].netlink.do(links.change_peer(link, peer.index)).values():
+                raise _refusal(link, refusal)
+
+    def _around(self, link: Link, seen: Seen) -> Around:
+        """Names for the numbers of a standing device, as far as they are the wanted ones; "?" where not."""
+
+        def name(ns: str, wanted: str, index: int) -> str:
+            standing = self._there.get((ns, wanted))
+            return wanted if standing and standing.index == index else "?" if index else ""
+
+        peer = self._there.get((link.peer_ns, link.peer)) if link.peer else None
+        end = peer.seen if peer else None
+        paired = end is not None and end.index == seen.lower and end.lower == seen.index
+        return Around(
+            master=name(link.ns, link.master, seen.master),
+            parent=name(HOST, link.parent, links.parent_of(seen)) if link.kind != "veth" else "",
+            peer=link.peer if paired else "?" if seen.kind == "veth" else "",
+            peer_ns=link.peer_ns,
+            peer_mac=end.mac if end else "",
+            peer_up=end.up == seen.up if end else True,
+        )
+
+    def _delete_now(self, link: Link, index: int) -> None:
+        """The standing device cannot become what is wanted."""
+        names = {(link.ns, link.name)} | ({(link.peer_ns, link.peer)} if link.peer else set())
+        self._remover.begin([Leaving(link.ns, link.name, index, frozenset(names))])
+        self._remover.wait_for(names)
+        for name in names:
+            self._there.pop(name, None)
+
+    def _refuse_if_named(self, link: Link) -> None:
+        """The kernel said "exists": was it the name? (If not, it was the number we chose.)"""
+        ends = [(link.ns, link.name)] + ([(link.peer_ns, link.peer)] if link.peer else [])
+        for ns, name in ends:
+            if isinstance(self._doors[ns].netlink.ask([links.find(name)])[0], bytes):
+                raise Conflict(f"a device named {name} exists already{_in(ns)}")
+
+    def _index(self, item: Wanted, ns: str, name: str) -> int:
+        if not name:
+            return 0
+        standing = self._there.get((ns, name))
+        if standing is None:
+            raise Internal(f"cannot make {item}: there is no device {name}{_in(ns)}")
+        return standing.index
+
+    # -- settings, files, firewall --------------------------------------------------------
+
+    def _make_settings(self) -> None:
+        for ns, items in by_namespace(self._of(Sysctl)).items():
+            with self._doors.visit(ns):
+                for item in items:
+                    sysctls.write(item)
+        for file in self._of(File):
+            self._undo.append(files.write(file))
+
+    def _make_firewall(self) -> None:
+        skeletons = {item.ns: item for item in self._of(Skeleton)}
+        elements = by_namespace(self._of(Element))
+        for ns in dict.fromkeys([*skeletons, *elements]):
+            door = self._doors[ns]
+            self._undo.append(nft.apply(door.nft, skeletons.get(ns), elements.get(ns, ()), fresh=ns in self._fresh))
+
+    # -- what is on the devices -------------------------------------------------------------
+
+    def _make_traffic(self) -> None:
+        plan = by_namespace([item for item in self._objects if isinstance(item, routing.Item)])
+        order = dict.fromkeys([HOST, *(ns for _, ns, _ in self._raise), *plan])
+        for ns in order:
+            items = plan.get(ns, [])
+            self._drop_other_rules(ns, [item for item in items if isinstance(item, Rule)])
+            batch = _Batch()
+            for item in items:
+                if isinstance(item, Address):
+                    batch.add(item, routing.add(item, self._index(item, ns, item.link)))
+            for link, where, index in self._raise:
+                if where == ns:
+                    batch.add(link, links.set_state(index, link.up))
+            for item in items:
+                if not isinstance(item, Address):
+                    batch.add(item, routing.add(item, self._index(item, ns, routing.link_of(item))))
+            if batch.requests:
+                self._do(ns, batch)
+
+    def _do(self, ns: str, batch: _Batch) -> None:
+        refused = self._doors[ns].netlink.do(batch.requests)
+        made = [item for at, item in enumerate(batch.items) if at not in refused and isinstance(item, routing.Item)]
+        lasting = [item for item in made if not self._dies_with_its_device(item)]
+        if lasting:
+            undo = [routing.drop(item, self._index(item, ns, routing.link_of(item))) for item in reversed(lasting)]
+            self._undo.append(lambda: _check(self._doors[ns].netlink.do(undo)))
+        for at, refusal in sorted(refused.items()):
+            item = batch.items[at]
+            if refusal.errno != errno.EEXIST or isinstance(item, Link):
+                raise _refusal(item, refusal)
+            assert isinstance(item, routing.Item)
+            self._replace(ns, item)
+
+    def _replace(self, ns: str, item: routing.Item) -> None:
+        """Something is there under that key: fine if it is equal, replaced if it is ours."""
+        netlink = self._doors[ns].netlink
+        index = self._index(item, ns, routing.link_of(item))
+        requests = [routing.add(item, index, again=True)]
+        if isinstance(item, Rule):
+            return  # the very same rule: others were dropped before
+        if isinstance(item, Address):
+            other = routing.same_address(netlink, item, index)
+            if other == item.address:
+                return
+            requests.insert(0, routing.drop(replace(item, address=other), index))
+        if isinstance(item, Route):
+            names = {device.index: device for device in self._doors[ns].devices()}
+            for route, _ in routing.routes(netlink, {number: device.name for number, device in names.items()}, ns):
+                if routing.same_route(item, route):
+                    return
+                foreign = next((device for device in names.values() if device.name == route.link), None)
+                if route.key == item.key and ns == HOST and not (foreign and foreign.ours):
+                    raise Conflict(f"a route to {item.destination} exists already: {route}")
+        for refusal in netlink.do(requests).values():
+            raise _refusal(item, refusal)
+
+    def _drop_other_rules(self, ns: str, wanted: list[Rule]) -> None:
+        """The kernel takes several rules of one priority; a key of ours means one."""
+        by_key = {rule.key: rule for rule in wanted}
+        for family in {rule.family for rule in wanted}:
+            for rule, ours in list(routing.rules(self._doors[ns].netlink, ns, family)):
+                if rule.key not in by_key or rule == by_key[rule.key]:
+                    continue
+                if not ours:
+                    raise Conflict(f"a rule of priority {rule.priority} exists already and is not ours: {rule}")
+                _check(self._doors[ns].netlink.do([routing.drop(rule, 0)]))
+
+    def _dies_with_its_device(self, item: routing.Item) -> bool:
+        standing = self._there.get((item.ns, routing.link_of(item)))
+        return standing is not None and standing.seen is None
+
+    def _announce(self) -> None:
+        """Tell the bridge's other ports whom they find here now."""
+        for link, ns, index in self._raise:
+            peer = self._there.get((link.peer_ns, link.peer))
+            if link.up and link.master and link.peer_mac and peer and (ns, index) == (link.peer_ns, peer.index):
+                self._doors[link.ns].netlink.ask([links.find(link.name)])
+                self._doors[link.peer_ns].netlink.do([links.set_mac(peer.index, link.peer_mac)])
+
+
+def _mentioned(item: Wanted) -> list[Name]:
+    """Every device a wish names."""
+    if isinstance(item, Link):
+        return [(item.ns, item.name), (item.ns, item.master), (HOST, item.parent), (item.peer_ns, item.peer)]
+    if isinstance(item, routing.Item):
+        return [(item.ns, routing.link_of(item))]
+    return []
+
+
+def _origin(link: Link) -> str:
+    """Where the request is made: a device born elsewhere keeps its parent or underlay here."""
+    return HOST if link.kind in links.STAYS_BEHIND else link.ns
+
+
+def _needs(link: Link, run: list[Link]) -> bool:
+    names = {name for one in run for name in ((one.ns, one.name), (one.peer_ns, one.peer))}
+    return not names.isdisjoint({(link.ns, link.master), (HOST, link.parent)})
+
+
+def by_namespace(items: Iterable[N]) -> dict[str, list[N]]:
+    found: dict[str, list[N]] = {}
+    for item in items:
+        found.setdefault(item.ns, []).append(item)
+    return found
+
+
+def _in(ns: str) -> str:
+    return f" in namespace {ns}" if ns else ""
+
+
+def _check(refused: dict[int, Refused]) -> None:
+    for refusal in refused.values():
+        if refusal.errno not in GONE:
+            raise refusal
+
+
+def _refusal(item: Wanted, refusal: Refused) -> FairleadError:
+    if refusal.errno == errno.EOPNOTSUPP and isinstance(item, Link):
+        return Unsupported(f"this kernel has no {item.kind} devices ({refusal}), wanted for {item}")
+    if refusal.errno in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT):
+        return Unsupported(f"this kernel cannot make {item}: {refusal}")
+    if refusal.errno in _TAKEN:
+        return Conflict(f"cannot make {item}: {refusal}")
+    return Internal(f"cannot make {item}: {refusal}")

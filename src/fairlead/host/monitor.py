@@ -1,0 +1,98 @@
+"""Monitor: a bell that rings when something of ours may have been changed by another hand.
+
+    kernel --notifications--> two sockets --one file descriptor--> loop.add_reader(monitor, ...)
+                                                                        |
+                                                  monitor.heard() -> {"link", "firewall", ...}
+
+It tells that it is worth looking, not what to do: ``look`` and ``difference`` find
+out. A bell that rings too often costs a look; one that does not ring leaves a hole until
+the next periodic look. So in doubt it rings.
+
+Rules
+    1. Only what concerns the host's namespace, and tables of any namespace we can hear of.
+    2. What our own sockets caused is not told, as far as the kernel says who did it.
+    3. When the kernel had to drop notifications, everything may have changed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable, Iterator
+
+from fairlead.host import links
+from fairlead.host.netlink import NETFILTER, ROUTE, SOL_NETLINK, attributes
+
+_ADD_MEMBERSHIP, _LISTEN_ALL = 1, 8
+_GROUPS = {ROUTE: (1, 5, 7, 8, 9, 11, 19), NETFILTER: (7,)}
+"""link; v4 address, route, rule; v6 address, route, rule; nftables"""
+_KINDS = {16: "link", 17: "link", 20: "address", 21: "address", 24: "route", 25: "route", 32: "rule", 33: "rule"}
+_NEW_GENERATION = (10 << 8) | 15
+EVERYTHING = "everything"
+
+
+class Monitor:
+    """Open until ``close``. ``own_ports``: netlink ports of our own sockets, asked at each notification."""
+
+    def __init__(self, own_ports: Callable[[], set[int]]) -> None:
+        self._own_ports = own_ports
+        self._poll = select.epoll()
+        self._sockets: dict[int, tuple[int, socket.socket]] = {}
+        for protocol in (ROUTE, NETFILTER):
+            sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+            sock.bind((0, 0))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            for group in _GROUPS[protocol]:
+                sock.setsockopt(SOL_NETLINK, _ADD_MEMBERSHIP, group)
+            if protocol == NETFILTER:
+                sock.setsockopt(SOL_NETLINK, _LISTEN_ALL, 1)
+            self._poll.register(sock, select.EPOLLIN)
+            self._sockets[sock.fileno()] = (protocol, sock)
+
+    def fileno(self) -> int:
+        """Readable when there is something to hear."""
+        return self._poll.fileno()
+
+    def heard(self) -> set[str]:
+        """Kinds of what may have changed since the last call; empty when it was all our own doing."""
+        found: set[str] = set()
+        for file, _ in self._poll.poll(0):
+            protocol, sock = self._sockets[file]
+            while True:
+                try:
+                    data = sock.recv(1 << 16)
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:
+                        raise
+                    found.add(EVERYTHING)
+                    continue
+                found.update(self._meanings(protocol, data))
+        return found
+
+    def close(self) -> None:
+        self._poll.close()
+        for _, sock in self._sockets.values():
+            sock.close()
+
+    def _meanings(self, protocol: int, data: bytes) -> Iterator[str]:
+        offset, ports = 0, self._own_ports()
+        while offset + 16 <= len(data):
+            size, kind, _, _, port = struct.unpack_from("=IHHII", data, offset)
+            body = data[offset + 16 : offset + size]
+            offset += (size + 3) & ~3
+            if protocol == NETFILTER:
+                if kind == _NEW_GENERATION and _cause(body) != os.getpid():
+                    yield "firewall"
+            elif kind in _KINDS and port not in ports and (_KINDS[kind] != "link" or links.seen(body).ours):
+                yield _KINDS[kind]
+
+
+def _cause(generation: bytes) -> int:
+    """Process that made this transaction, 0 when the kernel does not say."""
+    found = attributes(generation, 4).get(2)
+    return int(struct.unpack(">I", found)[0]) if found else 0

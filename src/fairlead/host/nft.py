@@ -1,0 +1,333 @@
+"""nftables: our one table of a namespace, through libnftables in this process.
+
+    Skeleton --apply--> delete table; table inet fairlead { … }; create elements     one transaction
+    Element  --apply--> create element inet fairlead map { a : b, c : d }            one transaction
+
+A change of a few elements costs a fifth of a millisecond, however many there
+are. What costs forty times that is a transaction that the kernel refuses; so
+this module hopes first and reads what is there only when hope was wrong.
+
+How it works
+    Elements are *created*: the kernel refuses if one is there already. Then, and
+    only then, the maps concerned are read, equal elements are left alone,
+    different ones replaced. So what ``apply`` did is known, and can be undone.
+
+    The table carries a hash of the skeleton it was made from as its comment. That
+    tells whose text it is, not whether somebody deleted a rule since. So the table
+    is listed without elements and counters, and compared with the listing of the
+    same text in a namespace nobody else can reach.
+
+Rules
+    1. A context belongs to the namespace it was opened in, and to one thread at a time.
+    2. The whole table is never listed to add or remove an element.
+    3. Nobody puts words into our commands: what could end an element is refused.
+    4. Rules name devices by name (``iifname``), not by index (``iif``): the index would be
+       looked up in the namespace of the caller.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from fairlead.core.wanted import Element, Skeleton
+from fairlead.errors import Internal, Invalid, Unsupported
+from fairlead.host.netns import in_new
+
+TABLE = "inet fairlead"
+_CHUNK = 100
+_COMMENT = re.compile(r'^\tcomment "fairlead ([0-9a-f]+)"\n', re.MULTILINE)
+_ANY_TABLE = f"add table {TABLE}\ndelete table {TABLE}\n"
+_UNSAFE = re.compile(r"[^\w .:/\-*@%\"]")
+
+Undo = Callable[[], None]
+
+
+class Nft:
+    """libnftables of one namespace. Make it while the thread is there; use it from anywhere."""
+
+    def __init__(self) -> None:
+        try:
+            import nftables
+        except ImportError:
+            raise Unsupported(
+                "the Python binding of libnftables is missing: install the package python3-nftables"
+            ) from None
+        self._context = nftables.Nftables()
+        self._context.set_stateless_output(True)
+
+    def run(self, commands: str) -> None:
+        """One transaction; raises ``Denied`` when the kernel or the parser refuses it."""
+        code, _, error = self._context.cmd(commands)
+        if code:
+            raise Denied(error)
+
+    def listing(self, elements: bool = False) -> str:
+        """Our table as text, "" when there is none."""
+        self._context.set_terse_output(not elements)
+        code, output, _ = self._context.cmd(f"list table {TABLE}")
+        self._context.set_terse_output(False)
+        return "" if code else str(output)
+
+    def read(self, what: str) -> list[dict[str, Any]]:
+        """JSON objects of ``table inet fairlead`` or ``map inet fairlead x``; none when it is not there."""
+        self._context.set_json_output(True)
+        code, output, _ = self._context.cmd(f"list {what}")
+        self._context.set_json_output(False)
+        return [] if code or not output else list(json.loads(output)["nftables"])
+
+
+class Denied(Exception):
+    """libnftables' own words; ``exists`` and ``absent`` tell what can be helped."""
+
+    def __init__(self, words: str) -> None:
+        lines = [line.strip() for line in words.strip().splitlines()[:2]]
+        super().__init__(": ".join(line[:300] for line in lines))
+        self.exists = "File exists" in words
+        self.absent = "No such file or directory" in words
+        self.unsupported = "not supported" in words
+
+    def as_error(self, what: object) -> Internal | Unsupported:
+        kind = Unsupported if self.unsupported else Internal
+        return kind(f"cannot make {what}: nftables: {self}")
+
+
+# -- making -----------------------------------------------------------------------
+
+
+def apply(nft: Nft, skeleton: Skeleton | None, elements: Sequence[Element], fresh: bool = False) -> Undo:
+    """Skeleton (unless it stands) and elements, in one transaction; returns how to undo it.
+
+    ``fresh``: the namespace is new, nothing can be there.
+    """
+    _refuse_unsafe(elements)
+    if skeleton is not None and (fresh or not stands(nft, skeleton)):
+        return _replace_table(nft, skeleton, elements, fresh)
+    if not elements:
+        return _nothing
+    try:
+        nft.run(_commands("create", elements))
+    except Denied as refusal:
+        if refusal.exists:
+            return _replace_elements(nft, elements)
+        raise refusal.as_error(_few(elements)) from None
+    return lambda: remove(nft, elements)
+
+
+def remove(nft: Nft, elements: Sequence[Element]) -> None:
+    """Gone already is fine."""
+    if not elements:
+        return
+    _refuse_unsafe(elements)
+    try:
+        nft.run(_commands("delete", elements))
+    except Denied as refusal:
+        if not refusal.absent:
+            raise refusal.as_error(_few(elements)) from None
+        there = _standing(nft, elements)
+        left = [item for item in elements if (item.map, canonical(item.item)) in there]
+        if left:
+            _run(nft, _commands("delete", left), _few(left))
+
+
+def remove_table(nft: Nft) -> None:
+    """Gone already is fine."""
+    _run(nft, _ANY_TABLE, "the removal of our table")
+
+
+def _replace_table(nft: Nft, skeleton: Skeleton, elements: Sequence[Element], fresh: bool) -> Undo:
+    before = "" if fresh else nft.listing(elements=True)
+    _run(nft, ("" if fresh else _ANY_TABLE) + table_text(skeleton.text) + _commands("add", elements), skeleton.key)
+    return lambda: nft.run(_ANY_TABLE + before)
+
+
+def _replace_elements(nft: Nft, elements: Sequence[Element]) -> Undo:
+    """Some of them are there: read which, and in what state."""
+    there = _standing(nft, elements)
+    new, old, different = [], [], []
+    for item in elements:
+        value = there.get((item.map, canonical(item.item)))
+        if value is None:
+            new.append(item)
+        elif value != canonical(item.value):
+            different.append(item)
+            old.append(Element(ns=item.ns, map=item.map, item=item.item, value=value))
+    forth = _commands("delete", different) + _commands("add", [*different, *new])
+    back = _commands("delete", [*new, *different]) + _commands("add", old)
+    if forth:
+        _run(nft, forth, _few(elements))
+    return (lambda: nft.run(back)) if forth else _nothing
+
+
+def _standing(nft: Nft, elements: Sequence[Element]) -> dict[tuple[str, str], str]:
+    """(map, canonical item) -> canonical value of everything in the maps of these elements."""
+    found = {}
+    for name, kind in {item.map: "map" if item.value else "set" for item in elements}.items():
+        other = "set" if kind == "map" else "map"
+        objects = nft.read(f"{kind} {TABLE} {name}") or nft.read(f"{other} {TABLE} {name}")
+        for item in _elements(objects, ""):
+            found[name, item.item] = item.value
+    return found
+
+
+def _commands(verb: str, elements: Iterable[Element]) -> str:
+    by_map: dict[str, list[str]] = {}
+    for item in elements:
+        pair = f"{item.item} : {item.value}" if item.value and verb != "delete" else item.item
+        by_map.setdefault(item.map, []).append(pair)
+    lines = []
+    for name, pairs in by_map.items():
+        for start in range(0, len(pairs), _CHUNK):
+            chunk = ", ".join(pairs[start : start + _CHUNK])
+            lines.append(f"{verb} element {TABLE} {name} {{ {chunk} }}\n")
+    return "".join(lines)
+
+
+def _run(nft: Nft, commands: str, what: object) -> None:
+    try:
+        nft.run(commands)
+    except Denied as refusal:
+        raise refusal.as_error(what) from None
+
+
+def _nothing() -> None:
+    """Nothing was done, nothing is to be undone."""
+
+
+def _refuse_unsafe(elements: Iterable[Element]) -> None:
+    for item in elements:
+        for word in (item.map, item.item, item.value):
+            if bad := _UNSAFE.search(word):
+                raise Invalid(f"{bad.group()!r} has no place in a firewall element: {item}")
+
+
+def _few(elements: Sequence[Element]) -> str:
+    more = f" and {len(elements) - 1} more" if len(elements) > 1 else ""
+    return f"{elements[0]}{more}"
+
+
+# -- the skeleton: is it what it was? -----------------------------------------------
+
+
+def table_text(text: str) -> str:
+    return f'table {TABLE} {{\n\tcomment "fairlead {mark(text)}"\n{text}\n}}\n'
+
+
+def mark(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def stands(nft: Nft, skeleton: Skeleton) -> bool:
+    """Whether our table is exactly this skeleton, elements aside."""
+    listing = nft.listing()
+    found = _COMMENT.search(listing)
+    intact = found is not None and found.group(1) == mark(skeleton.text)
+    return intact and listing == as_it_should_list(skeleton.text)
+
+
+@lru_cache(maxsize=1)
+def _elsewhere() -> Nft:
+    """A context in a namespace that nobody can reach."""
+    return in_new(Nft)
+
+
+@lru_cache(maxsize=256)
+def as_it_should_list(text: str) -> str:
+    """How the kernel lists this skeleton when nobody touched it; "" if it cannot even be made."""
+    nft = _elsewhere()
+    try:
+        nft.run(_ANY_TABLE + table_text(text))
+    except Denied:
+        return ""
+    listing = nft.listing()
+    nft.run(f"delete table {TABLE}")
+    return listing
+
+
+# -- reading ----------------------------------------------------------------------
+
+
+def look(nft: Nft, ns: str, wanted: Skeleton | None) -> tuple[Skeleton | None, list[Element]]:
+    """Skeleton and elements that are there.
+
+    A table that is not exactly ``wanted`` is returned as the kernel lists it.
+    """
+    listing = nft.listing()
+    if not listing:
+        return None, []
+    if wanted is not None and (found := _COMMENT.search(listing)) and found.group(1) == mark(wanted.text):
+        intact = listing == as_it_should_list(wanted.text)
+        skeleton = Skeleton(ns=ns, text=wanted.text if intact else listing)
+    else:
+        skeleton = Skeleton(ns=ns, text=listing)
+    has_maps = "\n\tmap " in listing or "\n\tset " in listing
+    return skeleton, _elements(nft.read(f"table {TABLE}"), ns) if has_maps else []
+
+
+def _elements(objects: Iterable[dict[str, Any]], ns: str) -> list[Element]:
+    found = []
+    for entry in objects:
+        body = entry.get("map") or entry.get("set")
+        if not isinstance(body, dict) or body.get("table") != "fairlead":
+            continue
+        if "dynamic" in body.get("flags", []) or "timeout" in body.get("flags", []):
+            continue  # the kernel's own notes, not our elements
+        for element in body.get("elem", []):
+            key, value = element if "map" in entry else (element, None)
+            item, text = canonical(_text(key)), canonical(_text(value)) if value is not None else ""
+            found.append(Element(ns=ns, map=body["name"], item=item, value=text))
+    return found
+
+
+def _text(value: Any) -> str:
+    """An expression of libnftables' JSON in nft's own notation."""
+    if not isinstance(value, dict):
+        return str(value)
+    kind, body = next(iter(value.items()))
+    if kind == "concat":
+        return " . ".join(_text(part) for part in body)
+    if kind == "prefix":
+        return f"{body['addr']}/{body['len']}"
+    if kind == "range":
+        return f"{_text(body[0])}-{_text(body[1])}"
+    if kind == "elem":
+        return _text(body["val"])
+    if kind in ("jump", "goto"):
+        return f"{kind} {body['target']}"
+    return str(kind)
+
+
+@lru_cache(maxsize=16384)
+def canonical(text: str) -> str:
+    """One spelling of many: no quotes, decimal numbers, short addresses, a range that is a prefix as one."""
+    return " . ".join(_canonical(part.strip()) for part in text.split(" . "))
+
+
+def _canonical(word: str) -> str:
+    if word.startswith('"'):
+        return word.strip('"')
+    try:
+        return str(int(word, 0))
+    except ValueError:
+        pass
+    first, _, last = word.partition("-")
+    try:
+        if last:
+            networks = list(ipaddress.summarize_address_range(_ip(first), _ip(last)))
+            return _short(networks[0]) if len(networks) == 1 else f"{_ip(first)}-{_ip(last)}"
+        return _short(ipaddress.ip_network(word))
+    except (ValueError, TypeError):
+        return word
+
+
+def _ip(text: str) -> Any:
+    return ipaddress.ip_address(text)
+
+
+def _short(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)

@@ -1,0 +1,55 @@
+"""Sysctls: settings below /proc/sys, as seen from the namespace the thread is in.
+
+Rules
+    1. Only ``net/…``: the rest of the machine is not ours.
+    2. A setting that has the value already is as good as written, even where
+       /proc/sys is read-only.
+    3. Writing is not undone: a setting goes with its device or namespace, and nobody
+       knows who else relies on one of the host.
+"""
+
+from __future__ import annotations
+
+import os
+
+from fairlead.core.wanted import Sysctl
+from fairlead.errors import Internal, Invalid, Unsupported
+
+_ROOT = "/proc/sys/"
+
+
+def write(item: Sysctl) -> None:
+    """Call it inside the namespace."""
+    path = _path(item)
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(file, item.value.encode() + b"\n")
+        finally:
+            os.close(file)
+    except FileNotFoundError:
+        raise Unsupported(f"this kernel has no setting {item.path} (wanted {item.value})") from None
+    except OSError as error:
+        if _read(path).split() != item.value.split():
+            raise Internal(f"cannot make {item}: {error.strerror}") from None
+
+
+def read(item: Sysctl) -> Sysctl | None:
+    """The setting as it is (in the spelling of ``item`` if it is the same), None where there is none."""
+    try:
+        value = _read(_path(item))
+    except OSError:
+        return None
+    same = value.split() == item.value.split()
+    return Sysctl(ns=item.ns, path=item.path, value=item.value if same else value.strip())
+
+
+def _path(item: Sysctl) -> str:
+    if not item.path.startswith("net/") or ".." in item.path.split("/"):
+        raise Invalid(f"{item.path} is no network setting")
+    return _ROOT + item.path
+
+
+def _read(path: str) -> str:
+    with open(path) as file:
+        return file.read()
