@@ -60,7 +60,7 @@ class Kernel:
             self._host.remove(surplus)
 
     def drop(self, owner: str) -> None:
-        """``owner`` wants nothing any more; what the kernel refuses to remove is raised, and no longer wanted all the same."""
+        """``owner`` wants nothing any more; what the kernel refuses to remove is raised, but wanted no longer."""
         plan = self._plans.get(owner, ())
         self._note(owner, ())
         if plan:

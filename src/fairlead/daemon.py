@@ -1,0 +1,111 @@
+"""The daemon: the only place where parts are built and wired. One TaskGroup; nothing outlives it but the containers.
+
+    settings --> store, host, runtime --> kernel --> networks, sandboxes, ports, names --> containers --> API
+                                             |
+                      restore: the world as it should be      healing, exits, health: for as long as we run
+
+Rules
+    1. The API answers when everything was restored, not before.
+    2. TERM and INT end it gracefully: listeners close, requests under way are
+       finished, containers and their names go on without us (live restore is
+       always on). A second signal is the same signal.
+    3. What it leaves behind: the pid file is removed; sockets are removed;
+       everything else is found again by the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvloop
+
+from fairlead.errors import FairleadError
+from fairlead.settings import Settings
+from fairlead.wiring import Parts, build
+
+log = logging.getLogger("fairlead")
+
+
+def main(settings: Settings) -> int:
+    """Run until told to stop; the exit code."""
+    _log_to_stderr(settings)
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    try:
+        uvloop.run(_run(settings))
+    except* FairleadError as group:
+        for error in _leaves(group):
+            print(f"failed to start daemon: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    async with AsyncExitStack() as stack:
+        _claim_pidfile(settings, stack)
+        parts = await build(settings, stack, Clock(), secrets.token_hex)
+        await _serve(parts)
+    log.info("stopped; containers go on")
+
+
+async def _serve(parts: Parts) -> None:
+    """Restore, then answer until a signal comes."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    began = time.monotonic()
+    async with asyncio.TaskGroup() as tasks:
+        engine = await parts.start(tasks)
+        api = await parts.listen(engine)
+        log.info("API listens on %s (ready after %.0f ms)", ", ".join(api.addresses), 1000 * (time.monotonic() - began))
+        try:
+            await stop.wait()
+        finally:
+            await api.close()
+            await parts.stop()
+
+
+class Clock:
+    """The time of day, once as nanoseconds and once as text; the core gets both as arguments."""
+
+    def nanoseconds(self) -> int:
+        return time.time_ns()
+
+    def text(self) -> str:
+        """RFC 3339 in UTC with nanoseconds: ``2026-01-02T03:04:05.678901234Z``."""
+        now = time.time_ns()
+        seconds = datetime.fromtimestamp(now // 1_000_000_000, UTC)
+        return f"{seconds:%Y-%m-%dT%H:%M:%S}.{now % 1_000_000_000:09d}Z"
+
+
+def _claim_pidfile(settings: Settings, stack: AsyncExitStack) -> None:
+    if not settings.pidfile:
+        return
+    path = Path(settings.pidfile)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(str(os.getpid()))
+    stack.callback(path.unlink, missing_ok=True)
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    level = logging.DEBUG if settings.debug else getattr(logging, settings.log_level.upper(), logging.INFO)
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+
+
+def _leaves(group: BaseExceptionGroup[FairleadError]) -> list[BaseException]:
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]

@@ -1,0 +1,180 @@
+"""Attachments: a container on its networks, from the first interface to the last.
+
+    open      namespace -> an endpoint on each network, in order -> published ports -> hosts files
+    connect   one more endpoint of a running container, or one more wish of a stopped one
+    close     all of it goes, in one go
+
+Rules
+    1. ``open`` is all or nothing: the container has every network it asked for
+       or none, and then no address, device, port or record is left.
+    2. A stopped container holds wishes (``Container.networks``), a running one
+       endpoints. ``connect`` and ``disconnect`` change both alike.
+    3. ``host`` mode has the machine's stack and ``container:X`` has X's: neither
+       can be connected anywhere else.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import msgspec
+
+from fairlead.core.container import Container
+from fairlead.core.model import Endpoint, EndpointSettings, Network, Sandbox
+from fairlead.engine.controller import Controller
+from fairlead.engine.endpoints import Endpoints, names_of
+from fairlead.engine.hostfiles import HostFiles
+from fairlead.engine.publisher import Publisher
+from fairlead.engine.sandboxes import Sandboxes, Stack
+from fairlead.errors import FairleadError, Invalid, NotFound
+from fairlead.host.base import Host
+
+SHARED = "container sharing network namespace with another container or host cannot be connected to any other network"
+PRIVATE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+
+
+def mode_of(container: Container) -> str:
+    """``own``, ``host`` or ``container``: whose network stack it uses."""
+    mode = container.host.network_mode
+    return "host" if mode == "host" else "container" if mode.startswith("container:") else "own"
+
+
+class Attachments:
+    """The networks of every container of this machine."""
+
+    def __init__(
+        self,
+        host: Host,
+        controller: Controller,
+        endpoints: Endpoints,
+        sandboxes: Sandboxes,
+        publisher: Publisher,
+        files: HostFiles,
+    ) -> None:
+        self._host = host
+        self._controller = controller
+        self._endpoints = endpoints
+        self._sandboxes = sandboxes
+        self._publisher = publisher
+        self._files = files
+
+    def stack(self, container: Container) -> Stack | None:
+        """The container's own stack; None when it is not running or uses another's."""
+        return self._sandboxes.get(container.id)
+
+    def endpoints(self, container_id: str) -> list[Endpoint]:
+        return self._endpoints.of_sandbox(container_id)
+
+    # -- all networks -------------------------------------------------------------------------
+
+    async def open(self, container: Container) -> Stack:
+        """Everything ``container`` asked for, ready before its process starts."""
+        async with AsyncExitStack() as undo:
+            resolving = self._files.resolving(container)
+            stack = await self._sandboxes.open(self.sandbox(container), f"container {container.name}", resolving)
+            undo.push_async_callback(self.close, stack)
+            for name, settings in container.networks.items():
+                await self._endpoints.attach(container, stack, self._find(name), settings)
+            if mode_of(container) == "own":
+                await self._publisher.publish(container, stack)
+            self._files.write(container, stack)
+            undo.pop_all()
+        return stack
+
+    async def close(self, stack: Stack, *, sticky: bool = False) -> None:
+        """The whole stack goes; records last, so that a crash half way is finished by the next start."""
+        endpoints = list(stack.endpoints)
+        await self._publisher.close(endpoints)
+        await self._sandboxes.close(stack)
+        self._publisher.flush(endpoints)
+        for network, endpoint in stack.attached:
+            await self._endpoints.forget(network, endpoint, sticky=sticky)
+
+    def adopt(self, container: Container, attached: list[tuple[Network, Endpoint]]) -> None:
+        """After a restart: the container runs, and these endpoints are in its stack."""
+        title, resolving = f"container {container.name}", self._files.resolving(container)
+        self._sandboxes.adopt(self.sandbox(container), title, resolving, attached)
+
+    def sandbox(self, container: Container) -> Sandbox:
+        """The value of a container's own sandbox; its id is the container's, its namespace is named after it."""
+        if mode_of(container) == "host":
+            return Sandbox(container.id, container.id, "host", "", "/var/run/docker/netns/default")
+        name = container.id[:12]
+        return Sandbox(container.id, container.id, "own", name, self._host.namespace_path(name))
+
+    def _find(self, name: str) -> Network:
+        try:
+            return self._controller.network(name)
+        except NotFound as error:
+            raise NotFound(f"failed to set up container networking: {error.message}") from error
+
+    # -- one network ----------------------------------------------------------------------------
+
+    async def connect(self, container: Container, network: Network, settings: EndpointSettings) -> Container:
+        """Connect now if it runs, else at its next start; returns the container's new value."""
+        self._refuse_connect(container, network)
+        stack = self.stack(container)
+        if stack is not None:
+            before = self._publisher.where(stack)
+            await self._endpoints.attach(container, stack, network, settings)
+            await self._publisher.moved(container, stack, before)
+            self._files.write(container, stack)
+        container = _with_network(container, network, settings)
+        self._endpoints.promise(container)
+        return container
+
+    async def disconnect(self, container: Container, network: Network) -> Container:
+        """The opposite; raises when the container is not on that network."""
+        asked = _asked_name(container, network)
+        stack = self.stack(container)
+        endpoint = self._endpoint(stack, network)
+        if network.name == "host" and mode_of(container) == "host":
+            raise Invalid("cannot disconnect container from host network - container was created in host network mode")
+        if asked is None or (stack is not None and endpoint is None):
+            where = f"the network {network.name}" if container.state.running else f"network {network.name}"
+            raise FairleadError(f"container {container.id} is not connected to {where}")
+        if stack is not None and endpoint is not None:
+            before = self._publisher.where(stack)
+            await self._publisher.close([endpoint])
+            await self._endpoints.detach(stack, network, endpoint)
+            await self._publisher.moved(container, stack, before)
+            self._files.write(container, stack)
+        self._endpoints.release_promises(container.id, asked)
+        networks = {name: settings for name, settings in container.networks.items() if name != asked}
+        return msgspec.structs.replace(container, networks=networks)
+
+    async def renamed(self, container: Container) -> None:
+        """The container has another name: endpoints and names follow."""
+        stack = self.stack(container)
+        if stack is None:
+            return
+        changed = [
+            msgspec.structs.replace(e, name=container.name, names=names_of(container, e.settings) if e.names else ())
+            for e in stack.endpoints
+        ]
+        await self._endpoints.change(stack, changed)
+
+    def _refuse_connect(self, container: Container, network: Network) -> None:
+        if mode_of(container) != "own" or network.driver == "host":
+            raise Invalid(SHARED)
+        if network.driver == "null" or any(self._is_none(name) for name in container.networks):
+            raise Invalid(PRIVATE)
+        if network.config_only:
+            raise Invalid(f"cannot connect container {container.name} to configuration-only network {network.name}")
+
+    def _is_none(self, name: str) -> bool:
+        return name == "none"
+
+    def _endpoint(self, stack: Stack | None, network: Network) -> Endpoint | None:
+        attached = stack.attached if stack else []
+        return next((endpoint for other, endpoint in attached if other.id == network.id), None)
+
+
+def _asked_name(container: Container, network: Network) -> str | None:
+    """Under which name (or id) the container asked for this network."""
+    return next((name for name in container.networks if name == network.name or network.id.startswith(name)), None)
+
+
+def _with_network(container: Container, network: Network, settings: EndpointSettings) -> Container:
+    asked = _asked_name(container, network) or network.name
+    return msgspec.structs.replace(container, networks={**container.networks, asked: settings})

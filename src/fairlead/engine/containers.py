@@ -1,0 +1,426 @@
+"""Containers: the story of ``run``, from a wish to a process with a network, and back.
+
+    create   check everything -> remember
+    start    root file system -> networks, names, ports -> process            each step says how it is undone
+    (exit)   networks go -> file system goes -> told -> restart policy
+    remove   forget
+
+Rules
+    1. One life at a time: everything that moves a container from state to state
+       holds its lock; the end of its process is handled under the same lock.
+    2. A failed start leaves the container as it was, with the reason in its
+       state, and nothing of it on the machine.
+    3. The record changes before we answer and after the deed: what a crash
+       leaves in between is finished or undone by ``engine.restore``.
+    4. Waiting for a process to end never holds the lock.
+
+What it does not do: decide what a container gets (``engine.creation``), speak
+HTTP (``api``), know networks (``engine.attachments``) or processes
+(``engine.runtime``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+
+import msgspec
+
+from fairlead.core import restart, signals
+from fairlead.core.container import Config, Container, HostConfig, State
+from fairlead.core.model import Endpoint, EndpointSettings, Network
+from fairlead.engine.attachments import Attachments
+from fairlead.engine.catalog import Catalog
+from fairlead.engine.controller import Controller
+from fairlead.engine.creation import Creation
+from fairlead.engine.events import Events
+from fairlead.engine.filesystem import Filesystem
+from fairlead.engine.runtime import Ended, Runtime
+from fairlead.engine.volumes import Volumes
+from fairlead.errors import Conflict, FairleadError, NotFound, NotModified
+
+replace = msgspec.structs.replace
+
+STOP_SECONDS = 10
+"""How long ``stop`` waits between asking and killing, unless told otherwise. Docker's figure."""
+
+
+@dataclass(slots=True)
+class Life:
+    """What is going on with one container in this process: its lock, and who waits for what."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    exits: list[asyncio.Future[Ended]] = field(default_factory=list)
+    removals: list[asyncio.Future[Ended]] = field(default_factory=list)
+    restart: asyncio.Task[None] | None = None
+
+
+class Containers:
+    """All containers of this machine."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        creation: Creation,
+        controller: Controller,
+        attachments: Attachments,
+        filesystem: Filesystem,
+        volumes: Volumes,
+        runtime: Runtime,
+        events: Events,
+        now: Callable[[], str],
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._catalog = catalog
+        self._creation = creation
+        self._controller = controller
+        self._attachments = attachments
+        self._filesystem = filesystem
+        self._volumes = volumes
+        self._runtime = runtime
+        self._events = events
+        self._now = now
+        self._tasks = tasks
+        self._lives: defaultdict[str, Life] = defaultdict(Life)
+
+    # -- asking ---------------------------------------------------------------------------
+
+    def list(self) -> list[Container]:
+        return self._catalog.newest_first()
+
+    def get(self, ref: str) -> Container:
+        return self._catalog.get(ref)
+
+    def endpoints(self, container_id: str) -> list[Endpoint]:
+        return self._attachments.endpoints(container_id)
+
+    # -- create ---------------------------------------------------------------------------
+
+    async def create(
+        self, name: str, config: Config, host: HostConfig, networks: dict[str, EndpointSettings], platform: str = ""
+    ) -> tuple[Container, list[str]]:
+        """A container that exists and does not run; with the warnings its wishes earned."""
+        container, warnings = await self._creation.settle(name, config, host, networks, platform)
+        await self._catalog.put(container)
+        self._tell("create", container)
+        return container, warnings
+
+    # -- start ----------------------------------------------------------------------------
+
+    async def start(self, ref: str) -> None:
+        container = self.get(ref)
+        async with self._life(container).lock:
+            await self._start(self.get(container.id))
+
+    async def _start(self, container: Container) -> None:
+        self._refuse_start(container)
+        try:
+            pid = await self._bring_to_life(container)
+        except FairleadError as error:
+            code = getattr(error, "exit_code", 128)
+            await self._become(container, status=container.state.status, exit_code=code, error=error.message)
+            if container.host.auto_remove:
+                await self._forget(container, volumes=True)
+            raise
+        await self._become(
+            container,
+            status="running",
+            pid=pid,
+            exit_code=0,
+            error="",
+            oom_killed=False,
+            stopped_by_user=False,
+            started_at=self._now(),
+        )
+        self._tell("start", container)
+
+    async def _bring_to_life(self, container: Container) -> int:
+        """The story: each deed is followed by the words that would take it back."""
+        async with AsyncExitStack() as undo:
+            rootfs = await self._filesystem.prepare(container)
+            undo.push_async_callback(self._filesystem.release, container)
+            mounts = await self._volumes.prepare(container, rootfs)
+            undo.push_async_callback(self._volumes.release, container)
+            sandbox = await self._creation.sandbox(container)
+            if sandbox.container == container.id:
+                stack = await self._attachments.open(container)
+                undo.push_async_callback(self._attachments.close, stack)
+            env, joined = self._creation.linked(container), self._creation.joined(container)
+            pid = await self._runtime.create(container, sandbox, rootfs, mounts, env=env, joined=joined)
+            undo.push_async_callback(self._runtime.delete, container.id)
+            await self._runtime.start(container.id)
+            undo.pop_all()
+        return pid
+
+    def _refuse_start(self, container: Container) -> None:
+        if container.state.status == "paused":
+            raise Conflict("cannot start a paused container, try unpause instead")
+        if container.state.running:
+            raise NotModified(f"container {container.id} is already running")
+        if container.state.status in ("removing", "dead"):
+            raise Conflict("container is marked for removal and cannot be started")
+
+    # -- the end of a process ----------------------------------------------------------------
+
+    async def ended(self, end: Ended) -> None:
+        """Process 1 of a container is gone: everything it held goes, then it is told, then it may start again."""
+        container = self._catalog.find(end.id)
+        if container is None or not container.state.running:
+            return
+        life = self._life(container)
+        async with life.lock:
+            container = await self._bury(container, end)
+        _resolve(life.exits, end)
+        if container.host.auto_remove:
+            with suppress(NotFound):
+                await self.remove(container.id, force=True, volumes=True)
+        elif container.state.status == "restarting":
+            life.restart = self._tasks.create_task(self._start_again(container))
+
+    async def _bury(self, container: Container, end: Ended) -> Container:
+        """Take away what a running container has; returns it as it is afterwards."""
+        stack = self._attachments.stack(container)
+        if stack is not None:
+            await self._attachments.close(stack, sticky=True)
+        await self._runtime.delete(container.id)
+        await self._volumes.release(container)
+        await self._filesystem.release(container)
+        verdict = restart.decide(container, end.code)
+        container = await self._become(
+            container,
+            status="restarting" if verdict.again else "exited",
+            pid=0,
+            exit_code=end.code,
+            oom_killed=end.oom,
+            finished_at=self._now(),
+            restart_count=container.state.restart_count + (1 if verdict.again else 0),
+        )
+        self._tell("die", container, exitCode=str(end.code), execDuration=str(restart.duration(container)))
+        return container
+
+    async def _start_again(self, container: Container) -> None:
+        """The restart policy's doing: wait a growing while, then start; a refusal ends it."""
+        await asyncio.sleep(restart.delay(container))
+        async with self._life(container).lock:
+            current = self._catalog.find(container.id)
+            if current is None or current.state.status != "restarting":
+                return
+            try:
+                await self._start(current)
+            except FairleadError as error:
+                await self._become(current, status="exited", error=error.message)
+
+    async def finish(self, container: Container) -> None:
+        """What the engine was about to do with a container when it ended: start it again, or remove it."""
+        if container.state.status == "restarting":
+            self._life(container).restart = self._tasks.create_task(self._start_again(container))
+        elif container.state.status == "removing":
+            await self._forget(container, volumes=container.host.auto_remove)
+
+    # -- stop, kill, restart, pause --------------------------------------------------------------
+
+    async def stop(self, ref: str, timeout: int | None = None, signal: str = "") -> None:
+        """Ask (TERM or the container's own stop signal), wait, kill. A timeout of -1 waits for ever."""
+        container = self.get(ref)
+        if await self._cancel_restart(container):
+            return
+        if not container.state.running:
+            raise NotModified(f"container {container.id} is not running")
+        await self._become(container, stopped_by_user=True)
+        end = self._when_ended(container)
+        seconds = next(s for s in (timeout, container.config.stop_timeout, STOP_SECONDS) if s is not None)
+        with suppress(Conflict):
+            await self._signal(container, signals.number(signal or container.config.stop_signal or "SIGTERM"))
+            if not await _within(end, None if seconds < 0 else float(seconds)):
+                await self._signal(container, signals.number("SIGKILL"))
+        await end
+        self._tell("stop", container)
+
+    async def kill(self, ref: str, signal: str = "") -> None:
+        """Send a signal; with KILL (the default) return when it is dead."""
+        container = self.get(ref)
+        number = signals.number(signal or "SIGKILL")
+        if not container.state.running:
+            raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
+        if signals.ends(number, container.config.stop_signal):
+            container = await self._become(container, stopped_by_user=True)
+        end = self._when_ended(container)
+        await self._signal(container, number)
+        if number == signals.number("SIGKILL"):
+            await end
+
+    async def restart(self, ref: str, timeout: int | None = None, signal: str = "") -> None:
+        container = self.get(ref)
+        if container.state.running:
+            await self.stop(container.id, timeout, signal)
+        await self.start(container.id)
+        self._tell("restart", self.get(container.id))
+
+    async def pause(self, ref: str) -> None:
+        container = self.get(ref)
+        async with self._life(container).lock:
+            container = self.get(container.id)
+            if container.state.status == "paused":
+                raise Conflict(f"container {container.id} is already paused")
+            self._refuse_unless_running(container)
+            await self._runtime.pause(container.id)
+            await self._become(container, status="paused")
+        self._tell("pause", container)
+
+    async def unpause(self, ref: str) -> None:
+        container = self.get(ref)
+        async with self._life(container).lock:
+            container = self.get(container.id)
+            if container.state.status != "paused":
+                raise Conflict(f"container {container.id} is not paused")
+            await self._runtime.resume(container.id)
+            await self._become(container, status="running")
+        self._tell("unpause", container)
+
+    async def _signal(self, container: Container, number: int) -> None:
+        await self._runtime.kill(container.id, number)
+        if self._catalog[container.id].state.status == "paused":
+            await self.unpause(container.id)
+        self._tell("kill", container, signal=str(number))
+
+    async def _cancel_restart(self, container: Container) -> bool:
+        """``stop`` of a container that only waits to be started again."""
+        life = self._life(container)
+        async with life.lock:
+            current = self.get(container.id)
+            if current.state.status != "restarting":
+                return False
+            if life.restart is not None:
+                life.restart.cancel()
+            await self._become(current, status="exited", stopped_by_user=True)
+            return True
+
+    # -- waiting -----------------------------------------------------------------------------
+
+    def wait(self, ref: str, condition: str = "not-running") -> asyncio.Future[Ended]:
+        """A future of the end: ``not-running`` (now, if it does not run), ``next-exit`` or ``removed``."""
+        container = self.get(ref)
+        if condition == "removed":
+            return _wait_in(self._life(container).removals)
+        if condition == "next-exit" or container.state.running:
+            return self._when_ended(container)
+        return _already(Ended(container.id, container.state.exit_code, container.state.oom_killed))
+
+    def _when_ended(self, container: Container) -> asyncio.Future[Ended]:
+        return _wait_in(self._life(container).exits)
+
+    # -- names, limits, networks ----------------------------------------------------------------
+
+    async def rename(self, ref: str, new: str) -> None:
+        container = self.get(ref)
+        old = container.name
+        container = await self._catalog.put(self._creation.renamed(container, new))
+        await self._attachments.renamed(container)
+        self._tell("rename", container, oldName="/" + old)
+
+    async def update(self, ref: str, host: HostConfig) -> list[str]:
+        """New limits or restart policy, of a running container at once. ``host`` is its whole new half."""
+        container = self.get(ref)
+        async with self._life(container).lock:
+            container = replace(self.get(container.id), host=host)
+            if container.state.running:
+                await self._runtime.update(container)
+            await self._catalog.put(container)
+        self._tell("update", container)
+        return []
+
+    async def connect(self, network_ref: str, ref: str, settings: EndpointSettings) -> None:
+        network, container = self._controller.network(network_ref), self.get(ref)
+        self._creation.check_endpoint(network, settings)
+        async with self._life(container).lock:
+            container = await self._attachments.connect(self.get(container.id), network, settings)
+            await self._catalog.put(container)
+
+    async def disconnect(self, network_ref: str, ref: str, force: bool = False) -> None:
+        network = self._controller.network(network_ref)
+        container = self._catalog.find(ref)
+        if container is None:
+            raise NotFound(f"endpoint {ref} not found" if force else f"No such container: {ref}")
+        async with self._life(container).lock:
+            container = await self._attachments.disconnect(self.get(container.id), network)
+            await self._catalog.put(container)
+
+    def needs(self, network: Network) -> bool:
+        """Whether a container, running or not, asked for this network."""
+        return any(network.name in c.networks or network.id in c.networks for c in self._catalog)
+
+    # -- remove ------------------------------------------------------------------------------
+
+    async def remove(self, ref: str, force: bool = False, volumes: bool = False) -> None:
+        container = self.get(ref)
+        await self._cancel_restart(container)
+        if container.state.running:
+            if not force:
+                raise Conflict(
+                    f'cannot remove container "/{container.name}": container is {container.state.status}:'
+                    " stop the container before removing or force remove"
+                )
+            with suppress(Conflict):
+                await self.kill(container.id, "SIGKILL")
+        life = self._life(container)
+        async with life.lock:
+            if self._catalog.find(container.id) is not None:
+                await self._forget(self.get(container.id), volumes)
+        _resolve(life.removals, Ended(container.id, container.state.exit_code, False))
+        self._lives.pop(container.id, None)
+
+    async def _forget(self, container: Container, volumes: bool) -> None:
+        await self._become(container, status="removing")
+        await self._filesystem.remove(container)
+        await self._volumes.forget(container, volumes)
+        await self._creation.forget(container)
+        await self._catalog.drop(container)
+        self._tell("destroy", container)
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _life(self, container: Container) -> Life:
+        return self._lives[container.id]
+
+    def _refuse_unless_running(self, container: Container) -> None:
+        if not container.state.running:
+            raise Conflict(f"container {container.id} is not running")
+
+    async def _become(self, container: Container, **changes: object) -> Container:
+        """The container's record with its state changed; other parts as they are now."""
+        current = self._catalog[container.id]
+        state: State = replace(current.state, **changes)
+        return await self._catalog.put(replace(current, state=state))
+
+    def _tell(self, action: str, container: Container, **attributes: str) -> None:
+        labels = container.config.labels or {}
+        known = {"image": container.config.image, "name": container.name}
+        self._events.publish("container", action, container.id, {**labels, **known, **attributes})
+
+
+def _wait_in(waiting: list[asyncio.Future[Ended]]) -> asyncio.Future[Ended]:
+    future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+    waiting.append(future)
+    return future
+
+
+def _already(end: Ended) -> asyncio.Future[Ended]:
+    future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+    future.set_result(end)
+    return future
+
+
+def _resolve(waiting: list[asyncio.Future[Ended]], end: Ended) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_result(end)
+    waiting.clear()
+
+
+async def _within(end: asyncio.Future[Ended], seconds: float | None) -> bool:
+    """Whether it ended in time; the future stays usable."""
+    done, _ = await asyncio.wait([end], timeout=seconds)
+    return bool(done)

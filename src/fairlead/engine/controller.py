@@ -1,0 +1,255 @@
+"""Controller: networks, from the wish to the bridge and back.
+
+    create:  check (names, driver's options) -> pools (core.addresses) -> remember -> kernel.want
+    remove:  nobody on it? -> kernel.drop -> forget
+
+Rules
+    1. Everything is checked before anything is made; a refused network leaves
+       nothing, not even its address pool: pools *are* the networks' records.
+    2. ``bridge``, ``host`` and ``none`` are made anew from the settings at every
+       start, under the id they had, and are never removed.
+    3. A reference is a full id, a name, or an unambiguous start of an id, in
+       that order.
+
+What it does not do: attach containers (``engine.endpoints``), nor know what a
+bridge is (``engine.drivers``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from fairlead.core import addresses
+from fairlead.core.model import Endpoint, Ipam, Network, NetworkRequest
+from fairlead.core.wanted import Plan
+from fairlead.engine.drivers.base import Driver, Facts
+from fairlead.engine.endpoints import Endpoints
+from fairlead.engine.events import Events
+from fairlead.engine.kernel import Kernel
+from fairlead.engine.records import Records
+from fairlead.errors import Conflict, Forbidden, Invalid, NotFound
+from fairlead.host.base import Host
+from fairlead.store.base import Store
+
+PREDEFINED = ("bridge", "host", "none")
+NOT_A_MANAGER = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm'
+    " and try again."
+)
+
+
+class Controller:
+    """All networks of this machine."""
+
+    def __init__(
+        self,
+        store: Store,
+        host: Host,
+        kernel: Kernel,
+        drivers: Mapping[str, Driver],
+        facts: Facts,
+        endpoints: Endpoints,
+        events: Events,
+        pools: addresses.PoolPlan,
+        now: Callable[[], str],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._records = Records(store, "networks", Network)
+        self._host = host
+        self._kernel = kernel
+        self._drivers = drivers
+        self._facts = facts
+        self._endpoints = endpoints
+        self._events = events
+        self._pools = pools
+        self._now = now
+        self._new_id = new_id
+
+    async def load(self) -> None:
+        await self._records.load()
+
+    # -- asking ---------------------------------------------------------------------------
+
+    def networks(self) -> list[Network]:
+        return list(self._records)
+
+    def network(self, ref: str) -> Network:
+        """By id, name, or start of an id; ``NotFound``, or ``Invalid`` when several are meant."""
+        exact = self._records.get(ref)
+        if exact is not None:
+            return exact
+        named = [network for network in self._records if network.name == ref]
+        found, by = (named, "name") if named else (self._records.starting_with(ref), "ID prefix")
+        if not found:
+            raise NotFound(f"network {ref} not found")
+        if len(found) > 1:
+            raise Invalid(f"network {ref} is ambiguous ({len(found)} matches found based on {by})")
+        return found[0]
+
+    def endpoints(self, network_id: str) -> list[Endpoint]:
+        return self._endpoints.of_network(network_id)
+
+    def driver(self, network: Network) -> Driver:
+        return self._drivers[network.driver]
+
+    def device(self, network: Network) -> str:
+        return "" if network.config_only else self._drivers[network.driver].device(network)
+
+    # -- create ---------------------------------------------------------------------------
+
+    async def create(self, request: NetworkRequest) -> Network:
+        """Make a network of what was asked; raises in Docker's words and changes nothing."""
+        self._check_name(request)
+        request = self._with_defaults(request)
+        self._check_kind(request)
+        if not request.config_only:
+            self._drivers[request.driver].check(request, self._facts)
+        network = self._settle(request)
+        self._check_device(network)
+        await self._bring_up(network)
+        self._events.publish("network", "create", network.id, {"name": network.name, "type": network.driver})
+        return network
+
+    async def ensure(self, network: Network) -> None:
+        """A predefined network, as the settings want it now (under its old id if it was there before)."""
+        await self._bring_up(network)
+
+    async def _bring_up(self, network: Network) -> None:
+        known = network.id in self._records
+        await self._records.put(network)
+        try:
+            self._kernel.want(network.id, self.plan(network), f"network {network.name}")
+        except BaseException:
+            if not known:
+                await self._records.drop(network.id)
+            raise
+
+    def plan(self, network: Network) -> Plan:
+        """What the kernel holds for this network while it exists."""
+        return () if network.config_only else self._drivers[network.driver].network(network, self._facts)
+
+    def adopt(self, network: Network) -> None:
+        """After a restart: note what should be there; ``Kernel.repair`` makes what is missing."""
+        self._kernel.adopt(network.id, self.plan(network), f"network {network.name}")
+
+    def _check_name(self, request: NetworkRequest) -> None:
+        if not request.name.strip():
+            raise Invalid("invalid name: name is empty")
+        if request.name in PREDEFINED:
+            raise Forbidden(f"operation is not permitted on predefined {request.name} network ")
+        if any(network.name == request.name for network in self._records):
+            raise Conflict(f"network with name {request.name} already exists")
+
+    def _with_defaults(self, request: NetworkRequest) -> NetworkRequest:
+        """``--config-from``: the other network's settings are this one's."""
+        if not request.config_from:
+            return request
+        source = next((n for n in self._records if request.config_from in (n.id, n.name)), None)
+        if source is None:
+            raise NotFound(f'configuration network "{request.config_from}" does not exist')
+        if not source.config_only:
+            raise Forbidden(f'"{request.config_from}" is not a configuration network')
+        if request.ipam.config or request.options or request.internal:
+            raise Forbidden(
+                "user-specified configurations are not supported if the network depends on a configuration network"
+            )
+        return msgspec.structs.replace(
+            request,
+            ipam=source.ipam,
+            options=source.options,
+            internal=source.internal,
+            ipv4=source.ipv4,
+            ipv6=source.ipv6,
+            labels={**source.labels, **request.labels},
+        )
+
+    def _check_kind(self, request: NetworkRequest) -> None:
+        if request.ingress:
+            raise Forbidden("Ingress network can only be global scope network")
+        if request.scope == "swarm":
+            raise Forbidden("cannot create a swarm scoped network when swarm is not active")
+        if request.driver == "overlay":
+            raise Forbidden(NOT_A_MANAGER)
+        if request.driver in ("host", "null"):
+            raise Forbidden(f'only one instance of "{request.driver}" network is allowed')
+        if request.driver not in self._drivers:
+            raise NotFound(f'plugin "{request.driver}" not found')
+        if request.ipam.driver not in ("", "default"):
+            raise NotFound(f'plugin "{request.ipam.driver}" not found')
+        if request.ipv4 is False and not request.ipv6:
+            raise Invalid("IPv4 or IPv6 must be enabled")
+
+    def _settle(self, request: NetworkRequest) -> Network:
+        """The request with every open question answered: id, time, families, address pools."""
+        ipv4, ipv6 = request.ipv4 is not False, bool(request.ipv6)
+        network = Network(
+            id=self._new_id(),
+            name=request.name,
+            created=self._now(),
+            driver=request.driver,
+            scope=request.scope or "local",
+            internal=request.internal,
+            attachable=request.attachable,
+            config_only=request.config_only,
+            config_from=request.config_from,
+            ipv4=ipv4,
+            ipv6=ipv6,
+            ipam=Ipam(driver="default", options=request.ipam.options, config=request.ipam.config),
+            options=request.options,
+            labels=request.labels,
+        )
+        if request.config_only:
+            return network
+        return msgspec.structs.replace(network, ipam=self._pools_for(network))
+
+    def _pools_for(self, network: Network) -> Ipam:
+        """Canonical pools, chosen ones where the user left it to us; ``Forbidden`` on an overlap, naming the other."""
+        others = [other for other in self._records if not other.config_only]
+        routes = [prefix for prefix, device in self._host.routes() if not self._is_device_of(others, device)]
+        return addresses.settle_pools(network, others, routes, self._pools)
+
+    def _is_device_of(self, networks: list[Network], device: str) -> bool:
+        return bool(device) and any(self.device(network) == device for network in networks)
+
+    def _check_device(self, network: Network) -> None:
+        device = self.device(network)
+        for other in self._records:
+            if device and self.device(other) == device:
+                raise Forbidden(
+                    f"cannot create network {network.id} ({device}): conflicts with network {other.id} ({device}):"
+                    " networks have same bridge name"
+                )
+
+    # -- remove ---------------------------------------------------------------------------
+
+    async def remove(self, ref: str) -> None:
+        network = self.network(ref)
+        if network.predefined:
+            raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
+        active = self._endpoints.of_network(network.id)
+        if active:
+            held = " ".join(f'name:"{endpoint.name}" id:"{endpoint.id[:12]}"' for endpoint in active)
+            raise Forbidden(f"error while removing network: network {network.name} has active endpoints ({held})")
+        if network.config_only:
+            self._refuse_if_copied(network)
+        self._kernel.drop(network.id)
+        await self._records.drop(network.id)
+        self._events.publish("network", "destroy", network.id, {"name": network.name, "type": network.driver})
+
+    def _refuse_if_copied(self, network: Network) -> None:
+        users = [other.name for other in self._records if other.config_from in (network.name, network.id)]
+        if users:
+            raise Forbidden(f"configuration network {network.name} is in use by {', '.join(users)}")
+
+    async def prune(self, wants: Callable[[Network], bool]) -> list[str]:
+        """Remove the networks that ``wants`` says and nobody is on; names of what went."""
+        gone = []
+        for network in self.networks():
+            if network.predefined or self._endpoints.of_network(network.id) or not wants(network):
+                continue
+            await self.remove(network.id)
+            gone.append(network.name)
+        self._events.publish("network", "prune", "", {"reclaimed": "0"})
+        return gone

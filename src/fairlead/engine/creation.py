@@ -1,0 +1,222 @@
+"""Creation: from what somebody asked to a container that could start.
+
+    asked --checks (core.validate)-- image (merge) -- defaults -- networks -- ports -- mounts --> Container
+
+Everything is checked before anything exists. What can only be known at start
+(whether a network of that name is there, whether a port is free) is left to the
+start, as Docker does.
+
+What it leaves behind on failure: nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from fairlead.core import merge, petnames, ports, validate
+from fairlead.core.container import Config, Container, HostConfig, LogConfig
+from fairlead.core.model import EndpointSettings, Network, Sandbox
+from fairlead.engine.attachments import Attachments, mode_of
+from fairlead.engine.catalog import Catalog
+from fairlead.engine.controller import Controller
+from fairlead.engine.endpoints import Endpoints
+from fairlead.engine.images import Images
+from fairlead.engine.links import Links
+from fairlead.engine.volumes import Volumes
+from fairlead.errors import FairleadError, Invalid, NotFound
+
+replace = msgspec.structs.replace
+
+MAC_DEPRECATED = (
+    "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
+)
+SHM_SIZE = 64 << 20
+
+
+class Creation:
+    """What a container is before it first starts."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        controller: Controller,
+        endpoints: Endpoints,
+        attachments: Attachments,
+        images: Images,
+        volumes: Volumes,
+        links: Links,
+        now: Callable[[], str],
+        new_id: Callable[[], str],
+        dice: Callable[[], int],
+        defaults: HostConfig,
+    ) -> None:
+        self._catalog = catalog
+        self._controller = controller
+        self._endpoints = endpoints
+        self._attachments = attachments
+        self._images = images
+        self._volumes = volumes
+        self._links = links
+        self._now = now
+        self._new_id = new_id
+        self._dice = dice
+        self._defaults = defaults
+
+    async def settle(
+        self, name: str, config: Config, host: HostConfig, networks: dict[str, EndpointSettings], platform: str
+    ) -> tuple[Container, list[str]]:
+        """The container those wishes describe, not yet recorded; and warnings for the user."""
+        name = self._name(name)
+        validate.create(config, host, networks)
+        image = self._images.get(config.image)
+        config = merge.merge(config, image.config)
+        self._refuse_nothing_to_run(config)
+        host = self._with_defaults(host)
+        id = self._new_id()
+        networks, warnings = self._networks(config, host, networks)
+        container = Container(
+            id=id,
+            name=name,
+            created=self._now(),
+            image=image.id,
+            path=next(iter(merge.command(config)), ""),
+            args=merge.command(config)[1:],
+            config=replace(config, hostname=config.hostname or self._hostname(host, id)),
+            host=host,
+            networks=networks,
+            ports=ports.parse_bindings(host.port_bindings, config.exposed_ports, host.publish_all_ports),
+            platform="linux",
+        )
+        self._links.check(container)
+        container = replace(container, mounts=await self._volumes.plan(container, image.config))
+        self._endpoints.promise(container)
+        return container, warnings
+
+    def renamed(self, container: Container, new: str) -> Container:
+        new = new.removeprefix("/")
+        if not new:
+            raise Invalid("Neither old nor new names may be empty")
+        if new == container.name:
+            raise Invalid("Renaming a container with the same name as its current name")
+        validate.container_name(new)
+        self._catalog.check_name(new, container.id)
+        return replace(container, name=new)
+
+    async def forget(self, container: Container) -> None:
+        """The container is being removed: nothing is promised to it any more."""
+        self._endpoints.release_promises(container.id)
+
+    async def sandbox(self, container: Container) -> Sandbox:
+        """The network stack its process will live in: its own, the host's, or another container's."""
+        if mode_of(container) != "container":
+            return self._attachments.sandbox(container)
+        ref = container.host.network_mode.partition(":")[2]
+        try:
+            other = self._catalog.get(ref)
+        except NotFound as error:
+            raise FairleadError(f"joining network namespace of container: {error.message}") from error
+        if not other.state.running:
+            raise FairleadError(
+                f"joining network namespace of container: container {other.id} is not running: start it first"
+            )
+        return await self.sandbox(other)
+
+    def linked(self, container: Container) -> list[str]:
+        """The variables that its legacy links put into its environment."""
+        return self._links.environment(container)
+
+    def joined(self, container: Container) -> dict[str, int]:
+        """Kind of namespace -> process whose namespace it shares (``--pid container:X``, ``--ipc container:X``)."""
+        modes = {"pid": container.host.pid_mode, "ipc": container.host.ipc_mode}
+        return {
+            kind: self._process_of(kind, mode.partition(":")[2])
+            for kind, mode in modes.items()
+            if mode.startswith("container:")
+        }
+
+    def _process_of(self, kind: str, ref: str) -> int:
+        try:
+            other = self._catalog.get(ref)
+        except NotFound as error:
+            raise FairleadError(f"joining {kind.upper()} namespace of container: {error.message}") from error
+        if not other.state.running:
+            raise FairleadError(f"joining {kind.upper()} namespace of container: container {other.id} is not running")
+        return other.state.pid
+
+    def check_endpoint(self, network: Network, settings: EndpointSettings) -> None:
+        """Whether these wishes can come true on this network; ``Invalid`` in Docker's words."""
+        validate.endpoint(network, settings)
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _name(self, name: str) -> str:
+        name = name.removeprefix("/")
+        if name:
+            validate.container_name(name)
+            self._catalog.check_name(name)
+            return name
+        while self._catalog.find(name := petnames.petname(self._dice())) is not None:
+            pass
+        return name
+
+    def _refuse_nothing_to_run(self, config: Config) -> None:
+        if not merge.command(config):
+            raise Invalid("no command specified")
+
+    def _with_defaults(self, host: HostConfig) -> HostConfig:
+        """The engine's defaults where the user left them open, as Docker shows them in ``inspect``."""
+        defaults = self._defaults
+        mode = host.network_mode
+        return replace(
+            host,
+            network_mode="bridge" if mode in ("", "default") else mode,
+            shm_size=host.shm_size or defaults.shm_size or SHM_SIZE,
+            log_config=host.log_config
+            if host.log_config.type
+            else LogConfig(defaults.log_config.type or "json-file", {}),
+            ulimits=host.ulimits or defaults.ulimits,
+            cgroup_parent=host.cgroup_parent or defaults.cgroup_parent,
+            init=host.init if host.init is not None else defaults.init,
+            runtime=host.runtime or "runc",
+            ipc_mode=host.ipc_mode or "private",
+            cgroupns_mode=host.cgroupns_mode or "host",
+            restart_policy=replace(host.restart_policy, name=host.restart_policy.name or "no"),
+        )
+
+    def _hostname(self, host: HostConfig, id: str) -> str:
+        return "" if mode_of_host(host) == "container" else id[:12]
+
+    def _networks(
+        self, config: Config, host: HostConfig, asked: dict[str, EndpointSettings]
+    ) -> tuple[dict[str, EndpointSettings], list[str]]:
+        """Which networks, by name: the mode's first, then the others asked for; and what to warn about."""
+        if mode_of_host(host) == "container":
+            return {}, [MAC_DEPRECATED] if config.mac_address else []
+        mode = "none" if config.network_disabled else host.network_mode
+        main = asked.get(mode, EndpointSettings())
+        warnings = []
+        if config.mac_address:
+            main = replace(main, mac=config.mac_address)
+            warnings.append(MAC_DEPRECATED)
+        networks = {mode: main, **{name: settings for name, settings in asked.items() if name not in (mode, "default")}}
+        for name, settings in networks.items():
+            self._check_settings(name, settings)
+        return networks, warnings
+
+    def _check_settings(self, name: str, settings: EndpointSettings) -> None:
+        try:
+            network = self._controller.network(name)
+        except NotFound:
+            return
+        try:
+            self.check_endpoint(network, settings)
+        except Invalid as error:
+            raise Invalid(f"invalid config for network {name}: {error.message}") from error
+
+
+def mode_of_host(host: HostConfig) -> str:
+    return (
+        "container" if host.network_mode.startswith("container:") else "host" if host.network_mode == "host" else "own"
+    )

@@ -1,0 +1,227 @@
+"""Endpoints: who holds which address, name and port; the records behind every attachment.
+
+    attach(container, stack, network, settings)
+        choose addresses and MAC   (core.addresses: pure)
+        remember the endpoint      (store: the intent, before the first deed)
+        join the sandbox           (engine.sandboxes -> kernel)
+        tell
+
+An address is taken because an endpoint or a stopped container's ``--ip`` holds
+it: there is no second list of leases that could disagree. So nothing can leak:
+what has no endpoint has no address.
+
+Rules
+    1. Freed addresses are given out again lowest first; a container that is
+       started again gets its old one back while it is free.
+    2. Static addresses of stopped containers stay theirs.
+    3. MACs are stable: derived from container and network, unless asked for.
+    4. A failed attach leaves no record, no address, no device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from fairlead.core import addresses
+from fairlead.core.container import Container
+from fairlead.core.model import Endpoint, EndpointSettings, Network, PortBinding, Subnet
+from fairlead.engine.drivers.base import Driver
+from fairlead.engine.events import Events
+from fairlead.engine.records import Records
+from fairlead.engine.sandboxes import Sandboxes, Stack
+from fairlead.errors import Forbidden
+from fairlead.store.base import Store
+
+MAC_FROM_ADDRESS = "com.fairlead.mac_from_address"
+"""Network option: MACs 02:42:<IPv4 address> as engines before 28 had them, instead of stable random ones."""
+
+
+class Endpoints:
+    """All live endpoints, and the addresses promised to stopped containers."""
+
+    def __init__(
+        self, store: Store, sandboxes: Sandboxes, drivers: dict[str, Driver], events: Events, new_id: Callable[[], str]
+    ) -> None:
+        self._records = Records(store, "endpoints", Endpoint)
+        self._sandboxes = sandboxes
+        self._drivers = drivers
+        self._events = events
+        self._new_id = new_id
+        self._by_network: dict[str, dict[str, Endpoint]] = defaultdict(dict)
+        self._promised: dict[str, dict[str, EndpointSettings]] = defaultdict(dict)
+        """network name or id as asked -> container id -> settings with static addresses"""
+        self._last: dict[tuple[str, str], Endpoint] = {}
+        """(container, network) -> the endpoint it had when it was stopped"""
+
+    async def load(self) -> None:
+        await self._records.load()
+        for endpoint in self._records:
+            self._by_network[endpoint.network][endpoint.id] = endpoint
+
+    # -- asking -------------------------------------------------------------------------
+
+    def of_network(self, network_id: str) -> list[Endpoint]:
+        return list(self._by_network.get(network_id, {}).values())
+
+    def of_sandbox(self, sandbox_id: str) -> list[Endpoint]:
+        stack = self._sandboxes.get(sandbox_id)
+        return stack.endpoints if stack else []
+
+    def everything(self) -> Iterable[Endpoint]:
+        return iter(self._records)
+
+    # -- promises to stopped containers ----------------------------------------------------
+
+    def promise(self, container: Container) -> None:
+        """Static addresses of this container are taken, whether it runs or not."""
+        for network, settings in container.networks.items():
+            if settings.ipv4 or settings.ipv6:
+                self._promised[network][container.id] = settings
+
+    def release_promises(self, container_id: str, network: str = "") -> None:
+        """Of one network (by the name asked for), or of all."""
+        for name in [network] if network else list(self._promised):
+            self._promised.get(name, {}).pop(container_id, None)
+
+    # -- attaching -------------------------------------------------------------------------
+
+    async def attach(
+        self, container: Container, stack: Stack, network: Network, settings: EndpointSettings
+    ) -> Endpoint:
+        """One more interface for a running (or starting) container; all or nothing."""
+        self._refuse_double(container, stack, network)
+        endpoint = self._choose(container, stack, network, settings)
+        await self._records.put(endpoint)
+        self._by_network[network.id][endpoint.id] = endpoint
+        try:
+            await self._sandboxes.join(stack, network, endpoint)
+        except BaseException:
+            await self._forget(endpoint)
+            raise
+        self._tell("connect", network, endpoint)
+        return endpoint
+
+    async def detach(self, stack: Stack, network: Network, endpoint: Endpoint, *, sticky: bool = False) -> None:
+        """The interface goes. ``sticky``: the container will be back for the same address."""
+        await self._sandboxes.leave(stack, endpoint)
+        await self.forget(network, endpoint, sticky=sticky)
+
+    async def forget(self, network: Network | None, endpoint: Endpoint, *, sticky: bool = False) -> None:
+        """Only the record: its sandbox is gone already."""
+        await self._forget(endpoint)
+        if sticky:
+            self._last[endpoint.container, endpoint.network] = endpoint
+        else:
+            self._last.pop((endpoint.container, endpoint.network), None)
+        if network is not None:
+            self._tell("disconnect", network, endpoint)
+
+    async def publish(self, stack: Stack, bindings: dict[str, tuple[PortBinding, ...]]) -> None:
+        """From now on these endpoints (by id) carry these published ports, and no others of the sandbox do."""
+        changed = [
+            msgspec.structs.replace(endpoint, bindings=bindings.get(endpoint.id, ()))
+            for endpoint in stack.endpoints
+            if endpoint.bindings != bindings.get(endpoint.id, ())
+        ]
+        await self.change(stack, changed)
+
+    async def change(self, stack: Stack, changed: list[Endpoint]) -> None:
+        """New values of endpoints of one stack: kernel first, then the records."""
+        if changed:
+            await self._sandboxes.change(stack, *changed)
+        for endpoint in changed:
+            await self._records.put(endpoint)
+            self._by_network[endpoint.network][endpoint.id] = endpoint
+
+    # -- choosing ---------------------------------------------------------------------------
+
+    def _choose(self, container: Container, stack: Stack, network: Network, settings: EndpointSettings) -> Endpoint:
+        driver = self._drivers[network.driver]
+        last = self._last.get((container.id, network.id))
+        ipv4, gateway4 = self._address(container, network, settings.ipv4, last.address4 if last else "", 4)
+        ipv6, gateway6 = self._address(container, network, settings.ipv6, last.address6 if last else "", 6)
+        id = self._new_id()
+        return Endpoint(
+            id=id,
+            network=network.id,
+            container=container.id,
+            sandbox=stack.sandbox.id,
+            name=container.name,
+            interface=self._interface(stack, driver.attachment(network).interface_prefix, settings),
+            device=f"veth{id[:7]}",
+            ipv4=ipv4,
+            ipv6=ipv6,
+            gateway4=gateway4,
+            gateway6=gateway6,
+            mac=settings.mac or _mac(container, network, ipv4),
+            names=names_of(container, settings) if driver.attachment(network).names else (),
+            settings=settings,
+        )
+
+    def _address(self, container: Container, network: Network, wish: str, prefer: str, family: int) -> tuple[str, str]:
+        """(address/prefix, gateway) of one family, ("", "") when the network has none of it."""
+        pools = [pool for pool in network.ipam.config if addresses.family_of(pool.subnet) == family]
+        if not pools:
+            return "", ""
+        taken = self._taken(container, network, family)
+        pool = _pool_for(pools, wish)
+        address = addresses.choose(pool, taken | _reserved(pool), wish=wish, prefer=prefer)
+        internal = network.internal
+        return f"{address}/{pool.subnet.partition('/')[2]}", "" if internal else pool.gateway
+
+    def _taken(self, container: Container, network: Network, family: int) -> set[str]:
+        live = self._by_network.get(network.id, {}).values()
+        taken = {endpoint.address4 if family == 4 else endpoint.address6 for endpoint in live}
+        for name in (network.name, network.id):
+            for owner, settings in self._promised.get(name, {}).items():
+                if owner != container.id:
+                    taken.add(settings.ipv4 if family == 4 else settings.ipv6)
+        return taken - {""}
+
+    def _interface(self, stack: Stack, prefix: str, settings: EndpointSettings) -> str:
+        wish = settings.driver_opts.get("com.docker.network.endpoint.ifname", "")
+        used = {endpoint.interface for endpoint in stack.endpoints}
+        if wish:
+            if wish in used:
+                raise Forbidden(f"interface name {wish} is already in use in this container; choose another")
+            return wish
+        return next(name for number in range(len(used) + 1) if (name := f"{prefix}{number}") not in used)
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _refuse_double(self, container: Container, stack: Stack, network: Network) -> None:
+        if any(endpoint.network == network.id for endpoint in stack.endpoints):
+            raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
+
+    async def _forget(self, endpoint: Endpoint) -> None:
+        await self._records.drop(endpoint.id)
+        self._by_network[endpoint.network].pop(endpoint.id, None)
+
+    def _tell(self, action: str, network: Network, endpoint: Endpoint) -> None:
+        attributes = {"container": endpoint.container, "name": network.name, "type": network.driver}
+        self._events.publish("network", action, network.id, attributes)
+
+
+def names_of(container: Container, settings: EndpointSettings) -> tuple[str, ...]:
+    """What resolves to a container on a user network: name, aliases, short id, host name; each once, in that order."""
+    names = (container.name, *settings.aliases, container.short, container.config.hostname)
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _pool_for(pools: list[Subnet], wish: str) -> Subnet:
+    """The pool that holds the wished address, else the first."""
+    return next((pool for pool in pools if wish and addresses.contains(pool.subnet, wish)), pools[0])
+
+
+def _reserved(pool: Subnet) -> set[str]:
+    return {pool.gateway, *pool.auxiliary.values()} - {""}
+
+
+def _mac(container: Container, network: Network, ipv4: str) -> str:
+    if network.options.get(MAC_FROM_ADDRESS, "").lower() in ("1", "true") and ipv4:
+        return addresses.mac_from_address(ipv4.partition("/")[0])
+    return addresses.mac_from_dice(hashlib.sha256(f"{container.id} {network.id}".encode()).digest())

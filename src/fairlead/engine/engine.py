@@ -1,0 +1,32 @@
+"""Engine: everything the faces may ask of one machine, in one value. Wired by ``daemon``, and only there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fairlead.engine.containers import Containers
+from fairlead.engine.controller import Controller
+from fairlead.engine.events import Events
+from fairlead.engine.execs import Execs
+from fairlead.engine.filesystem import Filesystem
+from fairlead.engine.images import Images
+from fairlead.engine.kernel import Kernel
+from fairlead.engine.streams import Streams
+from fairlead.engine.system import System
+from fairlead.engine.volumes import Volumes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """The parts, by what they are about."""
+
+    networks: Controller
+    containers: Containers
+    streams: Streams
+    execs: Execs
+    images: Images
+    volumes: Volumes
+    filesystem: Filesystem
+    events: Events
+    system: System
+    kernel: Kernel

@@ -1,0 +1,96 @@
+"""Healing: something of ours is gone or different; put it right within a second, and say so.
+
+    kernel: a link, address, route or rule changed ---> wait a breath ---> Kernel.repair ---> event for each repair
+    every half minute, in case a message was lost  ------------^
+
+A breath, because a flush comes as a hundred messages and one repair answers
+them all. Our own changes wake nobody: the monitor tells them apart.
+
+Rules
+    1. A repair that fails is logged and tried again at the next tick; it never
+       ends the engine.
+    2. What cannot be put right for the third time in a row is told once, not
+       every half minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from fairlead.core.wanted import Wanted
+from fairlead.engine.events import Events
+from fairlead.engine.kernel import Kernel
+
+log = logging.getLogger(__name__)
+
+BREATH = 0.1
+TICK = 30.0
+
+
+class Monitor(Protocol):
+    """Wakes us when something of ours may have changed behind our back (``host.monitor``)."""
+
+    def fileno(self) -> int: ...
+
+    def heard(self) -> set[str]:
+        """Kinds of what may have changed since the last call; empty when it was all our own doing."""
+
+
+class Healing:
+    """Keeps the kernel as it should be."""
+
+    def __init__(self, kernel: Kernel, monitor: Monitor, events: Events, healed: Callable[[], None]) -> None:
+        self._kernel = kernel
+        self._monitor = monitor
+        self._events = events
+        self._healed = healed
+        self._woken = asyncio.Event()
+        self._complained: set[str] = set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._monitor.fileno(), self._wake)
+        try:
+            while True:
+                await self._something_or_tick()
+                self.heal()
+        finally:
+            loop.remove_reader(self._monitor.fileno())
+
+    def heal(self) -> None:
+        """Look once, repair what is wrong, tell it."""
+        try:
+            make, surplus = self._kernel.repair()
+        except Exception as error:
+            if str(error) not in self._complained:
+                log.error("cannot put the kernel right: %s", error)
+                self._complained.add(str(error))
+            return
+        self._complained.clear()
+        self._tell("made", make)
+        self._tell("removed", surplus)
+        if make or surplus:
+            self._healed()
+
+    def _tell(self, deed: str, objects: Sequence[Wanted]) -> None:
+        for item in objects:
+            log.warning("repaired: %s %s (%s)", deed, item, item.owner or "nobody wants it")
+            attributes = {"deed": deed, "object": str(item), "owner": item.owner, "why": item.why}
+            self._events.publish("fairlead", "repair", "/".join(item.key), attributes)
+
+    def _wake(self) -> None:
+        if self._monitor.heard():
+            self._woken.set()
+
+    async def _something_or_tick(self) -> None:
+        try:
+            async with asyncio.timeout(TICK):
+                await self._woken.wait()
+            await asyncio.sleep(BREATH)
+        except TimeoutError:
+            pass
+        self._woken.clear()

@@ -1,0 +1,129 @@
+"""Host files: a container's /etc/hosts, /etc/hostname and /etc/resolv.conf, written where it finds them.
+
+    <data root>/containers/<id>/hosts       bind-mounted into the container; replaced in place
+                              /hosts.ours   what we last wrote: the difference is the user's own edits, and is kept
+
+The text comes from ``core.hostsfile``; here is only when, where and from what.
+Written before the process starts and whenever its networks or links change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairlead.core import hostsfile
+from fairlead.core.container import Container
+from fairlead.core.wanted import File
+from fairlead.engine.links import Links
+from fairlead.engine.sandboxes import Resolving, Stack
+from fairlead.host.base import Host
+
+NAMES = ("hosts", "hostname", "resolv.conf")
+STUB = "127.0.0.53"
+BEHIND_THE_STUB = Path("/run/systemd/resolve/resolv.conf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameSettings:
+    """The engine's own defaults for containers that say nothing."""
+
+    dns: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    """what ``host-gateway`` means when the user fixed it; else the default bridge's gateway"""
+
+
+class HostFiles:
+    """The three files of every container."""
+
+    def __init__(
+        self,
+        root: Path,
+        host: Host,
+        links: Links,
+        settings: NameSettings,
+        gateways: Callable[[], tuple[str, ...]],
+        etc: Path = Path("/etc"),
+    ) -> None:
+        self._root = root
+        self._host = host
+        self._links = links
+        self._settings = settings
+        self._gateways = gateways
+        self._etc = etc
+
+    def paths(self, container_id: str) -> dict[str, Path]:
+        """File name -> path on the host."""
+        return {name: self._root / container_id / name for name in NAMES}
+
+    def resolving(self, container: Container) -> Resolving:
+        """Where the resolver asks for names that are not ours; raises on a ``--dns`` that is no address."""
+        found = self._resolution(container, "names")
+        return Resolving(found.upstreams, found.search, found.options)
+
+    def write(self, container: Container, stack: Stack) -> None:
+        """All three, as the container's networks are now."""
+        mode = stack.sandbox.mode
+        names = any(endpoint.names for endpoint in stack.endpoints)
+        resolution = self._resolution(container, "host" if mode == "host" else "names" if names else "plain")
+        texts = {
+            "hosts": self._hosts_of_host(container) if mode == "host" else self._hosts(container, stack),
+            "hostname": hostsfile.hostname(container.config.hostname),
+            "resolv.conf": resolution.text,
+        }
+        for name, text in texts.items():
+            self._put(container.id, name, text)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _put(self, container_id: str, name: str, text: str) -> None:
+        path = self._root / container_id / name
+        ours = path.with_name(name + ".ours")
+        before, current = _text(ours), _text(path)
+        now = text if before is None or current is None else hostsfile.carry_over(current, before, text)
+        self._host.make((File(path=str(path), content=now), File(path=str(ours), content=text, mode=0o600)))
+
+    def _hosts(self, container: Container, stack: Stack) -> str:
+        own = [a for e in stack.endpoints for a in (e.address4, e.address6)]
+        config = container.config
+        return hostsfile.hosts(
+            own, config.hostname, config.domainname, [*self._extra(container), *self._linked(container)]
+        )
+
+    def _hosts_of_host(self, container: Container) -> str:
+        text = _text(self._etc / "hosts") or hostsfile.hosts()
+        return text + "".join(f"{address}\t{names}\n" for address, names in self._extra(container))
+
+    def _extra(self, container: Container) -> tuple[hostsfile.Line, ...]:
+        return hostsfile.extra_hosts(container.host.extra_hosts or (), self._settings.gateways or self._gateways())
+
+    def _linked(self, container: Container) -> Iterator[hostsfile.Line]:
+        for alias, target, endpoint in self._links.resolved(container):
+            yield hostsfile.link_line(endpoint.address4, alias, target.config.hostname, target.name)
+
+    def _resolution(self, container: Container, mode: str) -> hostsfile.Resolution:
+        host, settings = container.host, self._settings
+        return hostsfile.resolv_conf(
+            self._host_resolv_conf(),
+            mode,
+            host.dns or settings.dns,
+            host.dns_search or settings.search,
+            host.dns_options or settings.options,
+        )
+
+    def _host_resolv_conf(self) -> hostsfile.ResolvConf:
+        path = self._etc / "resolv.conf"
+        found = hostsfile.parse_resolv_conf(_text(path) or "", str(path))
+        if found.servers == (STUB,) and (text := _text(BEHIND_THE_STUB)):
+            return hostsfile.parse_resolv_conf(text, str(BEHIND_THE_STUB))
+        return found
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return None

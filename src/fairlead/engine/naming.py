@@ -1,0 +1,89 @@
+"""Naming: what each sandbox may resolve, kept true in the resolver.
+
+    stack (endpoints, networks) ----> SandboxNames + EndpointNames ----> resolver ----> ports ----> redirect
+
+One call says everything about one stack; what an endpoint that has left used to
+be called is taken back in the same breath. The resolver is a process of its
+own, so a name that is served once goes on being served while we are away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from fairlead.core import links
+from fairlead.core.hostsfile import redirect_skeleton
+from fairlead.core.wanted import Skeleton
+from fairlead.engine.drivers.base import Driver
+from fairlead.engine.resolverclient import EndpointNames, ResolverClient, SandboxNames
+from fairlead.engine.sandboxes import Stack
+
+
+class Naming:
+    """``sandboxes.Names`` on the resolver process. ``nat``: the sandbox can redirect port 53 (there is a firewall)."""
+
+    def __init__(self, client: ResolverClient, drivers: Mapping[str, Driver]) -> None:
+        self._client = client
+        self._drivers = drivers
+        self._served: dict[str, set[tuple[str, str]]] = {}
+        """sandbox -> (network, endpoint) whose names were told"""
+
+    async def serve(self, stack: Stack) -> Skeleton | None:
+        names = list(self._names(stack))
+        ports = await self._client.open(self._sandbox(stack), names)
+        await self._take_back(stack, {(name.network, name.endpoint) for name in names})
+        return redirect_skeleton(stack.sandbox.namespace, ports.udp, ports.tcp)
+
+    async def forget(self, stack: Stack) -> None:
+        if stack.sandbox.id in self._served:
+            await self._take_back(stack, set())
+            await self._client.forget(stack.sandbox.id)
+            del self._served[stack.sandbox.id]
+
+    def adopt(self, stack: Stack) -> None:
+        names = list(self._names(stack))
+        self._client.adopt((self._sandbox(stack),), names)
+        self._served[stack.sandbox.id] = {(name.network, name.endpoint) for name in names}
+
+    async def resume(self) -> None:
+        if self._served:
+            await self._client.connect()
+
+    def redirect(self, stack: Stack) -> Skeleton | None:
+        ports = self._client.ports(stack.sandbox.id)
+        return redirect_skeleton(stack.sandbox.namespace, ports.udp, ports.tcp) if ports else None
+
+    async def _take_back(self, stack: Stack, now: set[tuple[str, str]]) -> None:
+        for network, endpoint in self._served.get(stack.sandbox.id, set()) - now:
+            await self._client.unname(network, endpoint)
+        self._served[stack.sandbox.id] = now
+
+    def _sandbox(self, stack: Stack) -> SandboxNames:
+        named = [network for network, endpoint in stack.attached if endpoint.names]
+        return SandboxNames(
+            id=stack.sandbox.id,
+            namespace=stack.sandbox.path,
+            upstreams=stack.resolving.upstreams,
+            search=stack.resolving.search,
+            options=stack.resolving.options,
+            forward=any(self._drivers[n.driver].attachment(n).default_route for n, _ in stack.attached),
+            networks=tuple(network.id for network in named),
+            links={
+                network.id: {alias: target for target, alias in map(links.parse, endpoint.settings.links)}
+                for network, endpoint in stack.attached
+                if endpoint.settings.links
+            },
+        )
+
+    def _names(self, stack: Stack) -> Iterator[EndpointNames]:
+        for network, endpoint in stack.attached:
+            if endpoint.names:
+                yield EndpointNames(
+                    network=network.id,
+                    name=network.name,
+                    endpoint=endpoint.id,
+                    names=endpoint.names,
+                    ipv4=endpoint.address4,
+                    ipv6=endpoint.address6,
+                    container=endpoint.container,
+                )

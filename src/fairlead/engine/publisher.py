@@ -1,0 +1,197 @@
+"""Published ports: from ``-p 8080:80`` to a container that answers there.
+
+    requests --core.ports.choose--> bindings --relay: hold or listen--> endpoints --> nft elements
+    (what was asked)                 (which)    (nobody else has it)                   (the kernel carries it)
+
+Each family's bindings belong to the endpoint that is the container's gateway of
+that family. The relay process holds every port, so that no other program can
+take it, and *carries* what the kernel cannot: a binding on an IPv6 address of
+the host for a container without IPv6, and everything while ``--iptables=false``.
+
+Rules
+    1. A port is taken because an endpoint holds it or a program has it. The first
+       is asked of the endpoints, the second of the machine (by taking it); there
+       is no list of our own that could go stale.
+    2. A taken port fails before anything is published, in Docker's words. Where
+       the choice was ours (a random port, a range) the next one is tried.
+    3. Flows that conntrack remembers for a host port are flushed when its
+       mapping comes or goes: a restarted container gets its UDP clients back.
+
+What it leaves behind on failure: no binding, no listener.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fairlead.core import ports
+from fairlead.core.container import Container
+from fairlead.core.gateway import Candidate
+from fairlead.core.model import Endpoint, Network, PortBinding
+from fairlead.engine.controller import Controller
+from fairlead.engine.drivers.base import Facts, Publishing
+from fairlead.engine.endpoints import Endpoints
+from fairlead.engine.relayclient import RelayClient, RelayPort
+from fairlead.engine.sandboxes import Sandboxes, Stack
+from fairlead.errors import Conflict, FairleadError
+from fairlead.host.base import Host
+
+Bindings = dict[str, tuple[PortBinding, ...]]
+"""by id of the endpoint that carries them"""
+
+TRIES = 16
+"""How often a port of our own choice may turn out to be taken by a program before we give up."""
+
+
+class Publisher:
+    """Bindings of all containers."""
+
+    def __init__(
+        self,
+        host: Host,
+        controller: Controller,
+        endpoints: Endpoints,
+        sandboxes: Sandboxes,
+        relay: RelayClient,
+        facts: Facts,
+    ) -> None:
+        self._host = host
+        self._controller = controller
+        self._endpoints = endpoints
+        self._sandboxes = sandboxes
+        self._relay = relay
+        self._facts = facts
+        self._published = False
+
+    async def publish(self, container: Container, stack: Stack) -> None:
+        """Everything this container asked to publish, at its gateways; all or nothing."""
+        gateways = self._gateways(stack)
+        if not container.ports or not gateways:
+            return
+        try:
+            bindings = await self._take(container, stack, gateways)
+            await self._endpoints.publish(stack, bindings)
+        except FairleadError as error:
+            await self.withdraw(stack)
+            owner = next(iter(gateways.values())).endpoint
+            where = f"endpoint {owner.name} ({owner.id})"
+            raise FairleadError(
+                f"driver failed programming external connectivity on {where}: {error.message}"
+            ) from error
+        self.flush(stack.endpoints)
+
+    async def withdraw(self, stack: Stack) -> None:
+        """No port of this stack is published any more."""
+        before = list(stack.endpoints)
+        await self._endpoints.publish(stack, {})
+        await self.close(before)
+        self.flush(before)
+
+    async def close(self, endpoints: Iterable[Endpoint]) -> None:
+        """Only the relay's part, for a stack whose kernel objects go anyway."""
+        await self._relay.close(*(_relay_id(endpoint, b) for endpoint in endpoints for b in endpoint.bindings))
+
+    async def moved(self, container: Container, stack: Stack, before: tuple[str, ...]) -> None:
+        """The gateways may be others now: publish there instead."""
+        if container.ports and self.where(stack) != before:
+            await self.withdraw(stack)
+            await self.publish(container, stack)
+
+    def where(self, stack: Stack) -> tuple[str, ...]:
+        """The endpoints (ids) that published ports of this stack lead to."""
+        return tuple(found.endpoint.id for found in self._gateways(stack).values())
+
+    def adopt(self, attached: Iterable[tuple[Network, Endpoint]]) -> None:
+        """After a restart of the engine: note what the relay should have; ``resume`` follows when all is noted."""
+        for _, endpoint in attached:
+            self._relay.adopt(self._relay_ports(endpoint, endpoint.bindings))
+            self._published = self._published or bool(endpoint.bindings)
+
+    async def resume(self) -> None:
+        """Tell the relay everything that was adopted, in one go."""
+        if self._published:
+            await self._relay.connect()
+
+    def flush(self, endpoints: Iterable[Endpoint]) -> None:
+        """Forget the flows through these endpoints' host ports."""
+        flows = [(b.protocol, b.host_ip, b.host_port) for endpoint in endpoints for b in endpoint.bindings]
+        if flows:
+            self._host.forget_flows(flows)
+
+    # -- choosing and taking --------------------------------------------------------------------
+
+    async def _take(self, container: Container, stack: Stack, gateways: dict[int, Candidate]) -> Bindings:
+        """Choose bindings and have the relay hold them; the next choice where one of ours was taken by a program."""
+        refused: set[tuple[str, str, int]] = set()
+        for _ in range(TRIES):
+            bindings = self._choose(container, gateways, refused)
+            wanted = {e.id: self._relay_ports(e, bindings.get(e.id, ())) for e in stack.endpoints}
+            try:
+                await self._relay.open(*(port for each in wanted.values() for port in each))
+                return bindings
+            except Conflict:
+                ours = {(b.protocol, b.host_ip, b.host_port) for each in bindings.values() for b in each}
+                if all(request.host_first == request.host_last != 0 for request in container.ports):
+                    raise
+                refused |= ours
+        raise Conflict("every host port that was tried is in use by another program")
+
+    def _choose(
+        self, container: Container, gateways: dict[int, Candidate], refused: set[tuple[str, str, int]]
+    ) -> Bindings:
+        publishing = self._publishing(gateways)
+        taken = refused | {
+            (binding.protocol, binding.host_ip, binding.host_port)
+            for endpoint in self._endpoints.everything()
+            for binding in endpoint.bindings
+        }
+        chosen = ports.choose(
+            container.ports,
+            taken,
+            publishing.host_ip4,
+            publishing.host_ip6,
+            ipv4=4 in gateways,
+            ipv6=6 in gateways or (self._facts.userland_proxy and self._host_has_ipv6()),
+        )
+        bindings: Bindings = {}
+        for binding in chosen:
+            family = 6 if ":" in binding.host_ip else 4
+            owner = gateways.get(family) or gateways[4 if family == 6 else 6]
+            bindings[owner.endpoint.id] = (*bindings.get(owner.endpoint.id, ()), binding)
+        return bindings
+
+    def _gateways(self, stack: Stack) -> dict[int, Candidate]:
+        found = {family: self._sandboxes.gateway(stack, family) for family in (4, 6)}
+        return {family: candidate for family, candidate in found.items() if candidate is not None}
+
+    def _publishing(self, gateways: dict[int, Candidate]) -> Publishing:
+        network = next(iter(gateways.values())).network
+        return self._controller.driver(network).publishing(network)
+
+    def _host_has_ipv6(self) -> bool:
+        return any(":" in address for _, address in self._host.addresses("lo"))
+
+    def _relay_ports(self, endpoint: Endpoint, bindings: Iterable[PortBinding]) -> list[RelayPort]:
+        """What the relay does for these bindings: carries those that the kernel cannot, holds the others."""
+        return [
+            RelayPort(
+                id=_relay_id(endpoint, binding),
+                protocol=binding.protocol,
+                address=binding.host_ip,
+                port=binding.host_port,
+                target=self._target(endpoint, binding) if self._relayed(endpoint, binding) else "",
+                target_port=binding.port,
+            )
+            for binding in bindings
+        ]
+
+    def _relayed(self, endpoint: Endpoint, binding: PortBinding) -> bool:
+        other_family = ":" in binding.host_ip and not endpoint.ipv6
+        return self._facts.userland_proxy and (other_family or not self._facts.firewall)
+
+    def _target(self, endpoint: Endpoint, binding: PortBinding) -> str:
+        return endpoint.address6 if ":" in binding.host_ip and endpoint.ipv6 else endpoint.address4
+
+
+def _relay_id(endpoint: Endpoint, binding: PortBinding) -> str:
+    return f"{endpoint.id[:12]} {binding.protocol} {binding.host_ip} {binding.host_port}"

@@ -1,0 +1,110 @@
+r"""Restore: the engine comes back, and finds the world as it left it, or puts it so.
+
+    records (store)   processes (conmon)   kernel
+          \                 |               /
+           what should be, what runs, what is there
+                            |
+        runs and is known to run    its stack is adopted: nothing is touched
+        known to run, but ended     buried as if we had been there (restart policy and all)
+        runs, but is not known      it was half started when we died: it is ended, nobody was told of it
+        endpoint without a runner   the intent of a deed that never came about: forgotten
+
+Then one repair makes the kernel agree: what is missing is made, what nobody
+wants is removed. Running containers do not notice any of it.
+
+Rules
+    1. Doing it twice is harmless.
+    2. One broken container does not keep the others, or the engine, down: its
+       trouble is logged and told, and it is left stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from fairlead.core.container import Container
+from fairlead.engine.attachments import Attachments, mode_of
+from fairlead.engine.catalog import Catalog
+from fairlead.engine.containers import Containers
+from fairlead.engine.controller import Controller
+from fairlead.engine.endpoints import Endpoints
+from fairlead.engine.kernel import Kernel
+from fairlead.engine.publisher import Publisher
+from fairlead.engine.runtime import Recovered, Runtime
+from fairlead.engine.sandboxes import Sandboxes
+
+log = logging.getLogger(__name__)
+
+
+class Restore:
+    """Everything a returning engine does before it answers."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        catalog: Catalog,
+        controller: Controller,
+        endpoints: Endpoints,
+        sandboxes: Sandboxes,
+        attachments: Attachments,
+        publisher: Publisher,
+        containers: Containers,
+        runtime: Runtime,
+    ) -> None:
+        self._kernel = kernel
+        self._catalog = catalog
+        self._controller = controller
+        self._endpoints = endpoints
+        self._sandboxes = sandboxes
+        self._attachments = attachments
+        self._publisher = publisher
+        self._containers = containers
+        self._runtime = runtime
+
+    async def run(self) -> None:
+        """After the records were loaded and the predefined networks ensured; before the API answers."""
+        found = await self._runtime.recover()
+        for network in self._controller.networks():
+            if not network.predefined:
+                self._controller.adopt(network)
+        running = [container for container in self._catalog if self._adopt(container, found)]
+        await self._forget_orphans({container.id for container in running})
+        await self._sandboxes.resume()
+        make, surplus = self._kernel.repair()
+        for item in (*make, *surplus):
+            log.info("put right after a restart: %s (%s)", item, item.owner)
+        await self._end_strangers(found)
+        await self._publisher.resume()
+        await self._bury(found)
+
+    def _adopt(self, container: Container, found: Recovered) -> bool:
+        """Note the stack of a container that runs; False when it does not."""
+        self._endpoints.promise(container)
+        if not container.state.running or container.id not in found.running:
+            return False
+        if mode_of(container) != "container":
+            mine = [endpoint for endpoint in self._endpoints.everything() if endpoint.container == container.id]
+            attached = [(self._controller.network(endpoint.network), endpoint) for endpoint in mine]
+            attached.sort(key=lambda pair: (len(pair[1].interface), pair[1].interface))
+            self._attachments.adopt(container, attached)
+            self._publisher.adopt(attached)
+        return True
+
+    async def _forget_orphans(self, running: set[str]) -> None:
+        for endpoint in list(self._endpoints.everything()):
+            if endpoint.container not in running:
+                await self._endpoints.forget(None, endpoint, sticky=True)
+
+    async def _end_strangers(self, found: Recovered) -> None:
+        known = {container.id for container in self._catalog if container.state.running}
+        for id in set(found.running) - known:
+            log.warning("container %s was half started when the engine ended: taking it down", id[:12])
+            await self._runtime.delete(id, force=True)
+
+    async def _bury(self, found: Recovered) -> None:
+        """Those that ended while we were away, and those whose turn to start again it is."""
+        for container in self._catalog:
+            if container.state.running and container.id not in found.running:
+                await self._containers.ended(found.end_of(container.id))
+            elif container.state.status in ("restarting", "removing"):
+                await self._containers.finish(container)

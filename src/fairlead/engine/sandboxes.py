@@ -1,0 +1,192 @@
+"""Sandboxes: a container's own network stack, as one plan.
+
+    open ---- join ---- join ---- publish ----- ... ---- leave ---- close
+      |         |         |          |
+      namespace eth0      eth1       ports                   each step: plan(stack) -> kernel.want
+
+A sandbox's plan is a pure function of its endpoints: the namespace, each
+endpoint's own plan (asked of its driver), one default route per family
+(``core.gateway``), the published ports at the gateways, the redirect to the
+resolver. Every verb changes the list of endpoints and wants the new plan; the
+kernel does the difference. So a connect with a higher gateway priority moves
+the default route and the published ports without a line of code about it.
+
+Rules
+    1. The list of endpoints changes only after the kernel agreed.
+    2. Names are served before ``join`` returns: a container that is started can
+       be resolved.
+    3. hosts, hostname and resolv.conf are written here (``engine.hostfiles``) and
+       are the container's from then on: edited lines are kept, repair leaves them.
+
+What it leaves behind on failure: what it found. What it does not do: choose
+addresses or host ports (``engine.endpoints``), or start anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fairlead.core.gateway import Candidate, gateway
+from fairlead.core.model import Endpoint, Network, Sandbox
+from fairlead.core.wanted import Namespace, Plan, Route, Skeleton, Wanted
+from fairlead.engine.drivers.base import Driver, Facts
+from fairlead.engine.kernel import Kernel
+
+
+class Names(Protocol):
+    """The resolver as sandboxes see it (``engine.resolverclient``)."""
+
+    async def serve(self, stack: Stack) -> Skeleton | None:
+        """Serve the names this stack may see; returns the redirect its namespace needs."""
+
+    async def forget(self, stack: Stack) -> None: ...
+
+    def adopt(self, stack: Stack) -> None:
+        """After a restart: note what should be served, without telling yet."""
+
+    async def resume(self) -> None:
+        """Tell the resolver everything that was adopted, in one go."""
+
+    def redirect(self, stack: Stack) -> Skeleton | None:
+        """The redirect of a stack that is served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolving:
+    """Where names go that are not ours: (address, ``sandbox`` or ``host``) in order, and resolv.conf's other lines."""
+
+    upstreams: tuple[tuple[str, str], ...] = ()
+    search: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Stack:
+    """A sandbox at work: what it is, and which endpoints are in it, in the order of their interfaces."""
+
+    sandbox: Sandbox
+    title: str
+    resolving: Resolving = Resolving()
+    attached: list[tuple[Network, Endpoint]] = field(default_factory=list)
+    redirect: Skeleton | None = None
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        return [endpoint for _, endpoint in self.attached]
+
+
+class Sandboxes:
+    """Every network stack of this machine, by sandbox id."""
+
+    def __init__(self, kernel: Kernel, drivers: Mapping[str, Driver], facts: Facts, names: Names) -> None:
+        self._kernel = kernel
+        self._drivers = drivers
+        self._facts = facts
+        self._names = names
+        self._stacks: dict[str, Stack] = {}
+
+    def get(self, sandbox_id: str) -> Stack | None:
+        return self._stacks.get(sandbox_id)
+
+    async def open(self, sandbox: Sandbox, title: str, resolving: Resolving) -> Stack:
+        """A namespace with nothing but ``lo``."""
+        stack = Stack(sandbox, title, resolving)
+        self._kernel.want(sandbox.id, self.plan(stack), title)
+        self._stacks[sandbox.id] = stack
+        return stack
+
+    async def close(self, stack: Stack) -> None:
+        """Everything of it goes, the namespace last."""
+        self._stacks.pop(stack.sandbox.id, None)
+        try:
+            self._kernel.drop(stack.sandbox.id)
+        finally:
+            await self._names.forget(stack)
+
+    async def join(self, stack: Stack, network: Network, endpoint: Endpoint) -> None:
+        """The endpoint's interface appears, with addresses, routes, ports and names."""
+        await self._become(stack, [*stack.attached, (network, endpoint)])
+
+    async def leave(self, stack: Stack, endpoint: Endpoint) -> None:
+        await self._become(stack, [pair for pair in stack.attached if pair[1].id != endpoint.id])
+
+    async def change(self, stack: Stack, *endpoints: Endpoint) -> None:
+        """The same endpoints, otherwise: bindings published or withdrawn, a name changed."""
+        new = {endpoint.id: endpoint for endpoint in endpoints}
+        await self._become(stack, [(network, new.get(old.id, old)) for network, old in stack.attached])
+
+    def adopt(
+        self, sandbox: Sandbox, title: str, resolving: Resolving, attached: list[tuple[Network, Endpoint]]
+    ) -> None:
+        """After a restart: note a stack that should still be there; ``resume`` follows when all are noted."""
+        stack = self._stacks[sandbox.id] = Stack(sandbox, title, resolving, attached)
+        if self._has_names(stack):
+            self._names.adopt(stack)
+
+    async def resume(self) -> None:
+        """Names first, then the plans: the redirects into the sandboxes are part of them. ``Kernel.repair`` follows."""
+        await self._names.resume()
+        for stack in self._stacks.values():
+            stack.redirect = self._names.redirect(stack) if self._has_names(stack) else None
+            self._kernel.adopt(stack.sandbox.id, self.plan(stack), stack.title)
+
+    async def refresh(self, stack_id: str) -> None:
+        """The redirect again, for a stack whose resolver listens elsewhere now."""
+        stack = self._stacks.get(stack_id)
+        if stack is not None:
+            stack.redirect = self._names.redirect(stack)
+            self._kernel.want(stack_id, self.plan(stack), stack.title)
+
+    async def _become(self, stack: Stack, attached: list[tuple[Network, Endpoint]]) -> None:
+        old, stack.attached = stack.attached, attached
+        try:
+            stack.redirect = await self._names.serve(stack) if self._has_names(stack) else None
+            self._kernel.want(stack.sandbox.id, self.plan(stack), stack.title)
+        except BaseException:
+            stack.attached = old
+            if self._has_names(stack):
+                await self._names.serve(stack)
+            raise
+
+    # -- the plan -----------------------------------------------------------------------
+
+    def plan(self, stack: Stack) -> Plan:
+        """Everything this stack should have, in the order of making."""
+        plan: list[Wanted] = []
+        if stack.sandbox.mode == "own":
+            plan.append(Namespace(name=stack.sandbox.namespace, why="the container's own network stack"))
+        for network, endpoint in stack.attached:
+            plan.extend(self._drivers[network.driver].endpoint(network, endpoint, self._facts))
+        plan.extend(self._routes(stack))
+        if stack.redirect is not None:
+            plan.append(stack.redirect)
+        for network, endpoint in stack.attached:
+            if endpoint.bindings:
+                plan.extend(self._drivers[network.driver].publish(network, endpoint, self._facts))
+        return tuple(plan)
+
+    def gateway(self, stack: Stack, family: int) -> Candidate | None:
+        """The endpoint through which this stack reaches the world, and is reached at published ports."""
+        return gateway(self._candidates(stack), family)
+
+    def _candidates(self, stack: Stack) -> list[Candidate]:
+        return [
+            Candidate(endpoint, network, self._drivers[network.driver].attachment(network).default_route)
+            for network, endpoint in stack.attached
+        ]
+
+    def _routes(self, stack: Stack) -> list[Route]:
+        routes = []
+        for family, everything in ((4, "0.0.0.0/0"), (6, "::/0")):
+            found = self.gateway(stack, family)
+            via = found and (found.endpoint.gateway4 if family == 4 else found.endpoint.gateway6)
+            if found and via:
+                why = f"{found.network.name} leads to the world"
+                ns, link = stack.sandbox.namespace, found.endpoint.interface
+                routes.append(Route(ns=ns, destination=everything, gateway=via, link=link, why=why))
+        return routes
+
+    def _has_names(self, stack: Stack) -> bool:
+        return any(self._drivers[network.driver].attachment(network).names for network, _ in stack.attached)
