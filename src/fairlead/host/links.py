@@ -186,7 +186,7 @@ def create(link: Link, place: Place) -> Request:
     if place.namespace >= 0:
         body += u32(NET_NS_FD, place.namespace)
     if link.mtu:
-        body += u32(MTU, link.mtu)
+        body += u32(MTU, _other_mtu(link.mtu) if link.kind == "bridge" else link.mtu)
     if link.mac:
         body += attribute(ADDRESS, mac_bytes(link.mac))
     if place.master:
@@ -198,9 +198,16 @@ def create(link: Link, place: Place) -> Request:
     return Request(RTM_NEWLINK, CREATE | EXCL, body)
 
 
+def _other_mtu(mtu: int) -> int:
+    """A bridge keeps to its MTU, whatever its ports have, only if that was changed after birth: so it must change."""
+    return mtu - 4
+
+
 def dress(link: Link) -> Request:
     """Our mark, and the options as a port; by name."""
     body = header() + text(IFNAME, link.name) + alias(link)
+    if link.kind == "bridge" and link.mtu:
+        body += u32(MTU, link.mtu)
     if port := _encode_all(link, port=True):
         body += nested(LINKINFO, text(SLAVE_KIND, "bridge"), nested(SLAVE_DATA, port))
     return Request(RTM_NEWLINK, 0, body)

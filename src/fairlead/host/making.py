@@ -436,7 +436,10 @@ def _check(refused: dict[int, Refused]) -> None:
 
 def _refusal(item: Wanted, refusal: Refused) -> FairleadError:
     if refusal.errno == errno.EOPNOTSUPP and isinstance(item, Link):
-        return Unsupported(f"this kernel has no {item.kind} devices ({refusal}), wanted for {item}")
+        if "type" in str(refusal) or not item.options:
+            return Unsupported(f"this kernel has no {item.kind} devices (module {item.kind}), wanted for {item}")
+        options = ", ".join(name for name, _ in item.options)
+        return Unsupported(f"this kernel cannot make {item.kind} devices with all of {options}: {item}")
     if refusal.errno in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT):
         return Unsupported(f"this kernel cannot make {item}: {refusal}")
     if refusal.errno in _TAKEN:
