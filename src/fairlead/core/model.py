@@ -29,6 +29,8 @@ class Subnet(msgspec.Struct, frozen=True, omit_defaults=True):
     ip_range: str = ""
     gateway: str = ""
     auxiliary: dict[str, str] = {}
+    chosen: bool = False
+    """by us, not by the user"""
 
 
 class Ipam(msgspec.Struct, frozen=True, omit_defaults=True):
