@@ -38,6 +38,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from msgspec.structs import replace
@@ -51,6 +52,17 @@ IPAddress = IPv4Address | IPv6Address
 OVERLAP = "invalid pool request: Pool overlaps with other one on this address space"
 LAN_DRIVERS = frozenset({"macvlan", "ipvlan"})
 """Their subnet is the LAN's: it *should* be one of the host's routes."""
+
+
+@lru_cache(maxsize=16384)
+def _network(prefix: str) -> IPNetwork:
+    """Every question reads the same few thousand texts again; parsing them is what would cost."""
+    return ipaddress.ip_network(prefix, strict=False)
+
+
+@lru_cache(maxsize=65536)
+def _number(address: str) -> int:
+    return int(ipaddress.ip_address(address))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +139,7 @@ def choose_subnet(
     pools: Iterable[AddressPool], in_use: Iterable[str], routes: Iterable[str], resolvers: Iterable[str] = ()
 ) -> str:
     """The first subnet out of ``pools`` (of one family) that overlaps nothing; ``Unavailable`` when there is none."""
-    obstacles = [ipaddress.ip_network(prefix, strict=False) for prefix in in_use]
+    obstacles = [_network(prefix) for prefix in in_use]
     obstacles += [route for route in map(_route, routes) if route is not None]
     obstacles += [ipaddress.ip_network(address.partition("%")[0]) for address in resolvers]
     for pool in pools:
@@ -156,13 +168,13 @@ def _first_gap(base: IPNetwork, size: int, obstacles: Sequence[IPNetwork]) -> IP
 
 def conflicts(prefix: str, others: Iterable[Network], routes: Iterable[str], mine: Iterable[str] = ()) -> None:
     """Raise ``Forbidden``, naming who has (part of) this subnet already; ``mine``: subnets of the same network."""
-    subnet = ipaddress.ip_network(prefix)
+    subnet = _network(prefix)
     for other in others:
         for pool in other.ipam.config:
-            if pool.subnet and subnet.overlaps(ipaddress.ip_network(pool.subnet)):
+            if pool.subnet and subnet.overlaps(_network(pool.subnet)):
                 raise Forbidden(f"{OVERLAP}: {subnet} overlaps {pool.subnet} of network {other.name} ({other.short})")
     for own in mine:
-        if subnet.overlaps(ipaddress.ip_network(own)):
+        if subnet.overlaps(_network(own)):
             raise Forbidden(f"{OVERLAP}: {subnet} overlaps {own} of the same network")
     for text in routes:
         route = _route(text)
@@ -172,7 +184,7 @@ def conflicts(prefix: str, others: Iterable[Network], routes: Iterable[str], min
 
 def _route(prefix: str) -> IPNetwork | None:
     """The route as a reason to keep clear; None for default routes, halves of them, link-local and multicast."""
-    route = ipaddress.ip_network(prefix, strict=False)
+    route = _network(prefix)
     if route.prefixlen <= 1 or route.is_multicast or (route.version == 6 and route.is_link_local):
         return None
     return route
@@ -334,7 +346,7 @@ def choose(subnet: Subnet, taken: Set[str], wish: str = "", prefer: str = "") ->
     before: used if free. Else the lowest free address of the range, or of the subnet
     when there is no range; ``Unavailable`` when all are taken.
     """
-    whole = ipaddress.ip_network(subnet.subnet)
+    whole = _network(subnet.subnet)
     nobody = _nobody(whole)
     if wish:
         address = ipaddress.ip_address(wish)
@@ -343,16 +355,12 @@ def choose(subnet: Subnet, taken: Set[str], wish: str = "", prefer: str = "") ->
         if str(address) in taken or address in nobody or str(address) == subnet.gateway:
             raise Forbidden("Address already in use")
         return str(address)
-    busy = {
-        int(address) for address in map(_address, taken) if address is not None and address.version == whole.version
-    }
+    held = {*taken, *subnet.auxiliary.values(), subnet.gateway} - {""}
+    busy = {_number(address) for address in held if family_of(address) == whole.version}
     busy |= {int(address) for address in nobody}
-    if subnet.gateway:
-        busy.add(int(ipaddress.ip_address(subnet.gateway)))
-    busy |= {int(ipaddress.ip_address(address)) for address in subnet.auxiliary.values()}
-    if prefer and contains(subnet.subnet, prefer) and int(ipaddress.ip_address(prefer)) not in busy:
+    if prefer and contains(subnet.subnet, prefer) and _number(prefer) not in busy:
         return prefer
-    part = ipaddress.ip_network(subnet.ip_range) if subnet.ip_range else whole
+    part = _network(subnet.ip_range) if subnet.ip_range else whole
     number, last = int(part.network_address), int(part.broadcast_address)
     while number in busy:
         number += 1
@@ -378,7 +386,7 @@ def family_of(text: str) -> int:
 def contains(prefix: str, address: str) -> bool:
     """Whether the address is in the prefix; False for what is no address."""
     found = _address(address)
-    return found is not None and found in ipaddress.ip_network(prefix)
+    return found is not None and found in _network(prefix)
 
 
 # -- MAC addresses -----------------------------------------------------------------------

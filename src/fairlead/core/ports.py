@@ -1,0 +1,215 @@
+"""Ports: from what was asked (``-p``) to what is in force.
+
+    {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]} --parse_bindings--> PortRequest --choose--> PortBinding
+                                                                             ^                       |
+                                                    (taken, free, how this network publishes)        0.0.0.0:8080
+                                                                                                     [::]:8080
+
+A request that names no host address gets a binding in each family that the
+container can be reached in, with *one* port for both. One that names an
+address gets that address.
+
+Rules
+    1. A port of the host is taken by (protocol, address, port); 0.0.0.0 takes every
+       IPv4 address, :: every IPv6 address, neither takes anything of the other family.
+    2. All or nothing: one port that cannot be had fails them all, in Docker's words.
+    3. Ports that we choose come lowest first out of 32768..60999, or out of the range
+       that was asked for, and those that somebody listens on are skipped.
+    4. Explicit ports are settled before chosen ones, so that a container never takes
+       with one hand what it asks for with the other.
+    5. Where a network routes (gateway mode ``routed``) nothing of the host is taken:
+       the binding says only which port of the container is open (host port 0).
+
+What it does not do: ask the machine. ``free`` does, and is passed in.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from fairlead.core.model import PortBinding, PortRequest
+from fairlead.errors import Conflict, Invalid
+
+PROTOCOLS = ("tcp", "udp", "sctp")
+EPHEMERAL = range(32768, 61000)
+EVERY = {4: "0.0.0.0", 6: "::"}
+NAT_MODES = ("nat", "nat-unprotected")
+
+Taken = Iterable[tuple[str, str, int]]
+"""(protocol, host address, host port) of every binding in force."""
+Free = Callable[[str, str, int], bool]
+"""Whether nobody on this machine listens at (protocol, host address, host port)."""
+
+
+# -- reading what was asked ----------------------------------------------------------------
+
+
+def parse_bindings(
+    bindings: Mapping[str, Sequence[Mapping[str, str]] | None] | None,
+    exposed: Mapping[str, Any] | None,
+    publish_all: bool = False,
+) -> tuple[PortRequest, ...]:
+    """Docker's ``PortBindings`` and ``ExposedPorts`` as requests, in order of container port.
+
+    ``Invalid("invalid port specification: …")`` for a port that is none. A host
+    address that is none means any, and a protocol that Docker does not publish
+    is left out, as dockerd does. ``publish_all`` (``-P``) adds every exposed port
+    that has no binding of its own.
+    """
+    found: list[PortRequest] = []
+    bound = set()
+    for spec, places in (bindings or {}).items():
+        port, protocol = _container_port(spec)
+        bound.add((port, protocol))
+        for place in places or ({},):
+            first, last = _range(place.get("HostPort") or "")
+            request = PortRequest(port, protocol, _host_ip(place.get("HostIp") or ""), first, last)
+            if protocol in PROTOCOLS and port:
+                found.append(request)
+    if publish_all:
+        wanted = {pair for spec in exposed or {} for pair in exposed_ports(spec)} - bound
+        found.extend(PortRequest(port, protocol) for port, protocol in wanted if protocol in PROTOCOLS)
+    return tuple(sorted(found, key=lambda request: (request.port, request.protocol)))
+
+
+def exposed_ports(spec: str) -> Iterator[tuple[int, str]]:
+    """(port, protocol) of each port of ``80``, ``80/udp`` or ``8000-8010/tcp``; ``Invalid`` for anything else."""
+    text, _, protocol = spec.partition("/")
+    first, last = _range(text)
+    if not first:
+        raise Invalid(f'invalid port specification: "{text}"')
+    yield from ((port, protocol.lower() or "tcp") for port in range(first, last + 1))
+
+
+def _container_port(spec: str) -> tuple[int, str]:
+    text, _, protocol = spec.partition("/")
+    first, last = _range(text)
+    if first != last or "-" in text:
+        raise Invalid(f'invalid port specification: "{text}"')
+    return first, protocol.lower() or "tcp"
+
+
+def _range(spec: str) -> tuple[int, int]:
+    """(first, last) of ``8080``, ``8000-8010`` or "" (0, 0: any); a protocol behind it is ignored, as dockerd does."""
+    text = spec.partition("/")[0]
+    if not text:
+        return 0, 0
+    first, dash, last = text.partition("-")
+    numbers = [
+        int(word) if word.isdecimal() and word.isascii() else -1 for word in ([first, last] if dash else [first])
+    ]
+    if any(not 0 <= number <= 65535 for number in numbers) or numbers[0] > numbers[-1]:
+        raise Invalid(f'invalid port specification: "{spec}"')
+    return numbers[0], numbers[-1]
+
+
+def _host_ip(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text.strip("[]")))
+    except ValueError:
+        return ""
+
+
+# -- choosing ------------------------------------------------------------------------------
+
+
+def choose(
+    requests: Iterable[PortRequest],
+    taken: Taken,
+    host_ip4: str = "0.0.0.0",
+    host_ip6: str = "::",
+    *,
+    ipv4: bool = True,
+    ipv6: bool = False,
+    mode4: str = "nat",
+    mode6: str = "nat",
+    free: Free = lambda protocol, address, port: True,
+) -> tuple[PortBinding, ...]:
+    """What is in force for ``requests``, in their order; ``Conflict`` when one cannot be had.
+
+    ``host_ip4``, ``host_ip6``: where a request without an address is bound ("": not
+    at all in that family). ``ipv4``, ``ipv6``: the families that can be served.
+    ``mode4``, ``mode6``: gateway modes of the network; nothing is bound in ``isolated``.
+    """
+    desk = _Desk(taken, free)
+    modes = {4: mode4, 6: mode6}
+    served = {4: ipv4 and mode4 != "isolated", 6: ipv6 and mode6 != "isolated"}
+    defaults = {4: host_ip4, 6: host_ip6}
+    requests = list(requests)
+    order = sorted(range(len(requests)), key=lambda index: _freedom(requests[index]))
+    settled: dict[int, list[PortBinding]] = {}
+    for index in order:
+        request = requests[index]
+        addresses = [address for address in _addresses(request, defaults) if served[_family(address)]]
+        bound = [address for address in addresses if modes[_family(address)] in NAT_MODES]
+        port = desk.settle(request, bound) if bound else 0
+        settled[index] = [
+            PortBinding(request.port, request.protocol, address, port if address in bound else 0)
+            for address in addresses
+        ]
+    return tuple(dict.fromkeys(binding for index in range(len(requests)) for binding in settled[index]))
+
+
+def _freedom(request: PortRequest) -> int:
+    """How many host ports would do: those with the least choice are served first."""
+    return len(_candidates(request))
+
+
+def _open(request: PortRequest) -> bool:
+    """Whether the host port is ours to choose, within limits or without."""
+    return request.host_first != request.host_last or not request.host_first
+
+
+def _addresses(request: PortRequest, defaults: Mapping[int, str]) -> list[str]:
+    if request.host_ip:
+        return [request.host_ip]
+    return [address for address in (defaults[4], defaults[6]) if address]
+
+
+def _family(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
+class _Desk:
+    """Who holds which port, while a choice is being made."""
+
+    def __init__(self, taken: Taken, free: Free) -> None:
+        self._holders: dict[tuple[str, int, int], set[str]] = defaultdict(set)
+        self._free = free
+        for protocol, address, port in taken:
+            if port:
+                self._holders[protocol, _family(address), port].add(address)
+
+    def settle(self, request: PortRequest, addresses: Sequence[str]) -> int:
+        """One port for all these addresses, held from now on."""
+        for port in _candidates(request):
+            refusal = self._refusal(request.protocol, addresses, port)
+            if not refusal:
+                for address in addresses:
+                    self._holders[request.protocol, _family(address), port].add(address)
+                return port
+            if not _open(request):
+                raise Conflict(refusal)
+        asked = f"{request.host_first}-{request.host_last}" if request.host_last else f"{EPHEMERAL[0]}-{EPHEMERAL[-1]}"
+        raise Conflict(f"Bind for {_shown(addresses[0], asked)} failed: all ports are allocated")
+
+    def _refusal(self, protocol: str, addresses: Sequence[str], port: int) -> str:
+        for address in addresses:
+            family = _family(address)
+            holders = self._holders.get((protocol, family, port))
+            if holders and (address == EVERY[family] or address in holders or EVERY[family] in holders):
+                return f"Bind for {_shown(address, port)} failed: port is already allocated"
+            if not self._free(protocol, address, port):
+                return f"failed to bind host port {_shown(address, port)}/{protocol}: address already in use"
+        return ""
+
+
+def _candidates(request: PortRequest) -> range:
+    return range(request.host_first, request.host_last + 1) if request.host_last else EPHEMERAL
+
+
+def _shown(address: str, port: int | str) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
