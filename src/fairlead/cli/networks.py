@@ -1,0 +1,210 @@
+"""``fairlead network``: ls, create, rm, inspect, connect, disconnect, prune."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from typing import Any
+
+import click
+
+from fairlead.cli import tables
+from fairlead.cli.client import Client, Refused, path
+from fairlead.cli.containers import inspect_all
+from fairlead.cli.options import Command, filter_query, filters, form, many, no_trunc, pairs_of, quiet, switch
+from fairlead.cli.running import each, pass_client
+from fairlead.errors import Invalid
+
+
+@click.group("network")
+def network() -> None:
+    """Manage networks."""
+
+
+@network.command("ls", cls=Command)
+@filters
+@form
+@no_trunc
+@quiet
+@pass_client
+def ls(client: Client, filter: tuple[str, ...], form: str, no_trunc: bool, quiet: bool) -> int:
+    """List networks."""
+    found = client.call("GET", "/networks", {"filters": filter_query(filter)})
+    rows = [_row(one, no_trunc) for one in sorted(found, key=lambda one: one["Name"])]
+    if quiet and not form:
+        print("\n".join(row["ID"] for row in rows))
+        return 0
+    print(tables.render(rows, form, ("ID", "Name", "Driver", "Scope"), {"ID": "NETWORK ID"}))
+    return 0
+
+
+def _row(one: dict[str, Any], whole: bool) -> dict[str, str]:
+    return {
+        "ID": one["Id"] if whole else one["Id"][:12],
+        "Name": one["Name"],
+        "Driver": one["Driver"],
+        "Scope": one["Scope"],
+        "IPv4": str(one.get("EnableIPv4", True)).lower(),
+        "IPv6": str(one["EnableIPv6"]).lower(),
+        "Internal": str(one["Internal"]).lower(),
+        "Labels": tables.labels(one.get("Labels")),
+        "CreatedAt": tables.local_time(tables.seconds_of(one["Created"])),
+    }
+
+
+@network.command("create", cls=Command)
+@click.option("-d", "--driver", default="bridge", help="Kind of network.")
+@many("--subnet", help="Subnet: 172.28.0.0/16.")
+@many("--gateway", help="Gateway of a subnet.")
+@many("--ip-range", help="Part of a subnet that containers get.")
+@many("--aux-address", help="Address that nobody gets: name=address.")
+@many("-o", "--opt", help="Option of the driver: key=value.")
+@many("--label", help="Label: key=value.")
+@click.option("--ipam-driver", default="default", help="Who hands out addresses.")
+@many("--ipam-opt", help="Option of the address manager.")
+@switch("--internal", help="No way out.")
+@switch("--attachable", help="Containers may be attached by hand.")
+@switch("--ingress", help="The routing mesh of a swarm.")
+@switch("--ipv6", help="With IPv6.")
+@switch("--ipv4", default=True, help="With IPv4.")
+@switch("--config-only", help="Only a configuration for others to use.")
+@click.option("--config-from", default="", help="Network whose configuration to use.")
+@click.option("--scope", default="", help="Scope of the network.")
+@click.argument("name")
+@pass_client
+def create(client: Client, name: str, **flags: Any) -> int:
+    """Create a network; prints its id."""
+    config = _pools(flags["subnet"], flags["gateway"], flags["ip_range"], pairs_of(flags["aux_address"]))
+    wanted = {
+        "Name": name,
+        "Driver": flags["driver"],
+        "Scope": flags["scope"],
+        "IPAM": {"Driver": flags["ipam_driver"], "Options": pairs_of(flags["ipam_opt"]), "Config": config},
+        "Internal": flags["internal"],
+        "Attachable": flags["attachable"],
+        "Ingress": flags["ingress"],
+        "ConfigOnly": flags["config_only"],
+        "ConfigFrom": {"Network": flags["config_from"]} if flags["config_from"] else None,
+        "Options": pairs_of(flags["opt"]),
+        "Labels": pairs_of(flags["label"]),
+    }
+    # Only what was said is sent: the engine has defaults of its own for these two.
+    if flags["ipv6"]:
+        wanted["EnableIPv6"] = True
+    if not flags["ipv4"]:
+        wanted["EnableIPv4"] = False
+    made = client.call("POST", "/networks/create", body=wanted)
+    if made.get("Warning"):
+        print(f"WARNING: {made['Warning']}", file=sys.stderr)
+    print(made["Id"])
+    return 0
+
+
+def _pools(subnets: Any, gateways: Any, ranges: Any, reserved: dict[str, str]) -> list[dict[str, Any]]:
+    """IPAM.Config: every gateway, range and reserved address goes to the subnet that holds it."""
+    pools: dict[str, dict[str, Any]] = {}
+    for subnet in subnets:
+        if subnet in pools:
+            raise Invalid("multiple overlapping subnet configuration is not supported")
+        pools[subnet] = {"Subnet": subnet, "AuxiliaryAddresses": {}}
+    for word, key, values in (("ip-range", "IPRange", ranges), ("gateway", "Gateway", gateways)):
+        for value in values:
+            home = _home(pools, value, f"no matching subnet for {word} {value}")
+            if key in home:
+                raise Invalid(f"cannot configure multiple {word}s ({value}, {home[key]}) on the same subnet")
+            home[key] = value
+    for name, value in reserved.items():
+        _home(pools, value, f"no matching subnet for aux-address {value}")["AuxiliaryAddresses"][name] = value
+    return list(pools.values())
+
+
+def _home(pools: dict[str, dict[str, Any]], value: str, complaint: str) -> dict[str, Any]:
+    for subnet, pool in pools.items():
+        try:
+            if ipaddress.ip_interface(value).ip in ipaddress.ip_network(subnet, strict=False):
+                return pool
+        except ValueError as problem:
+            raise Invalid(f"invalid CIDR address: {problem}") from None
+    raise Invalid(complaint)
+
+
+@network.command("rm", cls=Command)
+@switch("-f", "--force", help="Not there is fine too.")
+@click.argument("networks", nargs=-1, required=True)
+@pass_client
+def rm(client: Client, networks: tuple[str, ...], force: bool) -> int:
+    """Remove networks."""
+
+    def one(name: str) -> None:
+        try:
+            client.call("DELETE", path("networks", name))
+        except Refused as problem:
+            if not (force and problem.status == 404):
+                raise
+
+    return each(networks, one)
+
+
+@network.command("inspect", cls=Command)
+@click.option("-f", "--format", "form", default="", help="json, or a Go template.")
+@switch("-v", "--verbose", help="Also what other nodes know.")
+@click.argument("networks", nargs=-1, required=True)
+@pass_client
+def inspect(client: Client, networks: tuple[str, ...], form: str, verbose: bool) -> int:
+    """Show everything about networks."""
+    return inspect_all(client, networks, form, ("networks",), "network")
+
+
+@network.command("connect", cls=Command)
+@click.option("--ip", default="", help="IPv4 address.")
+@click.option("--ip6", default="", help="IPv6 address.")
+@many("--alias", help="Further name on this network.")
+@many("--link", help="Link to another container: NAME[:alias].")
+@many("--link-local-ip", help="Link-local address.")
+@many("--driver-opt", help="Option for the driver: key=value.")
+@click.option("--gw-priority", type=int, default=0, help="Highest gives the default route.")
+@click.option("--mac-address", default="", help="MAC address.")
+@click.argument("network")
+@click.argument("container")
+@pass_client
+def connect(client: Client, network: str, container: str, **flags: Any) -> int:
+    """Connect a container to a network."""
+    wish: dict[str, Any] = {
+        "IPAMConfig": {
+            "IPv4Address": flags["ip"], "IPv6Address": flags["ip6"], "LinkLocalIPs": list(flags["link_local_ip"]),
+        },
+        "Links": [link if ":" in link else f"{link}:{link}" for link in flags["link"]] or None,
+        "Aliases": list(flags["alias"]) or None,
+        "DriverOpts": pairs_of(flags["driver_opt"]) or None,
+        "GwPriority": flags["gw_priority"],
+    }  # fmt: skip
+    if flags["mac_address"]:
+        wish["MacAddress"] = flags["mac_address"]
+    client.call("POST", path("networks", network, "connect"), body={"Container": container, "EndpointConfig": wish})
+    return 0
+
+
+@network.command("disconnect", cls=Command)
+@switch("-f", "--force", help="Also when the container is gone.")
+@click.argument("network")
+@click.argument("container")
+@pass_client
+def disconnect(client: Client, network: str, container: str, force: bool) -> int:
+    """Disconnect a container from a network."""
+    client.call("POST", path("networks", network, "disconnect"), body={"Container": container, "Force": force})
+    return 0
+
+
+@network.command("prune", cls=Command)
+@switch("-f", "--force", help="Do not ask.")
+@filters
+@pass_client
+def prune(client: Client, force: bool, filter: tuple[str, ...]) -> int:
+    """Remove all networks that no container uses."""
+    warning = "WARNING! This will remove all custom networks not used by at least one container."
+    if not force and not click.confirm(f"{warning}\nAre you sure you want to continue?"):
+        return 1
+    gone = client.call("POST", "/networks/prune", {"filters": filter_query(filter)}).get("NetworksDeleted")
+    if gone:
+        print("Deleted Networks:\n" + "\n".join(gone) + "\n")
+    return 0

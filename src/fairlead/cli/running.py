@@ -1,0 +1,320 @@
+"""``run``, ``start``, ``attach`` and ``exec``: the commands that hand a container's streams to a person.
+
+    run    create -> attach -> wait (armed) -> start -> stream -> exit code
+    start  attach (with -a) -> start -> stream -> exit code
+    exec   make an exec -> hijack its start -> stream -> exit code
+
+Exit codes are Docker's: the container's own; 125 when the engine refused, 126
+when the command cannot be executed, 127 when it was not found.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fairlead.cli import create as creation
+from fairlead.cli.client import Client, Refused, path
+from fairlead.cli.options import Command, environment, many, switch
+from fairlead.cli.streams import Session, keys
+from fairlead.errors import FairleadError, Invalid
+
+pass_client = click.make_pass_decorator(Client)
+detach_keys = click.option("--detach-keys", default="", help="Keys that leave a terminal (default ctrl-p,ctrl-q).")
+
+
+def exit_code(problem: FairleadError) -> int:
+    """What ``run`` and ``start`` end with when the engine could not start the command."""
+    words = problem.message.lower()
+    if "executable file not found" in words or "no such file or directory" in words:
+        return 127
+    if "permission denied" in words or "is a directory" in words:
+        return 126
+    return 125
+
+
+def complain(problem: FairleadError, command: str) -> int:
+    """Say it as ``docker run`` does; returns the exit code."""
+    said = "Error response from daemon: " if isinstance(problem, Refused) else ""
+    print(f"fairlead: {said}{problem.message}\n\nRun 'fairlead {command} --help' for more information", file=sys.stderr)
+    return exit_code(problem)
+
+
+def make(
+    client: Client, flags: dict[str, Any], image: str, command: tuple[str, ...], *, detach: bool
+) -> dict[str, Any]:
+    """Create a container, pulling the image when it is missing; prints warnings. Returns the engine's answer."""
+    wanted = creation.body(flags, image, command, detach=detach)
+    query = {"name": flags["name"], "platform": flags["platform"]}
+    if flags["cidfile"] and Path(flags["cidfile"]).exists():
+        raise Invalid(
+            f"container ID file found, make sure the other container isn't running or delete {flags['cidfile']}"
+        )
+    if flags["pull"] == "always":
+        pull(client, image, flags["platform"])
+    try:
+        made = client.call("POST", "/containers/create", query, wanted)
+    except Refused as problem:
+        if problem.status != 404 or "no such image" not in problem.message.lower() or flags["pull"] == "never":
+            raise
+        print(f"Unable to find image '{tagged(image)}' locally", file=sys.stderr)
+        pull(client, image, flags["platform"])
+        made = client.call("POST", "/containers/create", query, wanted)
+    for warning in made.get("Warnings") or []:
+        print(f"WARNING: {warning}", file=sys.stderr)
+    if flags["cidfile"]:
+        Path(flags["cidfile"]).write_text(made["Id"])
+    return dict(made)
+
+
+def tagged(image: str) -> str:
+    """``busybox`` -> ``busybox:latest``."""
+    return image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
+
+
+def pull(client: Client, image: str, platform: str = "", out: Callable[[str], None] | None = None) -> None:
+    """Pull an image and tell what happens, one line each (progress bars are left out)."""
+    say = out or (lambda line: print(line, file=sys.stderr))
+    name, _, tag = tagged(image).rpartition("@" if "@" in image else ":")
+    with client.stream("POST", "/images/create", {"fromImage": name, "tag": tag, "platform": platform}) as answer:
+        follow(answer, say)
+
+
+def follow(lines: Any, say: Callable[[str], None]) -> None:
+    """Say each new message of a progress stream; raises ``Refused`` when it ends in an error."""
+    for line in lines:
+        if not line.strip():
+            continue
+        message = json.loads(line)
+        if "error" in message:
+            raise Refused(500, message.get("errorDetail", {}).get("message") or message["error"])
+        if "stream" in message:
+            say(message["stream"].rstrip("\n"))
+        elif "status" in message and not message.get("progressDetail"):
+            say((f"{message['id']}: " if message.get("id") else "") + message["status"])
+
+
+@click.command("run", cls=Command, own_words=True)
+@creation.options
+@switch("-d", "--detach", help="Run in the background and print the id.")
+@switch("--sig-proxy", default=True, help="Pass signals on to the process.")
+@switch("-q", "--quiet", help="Do not show the pull.")
+@detach_keys
+@click.argument("image")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@pass_client
+def run(client: Client, image: str, command: tuple[str, ...], detach: bool, sig_proxy: bool, **flags: Any) -> int:
+    """Create a container and start it."""
+    try:
+        if not detach and flags["tty"] and flags["interactive"] and not sys.stdin.isatty():
+            raise Invalid("the input device is not a TTY")
+        made = make(client, flags, image, command, detach=detach)
+        if detach:
+            client.call("POST", path("containers", made["Id"], "start"))
+            print(made["Id"])
+            return 0
+        return _run_attached(client, made["Id"], flags, sig_proxy)
+    except (Refused, Invalid) as problem:
+        return complain(problem, "run")
+
+
+def _run_attached(client: Client, container: str, flags: dict[str, Any], sig_proxy: bool) -> int:
+    chosen = {stream.lower() for stream in flags["attach"]}
+    stdin = flags["interactive"] and (not chosen or "stdin" in chosen)
+    wire = client.hijack(
+        path("containers", container, "attach"),
+        {
+            "stream": True,
+            "stdin": stdin,
+            "stdout": not chosen or "stdout" in chosen,
+            "stderr": not chosen or "stderr" in chosen,
+            "detachKeys": flags["detach_keys"],
+        },
+    )
+    ended = Waiting(client, container, "removed" if flags["rm"] else "next-exit")
+    client.call("POST", path("containers", container, "start"))
+    session = Session(
+        wire,
+        tty=flags["tty"],
+        stdin=stdin,
+        detach=keys(flags["detach_keys"]),
+        on_resize=resizer(client, "containers", container),
+        on_signal=killer(client, container) if sig_proxy else None,
+    )
+    return 0 if session.run() else ended.result()
+
+
+class Waiting:
+    """``wait``, asked before the start, so that no exit is missed; the engine has it once the header is there."""
+
+    def __init__(self, client: Client, container: str, condition: str) -> None:
+        self._answer = client.stream("POST", path("containers", container, "wait"), {"condition": condition})
+
+    def result(self) -> int:
+        """The exit code, once there is one."""
+        with self._answer:
+            said = json.loads(self._answer.read() or b"{}")
+        if (said.get("Error") or {}).get("Message"):
+            print(f"Error waiting for container: {said['Error']['Message']}", file=sys.stderr)
+            return 125
+        return int(said.get("StatusCode", 125))
+
+
+def resizer(client: Client, kind: str, name: str) -> Callable[[int, int], None]:
+    """Tells the engine the size of our window."""
+    return lambda rows, columns: client.call("POST", path(kind, name, "resize"), {"h": rows, "w": columns})
+
+
+def killer(client: Client, container: str) -> Callable[[int], None]:
+    """Passes a signal on to the container."""
+    return lambda number: client.call("POST", path("containers", container, "kill"), {"signal": str(number)})
+
+
+@click.command("create", cls=Command, own_words=True)
+@creation.options
+@switch("-q", "--quiet", help="Do not show the pull.")
+@click.argument("image")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@pass_client
+def create(client: Client, image: str, command: tuple[str, ...], **flags: Any) -> int:
+    """Create a container without starting it; prints its id."""
+    try:
+        print(make(client, flags, image, command, detach=False)["Id"])
+        return 0
+    except (Refused, Invalid) as problem:
+        complain(problem, "create")
+        return 1 if isinstance(problem, Refused) else 125
+
+
+@click.command("start", cls=Command)
+@switch("-a", "--attach", help="Attach to its output and pass signals on.")
+@switch("-i", "--interactive", help="Attach to its input.")
+@switch("--sig-proxy", default=True, help="Pass signals on to the process.")
+@detach_keys
+@click.argument("containers", nargs=-1, required=True)
+@pass_client
+def start(
+    client: Client, containers: tuple[str, ...], attach: bool, interactive: bool, sig_proxy: bool, detach_keys: str
+) -> int:
+    """Start stopped containers."""
+    if not (attach or interactive):
+        return each(containers, lambda name: client.call("POST", path("containers", name, "start")), failed="start")
+    if len(containers) > 1:
+        raise Invalid("you cannot start and attach multiple containers at once")
+    name = containers[0]
+    ended = Waiting(client, name, "next-exit")
+    session = attached(client, name, interactive, sig_proxy, detach_keys)
+    client.call("POST", path("containers", name, "start"))
+    return 0 if session.run() else ended.result()
+
+
+def attached(client: Client, name: str, stdin: bool, sig_proxy: bool, detach: str) -> Session:
+    """A session with a container that exists."""
+    config = client.call("GET", path("containers", name, "json"))["Config"]
+    query = {
+        "stream": True,
+        "stdin": stdin and config["OpenStdin"],
+        "stdout": True,
+        "stderr": True,
+        "detachKeys": detach,
+    }
+    wire = client.hijack(path("containers", name, "attach"), query)
+    return Session(
+        wire,
+        tty=config["Tty"],
+        stdin=stdin and config["OpenStdin"],
+        detach=keys(detach),
+        on_resize=resizer(client, "containers", name),
+        on_signal=killer(client, name) if sig_proxy else None,
+    )
+
+
+@click.command("attach", cls=Command)
+@switch("--no-stdin", help="Do not attach to its input.")
+@switch("--sig-proxy", default=True, help="Pass signals on to the process.")
+@detach_keys
+@click.argument("container")
+@pass_client
+def attach(client: Client, container: str, no_stdin: bool, sig_proxy: bool, detach_keys: str) -> int:
+    """Attach to a running container."""
+    state = client.call("GET", path("containers", container, "json"))["State"]
+    for word, why in (("Paused", "paused container, unpause it first"), ("Restarting", "restarting container")):
+        if state.get(word):
+            raise Invalid(f"cannot attach to a {why}")
+    if not state["Running"]:
+        raise Invalid("cannot attach to a stopped container, start it first")
+    ended = Waiting(client, container, "not-running")
+    session = attached(client, container, not no_stdin, sig_proxy, detach_keys)
+    if session.run():
+        print("read escape sequence", file=sys.stderr)
+        return 0
+    return ended.result()
+
+
+@click.command("exec", cls=Command, own_words=True)
+@switch("-d", "--detach", help="Run it in the background.")
+@switch("-i", "--interactive", help="Keep its input open.")
+@switch("-t", "--tty", help="Give it a terminal.")
+@switch("--privileged", help="Give it all capabilities.")
+@many("-e", "--env", help="Environment variable.")
+@many("--env-file", help="File of environment variables.")
+@click.option("-u", "--user", default="", help="User name or id, with :group.")
+@click.option("-w", "--workdir", default="", help="Working directory.")
+@detach_keys
+@click.argument("container")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@pass_client
+def execute(client: Client, container: str, command: tuple[str, ...], **flags: Any) -> int:
+    """Run a command in a running container."""
+    if flags["tty"] and flags["interactive"] and not flags["detach"] and not sys.stdin.isatty():
+        raise Invalid("the input device is not a TTY")
+    here = not flags["detach"]
+    made = client.call(
+        "POST",
+        path("containers", container, "exec"),
+        body={
+            "User": flags["user"],
+            "Privileged": flags["privileged"],
+            "Tty": flags["tty"],
+            "AttachStdin": here and flags["interactive"],
+            "AttachStdout": here,
+            "AttachStderr": here,
+            "DetachKeys": flags["detach_keys"],
+            "Env": environment(flags["env_file"], flags["env"]),
+            "WorkingDir": flags["workdir"],
+            "Cmd": list(command),
+        },
+    )
+    if not here:
+        client.call("POST", path("exec", made["Id"], "start"), body={"Detach": True, "Tty": flags["tty"]})
+        return 0
+    wire = client.hijack(path("exec", made["Id"], "start"), body={"Detach": False, "Tty": flags["tty"]})
+    resize = resizer(client, "exec", made["Id"])
+    session = Session(wire, flags["tty"], flags["interactive"], keys(flags["detach_keys"]), on_resize=resize)
+    session.run()
+    return int(client.call("GET", path("exec", made["Id"], "json")).get("ExitCode") or 0)
+
+
+def each(
+    names: tuple[str, ...],
+    action: Callable[[str], Any],
+    failed: str = "",
+    said: Callable[[str, Any], str] | None = None,
+) -> int:
+    """Do it to every name; each success prints one line, each refusal too, and the exit code tells of any."""
+    bad = []
+    for name in names:
+        try:
+            answer = action(name)
+            print(said(name, answer) if said else name)
+        except Refused as problem:
+            bad.append(name)
+            print(f"Error response from daemon: {problem.message}", file=sys.stderr)
+    if bad and failed:
+        print(f"failed to {failed} containers: {', '.join(bad)}", file=sys.stderr)
+    return 1 if bad else 0

@@ -1,0 +1,342 @@
+"""Templates: the part of Go's text/template that people type after ``--format``.
+
+    {{.Name}}  {{.State.Pid}}  {{json .}}  {{index .Ports "80/tcp" 0}}  {{join .Names ", "}}
+    {{range .Mounts}}{{.Source}} {{end}}   {{range $name, $net := .Networks}}…{{else}}…{{end}}
+    {{if eq .State "running"}}…{{else if .Dead}}…{{else}}…{{end}}   {{with .Health}}…{{end}}
+    pipes  {{.Names | upper}},  parentheses,  $variables,  {{- trims -}},  {{/* comments */}}
+
+    text --tokens--> pieces --parse--> nodes --render(data)--> text
+
+Values are what JSON gives: dict, list, str, numbers, bool, None. They print as
+Go prints them (``map[a:1]``, ``[x y]``, ``<no value>``).
+
+What it does not do: named templates, methods, ``printf`` verbs beyond %s %d %v %q %t %x.
+A word it does not know is ``Invalid``, never silently empty.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fairlead.errors import Invalid
+
+
+def _bad(why: str) -> Invalid:
+    return Invalid(f"template parsing error: template: :1: {why}")
+
+
+# What is in a template
+
+
+@dataclass
+class Text:
+    text: str
+
+
+@dataclass
+class Show:
+    pipe: list[str]
+
+
+@dataclass
+class Block:
+    """``if``, ``range`` or ``with``: what to look at, what to do, what else to do."""
+
+    kind: str
+    pipe: list[str]
+    body: list[Any] = field(default_factory=list)
+    other: list[Any] = field(default_factory=list)
+
+
+_PIECES = re.compile(r"\{\{(- )?(.*?)( -)?\}\}", re.S)
+_WORDS = re.compile(r"""\s*("(?:\\.|[^"\\])*"|`[^`]*`|:=|[()|,=]|[^\s()|,"`=:]+)""")
+
+
+def words_of(code: str) -> list[str]:
+    """The words of one action, quoted strings whole."""
+    found: list[str] = []
+    place = 0
+    code = code.strip()
+    while place < len(code):
+        match = _WORDS.match(code, place)
+        if not match:
+            raise _bad(f"unexpected {code[place:]!r} in action")
+        found.append(match[1])
+        place = match.end()
+    return found
+
+
+def parse(source: str) -> list[Any]:
+    """A template as nodes; raises ``Invalid`` when it does not hang together."""
+    top: list[Any] = []
+    here, stack = top, list[tuple[Block, list[Any]]]()
+    place, trim = 0, False
+    for match in _PIECES.finditer(source):
+        text = source[place : match.start()]
+        text = text.lstrip() if trim else text
+        text = text.rstrip() if match[1] else text
+        place, trim = match.end(), bool(match[3])
+        if text:
+            here.append(Text(text))
+        words = [] if match[2].strip().startswith("/*") else words_of(match[2])
+        if words:
+            here = _place(words, here, stack)
+    rest = source[place:]
+    if "{{" in rest:
+        raise _bad("unclosed action")
+    if stack:
+        raise _bad("unexpected EOF")
+    here.append(Text(rest.lstrip() if trim else rest))
+    return top
+
+
+def _place(words: list[str], here: list[Any], stack: list[tuple[Block, list[Any]]]) -> list[Any]:
+    """Put one action where it belongs; returns the list that the next one goes to."""
+    if words[0] in ("if", "range", "with"):
+        block = Block(words[0], words[1:])
+        here.append(block)
+        stack.append((block, here))
+        return block.body
+    if words[0] in ("else", "end") and not stack:
+        raise _bad(f"unexpected {{{{{words[0]}}}}}")
+    if words[0] == "else":
+        block, _ = stack[-1]
+        if words[1:2] == ["if"]:
+            inner = Block("if", words[2:])
+            block.other.append(inner)
+            stack[-1] = (inner, stack[-1][1])
+            return inner.body
+        return block.other
+    if words[0] == "end":
+        return stack.pop()[1]
+    here.append(Show(words))
+    return here
+
+
+# What a template says of some data
+
+
+def render(source: str, data: Any) -> str:
+    """The template filled from ``data``."""
+    return _Renderer(data).run(parse(source), data)
+
+
+class _Renderer:
+    def __init__(self, data: Any) -> None:
+        self.variables: dict[str, Any] = {"$": data}
+
+    def run(self, nodes: list[Any], dot: Any) -> str:
+        return "".join(self._node(node, dot) for node in nodes)
+
+    def _node(self, node: Any, dot: Any) -> str:
+        if isinstance(node, Text):
+            return node.text
+        if isinstance(node, Show):
+            name, pipe = self._assignment(node.pipe)
+            value = self.value(pipe, dot)
+            if name:
+                self.variables[name[0]] = value
+                return ""
+            return show(value)
+        names, pipe = self._assignment(node.pipe)
+        value = self.value(pipe, dot)
+        if not truth(value):
+            return self.run(node.other, dot)
+        if node.kind == "range":
+            return self._range(node, names, value)
+        if names:
+            self.variables[names[0]] = value
+        return self.run(node.body, value if node.kind == "with" else dot)
+
+    def _range(self, node: Block, names: list[str], value: Any) -> str:
+        if isinstance(value, dict):
+            pairs = sorted(value.items())
+        elif isinstance(value, list | tuple):
+            pairs = list(enumerate(value))
+        else:
+            raise _bad(f"range can't iterate over {show(value)}")
+        said = []
+        for key, item in pairs:
+            if names:
+                self.variables |= {names[-1]: item} if len(names) == 1 else {names[0]: key, names[1]: item}
+            said.append(self.run(node.body, item))
+        return "".join(said)
+
+    def _assignment(self, words: list[str]) -> tuple[list[str], list[str]]:
+        """``$k, $v := pipe`` -> (["$k", "$v"], pipe)."""
+        for sign in (":=", "="):
+            if sign in words:
+                cut = words.index(sign)
+                return [word for word in words[:cut] if word != ","], words[cut + 1 :]
+        return [], words
+
+    def value(self, words: list[str], dot: Any) -> Any:
+        """A pipeline: commands joined by ``|``, each result the last argument of the next."""
+        commands, depth = [list[str]()], 0
+        for word in words:
+            depth += (word == "(") - (word == ")")
+            if word == "|" and not depth:
+                commands.append([])
+            else:
+                commands[-1].append(word)
+        piped: list[Any] = []
+        for command in commands:
+            piped = [self._command(command, dot, piped)]
+        return piped[0]
+
+    def _command(self, words: list[str], dot: Any, piped: list[Any]) -> Any:
+        if not words:
+            raise _bad("missing value for command")
+        if words[0] in FUNCTIONS:
+            return _call(words[0], [*self._operands(words[1:], dot), *piped])
+        values = self._operands(words, dot)
+        if len(values) > 1 or piped:
+            raise _bad(f"can't give argument to non-function {words[0]}")
+        return values[0]
+
+    def _operands(self, words: list[str], dot: Any) -> list[Any]:
+        values = []
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            if word != "(":
+                values.append(self._operand(word, dot))
+                continue
+            inner, depth = list[str](), 1
+            while rest and depth:
+                inner.append(rest.pop(0))
+                depth += (inner[-1] == "(") - (inner[-1] == ")")
+            if depth:
+                raise _bad("unclosed left paren")
+            value = self.value(inner[:-1], dot)
+            if rest and rest[0].startswith("."):
+                value = follow(value, rest.pop(0))
+            values.append(value)
+        return values
+
+    def _operand(self, word: str, dot: Any) -> Any:
+        if word.startswith("."):
+            return follow(dot, word)
+        if word.startswith("$"):
+            name, point, rest = word.partition(".")
+            if name not in self.variables:
+                raise _bad(f'undefined variable "{name}"')
+            return follow(self.variables[name], point + rest) if point else self.variables[name]
+        if word[0] in '"`':
+            return json.loads(word) if word[0] == '"' else word[1:-1]
+        if word in ("true", "false", "nil"):
+            return {"true": True, "false": False, "nil": None}[word]
+        if re.fullmatch(r"-?\d+", word):
+            return int(word)
+        if word in FUNCTIONS:
+            return _call(word, [])
+        raise _bad(f'function "{word}" not defined')
+
+
+def follow(value: Any, path: str) -> Any:
+    """``.A.b`` from a value; a name that is not there is ``Invalid``, as with Docker."""
+    for name in path.split("."):
+        if not name:
+            continue
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise _bad(f'executing "" at <{path}>: can\'t evaluate field {name} in type {type(value).__name__}')
+        if name not in value:
+            raise _bad(f'executing "" at <{path}>: map has no entry for key "{name}"')
+        value = value[name]
+    return value
+
+
+def truth(value: Any) -> bool:
+    """Go's idea of empty: false, 0, nil, and anything of length zero."""
+    return bool(value)
+
+
+def show(value: Any) -> str:
+    """A value as Go's ``%v`` prints it."""
+    if value is None:
+        return "<no value>"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "map[" + " ".join(f"{key}:{_inner(item)}" for key, item in sorted(value.items())) + "]"
+    if isinstance(value, list | tuple):
+        return "[" + " ".join(map(_inner, value)) + "]"
+    return str(value)
+
+
+def _inner(value: Any) -> str:
+    return "<nil>" if value is None else show(value)
+
+
+def _call(name: str, arguments: list[Any]) -> Any:
+    try:
+        return FUNCTIONS[name](*arguments)
+    except (TypeError, ValueError, KeyError, IndexError) as problem:
+        raise _bad(f'executing "" at <{name}>: error calling {name}: {problem}') from None
+
+
+def _index(value: Any, *keys: Any) -> Any:
+    for key in keys:
+        if value is None:
+            return None
+        if isinstance(value, Mapping):
+            value = value.get(key)
+        elif isinstance(key, int) and 0 <= key < len(value):
+            value = value[key]
+        else:
+            raise IndexError(f"index out of range: {key}")
+    return value
+
+
+def _printf(pattern: str, *values: Any) -> str:
+    rest = list(values)
+
+    def one(match: re.Match[str]) -> str:
+        if match[0] == "%%":
+            return "%"
+        value = rest.pop(0)
+        if match[2] == "q":
+            return json.dumps(value)
+        if match[2] in "dx":
+            return f"%{match[1]}{match[2]}" % value
+        return f"%{match[1]}s" % show(value)
+
+    return re.sub(r"%(-?\d*(?:\.\d+)?)([sdvqtx%])", one, pattern)
+
+
+def _order(values: tuple[Any, ...], test: Callable[[Any, Any], bool]) -> bool:
+    first, *others = values
+    return any(test(first, other) for other in others)
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "json": lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False),
+    "index": _index,
+    "len": len,
+    "join": lambda items, separator: separator.join(items or []),
+    "split": lambda text, separator: text.split(separator),
+    "upper": lambda text: text.upper(),
+    "lower": lambda text: text.lower(),
+    "title": lambda text: text.title(),
+    "truncate": lambda text, length: text[:length],
+    "pad": lambda text, before, after: " " * before + text + " " * after if text else text,
+    "println": lambda *values: " ".join(map(show, values)) + "\n",
+    "print": lambda *values: "".join(map(show, values)),
+    "printf": _printf,
+    "eq": lambda *values: _order(values, lambda a, b: a == b),
+    "ne": lambda a, b: a != b,
+    "lt": lambda a, b: a < b,
+    "le": lambda a, b: a <= b,
+    "gt": lambda a, b: a > b,
+    "ge": lambda a, b: a >= b,
+    "not": lambda value: not truth(value),
+    "and": lambda *values: next((value for value in values if not truth(value)), values[-1]),
+    "or": lambda *values: next((value for value in values if truth(value)), values[-1]),
+    "slice": lambda value, *ends: value[slice(*ends)],
+}
