@@ -222,9 +222,9 @@ class Names:
     def _reverse(networks: list[tuple[str, _Network]], address: bytes, type_: int) -> tuple[Rdata, ...] | None:
         for _, network in networks:
             for entry in network.by_address.get(address, {}).values():
-                if entry.told:
-                    target = dnswire.wire(f"{entry.told}.{network.name}")
-                    return ((dnswire.PTR, target),) if type_ in (dnswire.PTR, dnswire.ANY) else ()
+                full = f"{entry.told}.{network.name}"
+                if entry.told and _fits(full):
+                    return ((dnswire.PTR, dnswire.wire(full)),) if type_ in (dnswire.PTR, dnswire.ANY) else ()
         return None
 
 

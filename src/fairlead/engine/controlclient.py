@@ -1,0 +1,163 @@
+"""The engine's end of ``engine.control``: a connection that begins by telling everything.
+
+    say(line, …)   lines in one go, their answers; one round trip
+    keep()         for the daemon's TaskGroup: notice the death of the other side,
+                   have another one started, tell it everything
+
+Whoever owns a client (``resolverclient``, ``relayclient``) remembers what should
+be, gives it as the line "state" and hears the answer to it. So a fresh process
+on the other side, or a fresh engine on this one, comes to the same state by the
+same way.
+
+Rules
+    1. A broken connection is made anew once within a call, and the line said
+       again: every line of the protocol may be said twice.
+    2. ``Unavailable`` after ``PATIENCE`` seconds; the state is told later, by
+       ``keep`` or by the next call.
+    3. A cancelled call hangs up: its answers must not reach the next caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fairlead.errors import FairleadError, Internal, Unavailable
+
+PATIENCE = 5.0
+_AGAIN = 0.02
+_LIMIT = 64 << 20
+
+Line = dict[str, Any]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def command(part: str, path: str) -> list[str]:
+    """The command that runs ``resolver`` or ``relay`` with its control socket at ``path``."""
+    return [sys.executable, "-m", "fairlead", part, "--socket", path]
+
+
+class ControlClient:
+    """One connection to a process with a control socket.
+
+    ``start`` brings such a process into being (and need not wait for it);
+    ``state`` gives the line that says everything; ``told`` hears its answer,
+    while other calls wait: it must not call the client.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        state: Callable[[], Line],
+        told: Callable[[Line], Awaitable[None]],
+        start: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        self._path, self._state, self._told, self._start = path, state, told, start
+        self._streams: Streams | None = None
+        self._turn = asyncio.Lock()
+        self._lost = asyncio.Event()
+        self._lost.set()
+
+    async def connect(self) -> None:
+        """Reach the process, starting one if nobody answers, and tell it everything."""
+        async with self._turn:
+            if self._streams is None:
+                await self._connect()
+
+    async def keep(self) -> None:
+        """Until cancelled: whenever the process is gone, have another one and tell it everything."""
+        while True:
+            await self._lost.wait()
+            try:
+                await self.connect()
+            except FairleadError as error:
+                print(f"fairlead: {error.message}; trying again", file=sys.stderr, flush=True)
+                await asyncio.sleep(1)
+
+    async def say(self, *lines: Line) -> list[Line]:
+        """Send lines in one go; their answers, also the refusals among them."""
+        if not lines:
+            return []
+        async with self._turn:
+            for attempt in (1, 2):
+                if self._streams is None:
+                    await self._connect()
+                try:
+                    return await self._exchange(*lines)
+                except Unavailable:
+                    if attempt == 2:
+                        raise
+        return []
+
+    async def close(self) -> None:
+        """Leave; the process goes on."""
+        self._hang_up()
+
+    async def _connect(self) -> None:
+        started, deadline = False, asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            try:
+                self._streams = await _dial(self._path, self._ended)
+                break
+            except OSError as error:
+                if self._start is not None and not started:
+                    started = True
+                    await self._start()
+                if asyncio.get_running_loop().time() > deadline:
+                    raise Unavailable(f"nobody answers at {self._path}: {error}") from error
+                await asyncio.sleep(_AGAIN)
+        self._lost.clear()
+        answer = (await self._exchange(self._state()))[0]
+        if not answer.get("ok"):
+            self._hang_up()
+            raise Internal(f"the process at {self._path} refused its state: {answer.get('error')}")
+        await self._told(answer)
+
+    async def _exchange(self, *lines: Line) -> list[Line]:
+        assert self._streams is not None
+        reader, writer = self._streams
+        try:
+            writer.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+            async with asyncio.timeout(PATIENCE):
+                await writer.drain()
+                return [json.loads(await reader.readuntil(b"\n")) for _ in lines]
+        except (OSError, EOFError, TimeoutError) as error:
+            self._hang_up()
+            raise Unavailable(f"the process at {self._path} went away: {error}") from error
+        except BaseException:
+            self._hang_up()
+            raise
+
+    def _ended(self, reader: asyncio.StreamReader) -> None:
+        """The other side of a connection is gone; ``keep`` sees to it if it is the one we use."""
+        if self._streams is not None and self._streams[0] is reader:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+        self._lost.set()
+
+
+class _Reader(asyncio.StreamReader):
+    """A reader that says when the stream ended, although nobody is reading."""
+
+    def __init__(self, ended: Callable[[asyncio.StreamReader], None]) -> None:
+        super().__init__(limit=_LIMIT)
+        self._ended = ended
+
+    def feed_eof(self) -> None:
+        super().feed_eof()
+        self._ended(self)
+
+
+async def _dial(path: str, ended: Callable[[asyncio.StreamReader], None]) -> Streams:
+    loop = asyncio.get_running_loop()
+    reader = _Reader(ended)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport, _ = await loop.create_unix_connection(lambda: protocol, path)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

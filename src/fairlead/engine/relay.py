@@ -1,0 +1,248 @@
+"""The relay: one process for all ports that the kernel's maps cannot carry.
+
+    client --[::1]:8080--> listener --connect--> 172.18.0.2:80       TCP: a splice with half-close
+    client --udp 5353----> listener --a socket per client--> target  UDP: flows with a time limit
+
+NAT cannot rewrite a connection to [::1] (its source would be [::1] too), and
+with ``--iptables=false`` there is no NAT at all. Everything else never comes
+here; the relay only *holds* those ports, so that no other program takes them.
+
+Rules
+    1. What one side says last reaches the other before its end does: end of
+       stream is passed on alone, a reset as a reset, a refused target as a reset.
+    2. A slow reader slows its writer down: at most ``CHUNK`` bytes wait in each
+       direction.
+    3. A UDP flow is forgotten after ``FLOW_IDLE`` seconds of silence, the oldest
+       of more than ``FLOWS`` before; answers leave from the address that the
+       client wrote to.
+    4. "state" replaces everything and keeps listeners that stay; connections of
+       a listener end with it.
+    5. A held TCP port is bound without listening and without SO_REUSEADDR; only
+       where a closing connection of before is in the way, with it.
+
+What it leaves behind on failure: nothing; a port that cannot be bound is
+answered with the kernel's words.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fairlead.engine.control import Control
+from fairlead.engine.loop import Loop, allow_many_files, reason
+from fairlead.engine.splice import Splices
+from fairlead.engine.udpflows import Flows
+from fairlead.errors import FairleadError, Invalid
+
+BACKLOG = 512
+_PAUSE = 1.0
+SCTP = 132
+_KINDS = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0), "sctp": (socket.SOCK_STREAM, SCTP)}
+
+
+class Port:
+    """One port of ours: held, or with those who serve it."""
+
+    def __init__(self, said: dict[str, Any]) -> None:
+        self.said = said
+        self.protocol, self.address, self.port = str(said["protocol"]), str(said["address"]), int(said["port"])
+        self.target = (str(said.get("target") or ""), int(said.get("target_port") or 0))
+        if self.protocol not in _KINDS or not 0 <= self.port < 65536:
+            raise Invalid(f"bad port {self.port}/{self.protocol}")
+        self.sock: socket.socket | None = None
+        self.serving: Splices | Flows | None = None
+
+    @property
+    def family(self) -> int:
+        return socket.AF_INET6 if ":" in self.address else socket.AF_INET
+
+    def same(self, said: dict[str, Any]) -> bool:
+        """Whether this port is what ``said`` asks for."""
+        keys = ("protocol", "address", "port", "target", "target_port")
+        return all((self.said.get(key) or 0) == (said.get(key) or 0) for key in keys)
+
+    def bound(self) -> int:
+        return int(self.sock.getsockname()[1]) if self.sock is not None else self.port
+
+
+class Relay:
+    """All ports, one loop."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._ports: dict[str, Port] = {}
+
+    def deeds(self) -> dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]]:
+        """The control protocol: word -> deed."""
+        return {
+            "listen": self.listen,
+            "hold": self.listen,
+            "close": self.close,
+            "state": self.state,
+            "statistics": self.statistics,
+            "exit": self.exit,
+        }
+
+    def listen(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Have a port: serve it when it has a target, else hold it. The same again changes nothing."""
+        id_ = str(said["id"])
+        known = self._ports.get(id_)
+        if known is not None and known.same(said):
+            return {"port": known.bound()}
+        port = Port(said)
+        if known is not None:
+            self.close({"id": id_})
+        if port.target[0]:
+            self._serve(port)
+        else:
+            port.sock = _held(port)
+        self._ports[id_] = port
+        return {"port": port.bound()}
+
+    def close(self, said: dict[str, Any]) -> None:
+        """Give a port up; an unknown one is fine."""
+        port = self._ports.pop(str(said["id"]), None)
+        if port is None:
+            return
+        if port.serving is not None:
+            port.serving.close()
+        if port.sock is not None:
+            self._loop.unwatch(port.sock)
+            port.sock.close()
+
+    def state(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Replace everything; what cannot be had is told in ``failed``."""
+        wanted = {str(entry["id"]): entry for entry in said.get("ports") or ()}
+        for id_ in [id_ for id_ in self._ports if id_ not in wanted]:
+            self.close({"id": id_})
+        ports, failed = {}, {}
+        for id_, entry in wanted.items():
+            try:
+                ports[id_] = self.listen(entry)["port"]
+            except OSError as error:
+                failed[id_] = reason(error)
+            except FairleadError as error:
+                failed[id_] = error.message
+        return {"ports": ports, "failed": failed}
+
+    def statistics(self, said: dict[str, Any]) -> dict[str, Any]:
+        serving = [port.serving for port in self._ports.values()]
+        return {
+            "ports": len(self._ports),
+            "connections": sum(len(item) for item in serving if isinstance(item, Splices)),
+            "flows": sum(len(item) for item in serving if isinstance(item, Flows)),
+        }
+
+    def exit(self, said: dict[str, Any]) -> None:
+        self._loop.later(0, self._loop.stop)
+
+    def _serve(self, port: Port) -> None:
+        if port.protocol == "sctp":
+            raise Invalid("sctp cannot be relayed")
+        sock = _socket(port)
+        try:
+            if port.protocol == "tcp":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((port.address, port.port))
+            if port.protocol == "tcp":
+                sock.listen(BACKLOG)
+                port.serving = splices = Splices(self._loop, port.target)
+                self._loop.watch(sock, lambda: self._accept(port, sock, splices))
+            else:
+                port.serving = flows = Flows(self._loop, sock, port.target)
+                self._loop.watch(sock, flows.ready)
+        except BaseException:
+            sock.close()
+            raise
+        port.sock = sock
+
+    def _accept(self, port: Port, sock: socket.socket, splices: Splices) -> None:
+        for _ in range(16):
+            try:
+                client, _address = sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    # No room for more: waiting for some beats asking the kernel for ever.
+                    self._loop.unwatch(sock)
+                    self._loop.later(_PAUSE, lambda: self._listen_again(port, sock, splices))
+                return
+            splices.add(client)
+
+    def _listen_again(self, port: Port, sock: socket.socket, splices: Splices) -> None:
+        if port.sock is sock and sock.fileno() >= 0:
+            self._loop.watch(sock, lambda: self._accept(port, sock, splices))
+
+
+def _socket(port: Port) -> socket.socket:
+    kind, protocol = _KINDS[port.protocol]
+    sock = socket.socket(port.family, kind, protocol)
+    sock.setblocking(False)
+    if port.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    return sock
+
+
+def _held(port: Port) -> socket.socket | None:
+    """A bound socket that does nothing; None where the kernel does not know the protocol at all."""
+    try:
+        sock = _socket(port)
+    except OSError:
+        if port.protocol == "sctp":
+            return None
+        raise
+    try:
+        if port.protocol == "udp":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+        try:
+            sock.bind((port.address, port.port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or port.protocol == "udp" or not _only_closing(port):
+                raise
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((port.address, port.port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _only_closing(port: Port) -> bool:
+    """Whether nobody but connections on their way out (TIME_WAIT) is in the way: then one may listen there."""
+    with _socket(port) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((port.address, port.port))
+            probe.listen(1)
+        except OSError:
+            return False
+        return True
+
+
+def serve(path: str) -> int:
+    """Serve until told to exit; ``path`` is the control socket. 0: ended as told, 1: somebody serves there already."""
+    allow_many_files()
+    loop = Loop()
+    try:
+        control = Control(loop, path, Relay(loop).deeds())
+    except (FairleadError, OSError) as error:
+        print(f"fairlead relay: {error}", file=sys.stderr)
+        return 1
+    try:
+        loop.run()
+    finally:
+        control.close()
+    return 0
+
+
+def main(words: Sequence[str]) -> int:
+    """``fairlead relay --socket PATH``."""
+    if len(words) != 2 or words[0] != "--socket":
+        print("usage: fairlead relay --socket PATH", file=sys.stderr)
+        return 2
+    return serve(words[1])

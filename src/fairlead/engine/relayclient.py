@@ -1,0 +1,108 @@
+"""The engine's side of the relay: which ports are carried by hand, and which are only held.
+
+    listen(port)   the relay accepts there and passes everything on to the target
+    hold(port)     nobody else gets the port while the kernel's maps carry it
+    close(id)      either of them ends
+
+As with the resolver, the client remembers what should be and tells everything
+to a relay it meets anew. A port that cannot be had is ``Conflict`` with
+Docker's words, and is not remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+
+import msgspec
+
+from fairlead.engine import controlclient
+from fairlead.engine.controlclient import ControlClient, Line
+from fairlead.errors import Conflict
+
+
+class RelayPort(msgspec.Struct, frozen=True, kw_only=True):
+    """One port of the host. ``target`` empty: only held."""
+
+    id: str
+    protocol: str
+    """tcp or udp; sctp can only be held"""
+    address: str
+    """of the host: ``::1``, ``0.0.0.0``"""
+    port: int
+    """0: any, the answer tells which"""
+    target: str = ""
+    target_port: int = 0
+
+    def __str__(self) -> str:
+        """As Docker names a binding: ``0.0.0.0:8080:172.17.0.2:80/tcp``."""
+        return f"{_bracketed(self.address)}:{self.port}:{_bracketed(self.target)}:{self.target_port}/{self.protocol}"
+
+
+def command(path: str) -> list[str]:
+    """The command that runs a relay with its control socket at ``path``."""
+    return controlclient.command("relay", path)
+
+
+class RelayClient:
+    """The relay as the engine sees it, and every port it should have."""
+
+    def __init__(
+        self,
+        path: str,
+        start: Callable[[], Awaitable[object]] | None = None,
+        lost: Callable[[str, str], Awaitable[None]] | None = None,
+    ) -> None:
+        """``lost(id, reason)``: a port could not be had again by a fresh relay (it must not call the client)."""
+        self._ports: dict[str, RelayPort] = {}
+        self._lost = lost
+        self._control = ControlClient(path, self._state, self._told, start)
+        self.connect = self._control.connect
+        self.keep = self._control.keep
+        self.close_connection = self._control.close
+
+    def adopt(self, ports: Iterable[RelayPort]) -> None:
+        """Note what should be, without telling yet (after a restart, before ``connect``)."""
+        self._ports.update((port.id, port) for port in ports)
+
+    async def open(self, *ports: RelayPort) -> dict[str, int]:
+        """Listen on (or hold) ports, all or none, in one round trip; id -> port. ``Conflict`` when one is taken."""
+        if not ports:
+            return {}
+        self.adopt(ports)
+        answers = await self._control.say(*map(_line, ports))
+        refused = next(((port, answer) for port, answer in zip(ports, answers, strict=True) if not answer["ok"]), None)
+        if refused is not None:
+            await self.close(*(port.id for port in ports))
+            port, answer = refused
+            raise Conflict(f"failed to bind host port for {port}: {answer.get('error')}")
+        return {port.id: int(answer["port"]) for port, answer in zip(ports, answers, strict=True)}
+
+    async def close(self, *ids: str) -> None:
+        """Stop listening or holding; established connections of these ports end with it."""
+        for id_ in ids:
+            self._ports.pop(id_, None)
+        await self._control.say(*({"do": "close", "id": id_} for id_ in ids))
+
+    async def statistics(self) -> Line:
+        return (await self._control.say({"do": "statistics"}))[0]
+
+    async def exit(self) -> None:
+        """Make the relay end."""
+        await self._control.say({"do": "exit"})
+        await self._control.close()
+
+    def _state(self) -> Line:
+        return {"do": "state", "ports": [msgspec.to_builtins(port) for port in self._ports.values()]}
+
+    async def _told(self, answer: Line) -> None:
+        for id_, reason in answer["failed"].items():
+            if self._lost is not None:
+                await self._lost(id_, reason)
+
+
+def _line(port: RelayPort) -> Line:
+    return {"do": "listen" if port.target else "hold", **msgspec.to_builtins(port)}
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

@@ -1,0 +1,152 @@
+"""TCP connections of one relayed port: bytes from either side to the other until both are done.
+
+    client  --READ--> [≤ CHUNK waiting] --WRITE-->  target
+            <-------- [≤ CHUNK waiting] <---------
+
+Each direction reads only when nothing waits in it, so memory is bounded and a
+slow reader slows its writer. A socket nobody waits for is not watched at all:
+the kernel would report its hang-up for ever.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import suppress
+
+from fairlead.engine.loop import READ, WRITE, Loop
+
+CHUNK = 1 << 17
+PATIENCE = 10.0
+"""Seconds a target may take to accept."""
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Splices:
+    """All connections of one port."""
+
+    def __init__(self, loop: Loop, target: tuple[str, int]) -> None:
+        self._loop, self._target = loop, target
+        self._splices: set[_Splice] = set()
+
+    def __len__(self) -> int:
+        return len(self._splices)
+
+    def add(self, client: socket.socket) -> None:
+        """A client came: connect to the target for it. A target that cannot be had resets the client."""
+        family = socket.AF_INET6 if ":" in self._target[0] else socket.AF_INET
+        server = None
+        try:
+            client.setblocking(False)
+            server = socket.socket(family, socket.SOCK_STREAM)
+            server.setblocking(False)
+            server.connect_ex(self._target)
+            for side in (client, server):
+                side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            _reset(client)
+            if server is not None:
+                server.close()
+            return
+        self._splices.add(_Splice(self._loop, client, server, self))
+
+    def gone(self, splice: _Splice) -> None:
+        self._splices.discard(splice)
+
+    def close(self) -> None:
+        for splice in tuple(self._splices):
+            splice.end(reset=True)
+
+
+class _Way:
+    """One direction."""
+
+    __slots__ = ("ended", "sink", "source", "told", "waiting")
+
+    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+        self.source, self.sink = source, sink
+        self.waiting = memoryview(b"")
+        self.ended = self.told = False
+        """the source said its last; the sink heard of it"""
+
+    def move(self) -> None:
+        """Write what waits, read what is there, until one side is not ready. ``OSError``: the connection broke."""
+        for _ in range(4):
+            try:
+                while self.waiting:
+                    self.waiting = self.waiting[self.sink.send(self.waiting) :]
+                if self.ended:
+                    if not self.told:
+                        self.told = True
+                        self.sink.shutdown(socket.SHUT_WR)
+                    return
+                data = self.source.recv(CHUNK)
+            except BlockingIOError:
+                return
+            self.ended = not data
+            self.waiting = memoryview(data)
+
+
+class _Splice:
+    """One client, one target."""
+
+    def __init__(self, loop: Loop, client: socket.socket, server: socket.socket, owner: Splices) -> None:
+        self._loop, self._owner = loop, owner
+        self._sockets = (client, server)
+        self._server = server
+        self._ways = (_Way(client, server), _Way(server, client))
+        self._masks = {client: 0, server: WRITE}
+        self._timer = loop.later(PATIENCE, lambda: self.end(reset=True))
+        self._connected = False
+        loop.watch(server, self._ready, WRITE)
+
+    def _ready(self) -> None:
+        try:
+            if not self._connected:
+                number = self._server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if number:
+                    raise OSError(number, "connect")
+                self._connected = True
+                self._timer.cancel()
+            for way in self._ways:
+                way.move()
+        except OSError:
+            self.end(reset=True)
+            return
+        if all(way.told for way in self._ways):
+            self.end(reset=False)
+            return
+        self._watch()
+
+    def _watch(self) -> None:
+        """Wait for exactly what would let something move."""
+        wanted = dict.fromkeys(self._sockets, 0)
+        for way in self._ways:
+            if way.waiting:
+                wanted[way.sink] |= WRITE
+            elif not way.ended:
+                wanted[way.source] |= READ
+        for sock, mask in wanted.items():
+            if mask == self._masks[sock]:
+                continue
+            self._masks[sock] = mask
+            if mask:
+                self._loop.watch(sock, self._ready, mask)
+            else:
+                self._loop.unwatch(sock)
+
+    def end(self, reset: bool) -> None:
+        """Close both sides, with a reset when the conversation was broken off."""
+        self._timer.cancel()
+        self._owner.gone(self)
+        for sock in self._sockets:
+            self._loop.unwatch(sock)
+            if reset:
+                _reset(sock)
+            sock.close()
+
+
+def _reset(sock: socket.socket) -> None:
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    sock.close()
