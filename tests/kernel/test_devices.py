@@ -1,0 +1,273 @@
+"""Devices, addresses and what happens on the wire when they come and go."""
+
+import os
+import socket
+import threading
+from collections.abc import Sequence
+
+import pytest
+from lane.pretend import PretendHost, eventually
+
+from fairlead.core.wanted import Address, Link, Namespace, Plan, Route, Skeleton, Sysctl, Wanted, difference
+from fairlead.errors import Conflict, FairleadError, Internal, Unsupported
+from fairlead.host import links, making
+from fairlead.host.linux import LinuxHost
+from fairlead.host.netlink import Netlink, Refused, Request
+from fairlead.host.netns import socket_in
+
+pytestmark = pytest.mark.kernel
+
+BRIDGE: Plan = (
+    Link(name="br0", kind="bridge", mac="02:00:00:00:00:01"),
+    Address(link="br0", address="10.0.0.1/24"),
+    Address(link="br0", address="fd00::1/64"),
+)
+
+
+def endpoint(number: int, address: int = 0) -> Plan:
+    """A sandbox on the bridge; ``address`` is the last byte of its address, ``number`` of its MAC."""
+    ns, last = f"s{number}", address or number
+    return (
+        Namespace(name=ns),
+        Link(
+            name=f"veth{number}",
+            kind="veth",
+            master="br0",
+            peer="eth0",
+            peer_ns=ns,
+            peer_mac=f"02:42:0a:00:00:{number:02x}",
+        ),
+        Sysctl(ns=ns, path="net/ipv4/conf/eth0/arp_notify", value="1"),
+        Sysctl(ns=ns, path="net/ipv6/conf/eth0/ndisc_notify", value="1"),
+        Address(ns=ns, link="eth0", address=f"10.0.0.{last}/24"),
+        Address(ns=ns, link="eth0", address=f"fd00::{last}/64"),
+        Route(ns=ns, destination="0.0.0.0/0", gateway="10.0.0.1", link="eth0"),
+    )
+
+
+@pytest.fixture
+def host(pretend_host: PretendHost) -> LinuxHost:
+    return pretend_host.open()
+
+
+def clear(host: LinuxHost, *plans: Sequence[Wanted]) -> None:
+    for plan in reversed(plans):
+        host.remove(plan)
+    host.settle()
+
+
+def test_containers_reach_each_other_and_their_gateway(pretend_host: PretendHost, host: LinuxHost) -> None:
+    plans = (BRIDGE, endpoint(2), endpoint(3))
+    for plan in plans:
+        host.make(plan)
+    for target in ("10.0.0.1", "10.0.0.3", "fd00::3"):
+        pretend_host.run("ping", "-c1", "-W2", target, ns="s2")
+    clear(host, *plans)
+
+
+def test_a_new_holder_of_an_address_announces_itself(pretend_host: PretendHost, host: LinuxHost) -> None:
+    host.make(BRIDGE)
+    host.make(endpoint(2))
+    for round_ in range(3):
+        first, second = endpoint(10 + round_, 9), endpoint(20 + round_, 9)
+        host.make(first)
+        for target in ("10.0.0.9", "fd00::9"):
+            pretend_host.run("ping", "-c1", "-W2", target, ns="s2")
+        host.remove(first)
+        host.make(second)
+
+        def known(mac: str = f"02:42:0a:00:00:{20 + round_:02x}") -> bool:
+            lines = pretend_host.run("ip", "neigh", ns="s2").splitlines()
+            return all(mac in line for line in lines if line.split()[0] in ("10.0.0.9", "fd00::9"))
+
+        eventually(known)
+        host.remove(second)
+    clear(host, BRIDGE, endpoint(2))
+
+
+def test_the_announcement_is_not_lost_while_the_bridge_learns_of_the_carrier(
+    host: LinuxHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking for a device delivers pending news of its carrier: asked at once, the port is closed when eth0 comes up."""
+    host.make((*BRIDGE, *endpoint(2)))
+    plain = Netlink.do
+
+    def do(netlink: Netlink, requests: Sequence[Request]) -> dict[int, Refused]:
+        refused = plain(netlink, requests)
+        netlink.ask([links.find("veth9")])
+        return refused
+
+    monkeypatch.setattr(Netlink, "do", do)
+    wire = socket_in(host.namespace_path("s2"), socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    wire.settimeout(2)
+    host.make(endpoint(9))
+    heard: set[str] = set()
+    while heard < {"ARP", "NA"}:
+        frame = wire.recv(2048)
+        if frame[6:12] == bytes.fromhex("02420a000009"):
+            heard |= {"ARP"} if frame[12:14] == b"\x08\x06" else set()
+            heard |= {"NA"} if frame[12:14] == b"\x86\xdd" and frame[54] == 136 else set()
+    wire.close()
+    monkeypatch.undo()
+    clear(host, BRIDGE, endpoint(2), endpoint(9))
+
+
+def test_a_removed_endpoint_is_cut_off_before_its_device_is_gone(pretend_host: PretendHost, host: LinuxHost) -> None:
+    host.make(BRIDGE)
+    host.make(endpoint(2))
+    pretend_host.run("ping", "-c1", "-W2", "10.0.0.2")
+    held, go = threading.Event(), threading.Event()
+    delete = host._remover.__class__.__dict__["_run"]
+
+    def slow(remover: object) -> None:
+        held.set()
+        go.wait(10)
+        delete(remover)
+
+    host._remover._run = slow.__get__(host._remover)  # type: ignore[method-assign]
+    host.remove([endpoint(2)[1]])
+    assert held.wait(5)
+    assert "state disabled" in pretend_host.run("ip", "-d", "link", "show", "veth2")
+    go.set()
+    clear(host, BRIDGE, endpoint(2))
+
+
+def test_many_removed_at_once_are_gone(pretend_host: PretendHost, host: LinuxHost) -> None:
+    plans = [BRIDGE, *(endpoint(number) for number in range(2, 12))]
+    host.make([item for plan in plans for item in plan])
+    host.remove([item for plan in plans for item in plan])
+    host.settle()
+    assert host.look() == ()
+
+
+def test_another_engine_finds_everything(pretend_host: PretendHost, host: LinuxHost) -> None:
+    plan = (*BRIDGE, *endpoint(2))
+    host.make(plan)
+    again = pretend_host.open()
+    assert difference(plan, again.look(plan)) == ((), ())
+    clear(again, plan)
+
+
+def test_numbers_taken_by_others_are_no_hindrance(pretend_host: PretendHost, host: LinuxHost) -> None:
+    host.make(BRIDGE)
+    pretend_host.run("ip", "link", "add", "other0", "type", "veth", "peer", "name", "other1")
+    before = pretend_host.run("ip", "link", "show", "other0")
+    host.make(endpoint(2))
+    assert difference(endpoint(2), host.look(endpoint(2)))[0] == ()
+    assert pretend_host.run("ip", "link", "show", "other0") == before
+    assert not host.is_ours("other0") and not host.is_ours("other1")
+    pretend_host.run("ip", "link", "delete", "other0")
+    clear(host, BRIDGE, endpoint(2))
+
+
+def test_a_veth_never_lands_on_a_bridge_that_took_our_bridges_number(
+    pretend_host: PretendHost, host: LinuxHost
+) -> None:
+    """Bridge and port in one plan: were they one batch, the port would be enslaved by a number that is another's."""
+    host.make([Link(name="br9", kind="bridge")])
+    host.remove([Link(name="br9", kind="bridge")])
+    host.settle()
+    number = host._doors[""]._next_index
+    pretend_host.run("ip", "link", "add", "foreign", "index", str(number), "type", "bridge")
+    host.make((*BRIDGE, *endpoint(2)))
+    assert "master br0" in pretend_host.run("ip", "link", "show", "veth2")
+    pretend_host.run("ip", "link", "delete", "foreign")
+    clear(host, BRIDGE, endpoint(2))
+
+
+def test_the_name_within_the_sandbox_may_be_taken(pretend_host: PretendHost, host: LinuxHost) -> None:
+    host.make((*BRIDGE, *endpoint(2)))
+    with pytest.raises(Conflict, match="eth0 exists already in namespace s2"):
+        host.make([Link(name="veth8", kind="veth", peer="eth0", peer_ns="s2")])
+    assert not host.link_exists("veth8")
+    clear(host, BRIDGE, endpoint(2))
+
+
+def test_a_container_cannot_make_us_take_its_device_for_ours(pretend_host: PretendHost, host: LinuxHost) -> None:
+    host.make((*BRIDGE, *endpoint(2)))
+    pretend_host.run("ip", "link", "add", "mine", "type", "bridge", ns="s2")
+    pretend_host.run("ip", "address", "add", "10.0.0.77/24", "dev", "eth0", ns="s2")
+    pretend_host.run("ip", "route", "add", "10.77.0.0/24", "dev", "eth0", ns="s2")
+    plan = (*BRIDGE, *endpoint(2))
+    assert difference(plan, host.look(plan)) == ((), ())
+    clear(host, BRIDGE, endpoint(2))
+
+
+def test_what_the_kernel_lacks_is_named(host: LinuxHost) -> None:
+    with pytest.raises(Unsupported, match="no nonsense devices"):
+        host.make([Link(name="x0", kind="nonsense")])
+    with pytest.raises(Unsupported, match="no option sparkle"):
+        host.make([Link(name="br0", kind="bridge", options=(("sparkle", "1"),))])
+    with pytest.raises(Unsupported, match="net/ipv4/conf/eth9/arp_notify"):
+        host.make([Sysctl(path="net/ipv4/conf/eth9/arp_notify", value="1")])
+    assert host.look() == ()
+
+
+def test_a_refusal_gives_the_kernels_own_words(host: LinuxHost) -> None:
+    host.make(BRIDGE)
+    with pytest.raises(Internal, match="route destination=10.2.0.0/24.*gateway"):
+        host.make([Route(destination="10.2.0.0/24", gateway="192.0.2.1", link="br0")])
+    clear(host, BRIDGE)
+
+
+def test_a_route_of_somebody_else_is_a_conflict(pretend_host: PretendHost, host: LinuxHost) -> None:
+    pretend_host.run("ip", "route", "add", "10.2.0.0/24", "dev", "lo")
+    host.make(BRIDGE)
+    with pytest.raises(Conflict, match="10.2.0.0/24"):
+        host.make([Route(destination="10.2.0.0/24", link="br0")])
+    assert "dev lo" in pretend_host.run("ip", "route", "show", "10.2.0.0/24")
+    clear(host, BRIDGE)
+
+
+def test_no_device_is_up_before_the_guards_stand(
+    pretend_host: PretendHost, host: LinuxHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states: list[str] = []
+
+    def refuse(*_: object, **__: object) -> None:
+        states.append(pretend_host.run("ip", "-o", "link", "show", "up"))
+        raise Internal("no firewall today")
+
+    monkeypatch.setattr(making.nft, "apply", refuse)
+    plan = (*BRIDGE, *endpoint(2), Skeleton(text="chain guard { type filter hook input priority 0; }"))
+    with pytest.raises(Internal, match="no firewall today"):
+        host.make(plan)
+    host.settle()
+    assert "veth2" not in states[0] and "br0" not in states[0]
+    assert host.look() == ()
+
+
+def test_settings_are_made_while_the_device_is_down(
+    pretend_host: PretendHost, host: LinuxHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An address that IPv6 gives itself at the moment a device comes up would stay for good."""
+    plan = (*BRIDGE, *endpoint(2), Sysctl(path="net/ipv6/conf/veth2/disable_ipv6", value="1"))
+    host.make(plan)
+    assert "inet6" not in pretend_host.run("ip", "address", "show", "veth2")
+    clear(host, plan)
+
+
+def test_one_plan_is_few_system_calls(host: LinuxHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.make((*BRIDGE, Namespace(name="s2")))
+    sends = []
+    send = Netlink._send
+
+    def counted(netlink: Netlink, chunk: Sequence[Request], acknowledge: bool = True) -> int:
+        sends.append(len(chunk))
+        return send(netlink, chunk, acknowledge)
+
+    monkeypatch.setattr(Netlink, "_send", counted)
+    host.make(endpoint(2))
+    assert len(sends) <= 7
+    clear(host, BRIDGE, endpoint(2))
+
+
+def test_the_thread_is_where_it_was(pretend_host: PretendHost, host: LinuxHost) -> None:
+    before = os.stat("/proc/thread-self/ns/net").st_ino
+    plan = (*BRIDGE, *endpoint(2))
+    host.make(plan)
+    host.look(plan)
+    with pytest.raises(FairleadError):
+        host.make([Address(ns="nowhere", link="eth0", address="10.0.0.1/24")])
+    clear(host, plan)
+    assert os.stat("/proc/thread-self/ns/net").st_ino == before
