@@ -6,7 +6,6 @@ import threading
 from collections.abc import Sequence
 
 import pytest
-from lane.pretend import PretendHost, eventually
 
 from fairlead.core.wanted import Address, Link, Namespace, Plan, Route, Skeleton, Sysctl, Wanted, difference
 from fairlead.errors import Conflict, FairleadError, Internal, Unsupported
@@ -14,6 +13,7 @@ from fairlead.host import links, making
 from fairlead.host.linux import LinuxHost
 from fairlead.host.netlink import Netlink, Refused, Request
 from fairlead.host.netns import socket_in
+from lane.pretend import PretendHost, eventually
 
 pytestmark = pytest.mark.kernel
 
@@ -88,13 +88,14 @@ def test_a_new_holder_of_an_address_announces_itself(pretend_host: PretendHost, 
 def test_the_announcement_is_not_lost_while_the_bridge_learns_of_the_carrier(
     host: LinuxHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Asking for a device delivers pending news of its carrier: asked at once, the port is closed when eth0 comes up."""
+    """Asking for a device delivers pending news of its carrier: asked before eth0 is up, the port is closed."""
     host.make((*BRIDGE, *endpoint(2)))
     plain = Netlink.do
 
     def do(netlink: Netlink, requests: Sequence[Request]) -> dict[int, Refused]:
         refused = plain(netlink, requests)
-        netlink.ask([links.find("veth9")])
+        if netlink is host._doors[""].netlink:
+            netlink.ask([links.find("veth9")])
         return refused
 
     monkeypatch.setattr(Netlink, "do", do)
@@ -205,7 +206,7 @@ def test_what_the_kernel_lacks_is_named(host: LinuxHost) -> None:
 
 def test_a_refusal_gives_the_kernels_own_words(host: LinuxHost) -> None:
     host.make(BRIDGE)
-    with pytest.raises(Internal, match="route destination=10.2.0.0/24.*gateway"):
+    with pytest.raises(Internal, match=r"route destination=10\.2\.0\.0/24.*gateway"):
         host.make([Route(destination="10.2.0.0/24", gateway="192.0.2.1", link="br0")])
     clear(host, BRIDGE)
 
@@ -213,7 +214,7 @@ def test_a_refusal_gives_the_kernels_own_words(host: LinuxHost) -> None:
 def test_a_route_of_somebody_else_is_a_conflict(pretend_host: PretendHost, host: LinuxHost) -> None:
     pretend_host.run("ip", "route", "add", "10.2.0.0/24", "dev", "lo")
     host.make(BRIDGE)
-    with pytest.raises(Conflict, match="10.2.0.0/24"):
+    with pytest.raises(Conflict, match=r"10\.2\.0\.0/24"):
         host.make([Route(destination="10.2.0.0/24", link="br0")])
     assert "dev lo" in pretend_host.run("ip", "route", "show", "10.2.0.0/24")
     clear(host, BRIDGE)
