@@ -38,9 +38,10 @@ import tarfile
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from fairlead.core.container import Mount
+from fairlead.core.files import PathStat, Place
 from fairlead.errors import FairleadError, Internal, Invalid, NotFound
 from fairlead.host import layers, rooted
 
@@ -54,26 +55,6 @@ CHUNK = 1 << 16
 
 _libc = ctypes.CDLL(None, use_errno=True)
 T = TypeVar("T")
-
-
-class Place(NamedTuple):
-    """Where a container's files are: merged root, process while it runs, mounts for when it does not."""
-
-    root: str
-    pid: int = 0
-    mounts: tuple[Mount, ...] = ()
-    name: str = ""
-    """how errors call the container: its id"""
-
-
-class PathStat(NamedTuple):
-    """What ``HEAD …/archive`` tells. ``mode`` has Go's bits, ``mtime`` is nanoseconds since the epoch."""
-
-    name: str
-    size: int
-    mode: int
-    mtime: int
-    link_target: str
 
 
 # -- the thread -----------------------------------------------------------------------------

@@ -30,6 +30,7 @@ import json
 import lzma
 import os
 import shutil
+import threading
 import zlib
 from collections.abc import AsyncIterable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -62,6 +63,9 @@ class Layout:
         self._rootfs = self.folder / "rootfs"
         self._numbers = itertools.count(1)
         self._unpacking: dict[str, asyncio.Lock] = {}
+        self._busy = 0
+        self._fresh: set[str] = set()
+        self._fresh_lock = threading.Lock()
 
     def open(self) -> None:
         """Make the folders and files that must be there; clear away what a crash left half done."""
@@ -95,13 +99,26 @@ class Layout:
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:
-        """A folder of one operation, on the same file system as the blobs; gone afterwards."""
+        """A folder of one operation, on the same file system as the blobs; gone afterwards.
+
+        A blob that is put while any workspace is open is not swept before all are
+        closed: its record may still be on the way.
+        """
         folder = self._work / f"op{next(self._numbers)}"
         folder.mkdir(mode=0o700)
+        self._busy += 1
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            self._busy -= 1
+            if not self._busy:
+                self._fresh.clear()
+
+    def _keep(self, digest: str) -> None:
+        with self._fresh_lock:
+            if self._busy:
+                self._fresh.add(digest)
 
     def layout_in(self, folder: Path, image: ImageRecord, name: str = "image") -> None:
         """Make ``folder`` an OCI layout that holds this one image."""
@@ -137,6 +154,7 @@ class Layout:
         """A small blob (configuration, manifest)."""
         digest = "sha256:" + hashlib.sha256(content).hexdigest()
         place = self.path(digest)
+        self._keep(digest)
         if not place.exists():
             fresh = self._work / f"{next(self._numbers)}.blob"
             fresh.write_bytes(content)
@@ -179,21 +197,26 @@ class Layout:
             )
         blob = Blob(digest, place.stat().st_size, kind, content, full)
         os.chmod(place, 0o600)
+        self._keep(digest)
         place.replace(self.path(digest))
         return blob
 
-    def sweep(self, images: Iterable[ImageRecord]) -> int:
-        """Remove blobs and root file systems that none of these images has; bytes freed of blobs."""
+    def sweep(self, images: Iterable[ImageRecord], used: Iterable[str] = ()) -> int:
+        """Remove blobs and root file systems that none of these images has; bytes freed of blobs.
+
+        ``used``: ids of images whose unpacked files are needed though the images are gone.
+        """
         images = tuple(images)
         kept = {image.id for image in images} | {image.manifest.digest for image in images if image.manifest}
         kept |= {layer.digest for image in images for layer in image.layers}
         freed = 0
         for place in self.blobs.iterdir():
-            if f"sha256:{place.name}" not in kept:
-                freed += place.stat().st_size
-                place.unlink()
+            with self._fresh_lock:
+                if f"sha256:{place.name}" not in kept | self._fresh:
+                    freed += place.stat().st_size
+                    place.unlink()
         for place in self._rootfs.iterdir():
-            if f"sha256:{place.name}" not in kept:
+            if f"sha256:{place.name}" not in kept.union(used):
                 self.drop_rootfs(f"sha256:{place.name}")
         return freed
 

@@ -25,24 +25,15 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
+from fairlead.core.files import ADDED, DELETED, MODIFIED, Change
 from fairlead.errors import Internal, Unsupported
-
-MODIFIED, ADDED, DELETED = 0, 1, 2
-"""Docker's kinds of change."""
 
 MNT_DETACH = 2
 CAPABILITY = "security.capability"
 _OPAQUE = "trusted.overlay.opaque"
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Change(NamedTuple):
-    """One path that differs from the image."""
-
-    kind: int
-    path: str
 
 
 def mount(source: str, target: str, kind: str, flags: int = 0, options: str = "") -> None:

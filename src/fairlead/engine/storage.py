@@ -1,0 +1,184 @@
+"""Storage: what the engine asks of whoever has the disk. ``host`` keeps these promises.
+
+    ImageDisk   blobs, and images unpacked            host.images.Layout
+    Registry    registries and image archives         host.registry.Skopeo
+    LayerDisk   a container's writable layer          host.layers.Layers
+    FileAccess  files in and out of a container       host.archive (the module)
+    VolumeDisk  volumes' directories                  host.volumes.VolumeFolders
+    Builder     Dockerfile to image                   host.build.Buildah
+
+Calls that may take long are async, or blocking and so marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from fairlead.core.files import Change, PathStat, Place
+from fairlead.core.imagespec import Blob, ImageRecord
+from fairlead.core.reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An image whose blobs are here now: its configuration blob, and where it says it came from."""
+
+    config: Blob
+    layers: tuple[Blob, ...]
+    digest: str = ""
+    """of the manifest, as the registry calls it"""
+    names: tuple[str, ...] = ()
+    """the tags an archive gives it"""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who we are to one registry (X-Registry-Auth). Never logged, never on a command line."""
+
+    username: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+    server: str = ""
+
+
+class ImageDisk(Protocol):
+    def open(self) -> None: ...
+    def workspace(self) -> AbstractContextManager[Path]: ...
+    def put(self, content: bytes) -> Blob: ...
+    def read(self, digest: str) -> bytes: ...
+    def manifest(self, image: ImageRecord) -> Blob: ...
+    async def receive(self, stream: AsyncIterable[bytes], folder: Path) -> Blob: ...
+    async def take_layer(self, place: Path, diff_id: str = "") -> Blob: ...
+    async def unpack(self, image: ImageRecord) -> str: ...
+    def rootfs(self, id: str) -> Path: ...
+    def drop_rootfs(self, id: str) -> None: ...
+    def write_index(self, images: Iterable[ImageRecord]) -> None: ...
+    def sweep(self, images: Iterable[ImageRecord], used: Iterable[str] = ()) -> int: ...
+
+
+class Registry(Protocol):
+    async def digest(self, ref: Reference, credentials: Credentials) -> tuple[str, bytes]:
+        """Digest and bytes of the manifest (or list) that a registry has under this name."""
+
+    async def tags(self, ref: Reference, credentials: Credentials) -> list[str]: ...
+
+    async def pull(self, ref: Reference, credentials: Credentials, platform: str) -> Fetched: ...
+
+    def push(self, image: ImageRecord, ref: Reference, credentials: Credentials) -> AsyncIterator[str]:
+        """The digest of what was pushed is the last thing told; layer digests before, as they are done."""
+
+    async def login(self, credentials: Credentials) -> None: ...
+
+    async def search(self, term: str, limit: int) -> list[dict[str, Any]]: ...
+
+    def load(self, stream: AsyncIterable[bytes]) -> AsyncIterator[Fetched]:
+        """The images of a docker-archive or OCI archive."""
+
+    def save(self, images: Sequence[tuple[ImageRecord, Sequence[str]]]) -> AsyncIterator[bytes]:
+        """An archive that both Docker and OCI tools read: images with the names to give them."""
+
+
+class LayerDisk(Protocol):
+    driver: str
+
+    def open(self, driver: str = "") -> None: ...
+    def path(self, id: str) -> str: ...
+    def known(self) -> list[str]: ...
+    def mount(self, id: str, lower: str) -> str:
+        """Blocking with ``vfs``."""
+
+    def umount(self, id: str) -> None: ...
+    def remove(self, id: str) -> None:
+        """Blocking."""
+
+    def changes(self, id: str, lower: str) -> list[Change]:
+        """Blocking."""
+
+    def size(self, id: str, lower: str) -> int:
+        """Blocking."""
+
+    def pack(self, id: str, lower: str, out: IO[bytes]) -> None:
+        """Blocking."""
+
+
+class FileAccess(Protocol):
+    async def info(self, place: Place, path: str) -> PathStat: ...
+    def get(self, place: Place, path: str) -> AsyncIterator[bytes]: ...
+    def export(self, place: Place) -> AsyncIterator[bytes]: ...
+    async def put(
+        self,
+        place: Place,
+        path: str,
+        stream: AsyncIterable[bytes],
+        no_overwrite: bool = False,
+        owner: tuple[int, int] | None = None,
+    ) -> None: ...
+
+
+class VolumeDisk(Protocol):
+    def open(self) -> None: ...
+    def path(self, name: str) -> str: ...
+    def create(self, name: str) -> None: ...
+    def remove(self, name: str) -> None: ...
+    def known(self) -> list[str]: ...
+    def fill(self, target: str, rootfs: str, path: str) -> None:
+        """Copy what the image has at ``path`` into a volume that is empty. Blocking."""
+
+    def mount(self, name: str, options: Mapping[str, str]) -> None: ...
+    def umount(self, name: str) -> None: ...
+    def size(self, name: str) -> int:
+        """Blocking."""
+
+    def exists(self, path: str) -> bool: ...
+    def make_directory(self, path: str) -> None: ...
+    def inside(self, name: str, subpath: str) -> str:
+        """The host path of a directory or file within a volume, that no link leads out of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """A classic build as asked for."""
+
+    dockerfile: str = "Dockerfile"
+    tags: tuple[str, ...] = ()
+    arguments: Mapping[str, str | None] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    no_cache: bool = False
+    network: str = ""
+    extra_hosts: tuple[str, ...] = ()
+    platform: str = ""
+    memory: int = 0
+    shm_size: int = 0
+    quiet: bool = False
+    pull: bool = False
+
+
+class BuildRun(Protocol):
+    """One build under way: its context unpacked, its Dockerfile read."""
+
+    bases: tuple[str, ...]
+    """images the Dockerfile needs, as it names them, expanded"""
+
+    async def offer(self, image: ImageRecord, name: str) -> None:
+        """Give the builder one of our images under the name that the Dockerfile uses."""
+
+    def run(self) -> AsyncIterator[str]:
+        """Lines of output; ``FairleadError`` with the reason if a step fails."""
+
+    async def result(self) -> Fetched: ...
+
+
+class Builder(Protocol):
+    def begin(self, request: BuildRequest, stream: AsyncIterable[bytes]) -> Any:
+        """An async context manager of a ``BuildRun``."""
+
+    async def prune(self) -> int:
+        """Bytes freed."""
+
+    def size(self) -> int:
+        """Bytes the cache holds. Blocking."""

@@ -1,0 +1,290 @@
+"""Registries and image archives: skopeo fetches, pushes and converts.
+
+    registry  --- skopeo copy ---> a "dir:" folder --- checked, moved ---> blobs
+    archive   --- skopeo copy --->      (same)
+    blobs     --- linked -------->  a "dir:" folder --- skopeo copy ---> registry
+    blobs     --- linked -------->  a folder ------------- tar --------> archive (Docker's and OCI at once)
+
+Everything goes through skopeo's plain ``dir:`` form because it keeps the
+configuration blob byte for byte: so an image has the id that Docker gives it.
+
+Rules
+    1. Passwords travel in a file of mode 0600 in the workspace, never on a command line.
+    2. What skopeo says is translated to what dockerd says (``_translated``).
+    3. Loopback registries may speak plain HTTP, as with Docker; others named in
+       ``insecure`` too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import re
+import tarfile
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from fairlead.core.imagespec import (
+    Blob,
+    ImageRecord,
+    read_config,
+    read_manifest,
+    write_index,
+    write_manifest,
+)  # fmt: skip
+from fairlead.core.reference import Reference
+from fairlead.errors import FairleadError, Forbidden, Internal, Invalid, NotFound, Unavailable
+from fairlead.host import command
+from fairlead.host.images import LAYOUT, Layout
+
+_MESSAGE = re.compile(r'level=fatal msg=(".*")\s*$', re.MULTILINE)
+_LOOPBACK = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?")
+_DIR_VERSION = "Directory Transport Version: 1.1\n"
+
+
+class Secret(Protocol):
+    """Who we are to a registry."""
+
+    @property
+    def username(self) -> str: ...
+    @property
+    def password(self) -> str: ...
+    @property
+    def identity_token(self) -> str: ...
+    @property
+    def server(self) -> str: ...
+
+
+Fetched = Callable[[Blob, tuple[Blob, ...], str, tuple[str, ...]], Any]
+
+
+class Skopeo:
+    """The image tool. ``fetched`` makes the engine's value of (config, layers, digest, names)."""
+
+    def __init__(self, layout: Layout, fetched: Fetched, insecure: Sequence[str] = ()) -> None:
+        self._layout = layout
+        self._fetched = fetched
+        self._insecure = tuple(insecure)
+
+    # -- registries -------------------------------------------------------------------------
+
+    async def digest(self, ref: Reference, credentials: Secret) -> tuple[str, bytes]:
+        """Digest and bytes of the manifest (or list of manifests) under this name."""
+        with self._layout.workspace() as folder:
+            words = ["inspect", "--raw", *self._auth(folder, ref, credentials), *self._tls(ref, "--tls-verify")]
+            done = await self._skopeo([*words, f"docker://{ref.normal}"], folder, ref)
+        return "sha256:" + hashlib.sha256(done).hexdigest(), done
+
+    async def tags(self, ref: Reference, credentials: Secret) -> list[str]:
+        """Every tag of a repository."""
+        with self._layout.workspace() as folder:
+            words = ["list-tags", *self._auth(folder, ref, credentials), *self._tls(ref, "--tls-verify")]
+            done = await self._skopeo([*words, f"docker://{ref.name}"], folder, ref)
+        return [str(tag) for tag in json.loads(done).get("Tags") or ()]
+
+    async def pull(self, ref: Reference, credentials: Secret, platform: str) -> Any:
+        """Fetch one image of the wanted platform (``os/arch[/variant]``, "": this machine's)."""
+        with self._layout.workspace() as folder:
+            words = [*self._auth(folder, ref, credentials, "--src-authfile"), *self._tls(ref, "--src-tls-verify")]
+            flags = [f"--override-{name}={value}" for name, value in zip(("os", "arch", "variant"), platform.split("/")) if value]  # noqa: B905, E501  # fmt: skip
+            await self._skopeo([*flags, "copy", *words, f"docker://{ref.normal}", "dir:image"], folder, ref)
+            return await self.adopt(folder / "image")
+
+    async def push(self, image: ImageRecord, ref: Reference, credentials: Secret) -> AsyncIterator[str]:
+        """Push; the last thing told is the digest the registry has it under, before it each layer's as it is done."""
+        with self._layout.workspace() as folder:
+            source = folder / "image"
+            source.mkdir()
+            (source / "version").write_text(_DIR_VERSION)
+            (source / "manifest.json").write_bytes(write_manifest(image, docker=True))
+            for digest in {image.id, *(layer.digest for layer in image.layers)}:
+                os.link(self._layout.path(digest), source / digest.partition(":")[2])
+            words = ["copy", "--digestfile=digest", *self._auth(folder, ref, credentials, "--dest-authfile")]
+            words += [*self._tls(ref, "--dest-tls-verify"), "dir:image", f"docker://{ref.normal}"]
+            await self._skopeo(words, folder, ref)
+            for layer in image.layers:
+                yield layer.digest
+            yield (folder / "digest").read_text().strip()
+
+    async def login(self, credentials: Secret) -> None:
+        """Whether the registry takes these credentials; ``Forbidden`` or ``Unavailable`` in its words."""
+        server = credentials.server.removeprefix("https://").removeprefix("http://").split("/")[0] or "docker.io"
+        ref = Reference("docker.io" if server == "index.docker.io" else server, "library/login")
+        with self._layout.workspace() as folder:
+            words = ["login", "--authfile=login.json", "--password-stdin", f"--username={credentials.username}"]
+            environment = self._layout.environment()
+            process = await command.start(
+                ["skopeo", *words, *self._tls(ref, "--tls-verify"), ref.domain],
+                cwd=str(folder), env=environment, stdin=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            try:
+                _, err = await process.communicate(credentials.password.encode())
+            finally:
+                await command.end(process)
+            if process.returncode:
+                raise _translated(err.decode(errors="replace"), ref)
+
+    async def search(self, term: str, limit: int) -> list[dict[str, Any]]:
+        """What Docker Hub finds. ``Unavailable`` when it cannot be reached."""
+        words = ["curl", "-sSf", "--max-time", "20", "--get", "--data-urlencode", f"q={term}"]
+        words += ["--data-urlencode", f"n={limit}", "https://index.docker.io/v1/search"]
+        done = await command.run(words)
+        if done.code:
+            reason = done.err.strip().removeprefix("curl: ")
+            raise Unavailable(f'Get "https://index.docker.io/v1/search?q={term}&n={limit}": {reason}')
+        return list(json.loads(done.out).get("results") or ())
+
+    def _tls(self, ref: Reference, flag: str) -> list[str]:
+        insecure = _LOOPBACK.fullmatch(ref.domain) or ref.domain in self._insecure
+        return [f"{flag}=false"] if insecure else []
+
+    def _auth(self, folder: Path, ref: Reference, credentials: Secret, flag: str = "--authfile") -> list[str]:
+        """An authentication file of this one operation (an empty one without credentials: root's own are not ours)."""
+        entry: dict[str, str] = {}
+        if credentials.identity_token:
+            entry["identitytoken"] = credentials.identity_token
+        if credentials.username:
+            pair = f"{credentials.username}:{credentials.password}"
+            entry["auth"] = base64.b64encode(pair.encode()).decode()
+        place = folder / "auth.json"
+        with open(os.open(place, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
+            json.dump({"auths": {ref.domain: entry} if entry else {}}, file)
+        return [f"{flag}={place.name}"]
+
+    async def _skopeo(self, words: list[str], folder: Path, ref: Reference | None = None) -> bytes:
+        argv = ["skopeo", "--policy", self._layout.policy, "--tmpdir", str(folder), *words]
+        done = await command.run(argv, cwd=str(folder), env=self._layout.environment())
+        if done.code:
+            raise _translated(done.err, ref)
+        return done.out
+
+    # -- folders of skopeo's -------------------------------------------------------------------
+
+    async def adopt(self, source: Path, names: tuple[str, ...] = ()) -> Any:
+        """Check what skopeo wrote into a ``dir:`` folder and make it ours."""
+        manifest = (source / "manifest.json").read_bytes()
+        id, layers = read_manifest(manifest)
+        content = (source / self._layout.path(id).name).read_bytes()
+        if "sha256:" + hashlib.sha256(content).hexdigest() != id:
+            raise Invalid(f"image configuration {id} is not what its digest says")
+        _, diff_ids = read_config(content)
+        if len(diff_ids) != len(layers):
+            raise Invalid(f"image {id} has {len(layers)} layers, but its configuration names {len(diff_ids)}")
+        blobs = []
+        for (digest, _, _), diff_id in zip(layers, diff_ids, strict=True):
+            known = next((blob for blob in blobs if blob.diff_id == diff_id), None)
+            blobs.append(known or await self._layout.take_layer(source / self._layout.path(digest).name, diff_id))
+        own = "sha256:" + hashlib.sha256(manifest).hexdigest()
+        return self._fetched(self._layout.put(content), tuple(blobs), own, names)
+
+    # -- archives ---------------------------------------------------------------------------
+
+    async def load(self, stream: AsyncIterable[bytes]) -> AsyncIterator[Any]:
+        """The images of an archive that ``docker save`` or an OCI tool wrote, plain or compressed."""
+        with self._layout.workspace() as folder:
+            with open(folder / "archive.tar", "wb") as file:
+                async for piece in stream:
+                    file.write(piece)
+            kind, entries = await asyncio.to_thread(_contents, folder / "archive.tar")
+            for index, names in enumerate(entries):
+                source = f"{kind}:archive.tar:@{index}" if kind == "docker-archive" else f"{kind}:archive.tar"
+                if kind == "oci-archive" and len(entries) > 1:
+                    source += f":{names[0] if names else ''}"
+                target = folder / f"image{index}"
+                await self._skopeo(["copy", source, f"dir:{target.name}"], folder)
+                yield await self.adopt(target, tuple(names))
+
+    async def save(self, images: Sequence[tuple[ImageRecord, Sequence[str]]]) -> AsyncIterator[bytes]:
+        """One archive of images under names, an OCI layout with Docker's ``manifest.json`` in it."""
+        with self._layout.workspace() as folder:
+            top = folder / "archive"
+            self._arrange(top, images)
+            words = ["tar", "-C", str(top), "--create", "--file=-", "--format=posix", "--numeric-owner", "--owner=0"]
+            words += ["--group=0", "--mtime=@0", "--pax-option=delete=atime,delete=ctime", "--sort=name", "."]
+            words += ["--transform=s,^\\./,,"]
+            process = await command.start([word for word in words if word != "."] + sorted(os.listdir(top)))
+            try:
+                while process.stdout and (piece := await process.stdout.read(1 << 16)):
+                    yield piece
+                if await process.wait():
+                    raise Internal("cannot write the archive")
+            finally:
+                await command.end(process)
+
+    def _arrange(self, top: Path, images: Sequence[tuple[ImageRecord, Sequence[str]]]) -> None:
+        """A folder as the archive should be; blobs are links."""
+        (top / "blobs" / "sha256").mkdir(parents=True)
+        docker, entries = [], []
+        for image, names in images:
+            manifest = self._layout.manifest(image)
+            for digest in {image.id, manifest.digest, *(layer.digest for layer in image.layers)}:
+                with suppress(FileExistsError):
+                    os.link(self._layout.path(digest), top / _blob(digest))
+            entries += [(manifest, name) for name in names or ("",)]
+            docker.append(
+                {
+                    "Config": _blob(image.id),
+                    "RepoTags": list(names) or None,
+                    "Layers": [_blob(layer.digest) for layer in image.layers],
+                }
+            )
+        (top / "manifest.json").write_bytes(msgspec.json.encode(docker))
+        (top / "index.json").write_bytes(write_index(entries))
+        (top / "oci-layout").write_text(LAYOUT)
+
+
+def _blob(digest: str) -> str:
+    return "blobs/sha256/" + digest.partition(":")[2]
+
+
+def _contents(place: Path) -> tuple[str, list[list[str]]]:
+    """Which kind of archive it is, and the names of each image in it."""
+    try:
+        with tarfile.open(place, "r:*") as tar:
+            documents = {}
+            for member in tar:
+                name = member.name.removeprefix("./")
+                if name in ("manifest.json", "index.json") and member.isreg() and member.size < 16 << 20:
+                    file = tar.extractfile(member)
+                    documents[name] = msgspec.json.decode(file.read()) if file else None
+    except (tarfile.TarError, EOFError, OSError, msgspec.DecodeError) as error:
+        raise Invalid(f"invalid archive: {error}") from None
+    try:
+        if "manifest.json" in documents:
+            return "docker-archive", [list(entry.get("RepoTags") or ()) for entry in documents["manifest.json"]]
+        if "index.json" in documents:
+            entries = documents["index.json"]["manifests"]
+            return "oci-archive", [_annotated(entry.get("annotations") or {}) for entry in entries]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise Invalid(f"invalid archive: {error}") from None
+    raise Invalid("invalid archive: it has neither manifest.json nor index.json")
+
+
+def _annotated(annotations: dict[str, str]) -> list[str]:
+    name = annotations.get("io.containerd.image.name") or annotations.get("org.opencontainers.image.ref.name")
+    return [name] if name else []
+
+
+def _translated(words: str, ref: Reference | None) -> FairleadError:
+    """dockerd's error for skopeo's complaint."""
+    found = _MESSAGE.findall(words)
+    text = json.loads(found[-1], strict=False) if found else words.strip().splitlines()[-1:] or ["skopeo failed"]
+    text = text if isinstance(text, str) else text[0]
+    if ref is not None and any(sign in text for sign in ("manifest unknown", "name unknown", "NAME_UNKNOWN")):
+        return NotFound(f"manifest for {ref.familiar} not found: manifest unknown: manifest unknown")
+    if "invalid username/password" in text or "incorrect username or password" in text:
+        return Forbidden(f'Get "https://{ref.domain if ref else ""}/v2/": unauthorized: incorrect username or password')
+    if ref is not None and any(sign in text for sign in ("denied", "unauthorized", "authentication required")):
+        return NotFound(
+            f"pull access denied for {ref.familiar_name}, repository does not exist or may require 'docker login':"
+            " denied: requested access to the resource is denied"
+        )
+    at = text.find('Get "')
+    return Internal(text[at:] if at >= 0 else text)
