@@ -12,7 +12,7 @@ import click
 from fairlead.cli import tables, template
 from fairlead.cli.client import Client, Refused, path
 from fairlead.cli.options import Command, filter_query, filters, form, no_trunc, quiet, switch
-from fairlead.cli.running import each, pass_client
+from fairlead.cli.running import Gone, each, pass_client
 from fairlead.cli.streams import Demultiplexer, write
 from fairlead.errors import Invalid
 
@@ -67,6 +67,7 @@ def _row(one: dict[str, Any], whole: bool, now: float) -> dict[str, Any]:
         "Size": tables.bytes_of(one.get("SizeRw", 0), 3) + virtual,
         "Names": ",".join(names),
         "Labels": tables.labels(one.get("Labels")),
+        "Label": tables.label(one.get("Labels")),
         "Mounts": ",".join(name if whole or len(name) <= 15 else name[:14] + "…" for name in mounts),
         "LocalVolumes": str(sum(mount.get("Driver") == "local" for mount in one.get("Mounts") or [])),
         "Networks": ",".join(sorted((one.get("NetworkSettings") or {}).get("Networks") or {})),
@@ -233,7 +234,7 @@ def rm(client: Client, containers: tuple[str, ...], force: bool, link: bool, vol
         except Refused as problem:
             if not (force and problem.status == 404):
                 raise
-            print(f"Error response from daemon: {problem.message}", file=sys.stderr)
+            raise Gone(problem.message) from None
 
     return each(containers, one)
 

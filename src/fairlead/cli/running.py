@@ -300,6 +300,10 @@ def execute(client: Client, container: str, command: tuple[str, ...], **flags: A
     return int(client.call("GET", path("exec", made["Id"], "json")).get("ExitCode") or 0)
 
 
+class Gone(Exception):
+    """What was to be removed by force is not there: worth a line, not a failure."""
+
+
 def each(
     names: tuple[str, ...],
     action: Callable[[str], Any],
@@ -312,6 +316,8 @@ def each(
         try:
             answer = action(name)
             print(said(name, answer) if said else name)
+        except Gone as remark:
+            print(f"Error response from daemon: {remark}", file=sys.stderr)
         except Refused as problem:
             bad.append(name)
             print(f"Error response from daemon: {problem.message}", file=sys.stderr)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fairlead.cli import template
@@ -43,9 +43,8 @@ def render(rows: Sequence[Row], form: str, default: Sequence[str], heads: Mappin
         table = [[heads.get(name) or heading(name) for name in default]]
         return columns(table + [[str(row[name]) for name in default] for row in rows])
     if form == "json":
-        return "\n".join(
-            json.dumps(dict(row), separators=(",", ":"), sort_keys=True, ensure_ascii=False) for row in rows
-        )
+        plain = [{key: value for key, value in row.items() if not callable(value)} for row in rows]
+        return "\n".join(json.dumps(row, separators=(",", ":"), sort_keys=True, ensure_ascii=False) for row in plain)
     if form.startswith("table "):
         pattern = unescape(form.removeprefix("table "))
         names = _Headings(heads)
@@ -59,14 +58,14 @@ def unescape(text: str) -> str:
     return text.replace("\\t", "\t").replace("\\n", "\n")
 
 
-class _Headings(dict[str, str]):
+class _Headings(dict[str, Any]):
     """Answers every field with its heading: the first line of ``table TEMPLATE``."""
 
     def __contains__(self, key: object) -> bool:
         return True
 
-    def __missing__(self, key: str) -> str:
-        return heading(key)
+    def __missing__(self, key: str) -> Any:
+        return (lambda name: name.rpartition(".")[2]) if key == "Label" else heading(key)
 
 
 def span(seconds: float) -> str:
@@ -129,6 +128,11 @@ def ports(published: Iterable[Mapping[str, Any]]) -> str:
 
 def _host(address: str) -> str:
     return f"[{address}]" if ":" in address else address
+
+
+def label(pairs: Mapping[str, str] | None) -> Callable[[str], str]:
+    """What ``{{.Label "key"}}`` asks."""
+    return lambda key: (pairs or {}).get(key, "")
 
 
 def labels(pairs: Mapping[str, str] | None) -> str:

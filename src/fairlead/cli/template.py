@@ -10,7 +10,9 @@
 Values are what JSON gives: dict, list, str, numbers, bool, None. They print as
 Go prints them (``map[a:1]``, ``[x y]``, ``<no value>``).
 
-What it does not do: named templates, methods, ``printf`` verbs beyond %s %d %v %q %t %x.
+A callable value takes the words after it as arguments (``{{.Label "color"}}``).
+
+What it does not do: named templates, ``printf`` verbs beyond %s %d %v %q %t %x.
 A word it does not know is ``Invalid``, never silently empty.
 """
 
@@ -194,6 +196,8 @@ class _Renderer:
         if words[0] in FUNCTIONS:
             return _call(words[0], [*self._operands(words[1:], dot), *piped])
         values = self._operands(words, dot)
+        if callable(values[0]):
+            return values[0](*values[1:], *piped)
         if len(values) > 1 or piped:
             raise _bad(f"can't give argument to non-function {words[0]}")
         return values[0]

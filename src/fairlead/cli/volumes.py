@@ -31,6 +31,7 @@ def ls(client: Client, filter: tuple[str, ...], form: str, quiet: bool) -> int:
             "Mountpoint": one["Mountpoint"],
             "Scope": one["Scope"],
             "Labels": tables.labels(one.get("Labels")),
+            "Label": tables.label(one.get("Labels")),
         }
         for one in sorted(found, key=lambda one: str(one["Name"]))
     ]
