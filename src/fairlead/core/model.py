@@ -148,6 +148,11 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """in force; empty unless this endpoint is the sandbox's gateway for that family"""
 
     @property
+    def namespace(self) -> str:
+        """Name of the ``Namespace`` object of its sandbox."""
+        return self.sandbox[:12]
+
+    @property
     def address4(self) -> str:
         return self.ipv4.partition("/")[0]
 

@@ -30,6 +30,8 @@ class Facts:
     """MTU of the host's default route, 1500 when there is none"""
     firewall: bool = True
     """``--iptables``: we may write nftables"""
+    firewall6: bool = True
+    """``--ip6tables``: for IPv6 too"""
     forward: bool = True
     """``--ip-forward``"""
     masquerade: bool = True

@@ -1,0 +1,325 @@
+"""Rules: the one nftables table of the host, and the elements that networks, bindings and endpoints are in it.
+
+    skeleton()              chains, rules, empty sets and maps: the same on every machine, made once
+    network_elements(…)     what a network is:  its bridge, its subnets, how open it is
+    binding_elements(…)     what ``-p`` is:     (protocol, host port) -> (address, port)
+
+A packet meets a handful of rules, however many networks and ports there are.
+
+    client -> host:8080        guard, published:  published4[tcp . 8080] -> 172.17.0.2 . 80     forward: dnat, enters
+    host   -> 127.0.0.1:8080   output, published: the same map; leaves with the bridge's address (postrouting)
+    container -> world         forward: leaves freely;  postrouting: masquerade, unless it stays in its network
+    container -> other network forward, entering: neither dnat nor exposed: dropped
+    neighbour -> 172.17.0.2    forward, entering: neither dnat nor exposed: dropped
+    neighbour -> 127.0.0.1     guard: dropped, before any map is looked at
+
+Rules
+    1. We only ever *drop*. ``accept`` ends our own chain and nothing else: whatever the
+       host's firewall drops stays dropped, in whichever order the two are asked.
+    2. What enters a network in the original direction of its connection needs a
+       reason of its own, every packet of it: dnat by somebody's map, or an exposed port.
+       "Established" is none. So a connection that came in while our table was away
+       (a flushed firewall) is cut when the table is back. What has no connection
+       (untracked, invalid) has no reason either.
+    3. Internal networks come before everything: neither dnat nor replies cross their edge.
+    4. Published ports are for packets to addresses of this host (``fib daddr type
+       local``): what is only passing through to somebody else's port 53 passes.
+    5. Sets are keyed by device name where they say who, by address where they say
+       where to. Rules name devices by name, never by index.
+    6. [::1] is left alone: the kernel never lets it off the loopback device, so the
+       relay serves it. For the same reason the guard needs no word about it.
+
+What it does not do: decide which ports or addresses (``core.ports``,
+``core.addresses``), isolate the ports of one bridge (``Link`` option ``isolated``,
+drivers/bridge), or know the kernel.
+
+See it: docs/packets/. Why so: docs/why/one-table.md, docs/why/entering.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from fairlead.core.model import PortBinding
+from fairlead.core.wanted import Element, Skeleton
+
+NAT_MODES = ("nat", "nat-unprotected")
+
+USER_TABLE = """\
+table inet fairlead-user {
+    chain forward {
+        type filter hook forward priority -10; policy accept;
+    }
+}
+"""
+"""A table for people's own rules about published traffic: declared, never replaced, never read.
+
+Declaring what is there already changes nothing in it, so this text may be
+loaded at every start. Its chain is asked before ours.
+"""
+
+_SETS = """\
+    set networks {
+        typeof iifname
+        comment "bridges of ours"
+    }
+    set same {
+        typeof iifname . oifname
+        comment "in and out by the same network"
+    }
+    set internal {
+        typeof iifname
+        comment "nothing is forwarded into or out of these"
+    }
+    set apart {
+        typeof iifname
+        comment "containers here do not talk to each other (icc off)"
+    }
+    set open4 {
+        typeof iifname
+        comment "IPv4: reachable from outside at container addresses, all ports"
+    }
+    set open6 {
+        typeof iifname
+        comment "the same for IPv6"
+    }
+    set routed4 {
+        typeof iifname
+        comment "IPv4: container addresses answer pings from anywhere"
+    }
+    set routed6 {
+        typeof iifname
+        comment "the same for IPv6"
+    }
+    set exposed4 {
+        type ipv4_addr . inet_proto . inet_service
+        comment "ports reachable at the container's own address, from anywhere"
+    }
+    set exposed6 {
+        type ipv6_addr . inet_proto . inet_service
+        comment "the same for IPv6"
+    }
+    set trusted4 {
+        type ifname . ipv4_addr . inet_proto . inet_service
+        comment "the same, from one device only"
+    }
+    set trusted6 {
+        type ifname . ipv6_addr . inet_proto . inet_service
+        comment "the same for IPv6"
+    }
+    set masquerade4 {
+        type ipv4_addr
+        flags interval
+        comment "subnets that leave with the host's address"
+    }
+    set masquerade6 {
+        type ipv6_addr
+        flags interval
+        comment "the same for IPv6"
+    }
+    map source4 {
+        type ipv4_addr : ipv4_addr
+        flags interval
+        comment "subnets that leave with a certain address of the host"
+    }
+    map source6 {
+        type ipv6_addr : ipv6_addr
+        flags interval
+        comment "the same for IPv6"
+    }
+    map published4 {
+        type inet_proto . inet_service : ipv4_addr . inet_service
+        comment "ports of every IPv4 address of the host"
+    }
+    map published6 {
+        type inet_proto . inet_service : ipv6_addr . inet_service
+        comment "ports of every IPv6 address of the host"
+    }
+    map published_at4 {
+        type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+        comment "ports of one IPv4 address of the host"
+    }
+    map published_at6 {
+        type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service
+        comment "ports of one IPv6 address of the host"
+    }
+"""
+
+_CHAINS = """\
+    chain guard {
+        type filter hook prerouting priority raw; policy accept;
+        iifname != "lo" ip daddr 127.0.0.0/8 counter drop comment "loopback addresses do not come from outside"
+        iifname != "lo" ip saddr 127.0.0.0/8 counter drop comment "nor from containers"
+    }
+    chain prerouting {
+        type nat hook prerouting priority dstnat; policy accept;
+        fib daddr type local jump published
+    }
+    chain output {
+        type nat hook output priority -100; policy accept;
+        ip6 daddr ::1 accept comment "the relay's"
+        fib daddr type local jump published
+    }
+    chain published {
+        dnat ip to ip daddr . meta l4proto . th dport map @published_at4
+        meta nfproto ipv4 dnat ip to meta l4proto . th dport map @published4
+        dnat ip6 to ip6 daddr . meta l4proto . th dport map @published_at6
+        meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @published6
+    }
+    chain forward {
+        type filter hook forward priority filter; policy accept;
+        iifname . oifname @same goto within
+        iifname @internal counter drop comment "internal: nothing leaves"
+        oifname @internal counter drop comment "internal: nothing enters"
+        oifname @networks ct direction reply accept
+        oifname @networks goto entering
+        FOREIGN
+    }
+    chain within {
+        iifname @apart ct status dnat accept
+        iifname @apart counter drop comment "icc is off"
+    }
+    chain entering {
+        ct status dnat accept
+        ip daddr . meta l4proto . th dport @exposed4 accept
+        ip6 daddr . meta l4proto . th dport @exposed6 accept
+        iifname . ip daddr . meta l4proto . th dport @trusted4 accept
+        iifname . ip6 daddr . meta l4proto . th dport @trusted6 accept
+        meta l4proto icmp oifname @routed4 accept
+        meta l4proto ipv6-icmp oifname @routed6 accept
+        iifname != @networks meta nfproto ipv4 oifname @open4 accept
+        iifname != @networks meta nfproto ipv6 oifname @open6 accept
+        counter drop comment "another network, or container addresses from outside"
+    }
+    chain postrouting {
+        type nat hook postrouting priority srcnat; policy accept;
+        iifname . oifname @same ct status dnat masquerade comment "to itself by way of the host"
+        iifname . oifname @same accept
+        oifname @networks ip saddr 127.0.0.0/8 masquerade comment "from the host's loopback"
+        iifname @networks snat ip to ip saddr map @source4
+        iifname @networks snat ip6 to ip6 saddr map @source6
+        iifname @networks ip saddr @masquerade4 masquerade
+        iifname @networks ip6 saddr @masquerade6 masquerade
+    }
+"""
+
+_FOREIGN = 'iifname != @networks counter drop comment "forwarding was turned on for containers, not for others"'
+
+
+def skeleton(drop_foreign: bool = False) -> Skeleton:
+    """The host's table without any network in it.
+
+    ``drop_foreign``: this engine turned the kernel's forwarding on, so the host
+    must not begin to route between networks that are none of ours.
+    """
+    chains = _CHAINS.replace("        FOREIGN\n", f"        {_FOREIGN}\n" if drop_foreign else "")
+    return Skeleton(text=_SETS + chains, why="the fixed part of the host's firewall; networks are elements of its sets")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRules:
+    """A network as the firewall sees it."""
+
+    device: str
+    """the bridge"""
+    subnets: tuple[str, ...] = ()
+    """both families"""
+    internal: bool = False
+    icc: bool = True
+    masquerade: bool = True
+    mode4: str = "nat"
+    mode6: str = "nat"
+    """``nat``, ``nat-unprotected``, ``routed`` or ``isolated``"""
+    source4: str = ""
+    source6: str = ""
+    """leave with this address of the host instead of whichever fits the route"""
+    trusted: tuple[str, ...] = ()
+    """host devices that may come in to published ports at container addresses"""
+    direct: bool = False
+    """so may everybody"""
+
+    def mode(self, family: int) -> str:
+        return self.mode6 if family == 6 else self.mode4
+
+
+def network_elements(network: NetworkRules) -> tuple[Element, ...]:
+    """What a network is in the table: guards first. Nothing here is per endpoint."""
+    return tuple(_of_network(network))
+
+
+def _of_network(network: NetworkRules) -> Iterator[Element]:
+    device = quoted(network.device)
+    if network.internal:
+        yield Element(map="internal", item=device, why="internal: nothing is forwarded into or out of it")
+    if not network.icc:
+        yield Element(map="apart", item=device, why="icc is off: containers here do not talk to each other")
+    yield Element(map="networks", item=device, why="what enters here needs a reason")
+    yield Element(
+        map="same", item=f"{device} . {device}", why="what stays in the network is neither dropped nor masked"
+    )
+    if network.internal:
+        return
+    for family in (4, 6):
+        if network.mode(family) == "routed":
+            yield Element(map=f"routed{family}", item=device, why="gateway mode routed: its addresses answer pings")
+        if network.mode(family) == "nat-unprotected":
+            yield Element(map=f"open{family}", item=device, why="gateway mode nat-unprotected: open at all ports")
+    if network.masquerade:
+        yield from _leaving(network)
+
+
+def _leaving(network: NetworkRules) -> Iterator[Element]:
+    """How packets of each subnet leave: with the host's address, a certain one of them, or their own."""
+    for subnet in network.subnets:
+        family = 6 if ":" in subnet else 4
+        source = network.source6 if family == 6 else network.source4
+        if network.mode(family) not in NAT_MODES:
+            continue
+        if source:
+            yield Element(map=f"source{family}", item=subnet, value=source, why="leaves with this address of the host")
+        else:
+            yield Element(map=f"masquerade{family}", item=subnet, why="leaves with the host's address")
+
+
+def binding_elements(
+    bindings: Iterable[PortBinding], address4: str, address6: str, network: NetworkRules
+) -> tuple[Element, ...]:
+    """What leads published ports to the container at these addresses ("": it has none of that family).
+
+    A binding of a family that the container has no address of is not for the
+    kernel (the relay carries it); it gives no element.
+    """
+    found: dict[tuple[str, ...], Element] = {}
+    if not network.internal:
+        for binding in bindings:
+            family = 6 if ":" in binding.host_ip else 4
+            target = address6 if family == 6 else address4
+            if target:
+                found.update((element.key, element) for element in _of_binding(binding, family, target, network))
+    return tuple(found.values())
+
+
+def _of_binding(binding: PortBinding, family: int, target: str, network: NetworkRules) -> Iterator[Element]:
+    mode = network.mode(family)
+    port = f"{binding.protocol} . {binding.port}"
+    if mode in NAT_MODES and binding.host_port:
+        item, value = f"{binding.protocol} . {binding.host_port}", f"{target} . {binding.port}"
+        why = f"host port {binding.host_port} leads to port {binding.port} of the container"
+        if binding.host_ip in ("0.0.0.0", "::"):
+            yield Element(map=f"published{family}", item=item, value=value, why=why)
+        else:
+            yield Element(map=f"published_at{family}", item=f"{binding.host_ip} . {item}", value=value, why=why)
+    if mode == "routed" or (mode in NAT_MODES and network.direct):
+        yield Element(map=f"exposed{family}", item=f"{target} . {port}", why="reachable at the container's own address")
+    elif mode in NAT_MODES:
+        for device in network.trusted:
+            item = f"{quoted(device)} . {target} . {port}"
+            yield Element(
+                map=f"trusted{family}", item=item, why=f"reachable from {device} at the container's own address"
+            )
+
+
+def quoted(device: str) -> str:
+    """A device name in nft's notation."""
+    return f'"{device}"'
