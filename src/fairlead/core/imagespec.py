@@ -91,6 +91,47 @@ class ImageRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.config.labels or {}
 
 
+class Fetched(msgspec.Struct, frozen=True):
+    """An image whose blobs are here now: its configuration blob, and where it says it came from."""
+
+    config: Blob
+    layers: tuple[Blob, ...]
+    digest: str = ""
+    """of the manifest it came with"""
+    names: tuple[str, ...] = ()
+    """the tags an archive gives it"""
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """Who we are to one registry (X-Registry-Auth). Never logged, never on a command line."""
+
+    username: str = ""
+    password: str = ""
+    identity_token: str = ""
+    server: str = ""
+
+    def __repr__(self) -> str:
+        return f"Credentials(server={self.server!r})"
+
+
+class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A classic build as asked for."""
+
+    dockerfile: str = "Dockerfile"
+    tags: tuple[str, ...] = ()
+    arguments: dict[str, str | None] = {}
+    labels: dict[str, str] = {}
+    target: str = ""
+    no_cache: bool = False
+    network: str = ""
+    extra_hosts: tuple[str, ...] = ()
+    platform: str = ""
+    memory: int = 0
+    shm_size: int = 0
+    quiet: bool = False
+    pull: bool = False
+
+
 def _pascal(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 

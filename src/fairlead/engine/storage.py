@@ -14,35 +14,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from fairlead.core.files import Change, PathStat, Place
-from fairlead.core.imagespec import Blob, ImageRecord
+from fairlead.core.imagespec import Blob, BuildRequest, Credentials, Fetched, ImageRecord
 from fairlead.core.reference import Reference
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """An image whose blobs are here now: its configuration blob, and where it says it came from."""
-
-    config: Blob
-    layers: tuple[Blob, ...]
-    digest: str = ""
-    """of the manifest, as the registry calls it"""
-    names: tuple[str, ...] = ()
-    """the tags an archive gives it"""
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Who we are to one registry (X-Registry-Auth). Never logged, never on a command line."""
-
-    username: str = field(default="", repr=False)
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
-    server: str = ""
 
 
 class ImageDisk(Protocol):
@@ -137,25 +114,6 @@ class VolumeDisk(Protocol):
     def make_directory(self, path: str) -> None: ...
     def inside(self, name: str, subpath: str) -> str:
         """The host path of a directory or file within a volume, that no link leads out of."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildRequest:
-    """A classic build as asked for."""
-
-    dockerfile: str = "Dockerfile"
-    tags: tuple[str, ...] = ()
-    arguments: Mapping[str, str | None] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    target: str = ""
-    no_cache: bool = False
-    network: str = ""
-    extra_hosts: tuple[str, ...] = ()
-    platform: str = ""
-    memory: int = 0
-    shm_size: int = 0
-    quiet: bool = False
-    pull: bool = False
 
 
 class BuildRun(Protocol):

@@ -255,7 +255,8 @@ def _check(name: str, options: Mapping[str, str]) -> None:
         problem = f'volume name is too short, names should be at least two alphanumeric characters: "{name}"'
     elif not _NAME.fullmatch(name):
         problem = (
-            f'"{name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed.'
+            f'"{name}" includes invalid characters for a local volume name,'
+            ' only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed.'
             " If you intended to pass a host directory, use absolute path"
         )
     elif unknown := sorted(options.keys() - _OPTIONS):

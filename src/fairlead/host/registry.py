@@ -24,15 +24,17 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from fairlead.core.imagespec import (
     Blob,
+    Credentials,
+    Fetched,
     ImageRecord,
     read_config,
     read_manifest,
@@ -49,55 +51,39 @@ _LOOPBACK = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?")
 _DIR_VERSION = "Directory Transport Version: 1.1\n"
 
 
-class Secret(Protocol):
-    """Who we are to a registry."""
-
-    @property
-    def username(self) -> str: ...
-    @property
-    def password(self) -> str: ...
-    @property
-    def identity_token(self) -> str: ...
-    @property
-    def server(self) -> str: ...
-
-
-Fetched = Callable[[Blob, tuple[Blob, ...], str, tuple[str, ...]], Any]
-
-
 class Skopeo:
-    """The image tool. ``fetched`` makes the engine's value of (config, layers, digest, names)."""
+    """The image tool. ``insecure``: registries (host or host:port) that may speak plain HTTP."""
 
-    def __init__(self, layout: Layout, fetched: Fetched, insecure: Sequence[str] = ()) -> None:
+    def __init__(self, layout: Layout, insecure: Sequence[str] = ()) -> None:
         self._layout = layout
-        self._fetched = fetched
         self._insecure = tuple(insecure)
 
     # -- registries -------------------------------------------------------------------------
 
-    async def digest(self, ref: Reference, credentials: Secret) -> tuple[str, bytes]:
+    async def digest(self, ref: Reference, credentials: Credentials) -> tuple[str, bytes]:
         """Digest and bytes of the manifest (or list of manifests) under this name."""
         with self._layout.workspace() as folder:
             words = ["inspect", "--raw", *self._auth(folder, ref, credentials), *self._tls(ref, "--tls-verify")]
             done = await self._skopeo([*words, f"docker://{ref.normal}"], folder, ref)
         return "sha256:" + hashlib.sha256(done).hexdigest(), done
 
-    async def tags(self, ref: Reference, credentials: Secret) -> list[str]:
+    async def tags(self, ref: Reference, credentials: Credentials) -> list[str]:
         """Every tag of a repository."""
         with self._layout.workspace() as folder:
             words = ["list-tags", *self._auth(folder, ref, credentials), *self._tls(ref, "--tls-verify")]
             done = await self._skopeo([*words, f"docker://{ref.name}"], folder, ref)
         return [str(tag) for tag in json.loads(done).get("Tags") or ()]
 
-    async def pull(self, ref: Reference, credentials: Secret, platform: str) -> Any:
+    async def pull(self, ref: Reference, credentials: Credentials, platform: str) -> Fetched:
         """Fetch one image of the wanted platform (``os/arch[/variant]``, "": this machine's)."""
         with self._layout.workspace() as folder:
             words = [*self._auth(folder, ref, credentials, "--src-authfile"), *self._tls(ref, "--src-tls-verify")]
-            flags = [f"--override-{name}={value}" for name, value in zip(("os", "arch", "variant"), platform.split("/")) if value]  # noqa: B905, E501  # fmt: skip
+            given = zip(("os", "arch", "variant"), platform.split("/"), strict=False)
+            flags = [f"--override-{name}={value}" for name, value in given if value]
             await self._skopeo([*flags, "copy", *words, f"docker://{ref.normal}", "dir:image"], folder, ref)
             return await self.adopt(folder / "image")
 
-    async def push(self, image: ImageRecord, ref: Reference, credentials: Secret) -> AsyncIterator[str]:
+    async def push(self, image: ImageRecord, ref: Reference, credentials: Credentials) -> AsyncIterator[str]:
         """Push; the last thing told is the digest the registry has it under, before it each layer's as it is done."""
         with self._layout.workspace() as folder:
             source = folder / "image"
@@ -113,7 +99,7 @@ class Skopeo:
                 yield layer.digest
             yield (folder / "digest").read_text().strip()
 
-    async def login(self, credentials: Secret) -> None:
+    async def login(self, credentials: Credentials) -> None:
         """Whether the registry takes these credentials; ``Forbidden`` or ``Unavailable`` in its words."""
         server = credentials.server.removeprefix("https://").removeprefix("http://").split("/")[0] or "docker.io"
         ref = Reference("docker.io" if server == "index.docker.io" else server, "library/login")
@@ -145,7 +131,7 @@ class Skopeo:
         insecure = _LOOPBACK.fullmatch(ref.domain) or ref.domain in self._insecure
         return [f"{flag}=false"] if insecure else []
 
-    def _auth(self, folder: Path, ref: Reference, credentials: Secret, flag: str = "--authfile") -> list[str]:
+    def _auth(self, folder: Path, ref: Reference, credentials: Credentials, flag: str = "--authfile") -> list[str]:
         """An authentication file of this one operation (an empty one without credentials: root's own are not ours)."""
         entry: dict[str, str] = {}
         if credentials.identity_token:
@@ -167,7 +153,7 @@ class Skopeo:
 
     # -- folders of skopeo's -------------------------------------------------------------------
 
-    async def adopt(self, source: Path, names: tuple[str, ...] = ()) -> Any:
+    async def adopt(self, source: Path, names: tuple[str, ...] = ()) -> Fetched:
         """Check what skopeo wrote into a ``dir:`` folder and make it ours."""
         manifest = (source / "manifest.json").read_bytes()
         id, layers = read_manifest(manifest)
@@ -177,16 +163,16 @@ class Skopeo:
         _, diff_ids = read_config(content)
         if len(diff_ids) != len(layers):
             raise Invalid(f"image {id} has {len(layers)} layers, but its configuration names {len(diff_ids)}")
-        blobs = []
+        blobs: list[Blob] = []
         for (digest, _, _), diff_id in zip(layers, diff_ids, strict=True):
             known = next((blob for blob in blobs if blob.diff_id == diff_id), None)
             blobs.append(known or await self._layout.take_layer(source / self._layout.path(digest).name, diff_id))
         own = "sha256:" + hashlib.sha256(manifest).hexdigest()
-        return self._fetched(self._layout.put(content), tuple(blobs), own, names)
+        return Fetched(self._layout.put(content), tuple(blobs), own, names)
 
     # -- archives ---------------------------------------------------------------------------
 
-    async def load(self, stream: AsyncIterable[bytes]) -> AsyncIterator[Any]:
+    async def load(self, stream: AsyncIterable[bytes]) -> AsyncIterator[Fetched]:
         """The images of an archive that ``docker save`` or an OCI tool wrote, plain or compressed."""
         with self._layout.workspace() as folder:
             with open(folder / "archive.tar", "wb") as file:
@@ -248,7 +234,7 @@ def _contents(place: Path) -> tuple[str, list[list[str]]]:
     """Which kind of archive it is, and the names of each image in it."""
     try:
         with tarfile.open(place, "r:*") as tar:
-            documents = {}
+            documents: dict[str, Any] = {}
             for member in tar:
                 name = member.name.removeprefix("./")
                 if name in ("manifest.json", "index.json") and member.isreg() and member.size < 16 << 20:

@@ -136,7 +136,7 @@ class VolumeFolders:
 
 
 def _copy_directory(source: int, target: Path) -> None:
-    """``cp -a`` into a sibling, then entry by entry into the volume, whose own inode stays: others may have it mounted."""
+    """``cp -a`` into a sibling, then entry by entry into the volume: its own inode stays, others may have it mounted."""
     fresh, ready = target.parent / ".fresh", target.parent / ".ready"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
