@@ -55,6 +55,7 @@ COMMANDS = {
     "rmi": "images:rmi",
     "volume": "volumes:volume",
     "events": "system:events",
+    "plan": "system:plan",
     "info": "system:info",
     "version": "system:version",
     "completion": "system:completion",

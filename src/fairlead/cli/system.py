@@ -110,6 +110,25 @@ def info(client: Client, form: str) -> int:
     return 0
 
 
+@click.command("plan", cls=Command)
+@click.argument("word", required=False, default="")
+@pass_client
+def plan(client: Client, word: str) -> int:
+    """Show what the engine wants of the kernel, whose wish it is, and why (only owners with WORD in their name)."""
+    owner = ""
+    for item in client.call("GET", "/fairlead/plan", {"owner": word}) or []:
+        if item["Owner"] != owner:
+            owner = item["Owner"]
+            print(owner)
+        first, *rest = item["Object"].splitlines() or [item["Kind"]]
+        print(
+            f"    {first}"
+            + (f"  … ({len(rest)} more lines)" if rest else "")
+            + (f"   # {item['Why']}" if item["Why"] else "")
+        )
+    return 0
+
+
 @click.command("events", cls=Command)
 @filters
 @click.option("--since", default="", help="From this time on: 2026-01-02T13:23:37Z or 42m.")
