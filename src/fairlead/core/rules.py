@@ -1,6 +1,6 @@
 """Rules: the one nftables table of the host, and the elements that networks, bindings and endpoints are in it.
 
-    skeleton()              chains, rules, empty sets and maps: the same on every machine, made once
+    machine_plan()          the table (``skeleton``: chains, rules, empty sets and maps) and the kernel's forwarding, made once
     network_elements(…)     what a network is:  its bridge, its subnets, how open it is
     binding_elements(…)     what ``-p`` is:     (protocol, host port) -> (address, port)
 
@@ -42,7 +42,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fairlead.core.model import PortBinding
-from fairlead.core.wanted import Element, Skeleton
+from fairlead.core.wanted import Element, Plan, Skeleton, Sysctl, Wanted
 
 NAT_MODES = ("nat", "nat-unprotected")
 
@@ -215,6 +215,25 @@ def skeleton(drop_foreign: bool = False) -> Skeleton:
     """
     chains = _CHAINS.replace("        FOREIGN\n", f"        {_FOREIGN}\n" if drop_foreign else "")
     return Skeleton(text=_SETS + chains, why="the fixed part of the host's firewall; networks are elements of its sets")
+
+
+def machine_plan(
+    *, firewall: bool = True, forward: bool = True, ipv6: bool = False, drop_foreign: bool = False
+) -> Plan:
+    """What the host itself needs before any network: the table, and the kernel's forwarding.
+
+    One owner wants it, at every start and again when the first network with
+    IPv6 comes (``ipv6``): turning on IPv6 forwarding makes the kernel ignore router
+    advertisements on devices with ``accept_ra=1``, so it waits until it is needed.
+    The table comes first: nothing is forwarded that no rule has seen.
+    """
+    plan: list[Wanted] = [skeleton(drop_foreign)] if firewall else []
+    if forward:
+        plan.append(Sysctl(path="net/ipv4/ip_forward", value="1", why="containers reach the world through this host"))
+    if forward and ipv6:
+        for name in ("default", "all"):
+            plan.append(Sysctl(path=f"net/ipv6/conf/{name}/forwarding", value="1", why="and in IPv6"))
+    return tuple(plan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,10 @@ class Facts:
     """``--ip6tables``: for IPv6 too"""
     forward: bool = True
     """``--ip-forward``"""
+    drop_foreign: bool = False
+    """we turned forwarding on: what is forwarded between networks that are none of ours is dropped"""
+    has_ipv6: bool = True
+    """this kernel speaks IPv6 (there is a /proc/sys/net/ipv6)"""
     masquerade: bool = True
     """``--ip-masq``"""
     userland_proxy: bool = True

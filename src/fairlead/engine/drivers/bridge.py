@@ -78,12 +78,14 @@ class Bridge:
             options=() if options.icc else (("isolated", "1"),),
             why=f"{link} of the container, plugged into {self.device(network)}",
         )
-        host_side = Sysctl(path=f"net/ipv6/conf/{endpoint.device}/disable_ipv6", value="1", why="a port has no address")
-        settings = {**_settings(endpoint), **{path.replace("IFNAME", link): value for path, value in own.sysctls}}
+        settings = {
+            **_settings(endpoint, facts),
+            **{path.replace("IFNAME", link): value for path, value in own.sysctls},
+        }
         inside = [Sysctl(ns=ns, path=path, value=value) for path, value in settings.items()]
         held = [Address(ns=ns, link=link, address=address) for address in (endpoint.ipv4, endpoint.ipv6) if address]
         local = [Address(ns=ns, link=link, address=_with_length(text)) for text in endpoint.settings.link_local]
-        return (veth, host_side, *inside, *held, *local)
+        return (veth, *_port_settings(endpoint, facts), *inside, *held, *local)
 
     def publish(self, network: Network, endpoint: Endpoint, facts: Facts) -> Plan:
         if not facts.firewall:
@@ -129,9 +131,10 @@ class Bridge:
         if facts.firewall:
             why = "replies to the host's own 127.0.0.1 come back here; the guard keeps everybody else's out"
             yield Sysctl(path=f"net/ipv4/conf/{device}/route_localnet", value="1", why=why)
-        if not foreign:
+        if not foreign and facts.has_ipv6:
             yield Sysctl(path=f"net/ipv6/conf/{device}/accept_ra", value="0", why="no container is the host's router")
             yield Sysctl(path=f"net/ipv6/conf/{device}/disable_ipv6", value="0" if network.ipv6 else "1")
+        if not foreign:
             yield from self._gateways(network, options)
 
     def _gateways(self, network: Network, options: BridgeOptions) -> Iterator[Address]:
@@ -143,16 +146,21 @@ class Bridge:
                 yield Address(link=self.device(network), address=address, why="the containers' gateway")
 
 
-def _settings(endpoint: Endpoint) -> Mapping[str, str]:
+def _settings(endpoint: Endpoint, facts: Facts) -> Mapping[str, str]:
     """Settings of the interface inside: announce what we are, believe no router, be silent in IPv6 without it."""
     link = endpoint.interface
-    six = f"net/ipv6/conf/{link}"
-    return {
-        f"net/ipv4/conf/{link}/arp_notify": "1",
-        f"{six}/accept_ra": "0",
-        f"{six}/ndisc_notify": "1",
-        f"{six}/disable_ipv6": "0" if endpoint.ipv6 else "1",
-    }
+    settings = {f"net/ipv4/conf/{link}/arp_notify": "1"}
+    if facts.has_ipv6:
+        settings[f"net/ipv6/conf/{link}/accept_ra"] = "0"
+        settings[f"net/ipv6/conf/{link}/ndisc_notify"] = "1"
+        settings[f"net/ipv6/conf/{link}/disable_ipv6"] = "0" if endpoint.ipv6 else "1"
+    return settings
+
+
+def _port_settings(endpoint: Endpoint, facts: Facts) -> Iterator[Sysctl]:
+    if facts.has_ipv6:
+        path = f"net/ipv6/conf/{endpoint.device}/disable_ipv6"
+        yield Sysctl(path=path, value="1", why="a port of a bridge has no address, and believes nobody")
 
 
 def _rules(network: Network, facts: Facts) -> rules.NetworkRules:
