@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 
 from fairlead.host import links
 from fairlead.host.netlink import NETFILTER, ROUTE, SOL_NETLINK, attributes
+from fairlead.host.routing import KERNEL
 
 _ADD_MEMBERSHIP, _LISTEN_ALL = 1, 8
 _GROUPS = {ROUTE: (1, 5, 7, 8, 9, 11, 19), NETFILTER: (7,)}
@@ -88,8 +89,15 @@ class Monitor:
             if protocol == NETFILTER:
                 if kind == _NEW_GENERATION and _cause(body) != os.getpid():
                     yield "firewall"
-            elif kind in _KINDS and port not in ports and (_KINDS[kind] != "link" or links.seen(body).ours):
+            elif kind in _KINDS and port not in ports and _concerns_us(_KINDS[kind], body):
                 yield _KINDS[kind]
+
+
+def _concerns_us(what: str, body: bytes) -> bool:
+    """Not the devices of others, and not the routes that the kernel makes and drops along with an address."""
+    if what == "link":
+        return links.seen(body).ours
+    return what != "route" or body[5] != KERNEL
 
 
 def _cause(generation: bytes) -> int:

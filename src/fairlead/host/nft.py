@@ -43,6 +43,8 @@ TABLE = "inet fairlead"
 _CHUNK = 100
 _COMMENT = re.compile(r'^\tcomment "fairlead ([0-9a-f]+)"\n', re.MULTILINE)
 _ANY_TABLE = f"add table {TABLE}\ndelete table {TABLE}\n"
+_SETS = re.compile(r"^\t(?:set|map) (\S+) \{\n(.*?)^\t\}", re.MULTILINE | re.DOTALL)
+_FILLED_BY_PACKETS = re.compile(r"^\t\tflags .*\b(?:dynamic|timeout)\b", re.MULTILINE)
 _UNSAFE = re.compile(r"[^\w .:/\-*@%\"]")
 
 Undo = Callable[[], None]
@@ -90,7 +92,7 @@ class Denied(Exception):
         super().__init__(": ".join(line[:300] for line in lines))
         self.exists = "File exists" in words
         self.absent = "No such file or directory" in words
-        self.unsupported = "not supported" in words
+        self.unsupported = "Operation not supported" in words
 
     def as_error(self, what: object) -> Internal | Unsupported:
         kind = Unsupported if self.unsupported else Internal
@@ -265,8 +267,11 @@ def look(nft: Nft, ns: str, wanted: Skeleton | None) -> tuple[Skeleton | None, l
         skeleton = Skeleton(ns=ns, text=wanted.text if intact else listing)
     else:
         skeleton = Skeleton(ns=ns, text=listing)
-    has_maps = "\n\tmap " in listing or "\n\tset " in listing
-    return skeleton, _elements(nft.read(f"table {TABLE}"), ns) if has_maps else []
+    sets = dict(_SETS.findall(listing))
+    if not sets:
+        return skeleton, []
+    kernels_own = {name for name, body in sets.items() if _FILLED_BY_PACKETS.search(body)}
+    return skeleton, [item for item in _elements(nft.read(f"table {TABLE}"), ns) if item.map not in kernels_own]
 
 
 def _elements(objects: Iterable[dict[str, Any]], ns: str) -> list[Element]:
@@ -275,8 +280,6 @@ def _elements(objects: Iterable[dict[str, Any]], ns: str) -> list[Element]:
         body = entry.get("map") or entry.get("set")
         if not isinstance(body, dict) or body.get("table") != "fairlead":
             continue
-        if "dynamic" in body.get("flags", []) or "timeout" in body.get("flags", []):
-            continue  # the kernel's own notes, not our elements
         for element in body.get("elem", []):
             key, value = element if "map" in entry else (element, None)
             item, text = canonical(_text(key)), canonical(_text(value)) if value is not None else ""

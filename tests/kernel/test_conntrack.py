@@ -1,0 +1,62 @@
+"""Flows of a mapping that came or went are forgotten, and no others."""
+
+import socket
+
+import pytest
+
+from fairlead.core.wanted import Skeleton
+from fairlead.host import conntrack
+from fairlead.host.linux import LinuxHost
+from fairlead.host.netlink import NETFILTER, Netlink
+from lane.pretend import PretendHost
+
+pytestmark = pytest.mark.kernel
+
+TRACKING = Skeleton(text="chain tracking { type filter hook output priority 0; ct state new accept; }")
+
+
+@pytest.fixture
+def host(pretend_host: PretendHost) -> LinuxHost:
+    made = pretend_host.open()
+    made.make([TRACKING])
+    return made
+
+
+def flows() -> set[tuple[int, str, int]]:
+    netlink = Netlink.here(NETFILTER)
+    found = {
+        flow for family in (socket.AF_INET, socket.AF_INET6) for flow, _ in conntrack._flows(netlink, family) if flow[2]
+    }
+    netlink.close()
+    return found
+
+
+def talk(address: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as client:
+        client.sendto(b"hello", (address, port))
+
+
+def test_only_flows_of_the_binding_are_forgotten(host: LinuxHost) -> None:
+    for address in ("127.0.0.1", "127.0.0.2", "::1"):
+        for port in (5300, 5301):
+            talk(address, port)
+    assert len(flows()) == 6
+    host.forget_flows([("udp", "127.0.0.1", 5300)])
+    assert (17, "127.0.0.1", 5300) not in flows() and len(flows()) == 5
+    host.forget_flows([("tcp", "", 5301), ("udp", "192.0.2.1", 5301)])
+    assert len(flows()) == 5
+    host.forget_flows([("udp", "0.0.0.0", 5301)])
+    assert flows() == {(17, "127.0.0.2", 5300), (17, "::1", 5300)}
+    host.forget_flows([("udp", "", 5300), ("sctp", "", 1)])
+    assert flows() == set()
+    host.remove([TRACKING])
+
+
+def test_many_flows_are_forgotten_at_once(host: LinuxHost) -> None:
+    for port in range(20000, 20300):
+        talk("127.0.0.1", port)
+    talk("127.0.0.1", 30000)
+    host.forget_flows([("udp", "", port) for port in range(20000, 20300)])
+    assert flows() == {(17, "127.0.0.1", 30000)}
+    host.remove([TRACKING])

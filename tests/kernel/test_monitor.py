@@ -1,0 +1,107 @@
+"""The monitor rings for other hands, and keeps quiet about our own."""
+
+import select
+import socket
+
+import pytest
+
+from fairlead.core.wanted import Address, Element, Link, Namespace, Plan, Route, Skeleton
+from fairlead.host.linux import LinuxHost
+from fairlead.host.monitor import EVERYTHING, Monitor
+from lane.pretend import PretendHost, eventually
+
+pytestmark = pytest.mark.kernel
+
+PLAN: Plan = (
+    Namespace(name="s1"),
+    Link(name="br0", kind="bridge"),
+    Address(link="br0", address="10.0.0.1/24"),
+    Link(name="veth1", kind="veth", master="br0", peer="eth0", peer_ns="s1"),
+    Route(destination="10.9.0.0/24", gateway="10.0.0.2", link="br0"),
+    Skeleton(text="set near { type ipv4_addr; }"),
+    Element(map="near", item="192.0.2.1"),
+    Skeleton(ns="s1", text="set near { type ipv4_addr; }"),
+)
+
+
+@pytest.fixture
+def host(pretend_host: PretendHost) -> LinuxHost:
+    made = pretend_host.open()
+    made.make(PLAN)
+    return made
+
+
+def heard(monitor: Monitor) -> set[str]:
+    """What rang until it was quiet for a moment."""
+    found: set[str] = set()
+    while select.select([monitor], [], [], 0.2)[0]:
+        found |= monitor.heard()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("deed", "kind"),
+    [
+        (("ip", "link", "delete", "veth1"), "link"),
+        (("ip", "link", "set", "br0", "down"), "link"),
+        (("ip", "address", "delete", "10.0.0.1/24", "dev", "br0"), "address"),
+        (("ip", "route", "delete", "10.9.0.0/24"), "route"),
+        (("ip", "rule", "add", "priority", "5", "table", "7"), "rule"),
+        (("nft", "flush", "ruleset"), "firewall"),
+        (("nft", "delete", "element", "inet", "fairlead", "near", "{", "192.0.2.1", "}"), "firewall"),
+    ],
+)
+def test_it_rings_for_others(pretend_host: PretendHost, host: LinuxHost, deed: tuple[str, ...], kind: str) -> None:
+    monitor = host.monitor()
+    heard(monitor)
+    pretend_host.run(*deed)
+    found: set[str] = set()
+    eventually(lambda: found.update(monitor.heard()) or kind in found)
+    monitor.close()
+    if kind == "rule":
+        pretend_host.run("ip", "rule", "delete", "priority", "5")
+    host.remove(PLAN)
+
+
+def test_it_rings_for_the_table_of_a_sandbox(pretend_host: PretendHost, host: LinuxHost) -> None:
+    monitor = host.monitor()
+    pretend_host.run("nft", "flush", "ruleset", ns="s1")
+    found: set[str] = set()
+    eventually(lambda: found.update(monitor.heard()) or "firewall" in found)
+    monitor.close()
+    host.remove(PLAN)
+
+
+def test_it_is_quiet_about_addresses_routes_and_firewall_of_our_own(host: LinuxHost) -> None:
+    ours = [
+        Address(link="br0", address="10.0.3.1/24"),
+        Route(destination="10.10.0.0/24", gateway="10.0.0.2", link="br0"),
+        Element(map="near", item="192.0.2.2"),
+    ]
+    heard(host.monitor())
+    monitor = host.monitor()
+    host.make(ours)
+    host.remove(ours)
+    assert heard(monitor) == set()
+    monitor.close()
+    host.remove(PLAN)
+
+
+def test_other_peoples_devices_are_nothing_to_us(pretend_host: PretendHost, host: LinuxHost) -> None:
+    monitor = host.monitor()
+    pretend_host.run("ip", "link", "add", "theirs", "type", "bridge")
+    pretend_host.run("ip", "link", "delete", "theirs")
+    assert "link" not in heard(monitor)
+    monitor.close()
+    host.remove(PLAN)
+
+
+def test_when_too_much_was_said_everything_may_have_changed(pretend_host: PretendHost, host: LinuxHost) -> None:
+    monitor = host.monitor()
+    for _, sock in monitor._sockets.values():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    for number in range(40):
+        pretend_host.run("ip", "address", "add", f"10.7.{number}.1/24", "dev", "br0")
+    assert EVERYTHING in heard(monitor)
+    monitor.close()
+    host.remove(PLAN)
