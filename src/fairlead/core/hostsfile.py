@@ -342,7 +342,7 @@ def redirect_chain(udp_port: int, tcp_port: int) -> str:
     """
     return f"""\
 chain names {{
-    type nat hook output priority dstnat; policy accept;
+    type nat hook output priority -100; policy accept;
     ip daddr {RESOLVER} udp dport 53 dnat ip to {RESOLVER}:{udp_port}
     ip daddr {RESOLVER} tcp dport 53 dnat ip to {RESOLVER}:{tcp_port}
 }}

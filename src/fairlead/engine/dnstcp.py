@@ -25,6 +25,8 @@ from fairlead.engine.loop import READ, WRITE, Loop, Timer
 IDLE = 10.0
 MOST = 64
 MOST_UNREAD = 256 << 10
+SHORTEST = 12
+"""A header. Empty messages would be a way to look active for ever."""
 _PAUSE = 1.0
 
 Answer = Callable[[bytes, Callable[[bytes], None]], None]
@@ -120,6 +122,9 @@ class _Connection:
         self._in += data
         while len(self._in) >= 2:
             size = self._in[0] << 8 | self._in[1]
+            if size < SHORTEST:
+                self.close()
+                return
             if len(self._in) < 2 + size:
                 return
             query = bytes(self._in[2 : 2 + size])
