@@ -115,7 +115,7 @@ class _Scanner:
             self._string()
         elif first in _WORDS:
             self._word(_WORDS[first])
-        elif first == "-" or first.isascii() and first.isdigit():
+        elif first == "-" or (first.isascii() and first.isdigit()):
             self._number()
         else:
             raise self._fail("looking for beginning of value")

@@ -36,7 +36,7 @@ from fairlead.errors import FairleadError, Invalid
 LARGEST_BODY = 16 << 20
 """Bytes of a JSON body. (Streams, such as a build context, have no limit.)"""
 
-VERSION = "fairlead.version"
+VERSION = web.RequestKey("version", tuple)
 JSON = "application/json"
 RAW_STREAM = "application/vnd.docker.raw-stream"
 MULTIPLEXED_STREAM = "application/vnd.docker.multiplexed-stream"
@@ -86,9 +86,12 @@ def parse_bool(given: str, prefix: str = "") -> bool:
 
 
 def number(request: web.Request, name: str, default: int | None = None) -> int | None:
-    """A whole number of 64 bits; absent or empty: ``default``."""
+    """A whole number of 64 bits; absent or empty: ``default``. (What is no number is 500 in dockerd, so here.)"""
     given = text(request, name)
-    return parse_int(given, "Atoi") if given else default
+    try:
+        return parse_int(given, "Atoi") if given else default
+    except Invalid as error:
+        raise FairleadError(error.message) from error
 
 
 def parse_int(given: str, function: str = "ParseInt") -> int:
@@ -147,6 +150,23 @@ def labels_match(wanted: Iterable[str], labels: Mapping[str, str] | None) -> boo
     labels = labels or {}
     pairs = (item.partition("=") for item in wanted)
     return all(key in labels and (not equals or labels[key] == value) for key, equals, value in pairs)
+
+
+def matches(pattern: str, name: str) -> bool:
+    """A filter's regular expression found in ``name`` (Go's ``regexp.MatchString``).
+
+    Go's engine takes linear time, Python's may not: a pattern with which it could
+    take long (repeated groups, many repetitions) is compared as plain text.
+    """
+    if pattern == name:
+        return True
+    repeats = len(re.findall(r"[*+?{]", pattern))
+    if re.search(r"\)[*+?{]|\\[0-9]|\(\?", pattern) or repeats > 3 or len(pattern) > 256:
+        return pattern in name
+    try:
+        return re.search(pattern, name) is not None
+    except re.error:
+        return False
 
 
 # -- the body -------------------------------------------------------------------------------
@@ -232,8 +252,8 @@ class Out:
         await self.start()
         await self.response.write(data)
 
-    async def write_json(self, value: Any) -> None:
-        await self.write(msgspec.json.encode(value) + b"\r\n")
+    async def write_json(self, value: Any, end: bytes = b"\r\n") -> None:
+        await self.write(msgspec.json.encode(value) + end)
 
 
 @asynccontextmanager

@@ -5,13 +5,15 @@ Not Docker's; below a path of its own. ``?owner=RED`` keeps what an owner of tha
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from fairlead.api import http
 from fairlead.core.wanted import Wanted
-from fairlead.engine.engine import Engine
+
+if TYPE_CHECKING:
+    from fairlead.engine.engine import Engine
 
 
 def routes(engine: Engine) -> list[web.RouteDef]:

@@ -45,6 +45,11 @@ class Events:
         self._last: deque[Event] = deque(maxlen=REMEMBERED)
         self._streams: set[asyncio.Queue[Event | None]] = set()
 
+    @property
+    def listeners(self) -> int:
+        """How many streams are open."""
+        return len(self._streams)
+
     def publish(self, kind: str, action: str, id: str, attributes: Mapping[str, str] | None = None) -> None:
         event = Event(kind, action, id, self._clock(), dict(attributes or {}))
         self._last.append(event)

@@ -1,0 +1,130 @@
+"""/networks: list, inspect, create, connect, disconnect, remove, prune."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from fairlead.api import http, times, wire_networks
+from fairlead.api.wire import get, members
+from fairlead.core.model import Network
+from fairlead.errors import FairleadError, Invalid, NotFound
+
+if TYPE_CHECKING:
+    from fairlead.engine.engine import Engine
+
+LIST_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
+PRUNE_FILTERS = ("label", "label!", "until")
+
+
+def routes(engine: Engine) -> list[web.RouteDef]:
+    here = Networks(engine)
+    return [
+        web.get("/networks", here.list),
+        web.post("/networks/create", here.create),
+        web.post("/networks/prune", here.prune),
+        web.get("/networks/{id:.*}", here.inspect),
+        web.post("/networks/{id:.*}/connect", here.connect),
+        web.post("/networks/{id:.*}/disconnect", here.disconnect),
+        web.delete("/networks/{id:.*}", here.remove),
+    ]
+
+
+class Networks:
+    """The handlers over ``engine.networks`` and, for connect and disconnect, ``engine.containers``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def list(self, request: web.Request) -> web.Response:
+        wanted = http.filters(request, LIST_FILTERS)
+        check = self._matcher(wanted)
+        found = [network for network in self._engine.networks.networks() if check(network)]
+        return http.answer([wire_networks.network(network) for network in found])
+
+    async def inspect(self, request: web.Request) -> web.Response:
+        ref = request.match_info["id"]
+        http.strict_flag(request, "verbose")
+        network = self._engine.networks.network(ref)
+        scope = http.text(request, "scope")
+        if scope and scope != network.scope:
+            raise NotFound(f"network {ref} not found")
+        return http.answer(wire_networks.network(network, self._engine.networks.endpoints(network.id)))
+
+    async def create(self, request: web.Request) -> web.Response:
+        asked = wire_networks.network_request(await http.body(request, {}))
+        network = await self._engine.networks.create(asked)
+        return http.answer({"Id": network.id, "Warning": ""}, 201)
+
+    async def remove(self, request: web.Request) -> web.Response:
+        await self._engine.networks.remove(request.match_info["id"])
+        return http.nothing()
+
+    async def connect(self, request: web.Request) -> web.Response:
+        given = members(await http.body(request, {}), "", "network.ConnectOptions")
+        settings = wire_networks.endpoint_settings(given.get("endpointconfig"), ".EndpointConfig")
+        container = _container_named(get(given, "Container", str, ""))
+        await self._engine.containers.connect(request.match_info["id"], container, settings)
+        return http.nothing(200)
+
+    async def disconnect(self, request: web.Request) -> web.Response:
+        given = members(await http.body(request, {}), "", "network.DisconnectOptions")
+        force = get(given, "Force", bool, False)
+        container = _container_named(get(given, "Container", str, ""))
+        await self._engine.containers.disconnect(request.match_info["id"], container, force)
+        return http.nothing(200)
+
+    async def prune(self, request: web.Request) -> web.Response:
+        wanted = http.filters(request, PRUNE_FILTERS)
+        before = times.until(wanted)
+
+        def goes(network: Network) -> bool:
+            if self._engine.containers.needs(network):
+                return False
+            return _pruned_by_labels(wanted, network) and (
+                before is None or times.nanoseconds(network.created) < before
+            )
+
+        gone = await self._engine.networks.prune(goes)
+        return http.answer({"NetworksDeleted": gone or None})
+
+    def _matcher(self, wanted: http.Filters) -> Callable[[Network], bool]:
+        """Whether a network passes the list's filters: all names must agree, any value of a name will do."""
+        dangling = http.filter_flag(wanted, "dangling")
+        kinds = set(wanted.get("type", ()))
+        for kind in kinds - {"custom", "builtin"}:
+            raise FairleadError(f"invalid filter: 'type'='{kind}'")
+
+        def check(network: Network) -> bool:
+            def any_of(name: str, agrees: Callable[[str], bool]) -> bool:
+                return name not in wanted or any(agrees(value) for value in wanted[name])
+
+            return (
+                any_of("driver", lambda value: value == network.driver)
+                and any_of("scope", lambda value: value == network.scope)
+                and any_of("id", lambda value: http.matches(value, network.id))
+                and any_of("name", lambda value: http.matches(value, network.name))
+                and any_of("type", lambda value: (value == "builtin") == network.predefined)
+                and http.labels_match(wanted.get("label", ()), network.labels)
+                and (dangling is None or dangling == self._dangles(network))
+            )
+
+        return check
+
+    def _dangles(self, network: Network) -> bool:
+        return not network.predefined and not self._engine.networks.endpoints(network.id)
+
+
+def _container_named(ref: str) -> str:
+    if not ref:
+        raise Invalid('invalid name or ID supplied: ""')
+    return ref
+
+
+def _pruned_by_labels(wanted: http.Filters, network: Network) -> bool:
+    spared = wanted.get("label!", ())
+    return http.labels_match(wanted.get("label", ()), network.labels) and not any(
+        http.labels_match([label], network.labels) for label in spared
+    )

@@ -1,0 +1,92 @@
+"""The table of routes: (method, path) to handler, and the version taken off the front.
+
+    /v1.51/containers/abc/json  -->  (1, 51), containers.inspect, {"id": "abc"}
+
+Docker's own router, reduced to what its clients rely on: no redirects between
+``/x`` and ``/x/`` (the slash is forgiven), a wrong method is *page not found*
+like a wrong path, ``HEAD`` exists only where it is said, ``OPTIONS`` everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from aiohttp import web
+
+from fairlead.api.http import Handler
+from fairlead.errors import Invalid, NotFound
+
+OLDEST, NEWEST = (1, 24), (1, 51)
+_VERSIONED = re.compile(r"/v([0-9][0-9.]*)(/.*)")
+_NAME = re.compile(r"\{(\w+)(:[^}]*)?\}")
+
+
+class TooOld(Invalid):
+    """dockerd answers this one as plain text."""
+
+
+class Found(NamedTuple):
+    handler: Handler
+    names: dict[str, str]
+
+
+def spell(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def split_version(path: str) -> tuple[tuple[int, int], str]:
+    """The version asked for (the newest when none is) and the path without it; ``Invalid`` outside of what we speak."""
+    found = _VERSIONED.fullmatch(path)
+    if not found:
+        return NEWEST, path
+    given, rest = found.groups()
+    asked = tuple(int(part or 0) if len(part) < 9 else 1 << 30 for part in given.split("."))
+    if asked > NEWEST:
+        raise Invalid(f"client version {given} is too new. Maximum supported API version is {spell(NEWEST)}")
+    if asked < OLDEST:
+        raise TooOld(
+            f"client version {given} is too old. Minimum supported API version is {spell(OLDEST)},"
+            " please upgrade your client to a newer version"
+        )
+    return (asked[0], asked[1]), rest
+
+
+class Table:
+    """All routes, found by method and first piece of the path, then by pattern in the order they were given."""
+
+    def __init__(self, routes: Iterable[web.RouteDef]) -> None:
+        self._routes: defaultdict[tuple[str, str], list[tuple[re.Pattern[str], Handler]]] = defaultdict(list)
+        for route in routes:
+            handler: Handler = route.handler  # type: ignore[assignment]
+            self._routes[route.method, _first(route.path)].append((_pattern(route.path), handler))
+
+    def find(self, method: str, path: str) -> Found:
+        path = path.rstrip("/")
+        for pattern, handler in self._routes.get((method, _first(path)), ()):
+            match = pattern.fullmatch(path)
+            if match:
+                return Found(handler, match.groupdict())
+        raise NotFound("page not found")
+
+    def knows(self, path: str) -> bool:
+        """Whether any method has this path."""
+        first = _first(path)
+        known = (routes for (_, piece), routes in self._routes.items() if piece == first)
+        return any(pattern.fullmatch(path.rstrip("/")) for routes in known for pattern, _ in routes)
+
+
+def _first(path: str) -> str:
+    return path.split("/", 2)[1] if path.startswith("/") else ""
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """``/images/{name:.*}/json`` as a regular expression."""
+    pieces, at = [], 0
+    for found in _NAME.finditer(path):
+        pieces.append(re.escape(path[at : found.start()]))
+        pieces.append(f"(?P<{found[1]}>{(found[2] or ':[^/]+')[1:]})")
+        at = found.end()
+    return re.compile("".join(pieces) + re.escape(path[at:]), re.DOTALL)

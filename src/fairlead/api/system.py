@@ -1,0 +1,109 @@
+"""/_ping, /version, /info, /events, /system/df, /auth: the engine itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from fairlead.api import http, times, wire_system
+from fairlead.api.routes import NEWEST, OLDEST, spell
+from fairlead.api.wire import get, members
+from fairlead.errors import FairleadError, Invalid
+
+if TYPE_CHECKING:
+    from fairlead.engine.engine import Engine
+
+DF_TYPES = ("container", "image", "volume", "build-cache")
+PING_HEADERS = {
+    "Builder-Version": "1",
+    "Cache-Control": "no-cache, no-store, must-revalidate",
+    "Pragma": "no-cache",
+    "Swarm": "inactive",
+}
+
+
+def routes(engine: Engine) -> list[web.RouteDef]:
+    here = System(engine)
+    return [
+        web.get("/_ping", here.ping, allow_head=False),
+        web.head("/_ping", here.ping),
+        web.get("/version", here.version),
+        web.get("/info", here.info),
+        web.get("/events", here.events),
+        web.get("/system/df", here.usage),
+        web.post("/auth", here.auth),
+        web.get("/plugins", here.plugins),
+        web.post("/session", here.session),
+    ]
+
+
+class System:
+    """The handlers over ``engine.system`` and ``engine.events``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def ping(self, request: web.Request) -> web.Response:
+        body = b"" if request.method == "HEAD" else b"OK"
+        return web.Response(body=body, headers=PING_HEADERS, content_type="text/plain", charset="utf-8")
+
+    async def version(self, request: web.Request) -> web.Response:
+        newest, oldest = spell(NEWEST), spell(OLDEST)
+        return http.answer(wire_system.version(self._engine.system.version(), newest, oldest))
+
+    async def info(self, request: web.Request) -> web.Response:
+        return http.answer(wire_system.info(self._engine.system.info(), http.version(request)))
+
+    async def plugins(self, request: web.Request) -> web.Response:
+        return http.answer([])
+
+    async def session(self, request: web.Request) -> web.Response:
+        raise Invalid("no upgrade proto in request")
+
+    # -- events -------------------------------------------------------------------------------
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """What happened since, and what happens, a JSON object each, flushed at once."""
+        moment = times.now()
+        since, until = _moment(request, "since", moment), _moment(request, "until", moment)
+        if since is not None and until is not None and since > until:
+            raise Invalid(
+                f"`since` time ({since // times.SECOND}) cannot be after `until` time ({until // times.SECOND})"
+            )
+        wants = wire_system.event_test(http.filters(request))
+        async with http.streaming(request, http.JSON) as out:
+            await out.start()
+            async for event in self._engine.events.stream(since, until, wants):
+                await out.write_json(wire_system.event(event), end=b"\n")
+            return out.response
+
+    # -- space --------------------------------------------------------------------------------
+
+    async def usage(self, request: web.Request) -> web.Response:
+        asked = http.texts(request, "type")
+        for kind in asked:
+            if kind not in DF_TYPES:
+                raise Invalid(f"unknown object type: {kind}")
+        found: dict[str, Any] = await self._engine.system.usage(set(asked) or set(DF_TYPES))
+        return http.answer(found)
+
+    async def auth(self, request: web.Request) -> web.Response:
+        """Ask the registry whether it knows the user; nothing is kept."""
+        given = members(await http.body(request, {}), "", "registry.AuthConfig")
+        name, word = get(given, "username", str, ""), get(given, "password", str, "")
+        where = get(given, "serveraddress", str, "")
+        if not given:
+            raise FairleadError("EOF")
+        await self._engine.images.login(where, name, word)
+        return http.answer({"Status": "Login Succeeded", "IdentityToken": ""})
+
+
+def _moment(request: web.Request, name: str, now: int) -> int | None:
+    given = http.text(request, name)
+    if not given:
+        return None
+    try:
+        return times.timestamp(given, now)
+    except Invalid as error:
+        raise FairleadError(f"strconv.ParseInt: parsing {http.quoted(given)}: invalid syntax") from error

@@ -1,0 +1,266 @@
+"""System: what kind of machine and engine this is. Facts only, each looked up where the kernel keeps it.
+
+    info()      how ``docker info`` sees us: counts, kernel, cgroups, memory, settings
+    version()   our number, and the Docker version whose words and shapes we keep
+    usage()     what takes space: images, containers, volumes
+
+Rules
+    1. Nothing is claimed that does not work: drivers, log drivers and limits are
+       listed when they are there, a missing one is a warning.
+    2. What cannot change while we run (kernel, cpus, versions of programs) is
+       looked up once; nothing here starts a program on every call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import socket
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fairlead import __version__
+from fairlead.engine.events import Events
+from fairlead.settings import Settings
+
+if TYPE_CHECKING:
+    from fairlead.engine.containers import Containers
+
+DOCKER_VERSION = "28.5.2"
+"""The Docker whose API we answer with; clients compare it."""
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+LOG_DRIVERS = ("json-file", "local", "none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    """Who we are."""
+
+    number: str
+    docker: str
+    kernel: str
+    arch: str
+    language: str
+    commit: str = ""
+    built: str = ""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """program -> version"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """What ``info`` says, in our words. Sizes in bytes."""
+
+    id: str
+    running: int
+    paused: int
+    stopped: int
+    images: int
+    filesystem: str
+    networks: tuple[str, ...]
+    logs: tuple[str, ...]
+    memory_limit: bool
+    swap_limit: bool
+    cpu_quota: bool
+    cpu_shares: bool
+    cpu_set: bool
+    pids_limit: bool
+    oom_kill_disable: bool
+    cgroups: str
+    forwarding: bool
+    debug: bool
+    open_files: int
+    tasks: int
+    time: str
+    log_driver: str
+    listeners: int
+    kernel: str
+    system: str
+    system_version: str
+    machine: str
+    cpus: int
+    memory: int
+    root: str
+    http_proxy: str
+    https_proxy: str
+    no_proxy: str
+    name: str
+    labels: tuple[str, ...]
+    docker: str
+    runtime: str
+    runtime_version: str
+    security: tuple[str, ...]
+    firewall: str
+    mirrors: tuple[str, ...]
+    insecure: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+class System:
+    """Looks things up. ``parts``: versions of the programs we start, found once by ``daemon``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        containers: Containers,
+        images: Any,
+        volumes: Any,
+        filesystem: Any,
+        events: Events,
+        network_drivers: tuple[str, ...],
+        now: Callable[[], str],
+        parts: Mapping[str, str] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._containers = containers
+        self._images = images
+        self._volumes = volumes
+        self._filesystem = filesystem
+        self._events = events
+        self._drivers = network_drivers
+        self._now = now
+        self._parts = dict(parts or {})
+        self._id = ""
+
+    def version(self) -> Versions:
+        return Versions(
+            number=__version__,
+            docker=DOCKER_VERSION,
+            kernel=platform.release(),
+            arch=ARCHITECTURES.get(platform.machine(), platform.machine()),
+            language=f"python{sys.version_info.major}.{sys.version_info.minor}",
+            parts=self._parts,
+        )
+
+    def info(self) -> Info:
+        states = [container.state.status for container in self._containers.list()]
+        running = sum(status in ("running", "restarting") for status in states)
+        paused = states.count("paused")
+        system, system_version = _operating_system()
+        settings = self._settings
+        return Info(
+            id=self._engine_id(),
+            running=running,
+            paused=paused,
+            stopped=len(states) - running - paused,
+            images=len(self._images.list()),
+            filesystem=_filesystem_of(settings.data_root),
+            networks=tuple(sorted(self._drivers)),
+            logs=LOG_DRIVERS,
+            **_limits(),
+            forwarding=_read("/proc/sys/net/ipv4/ip_forward") == "1",
+            debug=settings.debug,
+            open_files=len(os.listdir("/proc/self/fd")),
+            tasks=len(asyncio.all_tasks()),
+            time=self._now(),
+            log_driver=settings.log_driver,
+            listeners=self._events.listeners,
+            kernel=platform.release(),
+            system=system,
+            system_version=system_version,
+            machine=platform.machine(),
+            cpus=len(os.sched_getaffinity(0)),
+            memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            root=settings.data_root,
+            http_proxy=os.environ.get("HTTP_PROXY", ""),
+            https_proxy=os.environ.get("HTTPS_PROXY", ""),
+            no_proxy=os.environ.get("NO_PROXY", ""),
+            name=socket.gethostname(),
+            labels=settings.labels,
+            docker=DOCKER_VERSION,
+            runtime="crun",
+            runtime_version=self._parts.get("crun", ""),
+            security=_security(settings),
+            firewall="nftables" if settings.iptables else "none",
+            mirrors=settings.registry_mirrors,
+            insecure=settings.insecure_registries,
+            warnings=self._warnings(),
+        )
+
+    def _engine_id(self) -> str:
+        """The engine's own id: made once, kept below the data root, like Docker's ``engine-id``."""
+        if not self._id:
+            path = Path(self._settings.data_root) / "engine-id"
+            try:
+                self._id = str(uuid.UUID(path.read_text().strip()))
+            except (OSError, ValueError):
+                self._id = str(uuid.uuid4())
+                path.write_text(self._id)
+        return self._id
+
+    def _warnings(self) -> tuple[str, ...]:
+        limits = _limits()
+        words = (
+            ("memory_limit", "WARNING: No memory limit support"),
+            ("swap_limit", "WARNING: No swap limit support"),
+            ("cpu_quota", "WARNING: No cpu cfs quota support"),
+            ("cpu_shares", "WARNING: No cpu shares support"),
+            ("cpu_set", "WARNING: No cpuset support"),
+            ("pids_limit", "WARNING: No pids limit support"),
+        )
+        found = [text for name, text in words if not limits[name]]
+        if _read("/proc/sys/net/ipv4/ip_forward") != "1":
+            found.append("WARNING: IPv4 forwarding is disabled")
+        if any(host.startswith("tcp://") for host in self._settings.hosts) and not self._settings.tlsverify:
+            found.append("[DEPRECATION NOTICE]: API is accessible over TCP without client certificates: root for all")
+        return tuple(found)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _limits() -> dict[str, Any]:
+    """Which limits the control groups of this machine can set; version 2, or 1 (also beside an empty 2)."""
+    controllers = _read("/sys/fs/cgroup/cgroup.controllers").split()
+    if controllers:
+        have, version = set(controllers), "2"
+        swap, oom = "memory" in have, False
+    else:
+        root = Path("/sys/fs/cgroup")
+        have, version = {entry.name for entry in root.iterdir()} if root.is_dir() else set(), "1"
+        swap = (root / "memory/memory.memsw.limit_in_bytes").exists()
+        oom = "memory" in have
+    return {
+        "cgroups": version,
+        "memory_limit": "memory" in have,
+        "swap_limit": swap,
+        "oom_kill_disable": oom,
+        "cpu_quota": "cpu" in have,
+        "cpu_shares": "cpu" in have,
+        "cpu_set": "cpuset" in have,
+        "pids_limit": "pids" in have,
+    }
+
+
+def _operating_system() -> tuple[str, str]:
+    """Name and version out of os-release."""
+    pairs = (line.partition("=") for path in ("/etc/os-release",) for line in _read(path).splitlines())
+    values = {name: value.strip('"') for name, _, value in pairs}
+    return values.get("PRETTY_NAME", "Linux"), values.get("VERSION_ID", "")
+
+
+def _filesystem_of(path: str) -> str:
+    """Kind of the file system that holds ``path``, in Docker's word for it."""
+    best, kind = "", "unknown"
+    for line in _read("/proc/self/mounts").splitlines():
+        _, place, found, *_ = line.split(" ")
+        if (path + "/").startswith(place.rstrip("/") + "/") and len(place) >= len(best):
+            best, kind = place, found
+    return "extfs" if kind.startswith("ext") else kind
+
+
+def _security(settings: Settings) -> tuple[str, ...]:
+    found = [f"name=seccomp,profile={settings.seccomp_profile}"]
+    if settings.no_new_privileges:
+        found.append("name=no-new-privileges")
+    return tuple(found)
