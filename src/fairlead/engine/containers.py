@@ -31,7 +31,7 @@ import msgspec
 
 from fairlead.core import restart, signals
 from fairlead.core.container import Config, Container, HostConfig, State
-from fairlead.core.model import Endpoint, EndpointSettings, Network
+from fairlead.core.model import Endpoint, EndpointSettings, Network, Sandbox
 from fairlead.engine.attachments import Attachments
 from fairlead.engine.catalog import Catalog
 from fairlead.engine.controller import Controller
@@ -96,6 +96,11 @@ class Containers:
 
     def endpoints(self, container_id: str) -> list[Endpoint]:
         return self._attachments.endpoints(container_id)
+
+    def sandbox(self, container_id: str) -> Sandbox | None:
+        """The network stack of its own that a running container has; None when it is stopped or uses another's."""
+        stack = self._attachments.stack(self._catalog[container_id])
+        return stack.sandbox if stack else None
 
     # -- create ---------------------------------------------------------------------------
 
@@ -378,6 +383,7 @@ class Containers:
         await self._volumes.forget(container, volumes)
         await self._creation.forget(container)
         await self._catalog.drop(container)
+        await self._filesystem.removed(container)
         self._tell("destroy", container)
 
     # -- inside ------------------------------------------------------------------------------

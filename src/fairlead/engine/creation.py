@@ -11,11 +11,12 @@ What it leaves behind on failure: nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import msgspec
 
-from fairlead.core import merge, petnames, ports, validate
+from fairlead.core import addresses, merge, petnames, ports, validate
 from fairlead.core.container import Config, Container, HostConfig, LogConfig
 from fairlead.core.model import EndpointSettings, Network, Sandbox
 from fairlead.engine.attachments import Attachments, mode_of
@@ -69,7 +70,7 @@ class Creation:
     ) -> tuple[Container, list[str]]:
         """The container those wishes describe, not yet recorded; and warnings for the user."""
         name = self._name(name)
-        validate.create(config, host, networks)
+        warned = validate.create(config, host, cpus=len(os.sched_getaffinity(0)))
         image = self._images.get(config.image)
         config = merge.merge(config, image.config)
         self._refuse_nothing_to_run(config)
@@ -92,7 +93,7 @@ class Creation:
         self._links.check(container)
         container = replace(container, mounts=await self._volumes.plan(container, image.config))
         self._endpoints.promise(container)
-        return container, warnings
+        return container, [*warned, *warnings]
 
     def renamed(self, container: Container, new: str) -> Container:
         new = new.removeprefix("/")
@@ -147,7 +148,8 @@ class Creation:
 
     def check_endpoint(self, network: Network, settings: EndpointSettings) -> None:
         """Whether these wishes can come true on this network; ``Invalid`` in Docker's words."""
-        validate.endpoint(network, settings)
+        addresses.check_wishes(network, settings, network.ipam.config if network.ipam.given else ())
+        validate.mac_address(settings.mac)
 
     # -- inside ------------------------------------------------------------------------------
 
