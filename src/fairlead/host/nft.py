@@ -44,7 +44,7 @@ _CHUNK = 100
 _COMMENT = re.compile(r'^\tcomment "fairlead ([0-9a-f]+)"\n', re.MULTILINE)
 _ANY_TABLE = f"add table {TABLE}\ndelete table {TABLE}\n"
 _SETS = re.compile(r"^\t(?:set|map) (\S+) \{\n(.*?)^\t\}", re.MULTILINE | re.DOTALL)
-_FILLED_BY_PACKETS = re.compile(r"^\t\tflags .*\b(?:dynamic|timeout)\b", re.MULTILINE)
+_FILLED_BY_PACKETS = re.compile(r"^\t\t(?:flags .*\b(?:dynamic|timeout)\b|timeout )", re.MULTILINE)
 _UNSAFE = re.compile(r"[^\w .:/\-*@%\"]")
 
 Undo = Callable[[], None]
