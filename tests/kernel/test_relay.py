@@ -1,0 +1,319 @@
+"""The relay process: TCP with half-close and resets, UDP flows, held ports, and what a fresh relay is told."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from fairlead.engine.relayclient import RelayClient, RelayPort
+from fairlead.errors import Conflict, Invalid, Unavailable
+from fairlead.host import netns
+
+pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[str]:
+    """A namespace with loopback and a second address; the test's own sockets are opened there too."""
+    spaces = netns.Namespaces(tmp_path / "ns")
+    spaces.create("host", lambda: None)
+    path = spaces.path("host")
+    for words in ("link set lo up", "address add 10.9.0.1/32 dev lo", "address add 10.9.0.2/32 dev lo"):
+        subprocess.run(["nsenter", f"--net={path}", "ip", *words.split()], check=True)
+    yield path
+    spaces.destroy("host")
+    spaces.close()
+
+
+class World:
+    def __init__(self, here: str, path: str) -> None:
+        self.here, self.path = here, path
+        self.processes: list[asyncio.subprocess.Process] = []
+        self.lost: dict[str, str] = {}
+        self.client = RelayClient(path, self.start, self.note)
+
+    async def start(self) -> None:
+        words = [sys.executable, "-m", "fairlead", "relay", "--socket", self.path]
+        self.processes.append(await asyncio.create_subprocess_exec("nsenter", f"--net={self.here}", *words))
+
+    async def note(self, id_: str, reason: str) -> None:
+        self.lost[id_] = reason
+
+    def open(self, kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET) -> socket.socket:
+        sock = netns.socket_in(self.here, family, kind)
+        sock.settimeout(5)
+        return sock
+
+    def server(self, kind: int = socket.SOCK_STREAM, address: str = "10.9.0.1", port: int = 0) -> socket.socket:
+        sock = self.open(kind, socket.AF_INET6 if ":" in address else socket.AF_INET)
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+        if kind == socket.SOCK_STREAM:
+            sock.listen()
+        return sock
+
+    async def relay(self, server: socket.socket, address: str = "127.0.0.1", protocol: str = "tcp") -> int:
+        target, target_port = server.getsockname()[:2]
+        port = RelayPort(
+            id=f"{address}/{protocol}",
+            protocol=protocol,
+            address=address,
+            port=0,
+            target=target,
+            target_port=target_port,
+        )
+        return (await self.client.open(port))[port.id]
+
+    async def statistics(self, **wanted: int) -> dict[str, int]:
+        """Wait until the relay says so."""
+        async with asyncio.timeout(5):
+            while True:
+                said = await self.client.statistics()
+                if all(said[key] == value for key, value in wanted.items()):
+                    return said
+                await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        await self.client.close_connection()
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
+
+
+@pytest.fixture
+async def world(here: str, tmp_path: Path) -> AsyncIterator[World]:
+    world = World(here, str(tmp_path / "relay.sock"))
+    yield world
+    await world.close()
+
+
+def dial(world: World, port: int, address: str = "127.0.0.1") -> socket.socket:
+    sock = world.open(family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+    sock.connect((address, port))
+    return sock
+
+
+def read_all(sock: socket.socket) -> bytes:
+    data = b""
+    while more := sock.recv(1 << 16):
+        data += more
+    return data
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_half_close_reaches_the_other_side_after_the_last_byte(world: World, address: str) -> None:
+    with world.server() as server:
+        port = await world.relay(server, address)
+        with dial(world, port, address) as client:
+            peer, _ = server.accept()
+            with peer:
+                peer.settimeout(5)
+                client.sendall(b"question" * 1000)
+                client.shutdown(socket.SHUT_WR)
+                assert await asyncio.to_thread(read_all, peer) == b"question" * 1000
+                peer.sendall(b"answer" * 1000)
+                peer.shutdown(socket.SHUT_WR)
+                assert await asyncio.to_thread(read_all, client) == b"answer" * 1000
+    await world.statistics(connections=0)
+
+
+async def test_much_goes_both_ways_and_a_slow_reader_slows_its_writer(world: World) -> None:
+    much = os.urandom(1 << 20) * 16
+    with world.server() as server:
+        port = await world.relay(server)
+        with dial(world, port) as client:
+            peer, _ = server.accept()
+            with peer:
+                peer.settimeout(5)
+                client.setblocking(False)
+                sent = 0
+                with contextlib.suppress(BlockingIOError):
+                    while sent < len(much):
+                        sent += client.send(much[sent : sent + (1 << 20)])
+                assert sent < len(much), "nobody reads, so the writer has to wait"
+                rss = Path(f"/proc/{world.processes[0].pid}/status").read_text().partition("VmRSS:")[2].split()[0]
+                assert int(rss) < 24 << 10
+                client.settimeout(5)
+
+                def push() -> None:
+                    client.sendall(much[sent:])
+                    client.shutdown(socket.SHUT_WR)
+
+                _, got = await asyncio.gather(asyncio.to_thread(push), asyncio.to_thread(read_all, peer))
+                assert got == much
+
+
+async def test_a_reset_is_passed_on_as_a_reset_and_a_refusal_too(world: World) -> None:
+    server = world.server()
+    port = await world.relay(server)
+    with dial(world, port) as client:
+        peer, _ = server.accept()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        peer.close()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    server.close()
+    with pytest.raises(ConnectionResetError):
+        with dial(world, port) as client:
+            client.recv(1)
+    await world.statistics(connections=0)
+
+
+async def test_closing_a_port_ends_its_connections_and_frees_it(world: World) -> None:
+    with world.server() as server:
+        port = await world.relay(server)
+        with dial(world, port) as client:
+            server.accept()[0].close()
+            await world.client.close("127.0.0.1/tcp")
+            with contextlib.suppress(ConnectionResetError):
+                assert client.recv(1) == b""
+        with pytest.raises(ConnectionRefusedError):
+            dial(world, port)
+    await world.statistics(ports=0, connections=0)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::"])
+async def test_udp_answers_come_from_where_the_client_asked(world: World, address: str) -> None:
+    with world.server(socket.SOCK_DGRAM) as server:
+        port = await world.relay(server, address, "udp")
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        clients = [world.open(socket.SOCK_DGRAM, family) for _ in range(3)]
+        to = ("::1", port) if ":" in address else ("10.9.0.2", port)
+        for number, client in enumerate(clients):
+            client.connect(to)  # the kernel drops answers from any other address
+            client.send(b"from %d" % number)
+        for _ in clients:
+            data, flow = server.recvfrom(100)
+            server.sendto(data.replace(b"from", b"to"), flow)
+        for number, client in enumerate(clients):
+            assert client.recv(100) == b"to %d" % number
+            client.close()
+        assert (await world.client.statistics())["flows"] == 3
+
+
+async def test_a_silent_target_is_no_end(world: World) -> None:
+    server = world.server(socket.SOCK_DGRAM)
+    where = server.getsockname()[1]
+    port = await world.relay(server, "127.0.0.1", "udp")
+    server.close()
+    with world.open(socket.SOCK_DGRAM) as client:
+        client.connect(("127.0.0.1", port))
+        client.send(b"lost")
+        client.send(b"lost as well")
+        with world.server(socket.SOCK_DGRAM, port=where) as server:
+            client.send(b"found")
+            assert server.recv(100) in (b"lost", b"lost as well", b"found")
+
+
+async def test_taken_ports_are_refused_in_dockers_words(world: World) -> None:
+    with world.server(address="127.0.0.1") as server:
+        port = server.getsockname()[1]
+        wish = dict(protocol="tcp", address="127.0.0.1", port=port, target_port=80)
+        for target in ("172.17.0.2", ""):
+            with pytest.raises(Conflict) as caught:
+                await world.client.open(RelayPort(id="p", target=target, **wish))
+            words = f"failed to bind host port for 127.0.0.1:{port}:{target}:80/tcp: address already in use"
+            assert caught.value.message == words
+    ok = RelayPort(id="ok", protocol="tcp", address="127.0.0.1", port=0)
+    with pytest.raises(Conflict, match="cannot assign requested address"):
+        await world.client.open(ok, RelayPort(id="p", protocol="udp", address="9.9.9.9", port=53))
+    assert (await world.client.statistics())["ports"] == 0, "all or none"
+
+
+async def test_a_held_port_is_nobody_elses(world: World) -> None:
+    holds = [
+        RelayPort(id="t", protocol="tcp", address="0.0.0.0", port=8080),
+        RelayPort(id="u", protocol="udp", address="::", port=8080),
+        RelayPort(id="s", protocol="sctp", address="0.0.0.0", port=8080),
+    ]
+    assert await world.client.open(*holds) == {"t": 8080, "u": 8080, "s": 8080}
+    with pytest.raises(OSError, match="in use"):
+        world.server(port=8080)
+    with pytest.raises(ConnectionRefusedError):
+        dial(world, 8080)
+    await world.client.close("t", "u", "s")
+    server = world.server(port=8080)
+    client = dial(world, 8080, "10.9.0.1")
+    server.accept()[0].close()  # closed first here: TIME_WAIT stays at port 8080
+    client.close()
+    server.close()
+    assert await world.client.open(holds[0]) == {"t": 8080}
+
+
+async def test_a_fresh_relay_is_told_everything_and_says_what_it_could_not_have(world: World) -> None:
+    with world.server() as server:
+        target, target_port = server.getsockname()
+        port = RelayPort(id="a", protocol="tcp", address="127.0.0.1", port=9001, target=target, target_port=target_port)
+        other = RelayPort(id="b", protocol="tcp", address="127.0.0.1", port=9002)
+        await world.client.open(port, other)
+        async with asyncio.TaskGroup() as group:
+            keeper = group.create_task(world.client.keep())
+            os.kill(world.processes[0].pid, signal.SIGKILL)
+            await world.processes[0].wait()
+            with world.server(address="127.0.0.1", port=9002):
+                async with asyncio.timeout(5):
+                    while not world.lost:
+                        await asyncio.sleep(0.01)
+            assert world.lost == {"b": "address already in use"}
+            dial(world, 9001).close()
+            keeper.cancel()
+
+
+async def test_a_returned_engine_keeps_connections_that_stay(world: World) -> None:
+    with world.server() as server:
+        port = await world.relay(server)
+        with dial(world, port) as client:
+            peer, _ = server.accept()
+            await world.client.close_connection()
+            returned = RelayClient(world.path)
+            returned.adopt(world.client._ports.values())
+            await returned.connect()
+            client.sendall(b"still here")
+            assert peer.recv(100) == b"still here"
+            fresh = RelayClient(world.path)
+            await fresh.connect()  # wants nothing
+            assert (await fresh.statistics())["ports"] == 0
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+            peer.close()
+            await returned.close_connection()
+            await fresh.exit()
+    assert await world.processes[0].wait() == 0
+
+
+async def test_nonsense_is_refused(world: World) -> None:
+    for bad in (
+        RelayPort(id="x", protocol="icmp", address="127.0.0.1", port=1, target="10.9.0.1", target_port=1),
+        RelayPort(id="x", protocol="sctp", address="127.0.0.1", port=1, target="10.9.0.1", target_port=1),
+        RelayPort(id="x", protocol="tcp", address="127.0.0.1", port=70000, target="10.9.0.1", target_port=1),
+    ):
+        with pytest.raises((Conflict, Invalid, Unavailable)):
+            await world.client.open(bad)
+    assert (await world.client.statistics())["ports"] == 0
+
+
+async def test_rest_costs_nothing(world: World) -> None:
+    with world.server() as server:
+        port = await world.relay(server)
+        clients = [dial(world, port) for _ in range(20)]
+        peers = [server.accept()[0] for _ in clients]
+        for client, peer in zip(clients[:10], peers[:10], strict=True):
+            client.shutdown(socket.SHUT_WR)
+            assert peer.recv(1) == b""
+        await world.statistics(connections=20)
+        stat = Path(f"/proc/{world.processes[0].pid}/stat")
+        before = stat.read_text().split()[13:15]
+        await asyncio.sleep(0.3)  # the thing itself: a third of a second in which nothing should happen
+        assert stat.read_text().split()[13:15] == before
+        for end in (*clients, *peers):
+            end.close()
+        await world.statistics(connections=0)
