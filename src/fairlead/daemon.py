@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import signal
 import sys
 import time
@@ -28,9 +27,10 @@ from pathlib import Path
 
 import uvloop
 
+from fairlead.api import server
 from fairlead.errors import FairleadError
 from fairlead.settings import Settings
-from fairlead.wiring import Parts, build
+from fairlead.wiring import Build
 
 log = logging.getLogger("fairlead")
 
@@ -40,39 +40,46 @@ def main(settings: Settings) -> int:
     _log_to_stderr(settings)
     for warning in settings.warnings:
         log.warning("%s", warning)
+    code = 0
     try:
         uvloop.run(_run(settings))
     except* FairleadError as group:
+        code = 1
         for error in _leaves(group):
             print(f"failed to start daemon: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return code
+
+
+class _Stop(Exception):
+    """Thrown into the TaskGroup when we are told to stop: it cancels everything that was running for ever."""
 
 
 async def _run(settings: Settings) -> None:
-    async with AsyncExitStack() as stack:
-        _claim_pidfile(settings, stack)
-        parts = await build(settings, stack, Clock(), secrets.token_hex)
-        await _serve(parts)
+    async with AsyncExitStack() as undo:
+        _claim_pidfile(settings, undo)
+        listeners = server.listeners(settings)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                await _serve(Build(settings, Clock(), undo, tasks), listeners)
+                raise _Stop
+        except* _Stop:
+            pass
     log.info("stopped; containers go on")
 
 
-async def _serve(parts: Parts) -> None:
+async def _serve(build: Build, listeners: list[server.Listener]) -> None:
     """Restore, then answer until a signal comes."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     began = time.monotonic()
-    async with asyncio.TaskGroup() as tasks:
-        engine = await parts.start(tasks)
-        api = await parts.listen(engine)
-        log.info("API listens on %s (ready after %.0f ms)", ", ".join(api.addresses), 1000 * (time.monotonic() - began))
-        try:
-            await stop.wait()
-        finally:
-            await api.close()
-            await parts.stop()
+    await build.start()
+    async with server.serve(server.create_app(build.engine, build.settings), listeners) as addresses:
+        took = 1000 * (time.monotonic() - began)
+        log.info("API listens on %s (restored in %.0f ms)", ", ".join(addresses), took)
+        await stop.wait()
+    build.leave()
 
 
 class Clock:

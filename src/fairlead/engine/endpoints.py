@@ -28,7 +28,7 @@ import msgspec
 
 from fairlead.core import addresses
 from fairlead.core.container import Container
-from fairlead.core.model import Endpoint, EndpointSettings, Network, PortBinding, Subnet
+from fairlead.core.model import Endpoint, EndpointSettings, Network, PortBinding
 from fairlead.engine.drivers.base import Driver
 from fairlead.engine.events import Events
 from fairlead.engine.records import Records
@@ -168,10 +168,8 @@ class Endpoints:
         if not pools:
             return "", ""
         taken = self._taken(container, network, family)
-        pool = _pool_for(pools, wish)
-        address = addresses.choose(pool, taken | _reserved(pool), wish=wish, prefer=prefer)
-        internal = network.internal
-        return f"{address}/{pool.subnet.partition('/')[2]}", "" if internal else pool.gateway
+        address, pool = addresses.lease(pools, taken, wish, prefer, network.name)
+        return f"{address}/{pool.subnet.partition('/')[2]}", "" if network.internal else pool.gateway
 
     def _taken(self, container: Container, network: Network, family: int) -> set[str]:
         live = self._by_network.get(network.id, {}).values()
@@ -210,15 +208,6 @@ def names_of(container: Container, settings: EndpointSettings) -> tuple[str, ...
     """What resolves to a container on a user network: name, aliases, short id, host name; each once, in that order."""
     names = (container.name, *settings.aliases, container.short, container.config.hostname)
     return tuple(dict.fromkeys(name for name in names if name))
-
-
-def _pool_for(pools: list[Subnet], wish: str) -> Subnet:
-    """The pool that holds the wished address, else the first."""
-    return next((pool for pool in pools if wish and addresses.contains(pool.subnet, wish)), pools[0])
-
-
-def _reserved(pool: Subnet) -> set[str]:
-    return {pool.gateway, *pool.auxiliary.values()} - {""}
 
 
 def _mac(container: Container, network: Network, ipv4: str) -> str:

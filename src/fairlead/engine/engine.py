@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from fairlead.engine.containers import Containers
 from fairlead.engine.controller import Controller
 from fairlead.engine.events import Events
-from fairlead.engine.execs import Execs
 from fairlead.engine.filesystem import Filesystem
 from fairlead.engine.images import Images
 from fairlead.engine.kernel import Kernel
-from fairlead.engine.streams import Streams
 from fairlead.engine.system import System
 from fairlead.engine.volumes import Volumes
 
@@ -22,8 +20,8 @@ class Engine:
 
     networks: Controller
     containers: Containers
-    streams: Streams
-    execs: Execs
+    streams: object
+    execs: object
     images: Images
     volumes: Volumes
     filesystem: Filesystem

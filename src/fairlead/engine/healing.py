@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from fairlead.core.wanted import Wanted
@@ -42,11 +42,10 @@ class Monitor(Protocol):
 class Healing:
     """Keeps the kernel as it should be."""
 
-    def __init__(self, kernel: Kernel, monitor: Monitor, events: Events, healed: Callable[[], None]) -> None:
+    def __init__(self, kernel: Kernel, monitor: Monitor, events: Events) -> None:
         self._kernel = kernel
         self._monitor = monitor
         self._events = events
-        self._healed = healed
         self._woken = asyncio.Event()
         self._complained: set[str] = set()
 
@@ -73,8 +72,6 @@ class Healing:
         self._complained.clear()
         self._tell("made", make)
         self._tell("removed", surplus)
-        if make or surplus:
-            self._healed()
 
     def _tell(self, deed: str, objects: Sequence[Wanted]) -> None:
         for item in objects:

@@ -89,7 +89,9 @@ class Publisher:
 
     async def close(self, endpoints: Iterable[Endpoint]) -> None:
         """Only the relay's part, for a stack whose kernel objects go anyway."""
-        await self._relay.close(*(_relay_id(endpoint, b) for endpoint in endpoints for b in endpoint.bindings))
+        held = [_relay_id(endpoint, b) for endpoint in endpoints for b in endpoint.bindings if b.host_port]
+        if held:
+            await self._relay.close(*held)
 
     async def moved(self, container: Container, stack: Stack, before: tuple[str, ...]) -> None:
         """The gateways may be others now: publish there instead."""
@@ -114,7 +116,8 @@ class Publisher:
 
     def flush(self, endpoints: Iterable[Endpoint]) -> None:
         """Forget the flows through these endpoints' host ports."""
-        flows = [(b.protocol, b.host_ip, b.host_port) for endpoint in endpoints for b in endpoint.bindings]
+        bindings = [binding for endpoint in endpoints for binding in endpoint.bindings if binding.host_port]
+        flows = [(binding.protocol, binding.host_ip, binding.host_port) for binding in bindings]
         if flows:
             self._host.forget_flows(flows)
 
@@ -139,19 +142,21 @@ class Publisher:
     def _choose(
         self, container: Container, gateways: dict[int, Candidate], refused: set[tuple[str, str, int]]
     ) -> Bindings:
-        publishing = self._publishing(gateways)
         taken = refused | {
             (binding.protocol, binding.host_ip, binding.host_port)
             for endpoint in self._endpoints.everything()
             for binding in endpoint.bindings
         }
+        of4, of6 = self._publishing(gateways, 4), self._publishing(gateways, 6)
         chosen = ports.choose(
             container.ports,
             taken,
-            publishing.host_ip4,
-            publishing.host_ip6,
+            of4.host_ip4,
+            of6.host_ip6,
             ipv4=4 in gateways,
-            ipv6=6 in gateways or (self._facts.userland_proxy and self._host_has_ipv6()),
+            ipv6=6 in gateways or self._can_relay_ipv6(of4),
+            mode4=of4.mode4,
+            mode6=of6.mode6 if 6 in gateways else "nat",
         )
         bindings: Bindings = {}
         for binding in chosen:
@@ -164,9 +169,14 @@ class Publisher:
         found = {family: self._sandboxes.gateway(stack, family) for family in (4, 6)}
         return {family: candidate for family, candidate in found.items() if candidate is not None}
 
-    def _publishing(self, gateways: dict[int, Candidate]) -> Publishing:
-        network = next(iter(gateways.values())).network
+    def _publishing(self, gateways: dict[int, Candidate], family: int) -> Publishing:
+        network = (gateways.get(family) or next(iter(gateways.values()))).network
         return self._controller.driver(network).publishing(network)
+
+    def _can_relay_ipv6(self, publishing: Publishing) -> bool:
+        """Whether [::]:port may lead to a container that has only IPv4."""
+        on_every_address = publishing.host_ip4 == "0.0.0.0" and publishing.mode4 in ports.NAT_MODES
+        return self._facts.userland_proxy and on_every_address and self._host_has_ipv6()
 
     def _host_has_ipv6(self) -> bool:
         return any(":" in address for _, address in self._host.addresses("lo"))
@@ -183,6 +193,7 @@ class Publisher:
                 target_port=binding.port,
             )
             for binding in bindings
+            if binding.host_port
         ]
 
     def _relayed(self, endpoint: Endpoint, binding: PortBinding) -> bool:

@@ -42,6 +42,11 @@ class Host(Protocol):
     def settle(self) -> None:
         """Return when every removal begun before is complete in the kernel."""
 
+    def declare(self, text: str) -> None:
+        """Load nft text into the host's namespace that only declares: what is there already stays as it is.
+
+        For tables that people own once they are there; never read, replaced or removed by us."""
+
     def namespace_path(self, name: str) -> str:
         """Path of the bind mount that keeps the namespace; works for setns(2) and as Docker's SandboxKey."""
 

@@ -39,6 +39,7 @@ class FakeHost:
     """A machine that exists on paper."""
 
     def __init__(self, exec_root: str = "/run/fairlead") -> None:
+        self.declared: list[str] = []
         self.things: dict[Key, Wanted] = {}
         """what is there, ours and other people's, by key"""
         self.foreign: set[Key] = set()
@@ -104,6 +105,9 @@ class FakeHost:
 
     def settle(self) -> None:
         """Removals are complete when ``remove`` returns."""
+
+    def declare(self, text: str) -> None:
+        self.declared.append(text)
 
     def namespace_path(self, name: str) -> str:
         return f"{self._root}/netns/{name}"

@@ -75,6 +75,13 @@ class LinuxHost:
     def settle(self) -> None:
         self._remover.settle()
 
+    def declare(self, text: str) -> None:
+        with self._turn:
+            try:
+                self._doors[HOST].nft.run(text)
+            except nft.Denied as error:
+                raise error.as_error("the declared tables") from None
+
     def namespace_path(self, name: str) -> str:
         return self._namespaces.path(name)
 
@@ -174,7 +181,7 @@ class _Removal:
                 device = links.seen(answer) if isinstance(answer, bytes) else None
                 if device is None or not (device.ours or ns != HOST):
                     continue
-                if device.port:
+                if device.as_port:
                     ports.append(links.cut(device.index))
                 names = {(ns, link.name)} | ({(link.peer_ns, link.peer)} if link.peer else set())
                 leaving.append(Leaving(ns, link.name, device.index, frozenset(names)))

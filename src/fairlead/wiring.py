@@ -1,0 +1,348 @@
+r"""Wiring: every part of the engine is built here, once, from the bottom up.
+
+    store   host   runtime                       what remembers, what has hands, what runs
+      \      |      /
+       records   kernel                          what was asked, what should exist
+          |        |
+    networks - sandboxes - endpoints - ports     the packets
+          |        |
+        containers, images, volumes              what people ask for
+          |
+        engine ---> API
+
+Reading it from top to bottom is reading who knows whom: a part is given what it
+needs, and finds nothing by itself. ``daemon`` runs what is built here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Protocol
+
+from fairlead.core import addresses, hostsfile, rules
+from fairlead.core.container import HostConfig, LogConfig, Ulimit
+from fairlead.core.wanted import Sysctl
+from fairlead.engine import relayclient, resolverclient
+from fairlead.engine.attachments import Attachments
+from fairlead.engine.catalog import Catalog
+from fairlead.engine.containers import Containers
+from fairlead.engine.controller import Controller
+from fairlead.engine.creation import Creation
+from fairlead.engine.drivers.base import Driver, Facts
+from fairlead.engine.drivers.bridge import Bridge
+from fairlead.engine.drivers.host import Host as HostDriver
+from fairlead.engine.drivers.none import Null
+from fairlead.engine.endpoints import Endpoints
+from fairlead.engine.engine import Engine
+from fairlead.engine.events import Events
+from fairlead.engine.filesystem import Filesystem
+from fairlead.engine.healing import Healing
+from fairlead.engine.hostfiles import HostFiles, NameSettings
+from fairlead.engine.images import Images
+from fairlead.engine.kernel import Kernel
+from fairlead.engine.links import Links
+from fairlead.engine.naming import Naming
+from fairlead.engine.predefined import Predefined
+from fairlead.engine.publisher import Publisher
+from fairlead.engine.relayclient import RelayClient
+from fairlead.engine.resolverclient import Ports, ResolverClient
+from fairlead.engine.restore import Restore
+from fairlead.engine.sandboxes import Sandboxes
+from fairlead.engine.system import System
+from fairlead.engine.volumes import Volumes
+from fairlead.host import archive
+from fairlead.host.images import Layout
+from fairlead.host.layers import Layers
+from fairlead.host.linux import LinuxHost
+from fairlead.host.oci import Oci
+from fairlead.host.volumes import VolumeFolders
+from fairlead.settings import Settings
+from fairlead.store.sqlite import SqliteStore
+
+BASE = "engine"
+"""The owner of what exists as long as the engine does: the firewall's skeleton, forwarding."""
+
+
+class Clock(Protocol):
+    """The time of day."""
+
+    def nanoseconds(self) -> int: ...
+
+    def text(self) -> str: ...
+
+
+def new_id() -> str:
+    """64 hex digits; never digits alone at the front, so that no short id looks like a number (Docker's rule)."""
+    while (id := secrets.token_hex(32))[:12].isdigit():
+        pass
+    return id
+
+
+def child_starter(command: list[str], log: Path) -> Callable[[], Awaitable[object]]:
+    """What a control client calls when nobody answers at its socket: a process of its own, which outlives us."""
+
+    async def start() -> object:
+        with open(log, "ab") as file:
+            return await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            )
+
+    return start
+
+
+class Build:
+    """All parts of one engine, wired. ``start`` brings them to life."""
+
+    def __init__(self, settings: Settings, clock: Clock, undo: AsyncExitStack, tasks: asyncio.TaskGroup) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.tasks = tasks
+        self.data, self.exec = Path(settings.data_root), Path(settings.exec_root)
+        for folder in (self.data, self.exec):
+            folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.store = SqliteStore(self.data / "state.db")
+        undo.push_async_callback(self.store.close)
+        self.host = LinuxHost(self.exec)
+        undo.callback(self.host.close)
+        self.events = Events(clock.nanoseconds)
+        self.kernel = Kernel(self.host)
+        self.facts = self._facts()
+        self.drivers: dict[str, Driver] = {driver.name: driver for driver in (Bridge(), HostDriver(), Null())}
+        self.catalog = Catalog(self.store)
+        self._build_packets()
+        self._build_storage()
+        self._build_processes()
+        self._build_containers()
+        self.engine = self._build_engine()
+
+    def _facts(self) -> Facts:
+        settings = self.settings
+        return Facts(
+            default_mtu=self.host.link_mtu() or 1500,
+            firewall=settings.iptables,
+            firewall6=settings.iptables and settings.ip6tables,
+            forward=settings.ip_forward,
+            masquerade=settings.ip_masq,
+            userland_proxy=settings.userland_proxy,
+            allow_direct_routing=settings.allow_direct_routing,
+            exec_root=str(self.exec),
+            bridge=settings.bridge,
+        )
+
+    # -- packets ------------------------------------------------------------------------------
+
+    def _build_packets(self) -> None:
+        self.resolver = ResolverClient(*self._child(resolverclient.command, "resolver"), self._resolver_moved)
+        self.relay = RelayClient(*self._child(relayclient.command, "relay"))
+        self.naming = Naming(self.resolver, self.drivers)
+        self.sandboxes = Sandboxes(self.kernel, self.drivers, self.facts, self.naming)
+        self.endpoints = Endpoints(self.store, self.sandboxes, self.drivers, self.events, new_id)
+        self.pools = self._pools()
+        self.controller = Controller(
+            self.store,
+            self.host,
+            self.kernel,
+            self.drivers,
+            self.facts,
+            self.endpoints,
+            self.events,
+            self.pools,
+            self.clock.text,
+            new_id,
+        )
+        self.predefined = Predefined(self.controller, self.host, self.settings, self.pools, self.clock.text, new_id)
+        self.publisher = Publisher(self.host, self.controller, self.endpoints, self.sandboxes, self.relay, self.facts)
+        self.links = Links(self.catalog, self.controller, self.endpoints)
+        self.files = HostFiles(
+            self.data / "containers", self.host, self.links, self._name_settings(), self._default_gateways
+        )
+        self.attachments = Attachments(
+            self.host, self.controller, self.endpoints, self.sandboxes, self.publisher, self.files
+        )
+
+    def _child(self, command: Callable[[str], list[str]], part: str) -> tuple[str, Callable[[], Awaitable[object]]]:
+        socket = str(self.exec / f"{part}.sock")
+        return socket, child_starter(command(socket), self.exec / f"{part}.log")
+
+    async def _resolver_moved(self, sandbox: str, ports: Ports) -> None:
+        await self.sandboxes.refresh(sandbox)
+
+    def _pools(self) -> addresses.PoolPlan:
+        given = tuple(addresses.AddressPool(pool.base, pool.size) for pool in self.settings.default_address_pools)
+        resolv = hostsfile.parse_resolv_conf(_text(Path("/etc/resolv.conf")))
+        outside = tuple(server for server in resolv.servers if not server.startswith("127."))
+        plan = addresses.PoolPlan(ula=addresses.ula_prefix(self._seed()), resolvers=outside)
+        return addresses.PoolPlan(given, plan.ula, outside) if given else plan
+
+    def _seed(self) -> bytes:
+        """Bytes that are this engine's own and stay: made at the first start."""
+        place = self.data / "engine-id"
+        if not place.exists():
+            place.write_text(secrets.token_hex(16))
+        return bytes.fromhex(place.read_text().strip())
+
+    def _name_settings(self) -> NameSettings:
+        settings = self.settings
+        return NameSettings(
+            dns=settings.dns, search=settings.dns_search, options=settings.dns_opts, gateways=settings.host_gateway_ips
+        )
+
+    def _default_gateways(self) -> tuple[str, ...]:
+        networks = [network for network in self.controller.networks() if network.name == "bridge"]
+        return tuple(pool.gateway for network in networks for pool in network.ipam.config if pool.gateway)
+
+    # -- disk, processes, containers ----------------------------------------------------------------
+
+    def _build_storage(self) -> None:
+        self.layout = Layout(str(self.data / "images"))
+        self.images = Images(self.store, self.layout, self.events, self.clock.text, lambda: self.catalog)
+        self.filesystem = Filesystem(
+            self.images, self.layout, Layers(str(self.data / "layers")), archive, lambda: self.catalog
+        )
+        self.volumes = Volumes(
+            self.store,
+            VolumeFolders(str(self.data / "volumes")),
+            self.events,
+            self.clock.text,
+            new_id,
+            lambda: self.catalog,
+            self.catalog.get,
+        )
+
+    def _build_processes(self) -> None:
+        parent = self.settings.cgroup_parent or "/docker"
+        self.runtime = Oci(self.exec, self.data, self.tasks, cgroup_parent=parent)
+
+    def _build_containers(self) -> None:
+        self.creation = Creation(
+            self.catalog,
+            self.controller,
+            self.endpoints,
+            self.attachments,
+            self.images,
+            self.volumes,
+            self.links,
+            self.clock.text,
+            new_id,
+            lambda: secrets.randbelow(1 << 32),
+            self._container_defaults(),
+        )
+        self.containers = Containers(
+            self.catalog,
+            self.creation,
+            self.controller,
+            self.attachments,
+            self.filesystem,
+            self.volumes,
+            self.runtime,
+            self.events,
+            self.clock.text,
+            self.tasks,
+        )
+
+    def _container_defaults(self) -> HostConfig:
+        settings = self.settings
+        limits = tuple(Ulimit(name, u.hard, u.soft) for name, u in settings.default_ulimits.items())
+        return HostConfig(
+            shm_size=settings.default_shm_size,
+            log_config=LogConfig(settings.log_driver, dict(settings.log_opts)),
+            ulimits=limits or None,
+            cgroup_parent=settings.cgroup_parent,
+            init=settings.init or None,
+        )
+
+    def _build_engine(self) -> Engine:
+        system = System(
+            self.settings,
+            self.containers,
+            self.images,
+            self.volumes,
+            self.filesystem,
+            self.events,
+            tuple(self.drivers),
+            self.clock.text,
+        )
+        return Engine(
+            networks=self.controller,
+            containers=self.containers,
+            streams=None,
+            execs=None,
+            images=self.images,
+            volumes=self.volumes,
+            filesystem=self.filesystem,
+            events=self.events,
+            system=system,
+            kernel=self.kernel,
+        )
+
+    # -- life -----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Restore the world, then keep it so. On return the API may answer."""
+        self.runtime.prepare()
+        for part in (self.controller, self.endpoints, self.catalog):
+            await part.load()
+        await self.images.restore()
+        await self.filesystem.restore()
+        await self.volumes.restore()
+        self._want_the_base()
+        await self.predefined.ensure()
+        await Restore(
+            self.kernel,
+            self.catalog,
+            self.controller,
+            self.endpoints,
+            self.sandboxes,
+            self.attachments,
+            self.publisher,
+            self.containers,
+            self.runtime,
+        ).run()
+        self.tasks.create_task(self._bury_the_dead())
+        self.tasks.create_task(self.resolver.keep())
+        self.tasks.create_task(Healing(self.kernel, self.host.monitor(), self.events).run())
+
+    def _want_the_base(self) -> None:
+        """What stands as long as the engine does, guards before everything that forwards."""
+        if self.settings.iptables:
+            self.host.declare(rules.USER_TABLE)
+            self.kernel.want(BASE, (rules.skeleton(self._forwarding_is_ours()), *self._forwarding()), "the engine")
+        else:
+            self.kernel.want(BASE, self._forwarding(), "the engine")
+
+    def _forwarding(self) -> tuple[Sysctl, ...]:
+        if not self.settings.ip_forward:
+            return ()
+        paths = ["net/ipv4/ip_forward"]
+        if self.settings.ipv6 or Path("/proc/net/if_inet6").exists():
+            paths += ["net/ipv6/conf/all/forwarding", "net/ipv6/conf/default/forwarding"]
+        return tuple(Sysctl(path=path, value="1", why="containers reach the world through this host") for path in paths)
+
+    def _forwarding_is_ours(self) -> bool:
+        """Whether this engine, in this life of the machine, turned forwarding on: then it is only for containers."""
+        if self.settings.ip_forward_no_drop or not self.settings.ip_forward:
+            return False
+        boot, note = _text(Path("/proc/sys/kernel/random/boot_id")), self.exec / "forwarding-is-ours"
+        if _text(Path("/proc/sys/net/ipv4/ip_forward")).strip() == "0":
+            note.write_text(boot)
+        return _text(note) == boot
+
+    def leave(self) -> None:
+        """Let go of what goes on without us."""
+        self.runtime.leave()
+
+    async def _bury_the_dead(self) -> None:
+        """Until cancelled: what follows the end of each container's process."""
+        async for end in self.runtime.exits():
+            self.tasks.create_task(self.containers.ended(end))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
