@@ -58,8 +58,8 @@ class Transfers:
     # -- from files -------------------------------------------------------------------------
 
     async def import_(
-        self, stream: AsyncIterable[bytes], repo: str = "", tag: str = "", changes: Sequence[str] = (), message: str = "",
-        platform: str = "",
+        self, stream: AsyncIterable[bytes], repo: str = "", tag: str = "", changes: Sequence[str] = (),
+        message: str = "", platform: str = "",
     ) -> AsyncIterator[Line]:  # fmt: skip
         """A root file system as a tar stream, in any usual compression, becomes an image."""
         name = _target(repo, tag)

@@ -137,11 +137,11 @@ def _unshare(flags: int) -> None:
 
 async def info(place: Place, path: str) -> PathStat:
     """What is at ``path``; the last part is not followed, unless a slash or a dot says that it must be a directory."""
-    return await inside(place, lambda top: _stat(top, path))
+    return await inside(place, lambda top: _stat(top, path, place.name))
 
 
-def _stat(top: int, path: str) -> PathStat:
-    parent, name = _open_parent(top, path)
+def _stat(top: int, path: str, container: str) -> PathStat:
+    parent, name = _open_parent(top, path, container)
     try:
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if _must_be_directory(path) and not stat.S_ISDIR(found.st_mode):
@@ -149,7 +149,7 @@ def _stat(top: int, path: str) -> PathStat:
                 found = os.fstat(fd)
         target = os.readlink(name, dir_fd=parent) if stat.S_ISLNK(found.st_mode) else ""
     except OSError as error:
-        raise _missing(error, path) from None
+        raise _missing(error, path, container) from None
     finally:
         os.close(parent)
     target = posixpath.normpath(posixpath.join("/", posixpath.dirname(clean(path)), target)) if target else ""
@@ -166,17 +166,17 @@ def _must_be_directory(path: str) -> bool:
     return path.endswith(("/", "/.")) or path == "."
 
 
-def _open_parent(top: int, path: str) -> tuple[int, str]:
+def _open_parent(top: int, path: str, container: str) -> tuple[int, str]:
     head, name = posixpath.split(clean(path))
     try:
         return rooted.open_in(top, head, os.O_PATH | os.O_DIRECTORY), name or "."
     except OSError as error:
-        raise _missing(error, path) from None
+        raise _missing(error, path, container) from None
 
 
-def _missing(error: OSError, path: str) -> FairleadError:
+def _missing(error: OSError, path: str, name: str) -> FairleadError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-        return NotFound(f"Could not find the file {path} in container")
+        return NotFound(f"Could not find the file {path} in container {name}")
     return Internal(f"{path}: {error.strerror}")
 
 
@@ -204,12 +204,12 @@ async def get(place: Place, path: str) -> AsyncIterator[bytes]:
             with rooted.opened(top, clean(path), os.O_PATH | os.O_DIRECTORY) as folder:
                 _tar(folder, ["."], out)
             return
-        parent, name = _open_parent(top, path)
+        parent, name = _open_parent(top, path, place.name)
         try:
             os.stat(name, dir_fd=parent, follow_symlinks=False)
             _tar(parent, [name], out)
         except OSError as error:
-            raise _missing(error, path) from None
+            raise _missing(error, path, place.name) from None
         finally:
             os.close(parent)
 
@@ -275,7 +275,7 @@ async def put(
     source = os.fdopen(read, "rb")
 
     def work(top: int) -> None:
-        _enter(top, path)
+        _enter(top, path, place.name)
         _unpack(source, no_overwrite, owner)
         while source.read(CHUNK):
             pass
@@ -307,7 +307,7 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _enter(top: int, path: str) -> None:
+def _enter(top: int, path: str, container: str) -> None:
     """Make the container's root this thread's root, and ``path`` where it stands."""
     try:
         with rooted.opened(top, path, os.O_PATH) as fd:
@@ -319,7 +319,7 @@ def _enter(top: int, path: str) -> None:
             os.chroot(".")
             os.fchdir(fd)
     except OSError as error:
-        raise _missing(error, path) from None
+        raise _missing(error, path, container) from None
 
 
 class _ReadOnly(FairleadError):

@@ -84,14 +84,10 @@ class VolumeFolders:
         target = self.path(name)
         if layers.is_mounted(target):
             return
-        words = ["mount", "-t", options.get("type", ""), "-o", _addressed(options.get("o", ""))]
-        words = [word for index, word in enumerate(words) if words[index | 1]]
-        done = subprocess.run(
-            [*words, "--", options.get("device", ""), target],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
+        kind, more = options.get("type", ""), _addressed(options.get("o", ""))
+        words = ["mount", *(["-t", kind] if kind else []), *(["-o", more] if more else [])]
+        words += ["--", options.get("device", ""), target]
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         if done.returncode:
             reason = done.stderr.decode(errors="replace").strip().splitlines()[:1] or ["no reason given"]
             raise Internal(
@@ -136,7 +132,7 @@ class VolumeFolders:
 
 
 def _copy_directory(source: int, target: Path) -> None:
-    """``cp -a`` into a sibling, then entry by entry into the volume: its own inode stays, others may have it mounted."""
+    """``cp -a`` into a sibling, then entry by entry into the volume, whose inode others may have mounted."""
     fresh, ready = target.parent / ".fresh", target.parent / ".ready"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
