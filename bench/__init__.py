@@ -1,0 +1,1 @@
+"""Side by side: Fairlead, a real dockerd and podman, on the same machine in the same run."""

@@ -1,0 +1,260 @@
+"""What packets wait for: DNS from within a container, bytes and new connections along the roads of the design.
+
+The programs that ask and answer are small blocking loops of this file, each in a process of its own that has moved
+into the namespace where it works; the same ones for every engine. Run in turns, a second or two at a time.
+"""
+
+import ctypes
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bench.api import Api, turns
+from bench.table import Table
+from lane.engines import Engine
+from lane.machine import CLONE_NEWNET, Lan, eventually
+
+libc = ctypes.CDLL(None, use_errno=True)
+PORT = 5300
+PR_SET_PDEATHSIG = 1
+
+
+def move(network: str) -> None:
+    handle = os.open(network, os.O_RDONLY)
+    if libc.setns(handle, CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), network)
+    os.close(handle)
+
+
+class Child:
+    """A process that has moved to a network namespace and works there; ``result()`` waits for what it returns."""
+
+    def __init__(self, network: str, work: Callable[[], Any]) -> None:
+        reader, writer = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.close(reader)
+                libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+                move(network)
+                with os.fdopen(writer, "w") as out:
+                    json.dump(work(), out)
+            finally:
+                os._exit(0)
+        os.close(writer)
+        self.reader = os.fdopen(reader)
+
+    def result(self) -> Any:
+        with self.reader:
+            text = self.reader.read()
+        os.waitpid(self.pid, 0)
+        assert text, "a measuring process died"
+        return json.loads(text)
+
+    def end(self) -> None:
+        os.kill(self.pid, 9)
+        os.waitpid(self.pid, 0)
+        self.reader.close()
+
+
+def network_of(engine: Engine, container: str) -> str:
+    """A path to a container's network namespace as this process can open it."""
+    pid = Api(engine)("GET", f"/containers/{container}/json")["State"]["Pid"]
+    name = engine.machine.inside(f"readlink /proc/{pid}/ns/net").out
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                if os.readlink(f"/proc/{entry}/ns/net") == name:
+                    return f"/proc/{entry}/ns/net"
+            except OSError:
+                continue
+    raise LookupError(f"no process in {name}")
+
+
+# -- names ----------------------------------------------------------------------------------------------------------
+
+
+def question(name: str, number: int) -> bytes:
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return struct.pack(">HHHHHH", number, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", 1, 1)
+
+
+def flood(server: str, names: list[str], seconds: float, outstanding: int) -> dict[str, float]:
+    """Keep so many questions on the road; answers per second and microseconds from question to answer."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.connect((server, 53))
+    sock.settimeout(1)
+    bodies = [question(name, 0)[2:] for name in names]
+    asked: dict[bytes, float] = {}
+    took: list[float] = []
+    lost = number = 0
+
+    def ask() -> None:
+        nonlocal number
+        number = (number + 1) & 0xFFFF
+        key = struct.pack(">H", number)
+        asked[key] = time.perf_counter()
+        sock.send(key + bodies[number % len(bodies)])
+
+    begun = time.perf_counter()
+    for _ in range(outstanding):
+        ask()
+    while time.perf_counter() - begun < seconds:
+        try:
+            answer = sock.recv(2048)
+        except TimeoutError:
+            lost += len(asked)
+            asked.clear()
+            for _ in range(outstanding):
+                ask()
+            continue
+        if (at := asked.pop(answer[:2], None)) is not None:
+            took.append(time.perf_counter() - at)
+            ask()
+    rate = len(took) / (time.perf_counter() - begun)
+    return {"rate": rate, "p50": quantile(took, 0.5) * 1e6, "p99": quantile(took, 0.99) * 1e6, "lost": lost}
+
+
+def quantile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else float("nan")
+
+
+def name_server(engine: Engine, container: str) -> str:
+    shown = engine.docker(f"exec {container} cat /etc/resolv.conf").out
+    return re.search(r"^nameserver\s+([\d.]+)", shown, re.M)[1]  # type: ignore[index]
+
+
+def names(table: Table, lan: Lan, engines: list[Engine], quick: bool) -> None:
+    where: dict[str, tuple[str, str]] = {}
+    for engine in engines:
+        api = Api(engine)
+        api.network("names")
+        for name in ("asker", "web0", "web1"):
+            api.run(name, "names")
+        where[engine.kind] = network_of(engine, "asker"), name_server(engine, "asker")
+    for number, engine, _ in turns(engines, 3 if quick else 8):
+        network, server = where[engine.kind]
+        seconds = 1 if quick else 2
+        crowd = Child(network, lambda s=server, t=seconds: flood(s, ["web0", "web1"], t, 32)).result()
+        single = Child(network, lambda s=server, t=seconds: flood(s, ["web0", "web1"], t, 1)).result()
+        if number >= 0:
+            table.add("DNS rate (32 outstanding)", engine.kind, crowd["rate"], "answers/s", True)
+            table.add("DNS p50 (32 outstanding)", engine.kind, crowd["p50"], "us")
+            table.add("DNS p99 (32 outstanding)", engine.kind, crowd["p99"], "us")
+            table.add("DNS p50 (one at a time)", engine.kind, single["p50"], "us")
+            table.add("DNS p99 (one at a time)", engine.kind, single["p99"], "us")
+            table.add("DNS questions lost", engine.kind, crowd["lost"] + single["lost"], "questions")
+    for engine in engines:
+        api = Api(engine)
+        for name in ("asker", "web0", "web1"):
+            api.remove(name)
+        api.remove_network("names")
+
+
+# -- traffic --------------------------------------------------------------------------------------------------------
+
+
+def sink() -> None:
+    """Swallow bytes on PORT; answer each connection on PORT+1 with one byte."""
+    listeners = [socket.create_server(("0.0.0.0", PORT + offset), backlog=1024) for offset in (0, 1)]
+
+    def greet() -> None:
+        while True:
+            peer, _ = listeners[1].accept()
+            peer.send(b"x")
+            peer.close()
+
+    threading.Thread(target=greet, daemon=True).start()
+    room = bytearray(1 << 20)
+    while True:
+        peer, _ = listeners[0].accept()
+        while peer.recv_into(room):
+            pass
+        peer.close()
+
+
+def pour(address: str, seconds: float) -> float:
+    """Gbit/s to the sink."""
+    sock = socket.create_connection((address, PORT), 5)
+    water, poured = bytes(1 << 20), 0
+    begun = time.perf_counter()
+    while (now := time.perf_counter()) - begun < seconds:
+        sock.sendall(water)
+        poured += len(water)
+    sock.close()
+    return poured * 8 / (now - begun) / 1e9
+
+
+def knock(address: str, seconds: float) -> float:
+    """New connections per second, one after the other, each with one byte."""
+    begun, count = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds:
+        with socket.create_connection((address, PORT + 1), 5) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # no TIME_WAIT pile
+            sock.recv(1)
+        count += 1
+    return count / seconds
+
+
+class Road:
+    def __init__(self, title: str, kind: str, network: str, address: str) -> None:
+        self.title, self.kind, self.network, self.address = title, kind, network, address
+
+
+def bare_bridge(lan: Lan) -> tuple[list[Child], Road]:
+    """What the kernel gives by itself: two namespaces on a bridge with no rules at all."""
+    holders = [Child(lan.network, lambda: (libc.unshare(CLONE_NEWNET), time.sleep(3600))) for _ in range(2)]
+    ours = os.readlink(lan.network)
+    for last, holder in enumerate(holders, 201):
+        eventually(
+            lambda pid=holder.pid: os.readlink(f"/proc/{pid}/ns/net") not in (ours, os.readlink("/proc/self/ns/net"))
+        )
+        lan.plug(holder.pid, last)
+    server = Child(f"/proc/{holders[0].pid}/ns/net", sink)
+    return [*holders, server], Road("bare bridge", "", f"/proc/{holders[1].pid}/ns/net", f"{lan.net}.201")
+
+
+def traffic(table: Table, lan: Lan, engines: list[Engine], quick: bool) -> None:
+    children, limit = bare_bridge(lan)
+    roads: dict[str, list[Road]] = {}
+    try:
+        for engine in engines:
+            api = Api(engine)
+            api.network("traffic")
+            api.create("server", "traffic", range(PORT, PORT + 2))
+            api.start("server")
+            api.run("client", "traffic")
+            server, client = network_of(engine, "server"), network_of(engine, "client")
+            children.append(Child(server, sink))
+            found = api("GET", "/containers/server/json")["NetworkSettings"]["Networks"]["traffic"]
+            roads[engine.kind] = [
+                Road("container to container", engine.kind, client, found["IPAddress"]),
+                Road("outside to published port", engine.kind, lan.network, engine.machine.address),
+                Road("host to its own published port", engine.kind, engine.machine.network, "127.0.0.1"),
+            ]
+        seconds = 1 if quick else 2
+        for number, engine, _ in turns(engines, 3 if quick else 6):
+            for road in [*roads[engine.kind], limit]:
+                gigabits = Child(road.network, lambda a=road.address, s=seconds: pour(a, s)).result()
+                fresh = Child(road.network, lambda a=road.address, s=seconds: knock(a, s)).result()
+                if number >= 0:
+                    table.add(f"{road.title}: throughput", engine.kind, gigabits, "Gbit/s", True)
+                    table.add(f"{road.title}: new connections", engine.kind, fresh, "per s", True)
+    finally:
+        for child in children:
+            child.end()
+    for engine in engines:
+        api = Api(engine)
+        for name in ("server", "client"):
+            api.remove(name)
+        api.remove_network("traffic")
+
+
+__all__ = ["names", "traffic"]
