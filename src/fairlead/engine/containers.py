@@ -383,7 +383,6 @@ class Containers:
         await self._volumes.forget(container, volumes)
         await self._creation.forget(container)
         await self._catalog.drop(container)
-        await self._filesystem.removed(container)
         self._tell("destroy", container)
 
     # -- inside ------------------------------------------------------------------------------

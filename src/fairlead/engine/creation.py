@@ -148,7 +148,7 @@ class Creation:
 
     def check_endpoint(self, network: Network, settings: EndpointSettings) -> None:
         """Whether these wishes can come true on this network; ``Invalid`` in Docker's words."""
-        addresses.check_wishes(network, settings, network.ipam.config if network.ipam.given else ())
+        addresses.check_wishes(network, settings)
         validate.mac_address(settings.mac)
 
     # -- inside ------------------------------------------------------------------------------
