@@ -17,34 +17,14 @@ Rules
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 from fairlead.core.container import Container, Mount
+from fairlead.core.life import UNKNOWN, Ended, ExecSpec, Recovered
 from fairlead.core.model import Sandbox
+from fairlead.core.usage import Usage
 
-UNKNOWN = 255
-"""Exit code of a process whose keeper was lost together with the real one."""
-
-
-class Ended(NamedTuple):
-    """The end of a container's process 1. ``at`` is nanoseconds since the epoch, 0: just now."""
-
-    id: str
-    code: int
-    oom: bool = False
-    at: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Recovered:
-    """What a returning engine finds: running ids with their process ids, and the ends it missed."""
-
-    running: dict[str, int] = field(default_factory=dict)
-    ended: dict[str, Ended] = field(default_factory=dict)
-
-    def end_of(self, id: str) -> Ended:
-        return self.ended.get(id) or Ended(id, UNKNOWN)
+__all__ = ["UNKNOWN", "Ended", "ExecProcess", "ExecSpec", "Recovered", "Runtime", "Wire"]
 
 
 class Wire(Protocol):
@@ -60,20 +40,6 @@ class Wire(Protocol):
         """No more input. What has been written arrives first; output goes on."""
 
     def close(self) -> None: ...
-
-
-class ExecSpec(NamedTuple):
-    """A further process of a running container, everything decided. ``user`` as in Docker: name, uid, ``u:g``."""
-
-    args: tuple[str, ...]
-    env: tuple[str, ...] = ()
-    cwd: str = ""
-    user: str = ""
-    tty: bool = False
-    stdin: bool = False
-    privileged: bool = False
-    size: tuple[int, int] = (0, 0)
-    """rows and columns of the terminal; 0: as it comes"""
 
 
 class ExecProcess(Protocol):
@@ -151,5 +117,8 @@ class Runtime(Protocol):
 
     async def recover(self) -> Recovered: ...
 
-    def usage(self, id: str) -> Mapping[str, Any]:
-        """What its control group counts; shape: ``core.usage``."""
+    def usage(self, id: str) -> Usage:
+        """What its control group counts now; ``Usage()`` when it is gone."""
+
+    def processes(self, id: str) -> list[int]:
+        """Process ids, as the host has them, of everything in its control group."""

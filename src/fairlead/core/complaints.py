@@ -1,0 +1,62 @@
+"""Complaints of the runtime, in dockerd's words: clients, and people, look for these.
+
+crun: executable file `nosuch` not found in $PATH: No such file or directory
+  ->  …: exec: "nosuch": executable file not found in $PATH: unknown         (Invalid, exit code 127)
+"""
+
+from __future__ import annotations
+
+from fairlead.errors import FairleadError, Internal, Invalid
+
+CREATE = "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+EXEC = "OCI runtime exec failed: exec failed: "
+BEGIN = "runc create failed: unable to start container process: error during container init: "
+NOT_FOUND, NOT_EXECUTABLE, OTHER = 127, 126, 128
+
+
+def of_create(words: str, program: str) -> FairleadError:
+    """The error a failed ``create`` becomes; ``exit_code`` is what ``docker run`` ends with."""
+    reason, code = _reason(words, program)
+    text = f"{CREATE}{BEGIN}{reason}: unknown"
+    return _error(text, code)
+
+
+def of_exec(words: str, program: str) -> FairleadError:
+    """The error a failed ``exec`` becomes; ``exit_code`` is the exec's."""
+    reason, code = _reason(words, program)
+    return _error(f"{EXEC}unable to start container process: {reason}: unknown", code)
+
+
+def of_start(words: str) -> str:
+    return f"failed to start container: {plain(words)}"
+
+
+def plain(words: str) -> str:
+    """The last line of a complaint, without the runtime's decoration."""
+    lines = [line for line in words.strip().splitlines() if line.strip()]
+    line = lines[-1].strip() if lines else "no reason given"
+    stamp, _, rest = line.partition(": ")
+    return rest if stamp.startswith("20") and "T" in stamp and rest else line
+
+
+def _reason(words: str, program: str) -> tuple[str, int]:
+    text = plain(words)
+    low = text.lower()
+    about_program = "executable" in low or "execv" in low or f"`{program.lower()}`" in low or f"open `{program}" in text
+    if "not found in $path" in low and "/" not in program:
+        return f'exec: "{program}": executable file not found in $PATH', NOT_FOUND
+    if about_program and ("no such file or directory" in low or "not found" in low):
+        return f'exec: "{program}": stat {program}: no such file or directory', NOT_FOUND
+    if about_program and "not a directory" in low:
+        return f'exec: "{program}": stat {program}: not a directory', NOT_FOUND
+    if about_program and "is a directory" in low:
+        return f'exec: "{program}": is a directory', NOT_EXECUTABLE
+    if about_program and ("permission denied" in low or "operation not permitted" in low):
+        return f'exec: "{program}": permission denied', NOT_EXECUTABLE
+    return text, OTHER
+
+
+def _error(text: str, code: int) -> FairleadError:
+    error: FairleadError = Invalid(text) if code in (NOT_FOUND, NOT_EXECUTABLE) else Internal(text)
+    error.exit_code = code  # type: ignore[attr-defined]
+    return error

@@ -1,0 +1,43 @@
+"""Lives: what begins and ends when a container runs, as values between the engine and whoever runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+UNKNOWN = 255
+"""Exit code of a process whose keeper was lost together with the real one."""
+
+
+class Ended(NamedTuple):
+    """The end of a container's process 1. ``at`` is nanoseconds since the epoch, 0: just now."""
+
+    id: str
+    code: int
+    oom: bool = False
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a returning engine finds: running ids with their process ids, and the ends it missed."""
+
+    running: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, Ended] = field(default_factory=dict)
+
+    def end_of(self, id: str) -> Ended:
+        return self.ended.get(id) or Ended(id, UNKNOWN)
+
+
+class ExecSpec(NamedTuple):
+    """A further process of a running container, everything decided. ``user`` as in Docker: name, uid, ``u:g``."""
+
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str = ""
+    user: str = ""
+    tty: bool = False
+    stdin: bool = False
+    privileged: bool = False
+    size: tuple[int, int] = (0, 0)
+    """rows and columns of the terminal; 0: as it comes"""
