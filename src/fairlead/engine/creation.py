@@ -188,7 +188,12 @@ class Creation:
         )
 
     def _hostname(self, host: HostConfig, id: str) -> str:
-        return "" if mode_of_host(host) == "container" else id[:12]
+        """The name a container gets that asked for none: that of the stack it uses."""
+        mode = host.network_mode
+        if mode == "host" or host.uts_mode == "host":
+            return os.uname().nodename
+        other = self._catalog.find(mode.removeprefix("container:")) if mode.startswith("container:") else None
+        return other.config.hostname if other else id[:12]
 
     def _networks(
         self, config: Config, host: HostConfig, asked: dict[str, EndpointSettings]

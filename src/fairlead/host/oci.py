@@ -258,7 +258,7 @@ class Oci:
         joined: Mapping[str, int],
     ) -> dict[str, Any]:
         host = container.host
-        directory = self._data / "containers" / container.id
+        directory = self._data / "containers" / (sandbox.container or container.id)
         place = Place(
             rootfs=rootfs,
             network=None if sandbox.mode == "host" else sandbox.path,
