@@ -17,6 +17,7 @@ What it does not do: know any command.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -143,7 +144,9 @@ class Client:
             sent["Content-Type"] = "application/json"
         try:
             chunked = data is not None and not isinstance(data, bytes)
-            connection.request(method, self._target(where_to, query), data, sent, encode_chunked=chunked)
+            # An engine that refuses before it has read everything hangs up on the rest; its words come all the same.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, self._target(where_to, query), data, sent, encode_chunked=chunked)
             answer = connection.getresponse()
         except (ConnectionError, http.client.HTTPException) as problem:
             connection.close()

@@ -115,17 +115,14 @@ def info(client: Client, form: str) -> int:
 @pass_client
 def plan(client: Client, word: str) -> int:
     """Show what the engine wants of the kernel, whose wish it is, and why (only owners with WORD in their name)."""
+    found = client.call("GET", "/fairlead/plan", {"owner": word}) or []
+    lines = [(item["Owner"], (item["Object"].splitlines() or [item["Kind"]])[0], item["Why"]) for item in found]
+    width = min(72, max((len(line) for _, line, _ in lines), default=0))
     owner = ""
-    for item in client.call("GET", "/fairlead/plan", {"owner": word}) or []:
-        if item["Owner"] != owner:
-            owner = item["Owner"]
-            print(owner)
-        first, *rest = item["Object"].splitlines() or [item["Kind"]]
-        print(
-            f"    {first}"
-            + (f"  … ({len(rest)} more lines)" if rest else "")
-            + (f"   # {item['Why']}" if item["Why"] else "")
-        )
+    for whose, line, why in lines:
+        if whose != owner:
+            print(owner := whose)
+        print(f"    {line:<{width}}   # {why}" if why else f"    {line}")
     return 0
 
 
