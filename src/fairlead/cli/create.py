@@ -148,7 +148,7 @@ def _config(
     chosen = {stream.lower() for stream in flags["attach"]}
     attached = {name: not detach and (name in chosen or not chosen) for name in ("stdout", "stderr")}
     stdin = not detach and flags["interactive"] and (not chosen or "stdin" in chosen)
-    named = {target: {} for source, target in map(_volume, flags["volume"]) if not source}
+    named: dict[str, Any] = {target: {} for source, target in map(_volume, flags["volume"]) if not source}
     return {
         "Hostname": flags["hostname"],
         "Domainname": flags["domainname"],

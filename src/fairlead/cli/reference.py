@@ -88,7 +88,7 @@ def cli_page() -> str:
     ]
     root = click.Context(cli, info_name="fairlead")
     for name in COMMANDS:
-        command = cli.get_command(root, name)  # type: ignore[attr-defined]
+        command = cli.get_command(root, name)
         lines += _command(command, ["fairlead", name])
     return "\n".join(lines)
 

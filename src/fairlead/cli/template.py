@@ -308,7 +308,7 @@ def _printf(pattern: str, *values: Any) -> str:
         if match[2] == "q":
             return json.dumps(value)
         if match[2] in "dx":
-            return f"%{match[1]}{match[2]}" % value
+            return str(f"%{match[1]}{match[2]}" % value)
         return f"%{match[1]}s" % show(value)
 
     return re.sub(r"%(-?\d*(?:\.\d+)?)([sdvqtx%])", one, pattern)
