@@ -149,6 +149,11 @@ class Connection(web.RequestHandler):
 
     # -- hijack -----------------------------------------------------------------------------
 
+    @property
+    def holding(self) -> bool:
+        """This connection's request may be hijacked; if it is not, nothing may follow its answer."""
+        return self._holding
+
     def hand_over(self, to: asyncio.Protocol) -> None:
         """Make ``to`` the protocol of the transport, with the bytes (and the end) that were kept for it.
 

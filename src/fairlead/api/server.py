@@ -54,6 +54,8 @@ HEADERS = {
     "Ostype": "linux",
     "Server": f"Fairlead/{__version__} (linux)",
 }
+GRACE = 0.3
+"""Seconds a handler gets to finish an answer for a client that closed its half."""
 TABLE = web.AppKey("table", routes.Table)
 
 
@@ -107,6 +109,8 @@ async def dispatch(request: web.Request) -> web.StreamResponse:
     except Exception:
         log.exception("%s %s", request.method, request.path)
         response = http.failure(Internal("internal error; the engine's log has the details"))
+    if getattr(request.protocol, "holding", False):
+        response.force_close()
     return _with_headers(response)
 
 
@@ -118,7 +122,7 @@ def _with_headers(response: web.StreamResponse) -> web.StreamResponse:
 
 
 async def _call(handler: http.Handler, request: web.Request) -> web.StreamResponse:
-    """The handler's answer; it is cancelled when the client leaves and it may be."""
+    """The handler's answer; when the client leaves and the handler may be given up, it is, shortly after."""
     gone = getattr(request.protocol, "gone", None)
     may_leave = request.method in ("GET", "HEAD") or getattr(handler, "abandonable", False)
     if gone is None or not may_leave:
@@ -126,6 +130,8 @@ async def _call(handler: http.Handler, request: web.Request) -> web.StreamRespon
     work = asyncio.ensure_future(handler(request))
     try:
         await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            await asyncio.wait({work}, timeout=GRACE)
         if work.done():
             return work.result()
         raise ConnectionResetError("the client hung up")
