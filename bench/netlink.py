@@ -105,7 +105,9 @@ def main() -> None:
         host.settle()
         host.close()
     for label, values in times.items():
-        print(f"{label:40} {statistics.median(values):8.3f} ms   (max {max(values):8.3f}, n={len(values)})")
+        print(
+            f"{label:40} {statistics.median(values):8.3f} ms   (best {min(values):8.3f}, worst {max(values):8.3f}, n={len(values)})"
+        )
 
 
 if __name__ == "__main__":

@@ -60,3 +60,13 @@ def test_many_flows_are_forgotten_at_once(host: LinuxHost) -> None:
     host.forget_flows([("udp", "", port) for port in range(20000, 20300)])
     assert flows() == {(17, "127.0.0.1", 30000)}
     host.remove([TRACKING])
+
+
+def test_the_kernel_chooses_when_there_are_few(host: LinuxHost) -> None:
+    for port in range(20000, 20050):
+        talk("127.0.0.1", port)
+    netlink = Netlink.here(NETFILTER)
+    chosen = list(conntrack._flows(netlink, socket.AF_INET, conntrack._choice(17, 20007)))
+    netlink.close()
+    assert [flow for flow, _ in chosen] == [(17, "127.0.0.1", 20007)]
+    host.remove([TRACKING])

@@ -1,15 +1,19 @@
 """Devices, addresses and what happens on the wire when they come and go."""
 
+import errno
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 
 import pytest
 
 from fairlead.core.wanted import Address, Link, Namespace, Plan, Route, Skeleton, Sysctl, Wanted, difference
-from fairlead.errors import Conflict, FairleadError, Internal, Unsupported
-from fairlead.host import links, making
+from fairlead.errors import Conflict, FairleadError, Internal, Invalid, Unsupported
+from fairlead.host import links, making, sysctls
 from fairlead.host.linux import LinuxHost
 from fairlead.host.netlink import Netlink, Refused, Request
 from fairlead.host.netns import socket_in
@@ -272,3 +276,51 @@ def test_the_thread_is_where_it_was(pretend_host: PretendHost, host: LinuxHost) 
         host.make([Address(ns="nowhere", link="eth0", address="10.0.0.1/24")])
     clear(host, plan)
     assert os.stat("/proc/thread-self/ns/net").st_ino == before
+
+
+def test_killed_between_two_answers_nothing_of_ours_is_without_mark(pretend_host: PretendHost) -> None:
+    """The kernel works a batch off within one system call: the device is born and marked, or not born."""
+    script = """
+import os, signal, sys
+from fairlead.core.wanted import Link, Namespace
+from fairlead.host import links, netlink
+from fairlead.host.linux import LinuxHost
+host = LinuxHost(sys.argv[1])
+host.make([Namespace(name="s2"), Link(name="br0", kind="bridge")])
+plain = netlink.Netlink._send
+def send(self, chunk, acknowledge=True):
+    first = plain(self, chunk, acknowledge)
+    if chunk[0].kind == links.RTM_NEWLINK:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return first
+netlink.Netlink._send = send
+host.make([Link(name="veth2", kind="veth", master="br0", peer="eth0", peer_ns="s2", owner="endpoint 2")])
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(pretend_host.root)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    host = pretend_host.open()
+    found = {item.key: item for item in host.look()}
+    assert found[Link(name="veth2", kind="veth").key].owner == "endpoint 2"
+    plan = (*BRIDGE, *endpoint(2))
+    host.make(plan)
+    assert difference(plan, host.look(plan)) == ((), ())
+    clear(host, plan)
+
+
+@pytest.mark.parametrize("path", ["kernel/core_pattern", "net/../kernel/core_pattern", "vm/swappiness"])
+def test_only_network_settings_are_ours_to_set(host: LinuxHost, path: str) -> None:
+    with pytest.raises(Invalid, match="no network setting"):
+        host.make([Sysctl(path=path, value="x")])
+
+
+def test_a_setting_that_is_so_already_needs_no_writing(host: LinuxHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*_: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    current = host.look([Sysctl(path="net/ipv4/ip_forward", value="?")])[0]
+    assert isinstance(current, Sysctl)
+    with monkeypatch.context() as patch:
+        patch.setattr(sysctls.os, "open", read_only)
+        sysctls.write(current)
+        with pytest.raises(Internal, match="Read-only"):
+            sysctls.write(Sysctl(path="net/ipv4/ip_forward", value="7"))

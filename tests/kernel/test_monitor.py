@@ -78,22 +78,20 @@ def test_it_is_quiet_about_addresses_routes_and_firewall_of_our_own(host: LinuxH
         Route(destination="10.10.0.0/24", gateway="10.0.0.2", link="br0"),
         Element(map="near", item="192.0.2.2"),
     ]
-    heard(host.monitor())
     monitor = host.monitor()
     host.make(ours)
     host.remove(ours)
-    assert heard(monitor) == set()
+    assert heard(monitor) - {"link"} == set()  # late news of a carrier may come whenever it likes
     monitor.close()
     host.remove(PLAN)
 
 
-def test_other_peoples_devices_are_nothing_to_us(pretend_host: PretendHost, host: LinuxHost) -> None:
-    monitor = host.monitor()
+def test_other_peoples_devices_are_nothing_to_us(pretend_host: PretendHost) -> None:
+    monitor = pretend_host.open().monitor()
     pretend_host.run("ip", "link", "add", "theirs", "type", "bridge")
     pretend_host.run("ip", "link", "delete", "theirs")
     assert "link" not in heard(monitor)
     monitor.close()
-    host.remove(PLAN)
 
 
 def test_when_too_much_was_said_everything_may_have_changed(pretend_host: PretendHost, host: LinuxHost) -> None:

@@ -4,9 +4,12 @@ A UDP client that keeps talking keeps its flow, and with it the address translat
 of a container long gone. When a mapping comes or goes, every flow whose *original*
 destination is the published address and port is deleted.
 
-    one dump, filtered in the kernel where it can be --> delete each by its own tuple
+    dump --> delete each by its own tuple
 
-A kernel without conntrack has nothing to forget.
+A busy machine has hundreds of thousands of flows. For a few bindings the kernel is
+asked to report only flows of their protocol and port; for many, one dump of all is
+cheaper. A kernel too old to choose reports them all, so what it reports is always
+looked at again. A kernel without conntrack has nothing to forget.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ from fairlead.host.netlink import NESTED, NETFILTER, Netlink, Refused, Request, 
 
 _SUBSYSTEM = 1 << 8
 _GET, _DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2
-_ORIGINAL, _ID, _ZONE = 1, 12, 18
+_ORIGINAL, _ID, _ZONE, _FILTER = 1, 12, 18, 25
+_BY_PROTOCOL, _BY_TARGET_PORT = 1 << 3, 1 << 5
+FEW = 16
+"""ports worth a dump each"""
 _IP, _PROTOCOL = 1, 2
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 _NOT_THERE = (errno.ENOENT, errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP)
@@ -36,16 +42,18 @@ def forget(bindings: Sequence[Binding]) -> None:
     if not bindings:
         return
     wanted = {(PROTOCOLS.get(protocol, 0), _any(address), port) for protocol, address, port in bindings}
+    ports = {(protocol, port) for protocol, _, port in wanted}
+    choices = [_choice(protocol, port) for protocol, port in ports] if len(ports) <= FEW else [b""]
     netlink = Netlink.here(NETFILTER)
     try:
         for family in (socket.AF_INET, socket.AF_INET6):
             try:
-                flows = list(_flows(netlink, family))
+                flows = {body: flow for choice in choices for flow, body in _flows(netlink, family, choice)}
             except Refused as refusal:
                 if refusal.errno in _NOT_THERE:
                     return
                 raise Internal(f"cannot read the connection table: {refusal}") from None
-            doomed = [body for flow, body in flows if _matches(flow, wanted)]
+            doomed = [body for body, flow in flows.items() if _matches(flow, wanted)]
             refused = netlink.do([Request(_DELETE, 0, _header(family) + body) for body in doomed])
             for error in refused.values():
                 if error.errno != errno.ENOENT:
@@ -63,9 +71,16 @@ def _matches(flow: tuple[int, str, int], wanted: set[tuple[int, str, int]]) -> b
     return (protocol, address, port) in wanted or (protocol, "", port) in wanted
 
 
-def _flows(netlink: Netlink, family: int) -> Iterator[tuple[tuple[int, str, int], bytes]]:
+def _choice(protocol: int, port: int) -> bytes:
+    """What tells the kernel to report only flows first sent to this port."""
+    target = attribute(1, bytes([protocol])) + attribute(3, struct.pack(">H", port))
+    tuple_ = attribute(_ORIGINAL | NESTED, attribute(_PROTOCOL | NESTED, target))
+    return tuple_ + attribute(_FILTER | NESTED, attribute(1, struct.pack("=I", _BY_PROTOCOL | _BY_TARGET_PORT)))
+
+
+def _flows(netlink: Netlink, family: int, choice: bytes = b"") -> Iterator[tuple[tuple[int, str, int], bytes]]:
     """((protocol, destination, port) of the first packet, what the kernel needs to find the flow again)."""
-    for message in netlink.dump(_GET, _header(family)):
+    for message in netlink.dump(_GET, _header(family) + choice):
         found = attributes(message, 4)
         original = attributes(found.get(_ORIGINAL, b""))
         address, protocol = attributes(original.get(_IP, b"")), attributes(original.get(_PROTOCOL, b""))

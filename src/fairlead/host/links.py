@@ -143,8 +143,18 @@ class Seen:
     """index of the veth's other end, or of the device it sits on"""
     elsewhere: bool
     """``lower`` counts in another namespace"""
-    data: Mapping[int, bytes]
-    port: Mapping[int, bytes]
+    own: bytes
+    """its kind's own options, as they came"""
+    as_port: bytes
+    """its options as a bridge port; empty for what is none"""
+
+    @property
+    def data(self) -> dict[int, bytes]:
+        return attributes(self.own)
+
+    @property
+    def port(self) -> dict[int, bytes]:
+        return attributes(self.as_port)
 
     @property
     def ours(self) -> bool:
@@ -343,8 +353,8 @@ def seen(message: bytes) -> Seen:
         up=bool(flags & UP),
         lower=_u32(found.get(LOWER)),
         elsewhere=NETNSID in found,
-        data=attributes(info.get(DATA, b"")),
-        port=attributes(info.get(SLAVE_DATA, b"")) if bridged else {},
+        own=info.get(DATA, b""),
+        as_port=info.get(SLAVE_DATA, b"") if bridged else b"",
     )
 
 
@@ -364,10 +374,10 @@ def as_link(found: Seen, ns: str, around: Around, wish: Link | None) -> Link:
     """The device as a wish; with a ``wish`` of the same key, what that leaves open is left open."""
     if wish is None:
         wish = Link(name=found.name, kind=found.kind, ns=ns, mtu=1, mac="x", peer_mac="x" if around.peer else "")
-    own = OPTIONS.get(found.kind, {})
+    own, data, port = OPTIONS.get(found.kind, {}), found.data, found.port
     options = []
     for name, _ in wish.options:
-        option, source = (own[name], found.data) if name in own else (PORT_OPTIONS.get(name), found.port)
+        option, source = (own[name], data) if name in own else (PORT_OPTIONS.get(name), port)
         if option is not None and option.attribute in source:
             options.append((name, _decode(option, source[option.attribute])))
     return Link(

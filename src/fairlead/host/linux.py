@@ -92,7 +92,7 @@ class LinuxHost:
             door = self._doors[HOST]
             names = {device.index: device.name for device in door.devices()}
             found = [route for route, _ in routing.routes(door.netlink, names, HOST)]
-            return [(route.destination, route.link) for route in found if route.link and route.table == routing.MAIN]
+            return [(route.destination, route.link) for route in found if route.table == routing.MAIN]
 
     def addresses(self, link: str = "") -> list[tuple[str, str]]:
         with self._turn:
@@ -104,7 +104,7 @@ class LinuxHost:
     def link_mtu(self, link: str = "") -> int:
         if not link:
             defaults = ("0.0.0.0/0", "::/0")
-            link = next((device for prefix, device in self.routes() if prefix in defaults), "")
+            link = next((device for prefix, device in self.routes() if device and prefix in defaults), "")
         device = self._find(link) if link else None
         return device.mtu if device else 0
 

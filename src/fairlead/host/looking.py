@@ -59,6 +59,11 @@ class _Look:
         self._doors = doors
         self._asked: dict[Key, Wanted] = {item.key: item for item in objects}
         self._kinds = {(type(item), getattr(item, "ns", HOST)) for item in self._asked.values()}
+        self._spelled = {
+            (item.ns, item.map, nft.canonical(item.item)): item
+            for item in self._asked.values()
+            if isinstance(item, Element)
+        }
         self._names = namespaces.names()
         self._leaving = leaving
         self._devices: dict[str, dict[int, links.Seen]] = {}
@@ -169,17 +174,12 @@ class _Look:
         if skeleton is None:
             return
         self._report(skeleton)
-        spelled = self._spellings(ns)
         for item in elements:
-            asked = spelled.get((item.map, item.item))
+            asked = self._spelled.get((ns, item.map, item.item))
             if asked is not None:
                 same = nft.canonical(asked.value) == item.value
                 item = replace(item, item=asked.item, value=asked.value if same else item.value)
             self._report(item)
-
-    def _spellings(self, ns: str) -> dict[tuple[str, str], Element]:
-        wishes = [item for item in self._asked.values() if isinstance(item, Element) and item.ns == ns]
-        return {(item.map, nft.canonical(item.item)): item for item in wishes}
 
     def _settings(self) -> None:
         by_namespace: dict[str, list[Sysctl]] = {}

@@ -94,6 +94,7 @@ class Namespaces:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._kind = os.stat(HERE).st_dev
+        self._prepared = False
 
     def path(self, name: str) -> str:
         return str(self.root / name)
@@ -116,8 +117,9 @@ class Namespaces:
         """Make it and return ``visit()``, called inside; nothing is left if either fails."""
         if not name or "/" in name or name.startswith("."):
             raise Internal(f"{name!r} is no name for a namespace")
-        self._prepare()
         path = self.root / name
+        if not (self._prepared and self.root.is_dir()):
+            self._prepare()
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o444))
 
         def work() -> T:
@@ -152,6 +154,7 @@ class Namespaces:
             path = str(self.root).encode()
             _call("mount", path, path, b"none", MS_BIND | MS_REC, None)
             _call("mount", b"none", path, b"none", MS_SHARED | MS_REC, None)
+        self._prepared = True
 
 
 def _mount_of(path: Path) -> tuple[str, bool]:

@@ -17,9 +17,10 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_address
 
 from fairlead.core.wanted import Address, Forwarding, Neighbour, Route, Rule
+from fairlead.errors import Internal
 from fairlead.host.netlink import APPEND, CREATE, EXCL, REPLACE, Netlink, Request, attribute, attributes, u32
 
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
@@ -33,6 +34,7 @@ BOOT, KERNEL, OURS = 3, 2, 70
 """Origins of routes: made by a command (which is how ``ip route`` shows nothing), by the kernel; ours, for rules."""
 MAIN, V6_METRIC = 254, 1024
 UNIVERSE, ONLINK = 0, 253
+UNICAST, CACHED = 1, 0x200
 EVERYONE = "00:00:00:00:00:00"
 
 Item = Address | Route | Rule | Neighbour | Forwarding
@@ -76,43 +78,42 @@ def drop(item: Item, index: int) -> Request:
 
 
 def _address(item: Address, index: int) -> bytes:
-    whole = ip_interface(item.address)
-    packed = whole.ip.packed
-    if whole.version == 6:
-        return struct.pack("=BBBBI", socket.AF_INET6, whole.network.prefixlen, NODAD, 0, index) + attribute(1, packed)
-    body = struct.pack("=BBBBI", socket.AF_INET, whole.network.prefixlen, 0, 0, index)
-    body += attribute(2, packed) + attribute(1, packed)
-    if whole.network.prefixlen < 31:
-        body += attribute(4, whole.network.broadcast_address.packed)
+    packed, prefix = _prefix(item.address)
+    if len(packed) == 16:
+        return struct.pack("=BBBBI", socket.AF_INET6, prefix, NODAD, 0, index) + attribute(1, packed)
+    body = struct.pack("=BBBBI", socket.AF_INET, prefix, 0, 0, index) + attribute(2, packed) + attribute(1, packed)
+    if prefix < 31:
+        broadcast = int.from_bytes(packed, "big") | (0xFFFFFFFF >> prefix)
+        body += attribute(4, broadcast.to_bytes(4, "big"))
     return body
 
 
 def _route(item: Route, index: int) -> bytes:
-    target = ip_network(item.destination)
+    target, prefix = _prefix(item.destination)
     family = family_of(item.destination)
     scope = ONLINK if not item.gateway and family == socket.AF_INET else UNIVERSE
     table = item.table if item.table < 256 else 0
-    body = struct.pack("=BBBBBBBBI", family, target.prefixlen, 0, 0, table, BOOT, scope, 1, 0)
-    if target.prefixlen:
-        body += attribute(1, target.network_address.packed)
+    body = struct.pack("=BBBBBBBBI", family, prefix, 0, 0, table, BOOT, scope, 1, 0)
+    if prefix:
+        body += attribute(1, target)
     if index:
         body += u32(4, index)
     if item.gateway:
-        body += attribute(5, ip_address(item.gateway).packed)
+        body += attribute(5, _packed(item.gateway))
     if item.metric:
         body += u32(6, item.metric)
     if item.source:
-        body += attribute(7, ip_address(item.source).packed)
+        body += attribute(7, _packed(item.source))
     return body + u32(15, item.table)
 
 
 def _rule(item: Rule) -> bytes:
     family = socket.AF_INET6 if item.family == 6 else socket.AF_INET
-    source = ip_network(item.source) if item.source else None
+    source, prefix = _prefix(item.source) if item.source else (b"", 0)
     table = item.table if item.table < 256 else 0
-    body = struct.pack("=BBBBBBBBI", family, 0, source.prefixlen if source else 0, 0, table, 0, 0, 1, 0)
+    body = struct.pack("=BBBBBBBBI", family, 0, prefix, 0, table, 0, 0, 1, 0)
     if source:
-        body += attribute(2, source.network_address.packed)
+        body += attribute(2, source)
     body += u32(6, item.priority) + u32(15, item.table) + attribute(21, bytes([OURS]))
     if item.mark:
         body += u32(10, item.mark)
@@ -121,13 +122,27 @@ def _rule(item: Rule) -> bytes:
 
 def _neighbour(item: Neighbour, index: int) -> bytes:
     body = struct.pack("=BxxxiHBB", family_of(item.address), index, PERMANENT, 0, 0)
-    return body + attribute(1, ip_address(item.address).packed) + attribute(2, bytes.fromhex(item.mac.replace(":", "")))
+    return body + attribute(1, _packed(item.address)) + attribute(2, bytes.fromhex(item.mac.replace(":", "")))
 
 
 def _forwarding(item: Forwarding, index: int) -> bytes:
     body = struct.pack("=BxxxiHBB", AF_BRIDGE, index, PERMANENT, SELF, 0)
     body += attribute(2, bytes.fromhex(item.mac.replace(":", "")))
-    return body + attribute(1, ip_address(item.via).packed)
+    return body + attribute(1, _packed(item.via))
+
+
+def _packed(address: str) -> bytes:
+    """Values are canonical text by the time they come here; what is not is our mistake, and said so."""
+    try:
+        return socket.inet_pton(family_of(address), address)
+    except OSError:
+        raise Internal(f"{address!r} is no address") from None
+
+
+def _prefix(text: str) -> tuple[bytes, int]:
+    address, _, size = text.partition("/")
+    packed = _packed(address)
+    return packed, int(size) if size else 8 * len(packed)
 
 
 # -- reading ----------------------------------------------------------------------
@@ -149,8 +164,8 @@ def routes(netlink: Netlink, names: Mapping[int, str], ns: str) -> Iterator[tupl
     """Every unicast route and its origin, as wishes."""
     for family in (socket.AF_INET, socket.AF_INET6):
         for message in netlink.dump(RTM_GETROUTE, struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)):
-            _, prefix, _, _, table, origin, _, kind, flags = struct.unpack_from("=BBBBBBBBI", message)
-            if kind != 1 or flags & 0x200:
+            found_family, prefix, _, _, table, origin, _, kind, flags = struct.unpack_from("=BBBBBBBBI", message)
+            if found_family != family or kind != UNICAST or flags & CACHED:
                 continue
             found = attributes(message, 12)
             yield _as_route(found, family, prefix, table, names, ns), origin
@@ -179,7 +194,9 @@ def rules(netlink: Netlink, ns: str, family: int) -> Iterator[tuple[Rule, bool]]
     """Every rule of a family (4 or 6), and whether it is ours."""
     number = socket.AF_INET6 if family == 6 else socket.AF_INET
     for message in netlink.dump(RTM_GETRULE, struct.pack("=BBBBBBBBI", number, 0, 0, 0, 0, 0, 0, 0, 0)):
-        _, _, source_size, _, table = struct.unpack_from("=BBBBB", message)
+        found_family, _, source_size, _, table = struct.unpack_from("=BBBBB", message)
+        if found_family != number:
+            continue
         found = attributes(message, 12)
         source = f"{ip_address(found[2])}/{source_size}" if 2 in found else ""
         rule = Rule(
