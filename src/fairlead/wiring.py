@@ -155,7 +155,9 @@ class Build:
             new_id,
         )
         self.predefined = Predefined(self.controller, self.host, self.settings, self.pools, self.clock.text, new_id)
-        self.publisher = Publisher(self.host, self.controller, self.endpoints, self.sandboxes, self.relay, self.facts)
+        self.publisher = Publisher(
+            self.host, self.controller, self.endpoints, self.sandboxes, self.relay, self.facts, self._keep_relay
+        )
         self.links = Links(self.catalog, self.controller, self.endpoints)
         self.files = HostFiles(
             self.data / "containers", self.host, self.links, self._name_settings(), self._default_gateways
@@ -167,6 +169,9 @@ class Build:
     def _child(self, command: Callable[[str], list[str]], part: str) -> tuple[str, Callable[[], Awaitable[object]]]:
         socket = str(self.exec / f"{part}.sock")
         return socket, child_starter(command(socket), self.exec / f"{part}.log")
+
+    def _keep_relay(self) -> None:
+        self.tasks.create_task(self.relay.keep())
 
     async def _resolver_moved(self, sandbox: str, ports: Ports) -> None:
         await self.sandboxes.refresh(sandbox)

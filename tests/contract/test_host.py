@@ -309,3 +309,11 @@ def test_namespaces_have_a_path(host: Host) -> None:
 def test_forgetting_flows_of_nobody_is_fine(host: Host) -> None:
     host.forget_flows([])
     host.forget_flows([("tcp", "", 8080), ("udp", "10.0.0.1", 53)])
+
+
+def test_a_lost_bridge_gets_its_ports_back(host: Host) -> None:
+    host.make((SANDBOX, BRIDGE, VETH))
+    host.remove((BRIDGE,))
+    host.settle()
+    host.make((BRIDGE, VETH))
+    assert difference((BRIDGE, VETH), host.look((BRIDGE, VETH)))[0] == ()

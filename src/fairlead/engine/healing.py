@@ -74,10 +74,15 @@ class Healing:
         self._tell("removed", surplus)
 
     def _tell(self, deed: str, objects: Sequence[Wanted]) -> None:
+        """One event and one line for each owner and kind: a flush is a thousand elements and one fact."""
+        groups: dict[tuple[str, str], list[Wanted]] = {}
         for item in objects:
-            log.warning("repaired: %s %s (%s)", deed, item, item.owner or "nobody wants it")
-            attributes = {"deed": deed, "object": str(item), "owner": item.owner, "why": item.why}
-            self._events.publish("fairlead", "repair", "/".join(item.key), attributes)
+            groups.setdefault((item.owner or "nobody", item.key[0]), []).append(item)
+        for (owner, kind), items in groups.items():
+            first, more = items[0], f" and {len(items) - 1} more" if len(items) > 1 else ""
+            log.warning("repaired: %s %s%s (%s)", deed, first, more, owner)
+            attributes = {"deed": deed, "kind": kind, "object": str(first), "count": str(len(items)), "why": first.why}
+            self._events.publish("fairlead", "repair", owner, attributes)
 
     def _wake(self) -> None:
         if self._monitor.heard():

@@ -22,7 +22,7 @@ What it leaves behind on failure: no binding, no listener.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from fairlead.core import ports
 from fairlead.core.container import Container
@@ -54,13 +54,16 @@ class Publisher:
         sandboxes: Sandboxes,
         relay: RelayClient,
         facts: Facts,
+        first: Callable[[], object],
     ) -> None:
+        """``first`` is called once, when the relay is needed for the first time: an engine without ports has none."""
         self._host = host
         self._controller = controller
         self._endpoints = endpoints
         self._sandboxes = sandboxes
         self._relay = relay
         self._facts = facts
+        self._first: Callable[[], object] | None = first
         self._published = False
 
     async def publish(self, container: Container, stack: Stack) -> None:
@@ -112,6 +115,7 @@ class Publisher:
     async def resume(self) -> None:
         """Tell the relay everything that was adopted, in one go."""
         if self._published:
+            self._wake_relay()
             await self._relay.connect()
 
     def flush(self, endpoints: Iterable[Endpoint]) -> None:
@@ -125,6 +129,7 @@ class Publisher:
 
     async def _take(self, container: Container, stack: Stack, gateways: dict[int, Candidate]) -> Bindings:
         """Choose bindings and have the relay hold them; the next choice where one of ours was taken by a program."""
+        self._wake_relay()
         refused: set[tuple[str, str, int]] = set()
         for _ in range(TRIES):
             bindings = self._choose(container, gateways, refused)
@@ -164,6 +169,11 @@ class Publisher:
             owner = gateways.get(family) or gateways[4 if family == 6 else 6]
             bindings[owner.endpoint.id] = (*bindings.get(owner.endpoint.id, ()), binding)
         return bindings
+
+    def _wake_relay(self) -> None:
+        if self._first is not None:
+            first, self._first = self._first, None
+            first()
 
     def _gateways(self, stack: Stack) -> dict[int, Candidate]:
         found = {family: self._sandboxes.gateway(stack, family) for family in (4, 6)}

@@ -158,14 +158,14 @@ class Making:
     def _make_links(self) -> None:
         run: list[Link] = []
         for link in self._of(Link):
+            if run and ((_origin(run[0]), run[0].ns) != (_origin(link), link.ns) or _needs(link, run)):
+                self._create(run)
+                run = []
             standing = self._there.get((link.ns, link.name))
             if standing and standing.seen:
                 if self._suits(link, standing.seen):
                     continue
                 self._delete_now(link, standing.index)
-            if run and ((_origin(run[0]), run[0].ns) != (_origin(link), link.ns) or _needs(link, run)):
-                self._create(run)
-                run = []
             run.append(link)
         if run:
             self._create(run)
