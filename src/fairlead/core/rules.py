@@ -1,6 +1,6 @@
 """Rules: the one nftables table of the host, and the elements that networks, bindings and endpoints are in it.
 
-    machine_plan()          the table (``skeleton``: chains, rules, empty sets and maps) and the kernel's forwarding, made once
+    machine_plan(…)         the table, empty, and the kernel's forwarding: the same on every machine
     network_elements(…)     what a network is:  its bridge, its subnets, how open it is
     binding_elements(…)     what ``-p`` is:     (protocol, host port) -> (address, port)
 
@@ -26,7 +26,10 @@ Rules
        local``): what is only passing through to somebody else's port 53 passes.
     5. Sets are keyed by device name where they say who, by address where they say
        where to. Rules name devices by name, never by index.
-    6. [::1] is left alone: the kernel never lets it off the loopback device, so the
+    6. Nothing relies on a packet's incoming device after routing, nor on being asked only
+       once: with bridge-nf-call-iptables=1 frames within a bridge come here too, and then
+       postrouting is told no incoming device.
+    7. [::1] is left alone: the kernel never lets it off the loopback device, so the
        relay serves it. For the same reason the guard needs no word about it.
 
 What it does not do: decide which ports or addresses (``core.ports``,
@@ -106,6 +109,16 @@ _SETS = """\
     }
     set trusted6 {
         type ifname . ipv6_addr . inet_proto . inet_service
+        comment "the same for IPv6"
+    }
+    set home4 {
+        typeof ip saddr . oifname
+        flags interval
+        comment "subnets where they are at home: what stays keeps its address"
+    }
+    set home6 {
+        typeof ip6 saddr . oifname
+        flags interval
         comment "the same for IPv6"
     }
     set masquerade4 {
@@ -194,17 +207,22 @@ _CHAINS = """\
     }
     chain postrouting {
         type nat hook postrouting priority srcnat; policy accept;
-        iifname . oifname @same ct status dnat masquerade comment "to itself by way of the host"
-        iifname . oifname @same accept
+        ip saddr . oifname @home4 ct status dnat masquerade comment "back into its network by way of the host"
+        ip6 saddr . oifname @home6 ct status dnat masquerade
+        ip saddr . oifname @home4 accept
+        ip6 saddr . oifname @home6 accept
         oifname @networks ip saddr 127.0.0.0/8 masquerade comment "from the host's loopback"
-        iifname @networks snat ip to ip saddr map @source4
-        iifname @networks snat ip6 to ip6 saddr map @source6
-        iifname @networks ip saddr @masquerade4 masquerade
-        iifname @networks ip6 saddr @masquerade6 masquerade
+        snat ip to ip saddr map @source4
+        snat ip6 to ip6 saddr map @source6
+        ip saddr @masquerade4 masquerade
+        ip6 saddr @masquerade6 masquerade
     }
 """
 
-_FOREIGN = 'iifname != @networks counter drop comment "forwarding was turned on for containers, not for others"'
+_FOREIGN = """\
+        iifkind "bridge" oifkind "bridge" accept comment "frames within a bridge, or admin's own bridges"
+        iifname != @networks counter drop comment "forwarding was turned on for containers, not for others"
+"""
 
 
 def skeleton(drop_foreign: bool = False) -> Skeleton:
@@ -213,7 +231,7 @@ def skeleton(drop_foreign: bool = False) -> Skeleton:
     ``drop_foreign``: this engine turned the kernel's forwarding on, so the host
     must not begin to route between networks that are none of ours.
     """
-    chains = _CHAINS.replace("        FOREIGN\n", f"        {_FOREIGN}\n" if drop_foreign else "")
+    chains = _CHAINS.replace("        FOREIGN\n", _FOREIGN if drop_foreign else "")
     return Skeleton(text=_SETS + chains, why="the fixed part of the host's firewall; networks are elements of its sets")
 
 
@@ -274,9 +292,7 @@ def _of_network(network: NetworkRules) -> Iterator[Element]:
     if not network.icc:
         yield Element(map="apart", item=device, why="icc is off: containers here do not talk to each other")
     yield Element(map="networks", item=device, why="what enters here needs a reason")
-    yield Element(
-        map="same", item=f"{device} . {device}", why="what stays in the network is neither dropped nor masked"
-    )
+    yield Element(map="same", item=f"{device} . {device}", why="what stays in the network passes")
     if network.internal:
         return
     for family in (4, 6):
@@ -284,6 +300,10 @@ def _of_network(network: NetworkRules) -> Iterator[Element]:
             yield Element(map=f"routed{family}", item=device, why="gateway mode routed: its addresses answer pings")
         if network.mode(family) == "nat-unprotected":
             yield Element(map=f"open{family}", item=device, why="gateway mode nat-unprotected: open at all ports")
+    for subnet in network.subnets:
+        yield Element(
+            map=f"home{_family(subnet)}", item=f"{subnet} . {device}", why="what stays in its network keeps its address"
+        )
     if network.masquerade:
         yield from _leaving(network)
 
@@ -291,7 +311,7 @@ def _of_network(network: NetworkRules) -> Iterator[Element]:
 def _leaving(network: NetworkRules) -> Iterator[Element]:
     """How packets of each subnet leave: with the host's address, a certain one of them, or their own."""
     for subnet in network.subnets:
-        family = 6 if ":" in subnet else 4
+        family = _family(subnet)
         source = network.source6 if family == 6 else network.source4
         if network.mode(family) not in NAT_MODES:
             continue
@@ -312,7 +332,7 @@ def binding_elements(
     found: dict[tuple[str, ...], Element] = {}
     if not network.internal:
         for binding in bindings:
-            family = 6 if ":" in binding.host_ip else 4
+            family = _family(binding.host_ip)
             target = address6 if family == 6 else address4
             if target:
                 found.update((element.key, element) for element in _of_binding(binding, family, target, network))
@@ -337,6 +357,10 @@ def _of_binding(binding: PortBinding, family: int, target: str, network: Network
             yield Element(
                 map=f"trusted{family}", item=item, why=f"reachable from {device} at the container's own address"
             )
+
+
+def _family(text: str) -> int:
+    return 6 if ":" in text else 4
 
 
 def quoted(device: str) -> str:

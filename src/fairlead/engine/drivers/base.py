@@ -34,6 +34,8 @@ class Facts:
     """``--ip6tables``: for IPv6 too"""
     forward: bool = True
     """``--ip-forward``"""
+    bridge_netfilter: bool = False
+    """frames within a bridge pass the IP rules as well (net/bridge/bridge-nf-call-iptables is 1)"""
     drop_foreign: bool = False
     """we turned forwarding on: what is forwarded between networks that are none of ours is dropped"""
     has_ipv6: bool = True

@@ -75,7 +75,7 @@ class Bridge:
             peer_ns=ns,
             peer_mac=endpoint.mac,
             mtu=options.mtu or facts.default_mtu,
-            options=() if options.icc else (("isolated", "1"),),
+            options=_port_options(options, facts),
             why=f"{link} of the container, plugged into {self.device(network)}",
         )
         settings = {
@@ -134,6 +134,8 @@ class Bridge:
         if not foreign and facts.has_ipv6:
             yield Sysctl(path=f"net/ipv6/conf/{device}/accept_ra", value="0", why="no container is the host's router")
             yield Sysctl(path=f"net/ipv6/conf/{device}/disable_ipv6", value="0" if network.ipv6 else "1")
+            why = "its link-local address asks for neighbours; while it were tentative, nothing would be forwarded"
+            yield Sysctl(path=f"net/ipv6/conf/{device}/accept_dad", value="0", why=why)
         if not foreign:
             yield from self._gateways(network, options)
 
@@ -155,6 +157,13 @@ def _settings(endpoint: Endpoint, facts: Facts) -> Mapping[str, str]:
         settings[f"net/ipv6/conf/{link}/ndisc_notify"] = "1"
         settings[f"net/ipv6/conf/{link}/disable_ipv6"] = "0" if endpoint.ipv6 else "1"
     return settings
+
+
+def _port_options(options: BridgeOptions, facts: Facts) -> tuple[tuple[str, str], ...]:
+    """As a port of the bridge. ``hairpin``: with bridge-netfilter a container that calls its own published port is
+    translated within the bridge, and the frame has to go back where it came from."""
+    found = [("hairpin", "1")] if facts.bridge_netfilter else []
+    return tuple(found if options.icc else [*found, ("isolated", "1")])
 
 
 def _port_settings(endpoint: Endpoint, facts: Facts) -> Iterator[Sysctl]:
