@@ -23,7 +23,7 @@ import asyncio
 import re
 from typing import Any
 
-from aiohttp import StreamReader, web
+from aiohttp import web
 
 HEAD_SECONDS = 20
 IDLE_SECONDS = 600
@@ -39,7 +39,7 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 class Connection(web.RequestHandler):
     """aiohttp's protocol for one connection, with the rules above."""
 
-    __slots__ = ("_body", "_early", "_head_timer", "_holding", "_kept", "_kept_eof", "gone")
+    __slots__ = ("_early", "_head_timer", "_holding", "_kept", "_kept_eof", "gone")
 
     def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
         super().__init__(manager, loop=loop, **options)
@@ -49,7 +49,6 @@ class Connection(web.RequestHandler):
         self._holding = False
         self._kept = bytearray()
         self._kept_eof = False
-        self._body: StreamReader | None = None
         self._head_timer: asyncio.TimerHandle | None = None
 
     # -- bytes ------------------------------------------------------------------------------
@@ -59,25 +58,19 @@ class Connection(web.RequestHandler):
             self._keep(data)
             return
         if self._busy():
-            self._parse(data)
+            super().data_received(data)
             return
         data, self._early = self._early + data, b""
         if self._may_hijack(data):
             self._sort(data)
         else:
-            self._parse(data)
+            super().data_received(data)
         self._watch_head()
 
     def _busy(self) -> bool:
         """A request is being read or answered: what arrives is its body, or pipelined, and aiohttp's business."""
-        if self._request_in_progress or self._messages:
-            return True
-        return self._body is not None and not self._body.is_eof()
-
-    def _parse(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._messages:
-            self._body = self._messages[-1][1]
+        idle = self._waiter is not None and not self._waiter.done()
+        return self._request_count > 0 and not idle
 
     def _may_hijack(self, data: bytes) -> bool:
         if _HIJACKS.match(data):
@@ -91,7 +84,7 @@ class Connection(web.RequestHandler):
             self._early = data
             return
         if end < 0 or _CHUNKED.search(data, 0, end + 2):
-            self._parse(data)
+            super().data_received(data)
             return
         length = _LENGTH.search(data, 0, end + 2)
         whole = end + 4 + (int(length[1]) if length else 0)
@@ -99,7 +92,7 @@ class Connection(web.RequestHandler):
             self._early = data
             return
         self._holding = True
-        self._parse(data[:whole])
+        super().data_received(data[:whole])
         if len(data) > whole:
             self._keep(data[whole:])
 

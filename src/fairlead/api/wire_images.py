@@ -1,0 +1,164 @@
+"""Images in Docker's spelling: ``images``, ``inspect``, ``history``, ``rmi``; and the credentials in a header."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from fairlead.api import times, wire
+from fairlead.api.wire import get, members
+from fairlead.core.container import NEVER, Config
+from fairlead.core.imagespec import BuildRequest, Credentials, ImageRecord, Step, config_document
+from fairlead.engine.images import Gone
+from fairlead.errors import Invalid
+
+Version = tuple[int, int]
+
+NO_NAME = ("<none>:<none>",)
+NO_DIGEST = ("<none>@<none>",)
+_OF_CONTAINERS = {
+    "Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce", "Image",
+    "NetworkDisabled", "MacAddress", "StopTimeout",
+}  # fmt: skip
+
+
+def summary(image: ImageRecord, version: Version, shared: int = -1) -> dict[str, Any]:
+    """One line of ``GET /images/json``. ``shared``: bytes other images have too, -1 when not asked for."""
+    old = version < (1, 43)
+    shown: dict[str, Any] = {
+        "Containers": -1,
+        "Created": seconds(image.created),
+        "Id": image.id,
+        "Labels": image.config.labels,
+        "ParentId": image.parent,
+        "RepoDigests": list(image.digests or (NO_DIGEST if old and not image.tags else ())),
+        "RepoTags": list(image.tags or (NO_NAME if old else ())),
+        "SharedSize": shared,
+        "Size": image.size,
+    }
+    if version < (1, 44):
+        shown["VirtualSize"] = image.size
+    return shown
+
+
+def inspect(image: ImageRecord, version: Version, driver: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """``GET /images/{name}/json``. ``driver`` and ``data``: what holds its files."""
+    shown: dict[str, Any] = {
+        "Id": image.id,
+        "RepoTags": list(image.tags),
+        "RepoDigests": list(image.digests),
+        "Parent": image.parent,
+        "Comment": image.comment,
+        "Created": image.created,
+        "DockerVersion": image.docker_version,
+        "Author": image.author,
+        "Config": config(image.config, version),
+        "Architecture": image.architecture,
+        "Os": image.os,
+        "Size": image.size,
+        "GraphDriver": {"Data": dict(data) or None, "Name": driver},
+        "RootFS": {"Type": "layers", "Layers": [layer.diff_id for layer in image.layers]},
+        "Metadata": {"LastTagTime": image.tagged},
+    }
+    if image.variant:
+        shown["Variant"] = image.variant
+    if version < (1, 44):
+        shown["VirtualSize"] = image.size
+    if version < (1, 45):
+        shown |= {"Container": image.container, "ContainerConfig": wire.write(Config())}
+    return shown
+
+
+def config(value: Config, version: Version) -> dict[str, Any]:
+    """An image's configuration; before 1.50 it had all fields of a container's."""
+    if version < (1, 50):
+        return dict(wire.write(value))
+    return {
+        name: item for name, item in config_document(value).items() if name not in _OF_CONTAINERS and item is not None
+    }
+
+
+def step(value: Step) -> dict[str, Any]:
+    """One line of ``docker history``."""
+    return {
+        "Comment": value.comment,
+        "Created": seconds(value.created),
+        "CreatedBy": value.created_by,
+        "Id": value.id,
+        "Size": value.size,
+        "Tags": list(value.tags) or None,
+    }
+
+
+def gone(lines: Sequence[Gone]) -> list[dict[str, str]]:
+    """What a removal did."""
+    return [{"Untagged": line.untagged} if line.untagged else {"Deleted": line.deleted} for line in lines]
+
+
+def pruned(lines: Sequence[Gone], freed: int) -> dict[str, Any]:
+    return {"ImagesDeleted": gone(lines) or None, "SpaceReclaimed": freed}
+
+
+def seconds(created: str) -> int:
+    """RFC 3339 as Unix seconds; Go's zero time is what it is there."""
+    return -62135596800 if created == NEVER else times.nanoseconds(created) // times.SECOND
+
+
+def credentials(header: str) -> Credentials:
+    """``X-Registry-Auth``: base64 of JSON; nobody when there is none or it is "{}"."""
+    if not header:
+        return Credentials()
+    try:
+        raw = base64.urlsafe_b64decode(header.replace("+", "-").replace("/", "_") + "=" * (-len(header) % 4))
+        given = members(msgspec.json.decode(raw) if raw.strip() else {}, "", "registry.AuthConfig")
+    except (binascii.Error, msgspec.DecodeError, ValueError) as error:
+        raise Invalid("invalid X-Registry-Auth header: it must be JSON in base64url") from error
+    return login(given)
+
+
+def login(given: Mapping[str, Any]) -> Credentials:
+    """An ``AuthConfig``."""
+    return Credentials(
+        username=get(given, "username", str, ""),
+        password=get(given, "password", str, ""),
+        identity_token=get(given, "identitytoken", str, ""),
+        server=get(given, "serveraddress", str, ""),
+    )
+
+
+def build_request(query: Mapping[str, str], tags: Sequence[str], hosts: Sequence[str]) -> BuildRequest:
+    """The query of ``POST /build``. Switches are lenient ones."""
+
+    def switch(name: str) -> bool:
+        return query.get(name, "").strip().lower() not in ("", "0", "no", "false", "none")
+
+    def number(name: str) -> int:
+        text = query.get(name, "")
+        return int(text) if text.lstrip("-").isdigit() else 0
+
+    return BuildRequest(
+        dockerfile=query.get("dockerfile", "") or "Dockerfile",
+        tags=tuple(tag for tag in tags if tag),
+        arguments=_pairs(query.get("buildargs", ""), "buildargs"),
+        labels={name: value or "" for name, value in _pairs(query.get("labels", ""), "labels").items()},
+        target=query.get("target", ""),
+        no_cache=switch("nocache"),
+        network=query.get("networkmode", ""),
+        extra_hosts=tuple(host for text in hosts for host in text.split(",") if host),
+        platform=query.get("platform", ""),
+        memory=number("memory"),
+        shm_size=number("shmsize"),
+        quiet=switch("q"),
+        pull=switch("pull"),
+    )
+
+
+def _pairs(text: str, name: str) -> dict[str, str | None]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, str | None] | None) or {} if text else {}
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise Invalid(f"error reading {name}: {error}") from error
