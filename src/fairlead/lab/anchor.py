@@ -81,6 +81,7 @@ def main() -> None:
     name, folder = sys.argv[1], Path(sys.argv[2])
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     dress(name, folder)
+    os.chdir("/")
     print("ready", flush=True)
     threading.Thread(target=bury, daemon=True).start()
     word = sys.stdin.readline()

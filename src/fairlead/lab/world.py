@@ -95,8 +95,9 @@ class Machine:
         self.anchor, self.daemon, self.pid = None, None, 0
 
     def enter(self, *argv: str) -> list[str]:
-        """The command line that types ``argv`` on this machine."""
-        return ["nsenter", f"--target={self.pid}", "--net", "--mount", "--uts", "--pid", "--", *argv]
+        """The command line that types ``argv`` on this machine (``--root``: it may stand in a chroot, like its maker)."""
+        spaces = ["--net", "--mount", "--uts", "--pid", "--root", "--wd"]
+        return ["nsenter", f"--target={self.pid}", *spaces, "--", *argv]
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """What a root shell on this machine has in its environment: both command lines find the engine."""
