@@ -95,7 +95,7 @@ class Machine:
         self.anchor, self.daemon, self.pid = None, None, 0
 
     def enter(self, *argv: str) -> list[str]:
-        """The command line that types ``argv`` on this machine (``--root``: it may stand in a chroot, like its maker)."""
+        """The command line that types ``argv`` on this machine (in our chroot, if we stand in one)."""
         spaces = ["--net", "--mount", "--uts", "--pid", "--root", "--wd"]
         return ["nsenter", f"--target={self.pid}", *spaces, "--", *argv]
 
