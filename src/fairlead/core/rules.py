@@ -220,7 +220,7 @@ _CHAINS = """\
 """
 
 _FOREIGN = """\
-        iifkind "bridge" oifkind "bridge" accept comment "frames within a bridge, or admin's own bridges"
+        meta iifkind "bridge" meta oifkind "bridge" accept comment "frames within a bridge, or admin's own bridges"
         iifname != @networks counter drop comment "forwarding was turned on for containers, not for others"
 """
 
