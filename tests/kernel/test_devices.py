@@ -17,6 +17,7 @@ from fairlead.host import links, making, sysctls
 from fairlead.host.linux import LinuxHost
 from fairlead.host.netlink import Netlink, Refused, Request
 from fairlead.host.netns import socket_in
+from fairlead.host.removing import Leaving
 from lane.pretend import PretendHost, eventually
 
 pytestmark = pytest.mark.kernel
@@ -155,13 +156,16 @@ def test_another_engine_finds_everything(pretend_host: PretendHost, host: LinuxH
 
 def test_numbers_taken_by_others_are_no_hindrance(pretend_host: PretendHost, host: LinuxHost) -> None:
     host.make(BRIDGE)
-    pretend_host.run("ip", "link", "add", "other0", "type", "veth", "peer", "name", "other1")
+    number = host._doors[""]._next_index
+    for taken in range(number, number + 8):
+        pretend_host.run("ip", "link", "add", f"other{taken - number}", "index", str(taken), "type", "bridge")
     before = pretend_host.run("ip", "link", "show", "other0")
     host.make(endpoint(2))
     assert difference(endpoint(2), host.look(endpoint(2)))[0] == ()
     assert pretend_host.run("ip", "link", "show", "other0") == before
     assert not host.is_ours("other0") and not host.is_ours("other1")
-    pretend_host.run("ip", "link", "delete", "other0")
+    for taken in range(8):
+        pretend_host.run("ip", "link", "delete", f"other{taken}")
     clear(host, BRIDGE, endpoint(2))
 
 
@@ -212,6 +216,29 @@ def test_a_refusal_gives_the_kernels_own_words(host: LinuxHost) -> None:
     host.make(BRIDGE)
     with pytest.raises(Internal, match=r"route destination=10\.2\.0\.0/24.*gateway"):
         host.make([Route(destination="10.2.0.0/24", gateway="192.0.2.1", link="br0")])
+    clear(host, BRIDGE)
+
+
+def test_what_was_put_on_a_standing_device_is_taken_off_again(pretend_host: PretendHost, host: LinuxHost) -> None:
+    host.make(BRIDGE)
+    before = pretend_host.run("ip", "address", "show", "br0"), pretend_host.run("ip", "route")
+    with pytest.raises(Internal, match="gateway"):
+        host.make(
+            [
+                Address(link="br0", address="10.5.0.1/24"),
+                Route(destination="10.6.0.0/24", gateway="10.5.0.2", link="br0"),
+                Route(destination="10.2.0.0/24", gateway="192.0.2.1", link="br0"),
+            ]
+        )
+    assert (pretend_host.run("ip", "address", "show", "br0"), pretend_host.run("ip", "route")) == before
+    clear(host, BRIDGE)
+
+
+def test_a_device_that_took_the_name_meanwhile_stays(host: LinuxHost) -> None:
+    host.make(BRIDGE)
+    host._remover.begin([Leaving("", "br0", 4711, frozenset({("", "br0")}))])
+    host.settle()
+    assert host.link_exists("br0")
     clear(host, BRIDGE)
 
 
