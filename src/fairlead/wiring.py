@@ -17,12 +17,14 @@ needs, and finds nothing by itself. ``daemon`` runs what is built here.
 from __future__ import annotations
 
 import asyncio
+import platform
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Protocol
 
+from fairlead import __version__
 from fairlead.core import addresses, hostsfile, rules
 from fairlead.core.container import HostConfig, LogConfig, Ulimit
 from fairlead.core.wanted import Sysctl
@@ -52,13 +54,15 @@ from fairlead.engine.relayclient import RelayClient
 from fairlead.engine.resolverclient import Ports, ResolverClient
 from fairlead.engine.restore import Restore
 from fairlead.engine.sandboxes import Sandboxes
-from fairlead.engine.system import System
+from fairlead.engine.system import ARCHITECTURES, System
+from fairlead.engine.transfers import Transfers
 from fairlead.engine.volumes import Volumes
 from fairlead.host import archive
 from fairlead.host.images import Layout
 from fairlead.host.layers import Layers
 from fairlead.host.linux import LinuxHost
 from fairlead.host.oci import Oci
+from fairlead.host.registry import Skopeo
 from fairlead.host.volumes import VolumeFolders
 from fairlead.settings import Settings
 from fairlead.store.sqlite import SqliteStore
@@ -203,10 +207,18 @@ class Build:
     # -- disk, processes, containers ----------------------------------------------------------------
 
     def _build_storage(self) -> None:
+        layers = Layers(str(self.data / "layers"))
         self.layout = Layout(str(self.data / "images"))
         self.images = Images(self.store, self.layout, self.events, self.clock.text, lambda: self.catalog)
-        self.filesystem = Filesystem(
-            self.images, self.layout, Layers(str(self.data / "layers")), archive, lambda: self.catalog
+        self.filesystem = Filesystem(self.images, self.layout, layers, archive, lambda: self.catalog)
+        self.transfers = Transfers(
+            self.images,
+            self.layout,
+            layers,
+            Skopeo(self.layout, self.settings.insecure_registries),
+            self.clock.text,
+            f"linux/{ARCHITECTURES.get(platform.machine(), platform.machine())}",
+            __version__,
         )
         self.volumes = Volumes(
             self.store,
@@ -277,6 +289,7 @@ class Build:
             streams=None,
             execs=None,
             images=self.images,
+            transfers=self.transfers,
             volumes=self.volumes,
             filesystem=self.filesystem,
             events=self.events,

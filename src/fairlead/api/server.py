@@ -37,7 +37,18 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from fairlead import __version__
-from fairlead.api import container_files, containers, http, networks, plan, routes, swarm_absent, system
+from fairlead.api import (
+    container_files,
+    containers,
+    http,
+    images,
+    networks,
+    plan,
+    routes,
+    swarm_absent,
+    system,
+    volumes,
+)
 from fairlead.api.connection import IDLE_SECONDS, LARGEST_HEAD, Connection
 from fairlead.errors import Conflict, FairleadError, Internal, Invalid
 from fairlead.settings import Settings
@@ -76,6 +87,8 @@ def create_app(engine: Engine, settings: Settings) -> web.Application:
             *networks.routes(engine),
             *containers.routes(engine, settings),
             *container_files.routes(engine),
+            *images.routes(engine),
+            *volumes.routes(engine),
             *system.routes(engine),
             *swarm_absent.routes(engine),
             *plan.routes(engine),
@@ -93,6 +106,8 @@ async def dispatch(request: web.Request) -> web.StreamResponse:
     try:
         version, path = routes.split_version(request.path)
         request[http.VERSION] = version
+        if "//" in request.path:
+            return web.Response(status=301, headers={"Location": routes.clean(request.path)})
         if request.method == "OPTIONS":
             return _with_headers(web.Response())
         found = request.app[TABLE].find(request.method, path)

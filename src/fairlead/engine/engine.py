@@ -11,6 +11,7 @@ from fairlead.engine.filesystem import Filesystem
 from fairlead.engine.images import Images
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.system import System
+from fairlead.engine.transfers import Transfers
 from fairlead.engine.volumes import Volumes
 
 
@@ -23,6 +24,7 @@ class Engine:
     streams: object
     execs: object
     images: Images
+    transfers: Transfers
     volumes: Volumes
     filesystem: Filesystem
     events: Events
