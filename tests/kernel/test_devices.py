@@ -235,11 +235,14 @@ def test_what_was_put_on_a_standing_device_is_taken_off_again(pretend_host: Pret
 
 
 def test_a_device_that_took_the_name_meanwhile_stays(host: LinuxHost) -> None:
-    host.make(BRIDGE)
-    host._remover.begin([Leaving("", "br0", 4711, frozenset({("", "br0")}))])
+    other = Link(name="br1", kind="bridge")
+    host.make([*BRIDGE, other])
+    found = host._find("br1")
+    assert found
+    host._remover.begin([Leaving("", "br0", found.index, frozenset({("", "br0")}))])
     host.settle()
-    assert host.link_exists("br0")
-    clear(host, BRIDGE)
+    assert host.link_exists("br0") and host.link_exists("br1")
+    clear(host, [*BRIDGE, other])
 
 
 def test_a_route_of_somebody_else_is_a_conflict(pretend_host: PretendHost, host: LinuxHost) -> None:
