@@ -103,6 +103,7 @@ class Forwarder:
         self._buffer = memoryview(bytearray(dnswire.LARGEST))
         self._ticking: Timer | None = None
         self._pace = 0.0
+        self._dice: list[int] = []
         self.forwarded = self.failed = 0
 
     # -- asking ----------------------------------------------------------------------------
@@ -145,7 +146,8 @@ class Forwarder:
         asker = exchange.asker
         if asker.outstanding >= FAIR or not asker.upstreams:
             self.failed += 1
-            exchange.reply(dnswire.reply(exchange.query, dnswire.SERVFAIL, limit=exchange.limit))
+            refusal = dnswire.reply(exchange.query, dnswire.SERVFAIL, limit=exchange.limit)
+            exchange.reply(exchange.packet[:2] + refusal[2:])
             return False
         asker.outstanding += 1
         self.forwarded += 1
@@ -183,9 +185,7 @@ class Forwarder:
             server = exchange.servers.pop(0)
             try:
                 line = self._line(exchange.asker, server)
-                number = int.from_bytes(os.urandom(2), "big")
-                while number in line.pending:
-                    number = number + 1 & 0xFFFF
+                number = self._number(line)
                 line.sock.send(number.to_bytes(2, "big") + exchange.packet[2:])
             except (OSError, FairleadError):
                 self._sulk(exchange.asker, server)
@@ -196,6 +196,15 @@ class Forwarder:
             self._tick_in(_TICK)
             return
         self._finish(exchange, b"")
+
+    def _number(self, line: _Line) -> int:
+        """An id that cannot be foreseen and is not on its way on this line."""
+        while True:
+            if not self._dice:
+                self._dice = memoryview(os.urandom(1024)).cast("H").tolist()
+            number = self._dice.pop()
+            if number not in line.pending:
+                return number
 
     def _line(self, asker: Asker, server: Upstream) -> _Line:
         """A socket to the server, in the right namespace: one of a few, or a new one."""
@@ -213,7 +222,9 @@ class Forwarder:
         return line
 
     def _receive(self, line: _Line) -> None:
-        for _ in range(_BURST):
+        for turn in range(_BURST):
+            if turn and not line.pending:
+                return
             try:
                 size = line.sock.recv_into(self._buffer)
             except BlockingIOError:
