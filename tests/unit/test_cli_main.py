@@ -145,3 +145,11 @@ def test_the_command_line_does_not_load_the_engine() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_tab_key_offers_names(engine: str, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    monkeypatch.setenv("_FAIRLEAD_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "fairlead network rm R")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    assert main([]) == 0
+    assert capsys.readouterr().out == "plain,RED\n"

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fairlead.cli import tables, template
+from fairlead.cli import completing, tables, template
 from fairlead.cli.client import Client, Refused, path
 from fairlead.cli.options import Command, filter_query, filters, form, no_trunc, quiet, switch
 from fairlead.cli.running import Gone, each, pass_client
@@ -18,7 +18,7 @@ from fairlead.errors import Invalid
 
 COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 HEADS = {"ID": "CONTAINER ID", "RunningFor": "CREATED"}
-names_argument = click.argument("containers", nargs=-1, required=True)
+names_argument = click.argument("containers", nargs=-1, required=True, shell_complete=completing.containers)
 
 
 @click.command("ps", cls=Command)
@@ -129,7 +129,7 @@ def inspect(client: Client, names: tuple[str, ...], form: str, kind: str, size: 
 @click.option("--until", default="", help="Up to this time.")
 @switch("-t", "--timestamps", help="With the time of each line.")
 @switch("--details", help="With the attributes of the log.")
-@click.argument("container")
+@click.argument("container", shell_complete=completing.containers)
 @pass_client
 def logs(client: Client, container: str, since: str, until: str, **flags: Any) -> int:
     """Show what a container has said."""
@@ -209,7 +209,7 @@ def unpause(client: Client, containers: tuple[str, ...]) -> int:
 
 
 @click.command("rename", cls=Command)
-@click.argument("container")
+@click.argument("container", shell_complete=completing.containers)
 @click.argument("name")
 @pass_client
 def rename(client: Client, container: str, name: str) -> int:
@@ -249,7 +249,7 @@ def wait(client: Client, containers: tuple[str, ...]) -> int:
 
 
 @click.command("port", cls=Command)
-@click.argument("container")
+@click.argument("container", shell_complete=completing.containers)
 @click.argument("port", required=False, default="")
 @pass_client
 def port(client: Client, container: str, port: str) -> int:
@@ -268,7 +268,7 @@ def port(client: Client, container: str, port: str) -> int:
 
 
 @click.command("top", cls=Command, own_words=True)
-@click.argument("container")
+@click.argument("container", shell_complete=completing.containers)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 @pass_client
 def top(client: Client, container: str, options: tuple[str, ...]) -> int:
@@ -279,7 +279,7 @@ def top(client: Client, container: str, options: tuple[str, ...]) -> int:
 
 
 @click.command("diff", cls=Command)
-@click.argument("container")
+@click.argument("container", shell_complete=completing.containers)
 @pass_client
 def diff(client: Client, container: str) -> int:
     """Show what changed in a container's files."""

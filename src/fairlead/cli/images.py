@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import click
 
-from fairlead.cli import tables
+from fairlead.cli import completing, tables
 from fairlead.cli.client import Client, Refused, path
 from fairlead.cli.containers import inspect_all
 from fairlead.cli.options import Command, filter_query, filters, form, many, no_trunc, quiet, switch
@@ -125,7 +125,7 @@ def load(client: Client, source: str, quiet: bool) -> int:
 
 @click.command("save", cls=Command)
 @click.option("-o", "--output", default="", help="File to write instead of standard output.")
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, required=True, shell_complete=completing.images)
 @pass_client
 def save(client: Client, images: tuple[str, ...], output: str) -> int:
     """Save images to a tar file."""
@@ -155,7 +155,7 @@ def tag(client: Client, source: str, target: str) -> int:
 @click.command("rmi", cls=Command)
 @switch("-f", "--force", help="Also when it has several names or stopped containers.")
 @switch("--no-prune", help="Keep untagged parents.")
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, required=True, shell_complete=completing.images)
 @pass_client
 def rmi(client: Client, images: tuple[str, ...], force: bool, no_prune: bool) -> int:
     """Remove images."""
@@ -198,7 +198,7 @@ def image() -> None:
 
 @image.command("inspect", cls=Command)
 @click.option("-f", "--format", "form", default="", help="json, or a Go template.")
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, required=True, shell_complete=completing.images)
 @pass_client
 def inspect(client: Client, images: tuple[str, ...], form: str) -> int:
     """Show everything about images."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fairlead.cli import tables
+from fairlead.cli import completing, tables
 from fairlead.cli.client import Client, Refused, path
 from fairlead.cli.containers import inspect_all
 from fairlead.cli.options import Command, filter_query, filters, form, many, no_trunc, pairs_of, quiet, switch
@@ -131,7 +131,7 @@ def _home(pools: dict[str, dict[str, Any]], value: str, complaint: str) -> dict[
 
 @network.command("rm", cls=Command)
 @switch("-f", "--force", help="Not there is fine too.")
-@click.argument("networks", nargs=-1, required=True)
+@click.argument("networks", nargs=-1, required=True, shell_complete=completing.networks)
 @pass_client
 def rm(client: Client, networks: tuple[str, ...], force: bool) -> int:
     """Remove networks."""
@@ -149,7 +149,7 @@ def rm(client: Client, networks: tuple[str, ...], force: bool) -> int:
 @network.command("inspect", cls=Command)
 @click.option("-f", "--format", "form", default="", help="json, or a Go template.")
 @switch("-v", "--verbose", help="Also what other nodes know.")
-@click.argument("networks", nargs=-1, required=True)
+@click.argument("networks", nargs=-1, required=True, shell_complete=completing.networks)
 @pass_client
 def inspect(client: Client, networks: tuple[str, ...], form: str, verbose: bool) -> int:
     """Show everything about networks."""
@@ -165,8 +165,8 @@ def inspect(client: Client, networks: tuple[str, ...], form: str, verbose: bool)
 @many("--driver-opt", help="Option for the driver: key=value.")
 @click.option("--gw-priority", type=int, default=0, help="Highest gives the default route.")
 @click.option("--mac-address", default="", help="MAC address.")
-@click.argument("network")
-@click.argument("container")
+@click.argument("network", shell_complete=completing.networks)
+@click.argument("container", shell_complete=completing.containers)
 @pass_client
 def connect(client: Client, network: str, container: str, **flags: Any) -> int:
     """Connect a container to a network."""
@@ -187,8 +187,8 @@ def connect(client: Client, network: str, container: str, **flags: Any) -> int:
 
 @network.command("disconnect", cls=Command)
 @switch("-f", "--force", help="Also when the container is gone.")
-@click.argument("network")
-@click.argument("container")
+@click.argument("network", shell_complete=completing.networks)
+@click.argument("container", shell_complete=completing.containers)
 @pass_client
 def disconnect(client: Client, network: str, container: str, force: bool) -> int:
     """Disconnect a container from a network."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from fairlead.cli import completing
 from fairlead.cli import create as creation
 from fairlead.cli.client import Client, Refused, path
 from fairlead.cli.options import Command, environment, many, switch
@@ -105,7 +106,7 @@ def follow(lines: Any, say: Callable[[str], None]) -> None:
 @switch("--sig-proxy", default=True, help="Pass signals on to the process.")
 @switch("-q", "--quiet", help="Do not show the pull.")
 @detach_keys
-@click.argument("image")
+@click.argument("image", shell_complete=completing.images)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @pass_client
 def run(client: Client, image: str, command: tuple[str, ...], detach: bool, sig_proxy: bool, **flags: Any) -> int:
@@ -178,7 +179,7 @@ def killer(client: Client, container: str) -> Callable[[int], None]:
 @click.command("create", cls=Command, own_words=True)
 @creation.options
 @switch("-q", "--quiet", help="Do not show the pull.")
-@click.argument("image")
+@click.argument("image", shell_complete=completing.images)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @pass_client
 def create(client: Client, image: str, command: tuple[str, ...], **flags: Any) -> int:
@@ -196,7 +197,7 @@ def create(client: Client, image: str, command: tuple[str, ...], **flags: Any) -
 @switch("-i", "--interactive", help="Attach to its input.")
 @switch("--sig-proxy", default=True, help="Pass signals on to the process.")
 @detach_keys
-@click.argument("containers", nargs=-1, required=True)
+@click.argument("containers", nargs=-1, required=True, shell_complete=completing.containers)
 @pass_client
 def start(
     client: Client, containers: tuple[str, ...], attach: bool, interactive: bool, sig_proxy: bool, detach_keys: str
@@ -238,7 +239,7 @@ def attached(client: Client, name: str, stdin: bool, sig_proxy: bool, detach: st
 @switch("--no-stdin", help="Do not attach to its input.")
 @switch("--sig-proxy", default=True, help="Pass signals on to the process.")
 @detach_keys
-@click.argument("container")
+@click.argument("container", shell_complete=completing.containers)
 @pass_client
 def attach(client: Client, container: str, no_stdin: bool, sig_proxy: bool, detach_keys: str) -> int:
     """Attach to a running container."""
@@ -266,7 +267,7 @@ def attach(client: Client, container: str, no_stdin: bool, sig_proxy: bool, deta
 @click.option("-u", "--user", default="", help="User name or id, with :group.")
 @click.option("-w", "--workdir", default="", help="Working directory.")
 @detach_keys
-@click.argument("container")
+@click.argument("container", shell_complete=completing.containers)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @pass_client
 def execute(client: Client, container: str, command: tuple[str, ...], **flags: Any) -> int:
