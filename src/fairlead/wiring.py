@@ -30,6 +30,7 @@ from fairlead.core.container import HostConfig, LogConfig, Ulimit
 from fairlead.core.wanted import Sysctl
 from fairlead.engine import relayclient, resolverclient
 from fairlead.engine.attachments import Attachments
+from fairlead.engine.builds import Builds
 from fairlead.engine.catalog import Catalog
 from fairlead.engine.containers import Containers
 from fairlead.engine.controller import Controller
@@ -58,6 +59,7 @@ from fairlead.engine.system import ARCHITECTURES, System
 from fairlead.engine.transfers import Transfers
 from fairlead.engine.volumes import Volumes
 from fairlead.host import archive
+from fairlead.host.build import Buildah
 from fairlead.host.images import Layout
 from fairlead.host.layers import Layers
 from fairlead.host.linux import LinuxHost
@@ -211,15 +213,18 @@ class Build:
         self.layout = Layout(str(self.data / "images"))
         self.images = Images(self.store, self.layout, self.events, self.clock.text, lambda: self.catalog)
         self.filesystem = Filesystem(self.images, self.layout, layers, archive, lambda: self.catalog)
+        skopeo = Skopeo(self.layout, self.settings.insecure_registries)
         self.transfers = Transfers(
             self.images,
             self.layout,
             layers,
-            Skopeo(self.layout, self.settings.insecure_registries),
+            skopeo,
             self.clock.text,
             f"linux/{ARCHITECTURES.get(platform.machine(), platform.machine())}",
             __version__,
         )
+        builder = Buildah(str(self.data / "build"), self.layout, skopeo, lambda: layers.driver)
+        self.builds = Builds(self.images, self.transfers, builder)
         self.volumes = Volumes(
             self.store,
             VolumeFolders(str(self.data / "volumes")),
@@ -290,6 +295,7 @@ class Build:
             execs=None,
             images=self.images,
             transfers=self.transfers,
+            builds=self.builds,
             volumes=self.volumes,
             filesystem=self.filesystem,
             events=self.events,

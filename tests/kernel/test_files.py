@@ -7,17 +7,19 @@ import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from storage import Disk, joined, names, once, tar
 
-from fairlead.core.container import Container, HostConfig, Mount, State
+from fairlead.core.container import Config, Container, HostConfig, Mount, State
 from fairlead.core.files import ADDED, DELETED, MODIFIED, Change
 from fairlead.errors import FairleadError, Forbidden, Invalid, NotFound
 
 pytestmark = pytest.mark.kernel
 
 FILES = (
-    ("etc", None), ("etc/passwd", b"root\n"), ("d", None), ("d/a", b"a"), ("out", "../../../../../../tmp"),
+    ("etc", None), ("etc/passwd", b"me:x:7:8::/:/bin/sh\n"), ("d", None), ("d/a", b"a"),
+    ("out", "../../../../../../tmp"),
     ("link", "/d/a"), ("dir", "/d"), ("loop", "loop"),
 )  # fmt: skip
 
@@ -62,7 +64,7 @@ async def test_changes(disk: Disk, container: Container) -> None:
     ]
     assert await disk.filesystem.changes(container) == [*expected, Change(ADDED, "/n")]
     image = disk.images.get("x")
-    assert await disk.filesystem.sizes(container) == (10, 10 + image.size)
+    assert await disk.filesystem.sizes(container) == (25, 25 + image.size)
 
 
 async def test_a_directory_that_replaced_a_link_hides_nothing_of_the_machine(disk: Disk, container: Container) -> None:
@@ -152,7 +154,8 @@ async def test_put_keeps_owners_modes_and_kinds(disk: Disk, container: Container
         1_700_000_000,
     )
     assert os.readlink(root / "d/n/l") == "/nowhere"
-    await disk.filesystem.put(container, "/d", once(tar(("n", None), ("n/f", b"22"))), owner=(7, 8))
+    container = msgspec.structs.replace(container, config=Config(user="me"))
+    await disk.filesystem.put(container, "/d", once(tar(("n", None), ("n/f", b"22"))), copy_ids=True)
     info = (root / "d/n/f").lstat()
     assert (info.st_uid, info.st_gid, info.st_size) == (7, 8, 2)
 

@@ -1,4 +1,4 @@
-"""/images, /commit, /distribution: list, inspect, history, tag, remove, prune; import, load, save, pull, push, search."""
+"""/images, /commit, /distribution: which there are, and how they come and go."""
 
 from __future__ import annotations
 

@@ -38,6 +38,7 @@ from aiohttp import web
 
 from fairlead import __version__
 from fairlead.api import (
+    build,
     container_files,
     containers,
     http,
@@ -89,6 +90,7 @@ def create_app(engine: Engine, settings: Settings) -> web.Application:
             *container_files.routes(engine),
             *images.routes(engine),
             *volumes.routes(engine),
+            *build.routes(engine),
             *system.routes(engine),
             *swarm_absent.routes(engine),
             *plan.routes(engine),

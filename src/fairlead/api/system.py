@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from fairlead.api import http, times, wire_system
+from fairlead.api import http, times, wire_images, wire_system
 from fairlead.api.routes import NEWEST, OLDEST, spell
-from fairlead.api.wire import get, members
+from fairlead.api.wire import members
 from fairlead.errors import FairleadError, Invalid
 
 if TYPE_CHECKING:
@@ -90,12 +90,11 @@ class System:
 
     async def auth(self, request: web.Request) -> web.Response:
         """Ask the registry whether it knows the user; nothing is kept."""
-        given = members(await http.body(request, {}), "", "registry.AuthConfig")
-        name, word = get(given, "username", str, ""), get(given, "password", str, "")
-        where = get(given, "serveraddress", str, "")
-        if not given:
+        body = await http.body(request)
+        if body is None:
             raise FairleadError("EOF")
-        await self._engine.images.login(where, name, word)
+        given = members(body, "", "registry.AuthConfig")
+        await self._engine.transfers.login(wire_images.login(given))
         return http.answer({"Status": "Login Succeeded", "IdentityToken": ""})
 
 

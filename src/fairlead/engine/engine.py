@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fairlead.engine.builds import Builds
 from fairlead.engine.containers import Containers
 from fairlead.engine.controller import Controller
 from fairlead.engine.events import Events
@@ -25,6 +26,7 @@ class Engine:
     execs: object
     images: Images
     transfers: Transfers
+    builds: Builds
     volumes: Volumes
     filesystem: Filesystem
     events: Events

@@ -79,6 +79,11 @@ class Filesystem:
             "WorkDir": f"{home}/work",
         }
 
+    def image_graph(self, id: str) -> dict[str, str]:
+        """The same for an image."""
+        place = str(self._disk.rootfs(id))
+        return {"Dir": place} if self.driver == "vfs" else {"UpperDir": place}
+
     # -- for the process ----------------------------------------------------------------------
 
     async def prepare(self, container: Container) -> str:
@@ -153,13 +158,13 @@ class Filesystem:
 
     async def put(
         self, container: Container, path: str, stream: AsyncIterable[bytes], no_overwrite: bool = False,
-        owner: tuple[int, int] | None = None,
+        copy_ids: bool = False,
     ) -> None:  # fmt: skip
-        """Unpack a tar at ``path``; with ``owner`` (user and group id) everything becomes its."""
+        """Unpack a tar at ``path``; with ``copy_ids`` everything becomes the user's that the container runs as."""
         if container.host.readonly_rootfs and not _on_writable_mount(container, path):
             raise Forbidden("container rootfs is marked read-only")
         async with self.hold(container) as place:
-            await self._files.put(place, path, stream, no_overwrite, owner)
+            await self._files.put(place, path, stream, no_overwrite, container.config.user if copy_ids else "")
 
     async def export(self, container: Container) -> AsyncIterator[bytes]:
         """A tar of the whole root, without mounts."""

@@ -92,7 +92,7 @@ class FileAccess(Protocol):
         path: str,
         stream: AsyncIterable[bytes],
         no_overwrite: bool = False,
-        owner: tuple[int, int] | None = None,
+        user: str = "",
     ) -> None: ...
 
 

@@ -40,6 +40,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from fairlead.core import users
 from fairlead.core.container import Mount
 from fairlead.core.files import PathStat, Place
 from fairlead.errors import FairleadError, Internal, Invalid, NotFound
@@ -268,13 +269,17 @@ async def put(
     path: str,
     stream: AsyncIterable[bytes],
     no_overwrite: bool = False,
-    owner: tuple[int, int] | None = None,
+    user: str = "",
 ) -> None:
-    """Unpack a tar (plain or compressed) into the directory ``path``; with ``owner`` everything becomes its."""
+    """Unpack a tar (plain or compressed) into the directory ``path``; with ``user`` everything becomes theirs.
+
+    ``user`` is a name or number as in ``--user``, looked up in the container's own files.
+    """
     read, write = os.pipe()
     source = os.fdopen(read, "rb")
 
     def work(top: int) -> None:
+        owner = _owner(top, user) if user else None
         _enter(top, path, place.name)
         _unpack(source, no_overwrite, owner)
         while source.read(CHUNK):
@@ -288,6 +293,17 @@ async def put(
         os.close(write)
         await asyncio.wait([task])
     await task
+
+
+def _owner(top: int, user: str) -> tuple[int, int]:
+    files = []
+    for path in ("/etc/passwd", "/etc/group"):
+        try:
+            files.append(rooted.read_in(top, path).decode(errors="replace"))
+        except OSError:
+            files.append("")
+    found = users.resolve(user, None, files[0], files[1])
+    return found.uid, found.gid
 
 
 async def _feed(stream: AsyncIterable[bytes], write: int, task: asyncio.Future[None]) -> None:

@@ -64,14 +64,14 @@ class Skopeo:
         """Digest and bytes of the manifest (or list of manifests) under this name."""
         with self._layout.workspace() as folder:
             words = ["inspect", "--raw", *self._auth(folder, ref, credentials), *self._tls(ref, "--tls-verify")]
-            done = await self._skopeo([*words, f"docker://{ref.normal}"], folder, ref)
+            done = await self.command([*words, f"docker://{ref.normal}"], folder, ref)
         return "sha256:" + hashlib.sha256(done).hexdigest(), done
 
     async def tags(self, ref: Reference, credentials: Credentials) -> list[str]:
         """Every tag of a repository."""
         with self._layout.workspace() as folder:
             words = ["list-tags", *self._auth(folder, ref, credentials), *self._tls(ref, "--tls-verify")]
-            done = await self._skopeo([*words, f"docker://{ref.name}"], folder, ref)
+            done = await self.command([*words, f"docker://{ref.name}"], folder, ref)
         return [str(tag) for tag in json.loads(done).get("Tags") or ()]
 
     async def pull(self, ref: Reference, credentials: Credentials, platform: str) -> Fetched:
@@ -80,7 +80,7 @@ class Skopeo:
             words = [*self._auth(folder, ref, credentials, "--src-authfile"), *self._tls(ref, "--src-tls-verify")]
             given = zip(("os", "arch", "variant"), platform.split("/"), strict=False)
             flags = [f"--override-{name}={value}" for name, value in given if value]
-            await self._skopeo([*flags, "copy", *words, f"docker://{ref.normal}", "dir:image"], folder, ref)
+            await self.command([*flags, "copy", *words, f"docker://{ref.normal}", "dir:image"], folder, ref)
             return await self.adopt(folder / "image")
 
     async def push(self, image: ImageRecord, ref: Reference, credentials: Credentials) -> AsyncIterator[str]:
@@ -94,7 +94,7 @@ class Skopeo:
                 os.link(self._layout.path(digest), source / digest.partition(":")[2])
             words = ["copy", "--digestfile=digest", *self._auth(folder, ref, credentials, "--dest-authfile")]
             words += [*self._tls(ref, "--dest-tls-verify"), "dir:image", f"docker://{ref.normal}"]
-            await self._skopeo(words, folder, ref)
+            await self.command(words, folder, ref)
             for layer in image.layers:
                 yield layer.digest
             yield (folder / "digest").read_text().strip()
@@ -144,7 +144,8 @@ class Skopeo:
             json.dump({"auths": {ref.domain: entry} if entry else {}}, file)
         return [f"{flag}={place.name}"]
 
-    async def _skopeo(self, words: list[str], folder: Path, ref: Reference | None = None) -> bytes:
+    async def command(self, words: list[str], folder: Path, ref: Reference | None = None) -> bytes:
+        """skopeo in a workspace, with our policy and places; what it prints."""
         argv = ["skopeo", "--policy", self._layout.policy, "--tmpdir", str(folder), *words]
         done = await command.run(argv, cwd=str(folder), env=self._layout.environment())
         if done.code:
@@ -184,7 +185,7 @@ class Skopeo:
                 if kind == "oci-archive" and len(entries) > 1:
                     source += f":{names[0] if names else ''}"
                 target = folder / f"image{index}"
-                await self._skopeo(["copy", source, f"dir:{target.name}"], folder)
+                await self.command(["copy", source, f"dir:{target.name}"], folder)
                 yield await self.adopt(target, tuple(names))
 
     async def save(self, images: Sequence[tuple[ImageRecord, Sequence[str]]]) -> AsyncIterator[bytes]:

@@ -1,0 +1,52 @@
+"""/build: the classic builder's call and its stream; /build/prune."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import web
+
+from fairlead.api import http, wire_images
+from fairlead.api.wire import members
+from fairlead.core.imagespec import Credentials
+from fairlead.errors import Invalid, Unsupported
+
+if TYPE_CHECKING:
+    from fairlead.engine.engine import Engine
+
+
+def routes(engine: Engine) -> list[web.RouteDef]:
+    async def build(request: web.Request) -> web.StreamResponse:
+        if http.text(request, "version") == "2":
+            raise Unsupported("BuildKit is not part of this engine: build with DOCKER_BUILDKIT=0")
+        if http.text(request, "remote") not in ("", "client-session"):
+            raise Unsupported("this engine builds from a context that is sent along, not from a remote one")
+        asked = wire_images.build_request(request.query, http.texts(request, "t"), http.texts(request, "extrahosts"))
+        lines = engine.builds.build(asked, request.content.iter_any(), _credentials(request))
+        return await http.progress(request, lines)
+
+    async def prune(request: web.Request) -> web.Response:
+        http.filters(request)
+        return http.answer({"CachesDeleted": None, "SpaceReclaimed": await engine.builds.prune()})
+
+    return [web.post("/build", build), web.post("/build/prune", prune)]
+
+
+def _credentials(request: web.Request) -> Callable[[str], Credentials]:
+    """``X-Registry-Config``: who we are, by registry."""
+    header = request.headers.get("X-Registry-Config", "")
+    try:
+        raw = base64.urlsafe_b64decode(header.replace("+", "-").replace("/", "_") + "=" * (-len(header) % 4))
+        given = members(msgspec.json.decode(raw) if raw.strip() else {}, "", "map[string]registry.AuthConfig")
+    except (binascii.Error, msgspec.DecodeError, ValueError) as error:
+        raise Invalid("invalid X-Registry-Config header: it must be JSON in base64url") from error
+    known = {"docker.io" if "index.docker.io" in name else name: item for name, item in given.items()}
+
+    def find(domain: str) -> Credentials:
+        return wire_images.login(members(known.get(domain), "", "registry.AuthConfig"))
+
+    return find

@@ -1,0 +1,74 @@
+"""Dockerfiles, as far as we have to know them before a build: which images it starts from.
+
+    FROM ${BASE:-busybox} AS one        the image "busybox", under the stage name "one"
+    COPY --from=redis:7 /x /y           the image "redis:7"
+
+Everything else of a Dockerfile is the builder's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from fairlead.core.instructions import expand
+from fairlead.errors import Invalid
+
+SCRATCH = "scratch"
+_FLAG = re.compile(r"--([a-z-]+)=(\S+)\s+")
+
+
+def bases(text: str, arguments: Mapping[str, str | None]) -> tuple[str, ...]:
+    """The images a Dockerfile names, in order, each once, with arguments filled in. ``Invalid`` if it has no stage."""
+    known = {name: value for name, value in arguments.items() if value is not None}
+    stages: set[str] = {SCRATCH}
+    found: list[str] = []
+    began = False
+    for word, rest in _lines(text):
+        if word == "ARG" and not began:
+            name, _, value = rest.partition("=")
+            known.setdefault(name.strip(), expand(value.strip().strip("\"'"), known))
+        elif word == "FROM":
+            began = True
+            parts = expand(_without_flags(rest)[1], known).split()
+            if not parts:
+                raise Invalid("dockerfile parse error: FROM requires either one or three arguments")
+            if parts[0].lower() not in stages:
+                found.append(parts[0])
+            if len(parts) == 3:
+                stages.add(parts[2].lower())
+        elif word in ("COPY", "ADD", "RUN"):
+            source = _without_flags(rest)[0].get("from", "")
+            if source and source.lower() not in stages and not source.isdigit():
+                found.append(expand(source, known))
+    if not began:
+        raise Invalid("dockerfile parse error: no build stage in current context")
+    return tuple(dict.fromkeys(found))
+
+
+def _without_flags(rest: str) -> tuple[dict[str, str], str]:
+    flags: dict[str, str] = {}
+    while match := _FLAG.match(rest):
+        flags[match[1]] = match[2]
+        rest = rest[match.end() :]
+    return flags, rest
+
+
+def _lines(text: str) -> Iterator[tuple[str, str]]:
+    """(instruction, rest) of every logical line: comments gone, continued lines joined."""
+    escape = "`" if re.match(r"\s*#\s*escape\s*=\s*`", text) else "\\"
+    whole = ""
+    for line in text.splitlines():
+        if line.lstrip().startswith("#") or (whole and not line.strip()):
+            continue
+        stripped = line.rstrip()
+        if stripped.endswith(escape):
+            whole += stripped[:-1] + " "
+            continue
+        word, _, rest = (whole + stripped).strip().partition(" ")
+        whole = ""
+        if word:
+            yield word.upper(), rest.strip()
+    if whole.strip():
+        word, _, rest = whole.strip().partition(" ")
+        yield word.upper(), rest.strip()
