@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -162,6 +163,7 @@ def end(folder: Path) -> None:
         if _is_anchor(pid, folder):
             watcher = os.pidfd_open(pid)
             signal.pidfd_send_signal(watcher, signal.SIGKILL)
+            select.select([watcher], [], [], 10)  # readable when it has ended, and everything in its namespace with it
             os.close(watcher)
     for group in noted["cgroups"].values():
         remove_cgroups(group)
