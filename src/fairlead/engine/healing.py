@@ -79,9 +79,10 @@ class Healing:
         for item in objects:
             groups.setdefault((item.owner or "nobody", item.key[0]), []).append(item)
         for (owner, kind), items in groups.items():
-            first, more = items[0], f" and {len(items) - 1} more" if len(items) > 1 else ""
+            first, more = " ".join(items[0].key), f" and {len(items) - 1} more" if len(items) > 1 else ""
             log.warning("repaired: %s %s%s (%s)", deed, first, more, owner)
-            attributes = {"deed": deed, "kind": kind, "object": str(first), "count": str(len(items)), "why": first.why}
+            count, why = str(len(items)), items[0].why
+            attributes = {"deed": deed, "kind": kind, "object": first, "count": count, "why": why}
             self._events.publish("fairlead", "repair", owner, attributes)
 
     def _wake(self) -> None:

@@ -72,7 +72,7 @@ class Restore:
         await self._sandboxes.resume()
         make, surplus = self._kernel.repair()
         for item in (*make, *surplus):
-            log.info("put right after a restart: %s (%s)", item, item.owner)
+            log.info("put right after a restart: %s (%s)", " ".join(item.key), item.owner)
         await self._end_strangers(found)
         await self._publisher.resume()
         await self._bury(found)

@@ -1,0 +1,147 @@
+"""An engine on paper: real controller, endpoints, sandboxes, ports and drivers over a host made of dictionaries."""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fairlead.core import rules
+from fairlead.core.addresses import PoolPlan
+from fairlead.core.container import Config, Container, HostConfig, State
+from fairlead.core.model import EndpointSettings, NetworkRequest
+from fairlead.core.wanted import Skeleton
+from fairlead.engine.attachments import Attachments
+from fairlead.engine.catalog import Catalog
+from fairlead.engine.controller import Controller
+from fairlead.engine.drivers.base import Facts
+from fairlead.engine.drivers.bridge import Bridge
+from fairlead.engine.drivers.host import Host as HostDriver
+from fairlead.engine.drivers.none import Null
+from fairlead.engine.endpoints import Endpoints
+from fairlead.engine.events import Events
+from fairlead.engine.hostfiles import HostFiles, NameSettings
+from fairlead.engine.kernel import Kernel
+from fairlead.engine.links import Links
+from fairlead.engine.publisher import Publisher
+from fairlead.engine.relayclient import RelayPort
+from fairlead.engine.sandboxes import Sandboxes, Stack
+from fairlead.errors import Conflict
+from fairlead.host.fake import FakeHost
+from fairlead.store.memory import MemoryStore
+
+
+class PaperNames:
+    """The resolver, remembering what it was told."""
+
+    def __init__(self) -> None:
+        self.served: dict[str, dict[str, tuple[str, ...]]] = {}
+
+    async def serve(self, stack: Stack) -> Skeleton:
+        self.served[stack.sandbox.id] = {network.name: endpoint.names for network, endpoint in stack.attached}
+        return Skeleton(ns=stack.sandbox.namespace, text="redirect")
+
+    async def forget(self, stack: Stack) -> None:
+        self.served.pop(stack.sandbox.id, None)
+
+    def adopt(self, stack: Stack) -> None: ...
+
+    async def resume(self) -> None: ...
+
+    def redirect(self, stack: Stack) -> Skeleton | None:
+        return Skeleton(ns=stack.sandbox.namespace, text="redirect")
+
+
+class PaperRelay:
+    """The relay: ports by id. ``busy``: ports that some program has."""
+
+    def __init__(self) -> None:
+        self.ports: dict[str, RelayPort] = {}
+        self.busy: set[int] = set()
+
+    async def open(self, *ports: RelayPort) -> dict[str, int]:
+        for port in ports:
+            if port.port in self.busy:
+                raise Conflict(f"failed to bind host port for {port}: address already in use")
+        self.ports.update((port.id, port) for port in ports)
+        return {port.id: port.port for port in ports}
+
+    async def close(self, *ids: str) -> None:
+        for id in ids:
+            self.ports.pop(id, None)
+
+    def adopt(self, ports: list[RelayPort]) -> None:
+        self.ports.update((port.id, port) for port in ports)
+
+    async def connect(self) -> None: ...
+
+
+@dataclass
+class Paper:
+    """Everything a test may look at."""
+
+    host: FakeHost
+    kernel: Kernel
+    events: Events
+    controller: Controller
+    endpoints: Endpoints
+    sandboxes: Sandboxes
+    attachments: Attachments
+    catalog: Catalog
+    names: PaperNames
+    relay: PaperRelay
+    store: MemoryStore
+
+    async def network(self, name: str, **fields: object) -> None:
+        await self.controller.create(NetworkRequest(name, **fields))  # type: ignore[arg-type]
+
+    async def container(self, name: str, *networks: str, **fields: object) -> Container:
+        """A recorded container that runs as far as the catalog knows; its stack is not open yet."""
+        wishes = {network: EndpointSettings() for network in networks}
+        wishes.update(fields.pop("settings", {}))  # type: ignore[call-overload]
+        container = Container(
+            id=f"{name:0<64}",
+            name=name,
+            created="",
+            config=Config(hostname=name),
+            host=HostConfig(network_mode=next(iter(wishes), "none")),
+            networks=wishes,
+            state=State(status="running"),
+            **fields,  # type: ignore[arg-type]
+        )
+        self.endpoints.promise(container)
+        return await self.catalog.put(container)
+
+    def addresses(self, container: Container) -> dict[str, str]:
+        stack = self.attachments.stack(container)
+        return {network.name: endpoint.address4 for network, endpoint in stack.attached} if stack else {}
+
+
+@pytest.fixture
+async def paper(tmp_path: Path) -> Paper:
+    store, host = MemoryStore(), FakeHost()
+    kernel, events = Kernel(host), Events(itertools.count(1).__next__)
+    kernel.want("engine", (rules.skeleton(),))
+    drivers = {driver.name: driver for driver in (Bridge(), HostDriver(), Null())}
+    names, relay, facts = PaperNames(), PaperRelay(), Facts()
+    numbers = itertools.count(1)
+    sandboxes = Sandboxes(kernel, drivers, facts, names)
+    endpoints = Endpoints(store, sandboxes, drivers, events, lambda: f"{next(numbers):064x}"[::-1])
+    controller = Controller(
+        store,
+        host,
+        kernel,
+        drivers,
+        facts,
+        endpoints,
+        events,
+        PoolPlan(),
+        lambda: "",
+        lambda: f"{next(numbers):064x}"[::-1],
+    )
+    catalog = Catalog(store)
+    publisher = Publisher(host, controller, endpoints, sandboxes, relay, facts, lambda: None)
+    links = Links(catalog, controller, endpoints)
+    files = HostFiles(tmp_path, host, links, NameSettings(), tuple, tmp_path)
+    attachments = Attachments(host, controller, endpoints, sandboxes, publisher, files)
+    return Paper(host, kernel, events, controller, endpoints, sandboxes, attachments, catalog, names, relay, store)
