@@ -203,6 +203,9 @@ class Lan(Place):
             there.must(f"ip {words}")
         return address
 
+    def unplug(self, last: int) -> None:
+        self(f"ip link del port{last}")
+
     def close(self) -> None:
         self.holder.kill()
         self.holder.wait()
@@ -212,7 +215,7 @@ class Machine(Place):
     """One pretend machine: namespaces, a first process, a folder ``base`` that both sides see."""
 
     def __init__(self, lan: Lan, last: int, name: str = "", root: str = "/") -> None:
-        self.lan, self.name = lan, name or f"host{last}"
+        self.lan, self.last, self.name = lan, last, name or f"host{last}"
         self.base = Path(tempfile.mkdtemp(prefix="fl-", dir="/var/tmp"))
         resolv = self.base / "resolv.conf"
         resolv.write_text(f"nameserver {lan.address}\n")
@@ -243,6 +246,7 @@ class Machine(Place):
     def close(self) -> None:
         self.outer.send_signal(signal.SIGKILL)
         self.outer.wait()
+        self.lan.unplug(self.last)  # the kernel takes its time to forget a network, and its cables
         if self.outer.stdout is not None:
             self.outer.stdout.close()
         self._forget_cgroups()

@@ -119,7 +119,7 @@ def test_the_rules_come_and_go(lab: Lab) -> None:
     # the port leads to the container, the way out is masqueraded, people have a chain of their own
     assert re.search(rf"\b8080\b.*{re.escape(address)}", rules), rules
     assert "masquerade" in rules
-    assert re.search(r"DOCKER-USER|chain user", rules), rules
+    assert re.search(r"DOCKER-USER|fairlead-user", rules), rules
     lab.docker("rm -f web1")
     assert not re.search(r"\b8080\b", firewall(lab)) and address not in firewall(lab)
 

@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fairlead.api.wire_containers import Place
+from fairlead.core import links
 from fairlead.core.container import NEVER, Container
 from fairlead.settings import Settings
 
@@ -35,6 +36,7 @@ class Places:
             endpoints=self._engine.containers.endpoints(container.id),
             network_ids={asked: self._id(asked, ids) for asked in container.networks},
             network_names={network.id: network.name for network in self._engine.networks.networks()},
+            links=self._legacy_links(container),
             sandbox_key=self._sandbox_key(container),
             files=self._files(container) if container.state.started_at != NEVER else {},
             graph=self._engine.filesystem.graph(container),
@@ -67,6 +69,15 @@ class Places:
         """``SizeRw`` and ``SizeRootFs`` in bytes."""
         written, whole = await self._engine.filesystem.sizes(container)
         return {"SizeRw": written, "SizeRootFs": whole}
+
+    def _legacy_links(self, container: Container) -> list[str]:
+        """``/target:/own/alias``: the target by its present name, however it was asked for."""
+        names = {other.short: other.name for other in self._engine.containers.list()}
+        shown = []
+        for link in container.host.links or () if container.host.network_mode in ("bridge", "default") else ():
+            target, alias = links.parse(link)
+            shown.append(f"/{names.get(target[:12], target)}:/{container.name}/{alias}")
+        return shown
 
     def links(self, container: Container) -> list[str]:
         """Further names a container has through legacy links: ``/other/alias``."""

@@ -42,6 +42,8 @@ class Place(NamedTuple):
     """name or id as asked -> id, for the networks that exist"""
     network_names: Mapping[str, str] = {}
     """id -> name"""
+    links: Sequence[str] = ()
+    """its legacy links, as Docker tells them: ``/target:/own/alias``"""
     sandbox_key: str = ""
     files: Mapping[str, str] = {}
     """``ResolvConfPath`` and its like, when they exist"""
@@ -62,7 +64,7 @@ def create(body: Any, version: Version) -> Create:
     if not flat:
         raise Invalid("config cannot be empty in order to create a container")
     config = wire.read(Config, flat)
-    host = wire.read(HostConfig, given.get("hostconfig") or {}, ".HostConfig")
+    host = wire.read(HostConfig, given.get("hostconfig", {}), ".HostConfig")
     networks = _networks(given.get("networkingconfig"), version)
     if version < (1, 44) and config.healthcheck is not None:
         config = replace(config, healthcheck=replace(config.healthcheck, start_interval=0))
@@ -134,7 +136,7 @@ def inspect(container: Container, place: Place, version: Version) -> dict[str, A
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": list(place.exec_ids) or None,
-        "HostConfig": wire.write(container.host),
+        "HostConfig": wire.write(replace(container.host, links=tuple(place.links) or None)),
         "GraphDriver": {"Data": dict(place.graph) or None, "Name": place.driver},
         "Mounts": [mount(item) for item in container.mounts],
         "Config": _config(container),
