@@ -190,6 +190,13 @@ def test_what_is_on_a_device_goes_with_it(host: Host) -> None:
     assert keys(missing(host, SANDBOX, BRIDGE, GATEWAY, VETH, INSIDE, DEFAULT)) == keys((VETH, INSIDE, DEFAULT))
 
 
+def test_the_first_address_of_a_subnet_goes_alone(host: Host) -> None:
+    second, third = Address(link="br0", address="10.0.0.7/24"), Address(link="br0", address="fd00::7/64")
+    host.make([BRIDGE, GATEWAY, GATEWAY6, second, third])
+    host.remove([GATEWAY, GATEWAY6])
+    assert keys(missing(host, BRIDGE, GATEWAY, GATEWAY6, second, third)) == keys((GATEWAY, GATEWAY6))
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [

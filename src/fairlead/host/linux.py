@@ -23,9 +23,9 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from fairlead.core.wanted import HOST, Element, File, Link, Namespace, Plan, Skeleton, Wanted
+from fairlead.core.wanted import HOST, Address, Element, File, Link, Namespace, Plan, Skeleton, Sysctl, Wanted
 from fairlead.errors import FairleadError, Internal
-from fairlead.host import conntrack, files, links, looking, nft, routing
+from fairlead.host import conntrack, files, links, looking, nft, routing, sysctls
 from fairlead.host.doors import Doors
 from fairlead.host.making import Making, by_namespace
 from fairlead.host.monitor import Monitor
@@ -202,12 +202,21 @@ class _Removal:
             there = {name: links.seen(answer).index for name, answer in answers if isinstance(answer, bytes)}
             there[""] = 0
             group = [item for item in group if routing.link_of(item) in there]
+            self._spare_other_addresses(ns, {item.link for item in group if isinstance(item, Address)})
             refused = netlink.do([routing.drop(item, there[routing.link_of(item)]) for item in group])
             self._errors += [
                 Internal(f"cannot remove {group[at]}: {refusal}")
                 for at, refusal in refused.items()
                 if refusal.errno not in GONE
             ]
+
+    def _spare_other_addresses(self, ns: str, devices: set[str]) -> None:
+        """Without this the kernel drops, with the first address of an IPv4 subnet, all others of it on that device."""
+        if devices:
+            with self._doors.visit(ns):
+                for device in devices:
+                    setting = Sysctl(path=f"net/ipv4/conf/{device}/promote_secondaries", value="1")
+                    self._try(lambda setting=setting: sysctls.write(setting))  # type: ignore[misc]
 
     def _drop_firewall(self) -> None:
         skeletons = {item.ns for item in self._objects if isinstance(item, Skeleton)}

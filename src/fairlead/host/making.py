@@ -3,14 +3,14 @@
     namespaces                   a thread each
     what is there already?       one question per namespace
     devices, down                one batch per namespace
-    sysctls, files
     nftables                     one transaction per namespace      <- the guards stand
+    sysctls, files                                                  <- forwarding, route_localnet
     addresses, up, routes ...    one batch per namespace, the host's first
     announce                     the new MAC to the bridge's other ports
 
 The order within a plan is kept within each step, and the steps are in the order
-in which anything may need anything: settings before a device is up, guards before
-the first packet, routes after their devices.
+in which anything may need anything: guards before the setting that opens a door and
+before the first packet, settings before a device is up, routes after their devices.
 
 Rules
     1. Every deed pushes its undoing before the next begins. On failure all of them run,
@@ -103,8 +103,8 @@ class Making:
             self._make_namespaces()
             self._ask()
             self._make_links()
-            self._make_settings()
             self._make_firewall()
+            self._make_settings()
             self._make_traffic()
             self._announce()
         except Exception as error:
