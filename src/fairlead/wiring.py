@@ -42,12 +42,14 @@ from fairlead.engine.drivers.none import Null
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.engine import Engine
 from fairlead.engine.events import Events
+from fairlead.engine.execs import Execs
 from fairlead.engine.filesystem import Filesystem
 from fairlead.engine.healing import Healing
 from fairlead.engine.hostfiles import HostFiles, NameSettings
 from fairlead.engine.images import Images
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.links import Links
+from fairlead.engine.logs import Logs
 from fairlead.engine.naming import Naming
 from fairlead.engine.predefined import Predefined
 from fairlead.engine.publisher import Publisher
@@ -55,12 +57,14 @@ from fairlead.engine.relayclient import RelayClient
 from fairlead.engine.resolverclient import Ports, ResolverClient
 from fairlead.engine.restore import Restore
 from fairlead.engine.sandboxes import Sandboxes
+from fairlead.engine.streams import Streams
 from fairlead.engine.system import ARCHITECTURES, System
 from fairlead.engine.transfers import Transfers
 from fairlead.engine.volumes import Volumes
 from fairlead.host import archive
 from fairlead.host.build import Buildah
 from fairlead.host.images import Layout
+from fairlead.host.inotify import Changes
 from fairlead.host.layers import Layers
 from fairlead.host.linux import LinuxHost
 from fairlead.host.oci import Oci
@@ -123,6 +127,7 @@ class Build:
         self._build_storage()
         self._build_processes()
         self._build_containers()
+        self._build_streams()
         self.engine = self._build_engine()
 
     def _facts(self) -> Facts:
@@ -266,6 +271,13 @@ class Build:
             self.tasks,
         )
 
+    def _build_streams(self) -> None:
+        self.logs = Logs(
+            self.data / "containers", self.runtime, Changes, lambda id: self.containers.wait(id), self.tasks
+        )
+        self.streams = Streams(self.catalog, self.runtime, self.logs, self.events, self.tasks)
+        self.execs = Execs(self.catalog, self.runtime, self.events, self.tasks, new_id)
+
     def _container_defaults(self) -> HostConfig:
         settings = self.settings
         limits = tuple(Ulimit(name, u.hard, u.soft) for name, u in settings.default_ulimits.items())
@@ -291,8 +303,9 @@ class Build:
         return Engine(
             networks=self.controller,
             containers=self.containers,
-            streams=None,
-            execs=None,
+            streams=self.streams,
+            logs=self.logs,
+            execs=self.execs,
             images=self.images,
             transfers=self.transfers,
             builds=self.builds,

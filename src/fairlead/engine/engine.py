@@ -8,9 +8,12 @@ from fairlead.engine.builds import Builds
 from fairlead.engine.containers import Containers
 from fairlead.engine.controller import Controller
 from fairlead.engine.events import Events
+from fairlead.engine.execs import Execs
 from fairlead.engine.filesystem import Filesystem
 from fairlead.engine.images import Images
 from fairlead.engine.kernel import Kernel
+from fairlead.engine.logs import Logs
+from fairlead.engine.streams import Streams
 from fairlead.engine.system import System
 from fairlead.engine.transfers import Transfers
 from fairlead.engine.volumes import Volumes
@@ -22,8 +25,9 @@ class Engine:
 
     networks: Controller
     containers: Containers
-    streams: object
-    execs: object
+    streams: Streams
+    logs: Logs
+    execs: Execs
     images: Images
     transfers: Transfers
     builds: Builds
