@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairlead.core import complaints
+from fairlead.core import complaints, loglines
 from fairlead.core.container import Container, Mount
 from fairlead.core.life import Ended, ExecSpec, Recovered
 from fairlead.core.model import Sandbox
@@ -309,11 +309,15 @@ class Oci:
         return words
 
     def _log_words(self, container: Container) -> list[str]:
-        if container.host.log_config.type == "none":
+        limit = loglines.settings(container.host.log_config)
+        if not limit.kept:
             return ["--log-path", "none"]
         directory = self._data / "containers" / container.id
         directory.mkdir(parents=True, exist_ok=True)
         words = ["--log-path", f"k8s-file:{directory / (container.id + '-json.log')}"]
+        # More than one file is the engine's affair (``engine.logs``): conmon would throw the old one away.
+        if limit.largest and limit.files == 1:
+            words.append(f"--log-size-max={limit.largest}")
         return words
 
     def _runtime_words(self) -> list[str]:

@@ -1,0 +1,131 @@
+"""Log lines: conmon's file format, and options of a log as Docker takes them.
+
+    2024-05-06T07:08:09.123456789+00:00 stdout F hello         a whole line
+    2024-05-06T07:08:09.123456789+00:00 stderr P hel           a piece; more of that stream follows
+
+Rules
+    1. Pieces of a line are put together; the line has the time of its first piece.
+       At ``LONGEST`` a line is given out as it is, as Docker does.
+    2. A line that was cut off by a crash is skipped, never an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fairlead.core.container import LogConfig
+from fairlead.core.restart import nanoseconds
+from fairlead.errors import Invalid
+
+LONGEST = 16 << 10
+STREAMS = {b"stdout": 1, b"stderr": 2}
+
+
+class LogLine(NamedTuple):
+    """One line: 1 stdout or 2 stderr, nanoseconds since the epoch, the bytes with their newline."""
+
+    stream: int
+    time: int
+    text: bytes
+
+
+class Assembler:
+    """Bytes of the file in, whole lines out."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._open: dict[int, tuple[int, bytes]] = {}
+
+    def feed(self, data: bytes) -> Iterator[LogLine]:
+        *records, self._rest = (self._rest + data).split(b"\n")
+        for record in records:
+            line = self._take(record)
+            if line is not None:
+                yield line
+
+    def finish(self) -> Iterator[LogLine]:
+        """Lines that never got their end: the process is gone."""
+        self._rest = b""
+        for stream, (time, text) in sorted(self._open.items()):
+            yield LogLine(stream, time, text + b"\n")
+        self._open.clear()
+
+    def _take(self, record: bytes) -> LogLine | None:
+        parts = record.split(b" ", 3)
+        stream = STREAMS.get(parts[1]) if len(parts) == 4 else None
+        if stream is None or parts[2] not in (b"F", b"P"):
+            return None
+        try:
+            begun = self._open.pop(stream) if stream in self._open else (nanoseconds(parts[0].decode()), b"")
+        except ValueError:
+            return None
+        time, text = begun[0], begun[1] + parts[3]
+        if parts[2] == b"P" and len(text) < LONGEST:
+            self._open[stream] = (time, text)
+            return None
+        return LogLine(stream, time, text + (b"\n" if parts[2] == b"F" else b""))
+
+
+def timestamp(time: int) -> str:
+    """RFC 3339 in UTC with nine digits, as ``docker logs -t`` prints it."""
+    seconds, fraction = divmod(time, 1_000_000_000)
+    days, second = divmod(seconds, 86400)
+    days += 719468
+    era, in_era = divmod(days, 146097)
+    year = (in_era - in_era // 1460 + in_era // 36524 - in_era // 146096) // 365
+    day = in_era - (365 * year + year // 4 - year // 100)
+    shifted = (5 * day + 2) // 153
+    month = shifted + (3 if shifted < 10 else -9)
+    date = f"{year + era * 400 + (month <= 2):04}-{month:02}-{day - (153 * shifted + 2) // 5 + 1:02}"
+    return f"{date}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}.{fraction:09}Z"
+
+
+class LogSettings(NamedTuple):
+    """``kept`` False: no file at all. ``largest`` bytes a file (0: no limit), ``files`` of them."""
+
+    kept: bool = True
+    largest: int = 0
+    files: int = 1
+
+
+_KNOWN = {
+    "json-file": {"max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode",
+                  "max-buffer-size", "cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"},
+    "local": {"max-size", "max-file", "compress", "mode", "max-buffer-size"},
+    "none": set(),
+}  # fmt: skip
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def settings(config: LogConfig) -> LogSettings:
+    """What a container's log options mean; ``Invalid`` in dockerd's words."""
+    driver = config.type or "json-file"
+    options = config.config or {}
+    if driver not in _KNOWN:
+        raise Invalid(f"logger: no log driver named '{driver}' is registered")
+    for name in sorted(options):
+        if name not in _KNOWN[driver]:
+            raise Invalid(f"unknown log opt '{name}' for {driver} log driver")
+    largest = _size(options["max-size"]) if "max-size" in options else 20 << 20 if driver == "local" else 0
+    files = _count(options["max-file"]) if "max-file" in options else 5 if driver == "local" else 1
+    if files > 1 and not largest and "max-size" not in options:
+        raise Invalid("max-file cannot be used without max-size" if driver == "local" else "max-size must be set")
+    return LogSettings(driver != "none", largest, files)
+
+
+def _size(text: str) -> int:
+    low = text.strip().lower().removesuffix("b") or text
+    low = low.removesuffix("i")
+    number, unit = (low[:-1], low[-1]) if low[-1:].isalpha() else (low, "")
+    try:
+        value = int(float(number) * _UNITS[unit])
+    except (ValueError, KeyError):
+        raise Invalid(f"invalid size: '{text}'") from None
+    return max(value, 0)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise Invalid("max-file cannot be less than 1" if text.lstrip("-").isdigit() else f'invalid max-file: "{text}"')
+    return int(text)
