@@ -48,7 +48,7 @@ class Client:
     ) -> Answer:
         data = raw if raw is not None else None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": kind} if data is not None and kind else {}
-        skip = ["Content-Type"] if not kind else []
+        skip = ["Content-Type"]
         url = aiohttp.client.URL("http://d" + path.replace(" ", "%20"), encoded=True)
         async with self._session.request(method, url, data=data, headers=headers, skip_auto_headers=skip) as answer:
             return Answer(answer.status, dict(answer.headers), (await answer.read()).decode())

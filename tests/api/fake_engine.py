@@ -275,4 +275,6 @@ def fake_engine() -> Any:
         events=events,
         images=SimpleNamespace(get=lambda ref: SimpleNamespace(id="sha256:" + "b" * 64)),
         system=None,
+        volumes=SimpleNamespace(),
+        transfers=SimpleNamespace(),
     )

@@ -99,8 +99,10 @@ class Containers:
         if body is None and not request.body_exists:
             raise Invalid("invalid JSON: got EOF while reading request body")
         asked = wire_containers.create(body, http.version(request))
+        platform = http.text(request, "platform")
+        validate.platform(platform)
         container, warnings = await self._containers.create(
-            http.text(request, "name"), asked.config, asked.host, asked.networks, http.text(request, "platform")
+            http.text(request, "name"), asked.config, asked.host, asked.networks, platform
         )
         return http.answer({"Id": container.id, "Warnings": [*warnings, *asked.warnings]}, 201)
 
@@ -164,7 +166,10 @@ class Containers:
         try:
             await self._containers.kill(ref, http.text(request, "signal"))
         except Invalid as error:
-            raise Invalid(f"cannot kill container: {ref}: {error.message}") from error
+            signal = http.text(request, "signal")
+            unknown = signal.isdigit() and int(signal[:9]) > 0
+            words = f"the linux daemon does not support signal {signal}" if unknown else error.message
+            raise Invalid(f"cannot kill container: {ref}: {words}") from error
         return http.nothing()
 
     async def pause(self, request: web.Request) -> web.Response:

@@ -41,6 +41,9 @@ JSON = "application/json"
 RAW_STREAM = "application/vnd.docker.raw-stream"
 MULTIPLEXED_STREAM = "application/vnd.docker.multiplexed-stream"
 
+_TOKEN = r"[!#$%&'*+.^_`|~0-9a-z-]+"
+_NO_SLASH = "expected slash after first token"
+
 Filters = dict[str, list[str]]
 
 
@@ -119,7 +122,7 @@ def filters(request: web.Request, accepted: Iterable[str] | None = None) -> Filt
     if not given:
         return {}
     try:
-        found = msgspec.json.decode(given, type=dict[str, list[str] | dict[str, bool] | None])
+        found = msgspec.json.decode(given, type=dict[str, list[str] | dict[str, bool] | None] | None) or {}
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         raise Invalid("invalid filter") from error
     result = {
@@ -186,8 +189,9 @@ def check_content_type(declared: str, wanted: str) -> None:
     kind = declared.partition(";")[0].strip().lower()
     if not kind:
         raise Invalid(f"malformed Content-Type header ({declared}): mime: no media type")
-    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]+(/[!#$%&'*+.^_`|~0-9a-z-]+)?", kind):
-        raise Invalid(f"malformed Content-Type header ({declared}): mime: unexpected content after media subtype")
+    if not re.fullmatch(f"{_TOKEN}(/{_TOKEN})?", kind):
+        where = "unexpected content after media subtype" if re.match(f"{_TOKEN}/", kind) else _NO_SLASH
+        raise Invalid(f"malformed Content-Type header ({declared}): mime: {where}")
     if kind != wanted:
         raise Invalid(f"unsupported Content-Type header ({declared}): must be '{wanted}'")
 

@@ -54,6 +54,11 @@ def split_version(path: str) -> tuple[tuple[int, int], str]:
     return (asked[0], asked[1]), rest
 
 
+def clean(path: str) -> str:
+    """The path with every run of slashes as one; dockerd's router sends clients there."""
+    return re.sub("/+", "/", path)
+
+
 class Table:
     """All routes, found by method and first piece of the path, then by pattern in the order they were given."""
 

@@ -36,7 +36,7 @@ def routes(engine: Engine) -> list[web.RouteDef]:
     swarm = [
         web.get("/swarm", refuse),
         web.get("/swarm/unlockkey", refuse),
-        web.post("/swarm/update", refuse),
+        web.post("/swarm/update", update),
         web.post("/swarm/unlock", refuse),
         web.post("/swarm/init", init),
         web.post("/swarm/join", join),
@@ -51,6 +51,15 @@ async def refuse(request: web.Request) -> web.Response:
 
 async def leave(request: web.Request) -> web.Response:
     raise Unavailable("This node is not part of a swarm")
+
+
+async def update(request: web.Request) -> web.Response:
+    given = http.text(request, "version")
+    if not (given.isascii() and given.isdigit()):
+        raise Invalid(
+            f"invalid swarm version '{given}': strconv.ParseUint: parsing {http.quoted(given)}: invalid syntax"
+        )
+    raise Unavailable(NOT_A_MANAGER)
 
 
 async def init(request: web.Request) -> web.Response:

@@ -73,7 +73,10 @@ def until(wanted: Mapping[str, Sequence[str]]) -> int | None:
     values = wanted.get("until", ())
     if len(values) > 1:
         raise Invalid("more than one until filter specified")
-    return timestamp(values[0], now()) if values else None
+    try:
+        return timestamp(values[0], now()) if values else None
+    except Invalid as error:
+        raise Invalid(f'failed to parse value as time or duration: "{values[0]}"') from error
 
 
 def human(seconds: float) -> str:

@@ -47,6 +47,14 @@ ONE_OR_MORE = {"cmd", "entrypoint", "shell", "cap_add", "cap_drop"}
 SMALL = {"stop_timeout", "maximum_retry_count", "oom_score_adj", "retries"}
 """What Go calls ``int`` (the words of a complaint name the type)."""
 
+NAMED = {
+    ".HostConfig.RestartPolicy.Name": "container.RestartPolicyMode",
+    ".HostConfig.NetworkMode": "container.NetworkMode",
+    ".HostConfig.IpcMode": "container.IpcMode",
+    ".HostConfig.PidMode": "container.PidMode",
+}
+"""Texts that have a type of their own in Go."""
+
 
 def spell(name: str) -> str:
     """``restart_policy`` as Docker writes it."""
@@ -120,7 +128,7 @@ def as_is(data: Any, where: str) -> Any:
 
 def text(data: Any, where: str) -> str:
     if not isinstance(data, str):
-        raise wrong(data, where, "string")
+        raise wrong(data, where, NAMED.get(where, "string"))
     return data
 
 
@@ -158,7 +166,7 @@ def _pair(name: str) -> Read:
 
 def _list(inner: Any, name: str) -> Read:
     one = _reader(inner)
-    go_type = "[]" + _go(inner)
+    go_type = "[]nat.PortBinding" if inner == dict[str, str] else "[]" + _go(inner)
 
     def read_list(data: Any, where: str) -> tuple[Any, ...]:
         if name in ONE_OR_MORE:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from fairlead.core import capabilities
+from fairlead.core import capabilities, signals
 from fairlead.core.container import Config, Container, Healthcheck, HostConfig, LogConfig, RestartPolicy
 from fairlead.errors import Conflict, FairleadError, Invalid
 
@@ -57,6 +57,8 @@ def create(config: Config, host: HostConfig, *, cpus: int = 0) -> list[str]:
         raise Invalid("can't create 'AutoRemove' container with restart policy")
     for entry in host.extra_hosts or ():
         extra_host(entry)
+    for entry in host.links or ():
+        link(entry)
     restart_policy(host.restart_policy)
     capabilities.settle(host.cap_add, host.cap_drop, ())
     if "" in (host.annotations or {}):
@@ -106,8 +108,25 @@ def portable(config: Config) -> None:
     words = (*(config.cmd or ()), *(config.entrypoint or ()), *(config.env or ()), config.working_dir, config.user)
     if any("\0" in word for word in (*words, config.hostname, config.domainname)):
         raise Invalid("invalid config: a NUL character cannot be passed to a process")
+    if config.stop_signal:
+        signals.number(config.stop_signal)
     if config.healthcheck is not None:
         healthcheck(config.healthcheck)
+
+
+def platform(text: str) -> None:
+    """``os[/arch[/variant]]``; "" for this machine's."""
+    parts = text.split("/")
+    if text and (len(parts) > 3 or not all(re.fullmatch(r"[A-Za-z0-9_.-]+", part) for part in parts)):
+        raise Invalid(f'"{text}": cannot parse platform specifier: invalid argument')
+
+
+def link(entry: str) -> None:
+    """``name[:alias]`` of ``--link``."""
+    if not entry:
+        raise FairleadError("empty string specified for links")
+    if entry.count(":") > 1:
+        raise FairleadError(f"bad format for links: {entry}")
 
 
 def healthcheck(check: Healthcheck) -> None:

@@ -269,7 +269,7 @@ class Containers:
         async with self._life(container).lock:
             container = self.get(container.id)
             if container.state.status == "paused":
-                raise Conflict(f"container {container.id} is already paused")
+                raise Conflict(f"Container {container.id} is already paused")
             self._refuse_unless_running(container)
             await self._runtime.pause(container.id)
             await self._become(container, status="paused")
@@ -280,7 +280,7 @@ class Containers:
         async with self._life(container).lock:
             container = self.get(container.id)
             if container.state.status != "paused":
-                raise Conflict(f"container {container.id} is not paused")
+                raise FairleadError(f"Container {container.id} is not paused")
             await self._runtime.resume(container.id)
             await self._become(container, status="running")
         self._tell("unpause", container)
@@ -365,7 +365,7 @@ class Containers:
         if container.state.running:
             if not force:
                 raise Conflict(
-                    f'cannot remove container "/{container.name}": container is {container.state.status}:'
+                    f'cannot remove container "{container.name}": container is {container.state.status}:'
                     " stop the container before removing or force remove"
                 )
             with suppress(Conflict):

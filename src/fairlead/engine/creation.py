@@ -101,8 +101,11 @@ class Creation:
             raise Invalid("Neither old nor new names may be empty")
         if new == container.name:
             raise Invalid("Renaming a container with the same name as its current name")
-        validate.container_name(new)
-        self._catalog.check_name(new, container.id)
+        try:
+            validate.container_name("/" + new)
+            self._catalog.check_name(new, container.id)
+        except FairleadError as error:
+            raise type(error)(f"Error when allocating new name: {error.message}") from error
         return replace(container, name=new)
 
     async def forget(self, container: Container) -> None:
