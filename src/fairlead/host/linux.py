@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from fairlead.core.wanted import HOST, Address, Element, File, Link, Namespace, Plan, Skeleton, Sysctl, Wanted
@@ -153,7 +154,7 @@ class _Removal:
         self._drop_firewall()
         for item in self._objects:
             if isinstance(item, File):
-                self._try(lambda item=item: files.remove(item))  # type: ignore[misc]
+                self._try(partial(files.remove, item))
         self._remover.begin(leaving)
         for name in self._doomed:
             self._doors.forget(name)
@@ -216,7 +217,7 @@ class _Removal:
             with self._doors.visit(ns):
                 for device in devices:
                     setting = Sysctl(path=f"net/ipv4/conf/{device}/promote_secondaries", value="1")
-                    self._try(lambda setting=setting: sysctls.write(setting))  # type: ignore[misc]
+                    self._try(partial(sysctls.write, setting))
 
     def _drop_firewall(self) -> None:
         skeletons = {item.ns for item in self._objects if isinstance(item, Skeleton)}
@@ -226,6 +227,6 @@ class _Removal:
                 continue
             context = self._doors[ns].nft
             if ns in skeletons:
-                self._try(lambda context=context: nft.remove_table(context))  # type: ignore[misc]
+                self._try(partial(nft.remove_table, context))
             else:
-                self._try(lambda context=context, ns=ns: nft.remove(context, elements[ns]))  # type: ignore[misc]
+                self._try(partial(nft.remove, context, elements[ns]))

@@ -33,6 +33,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from fairlead.core.wanted import (
@@ -131,7 +132,7 @@ class Making:
                 except (OSError, Refused) as error:
                     raise Internal(f"cannot make {item}: {error}") from None
                 self._fresh.add(item.name)
-                self._undo.append(lambda name=item.name: self._destroy(name))  # type: ignore[misc]
+                self._undo.append(partial(self._destroy, item.name))
 
     def _destroy(self, name: str) -> None:
         self._doors.forget(name)
