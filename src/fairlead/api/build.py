@@ -33,7 +33,7 @@ def routes(engine: Engine) -> list[web.RouteDef]:
         http.filters(request)
         return http.answer({"CachesDeleted": None, "SpaceReclaimed": await engine.builds.prune()})
 
-    return [web.post("/build", build), web.post("/build/prune", prune)]
+    return [web.post("/build", http.abandonable(build)), web.post("/build/prune", prune)]
 
 
 def _credentials(request: web.Request) -> Callable[[str], Credentials]:

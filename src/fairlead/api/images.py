@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import msgspec
 from aiohttp import web
 
 from fairlead.api import http, times, wire, wire_images
@@ -32,13 +33,13 @@ def routes(engine: Engine) -> list[web.RouteDef]:
         web.get("/images/json", here.list, allow_head=False),
         web.get("/images/search", there.search, allow_head=False),
         web.get("/images/get", there.save, allow_head=False),
-        web.post("/images/create", there.create),
+        web.post("/images/create", http.abandonable(there.create)),
         web.post("/images/load", there.load),
         web.post("/images/prune", here.prune),
         web.get("/images/{name:.*}/get", there.save, allow_head=False),
         web.get("/images/{name:.*}/history", here.history, allow_head=False),
         web.get("/images/{name:.*}/json", here.inspect, allow_head=False),
-        web.post("/images/{name:.*}/push", there.push),
+        web.post("/images/{name:.*}/push", http.abandonable(there.push)),
         web.post("/images/{name:.*}/tag", here.tag),
         web.delete("/images/{name:.*}", here.remove),
         web.post("/commit", there.commit),
@@ -62,9 +63,10 @@ class Images:
             wanted.setdefault("reference", []).append(http.text(request, "filter"))
         check, version, images = self._matcher(wanted), http.version(request), self._engine.images
         shared = http.flag(request, "shared-size")
+        patterns = wanted.get("reference", ())
         return http.answer(
             [
-                wire_images.summary(image, version, images.shared_size(image) if shared else -1)
+                wire_images.summary(_only_named(image, patterns), version, images.shared_size(image) if shared else -1)
                 for image in images.list()
                 if check(image)
             ]
@@ -200,6 +202,17 @@ class Transfers:
         if re.fullmatch(r"[a-f0-9]{64}", name):
             raise Invalid(f"unknown image reference format: {name}")
         return http.answer(await self._engine.transfers.distribution(name, registry_auth(request)))
+
+
+def _only_named(image: ImageRecord, patterns: Sequence[str]) -> ImageRecord:
+    """The image with those of its names that a ``reference`` filter asks for."""
+    if not patterns:
+        return image
+
+    def kept(names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in names if any(reference.matches(pattern, name) for pattern in patterns))
+
+    return msgspec.structs.replace(image, tags=kept(image.tags), digests=kept(image.digests))
 
 
 def _labelled(wanted: http.Filters, image: ImageRecord) -> bool:

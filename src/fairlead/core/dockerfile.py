@@ -15,6 +15,7 @@ from fairlead.core.instructions import expand
 from fairlead.errors import Invalid
 
 SCRATCH = "scratch"
+_MOUNT = re.compile(r"(?:^|\s)--mount=(?:\S*,)?from=([^,\s]+)")
 _FLAG = re.compile(r"--([a-z-]+)=(\S+)\s+")
 
 
@@ -37,13 +38,19 @@ def bases(text: str, arguments: Mapping[str, str | None]) -> tuple[str, ...]:
                 found.append(parts[0])
             if len(parts) == 3:
                 stages.add(parts[2].lower())
-        elif word in ("COPY", "ADD", "RUN"):
-            source = _without_flags(rest)[0].get("from", "")
-            if source and source.lower() not in stages and not source.isdigit():
+        for source in _sources(word, rest):
+            if source.lower() not in stages and not source.isdigit():
                 found.append(expand(source, known))
     if not began:
         raise Invalid("dockerfile parse error: no build stage in current context")
     return tuple(dict.fromkeys(found))
+
+
+def _sources(word: str, rest: str) -> list[str]:
+    """Stages or images that a line takes files from."""
+    if word in ("COPY", "ADD"):
+        return [source for source in [_without_flags(rest)[0].get("from", "")] if source]
+    return _MOUNT.findall(rest) if word == "RUN" else []
 
 
 def _without_flags(rest: str) -> tuple[dict[str, str], str]:

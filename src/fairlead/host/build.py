@@ -33,13 +33,10 @@ from fairlead.host.registry import Skopeo
 _STEP = re.compile(r"(?:\[\d+/\d+\] )?STEP (\d+)/(\d+): (.*)")
 _MADE = re.compile(r"--> (?:Using cache )?([0-9a-f]{11,64})")
 _NOISE = (
-    "Getting image source signatures",
-    "Copying blob ",
-    "Copying config ",
-    "Writing manifest to",
-    "Storing signat",
-)
-_EXIT = re.compile(r"exit status (\d+)")
+    "Getting image source signatures", "Copying blob ", "Copying config ", "Writing manifest to", "Storing signat",
+    "subprocess exited with status ", 'Error: building at STEP "', 'error building at STEP "',
+)  # fmt: skip
+_EXIT = re.compile(r"subprocess exited with status (\d+)|exit status (\d+)")
 
 
 class Buildah:
@@ -219,8 +216,8 @@ def _failure(step: str, told: list[str]) -> FairleadError:
     """Docker's words for a step that failed."""
     last = next((line for line in reversed(told) if line.strip()), "the build failed")
     word, _, rest = step.partition(" ")
-    exit = _EXIT.search(last)
-    if word.upper() == "RUN" and exit:
+    codes = [found[1] or found[2] for line in told if (found := _EXIT.search(line))]
+    if word.upper() == "RUN" and codes:
         shown = rest.strip() if rest.strip().startswith("[") else f"'/bin/sh -c {rest.strip()}'"
-        return Invalid(f"The command {shown} returned a non-zero code: {exit[1]}")
+        return Invalid(f"The command {shown} returned a non-zero code: {codes[0]}")
     return Invalid(re.sub(r"^[Ee]rror:? ?(building at STEP \".*?\": )?", "", last) or last)
