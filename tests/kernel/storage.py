@@ -35,7 +35,7 @@ def tar(*entries: Entry, uid: int = 0) -> bytes:
             info = tarfile.TarInfo(name)
             info.uid = info.gid = uid
             info.mtime = 1_700_000_000
-            info.mode = 0o755 if content is None else 0o644
+            info.mode = 0o755 if content is None or name.startswith("bin/") else 0o644
             if isinstance(content, str):
                 info.type, info.linkname = tarfile.SYMTYPE, content
             elif content is None:

@@ -19,10 +19,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 async def disk(tmp_path: Path) -> AsyncIterator[Disk]:
     made = await Disk(tmp_path).open()
     busybox = Path(shutil.which("busybox") or "busybox: install busybox-static").read_bytes()
-    image = await made.image(
-        "base", ("bin", None), ("bin/busybox", busybox), ("bin/sh", "busybox"), ("bin/cat", "busybox")
-    )
-    (made.layout.rootfs(image.id) / "bin/busybox").chmod(0o755)
+    await made.image("base", ("bin", None), ("bin/busybox", busybox), ("bin/sh", "busybox"), ("bin/cat", "busybox"))
     yield made
 
 
