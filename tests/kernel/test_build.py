@@ -21,6 +21,7 @@ async def disk(tmp_path: Path) -> AsyncIterator[Disk]:
     busybox = Path(shutil.which("busybox") or "busybox: install busybox-static").read_bytes()
     await made.image("base", ("bin", None), ("bin/busybox", busybox), ("bin/sh", "busybox"), ("bin/cat", "busybox"))
     yield made
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
 
 
 @pytest.fixture

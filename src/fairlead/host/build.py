@@ -39,6 +39,10 @@ _NOISE = (
 _EXIT = re.compile(r"subprocess exited with status (\d+)|exit status (\d+)")
 
 
+OWN_MOUNTS = ("unshare", "--mount", "--propagation", "slave")
+"""The builder's storage mounts itself and its layers; what it forgets goes with its mount namespace."""
+
+
 class Buildah:
     """The builder. ``driver`` tells which storage driver works on this data root (``overlay2`` or ``vfs``)."""
 
@@ -48,6 +52,7 @@ class Buildah:
         self._skopeo = skopeo
         self._driver = driver
         self._numbers = itertools.count(1)
+        self._running = 0
 
     @property
     def storage_driver(self) -> str:
@@ -56,7 +61,7 @@ class Buildah:
     def words(self, *rest: str) -> list[str]:
         """buildah with our storage, and what it is to do."""
         home = ["--root", str(self.folder / "root"), "--runroot", str(self.folder / "run")]
-        return ["buildah", *home, "--storage-driver", self.storage_driver, *rest]
+        return [*OWN_MOUNTS, "buildah", *home, "--storage-driver", self.storage_driver, *rest]
 
     @asynccontextmanager
     async def begin(self, request: BuildRequest, stream: AsyncIterable[bytes]) -> AsyncIterator[Run]:
@@ -66,16 +71,20 @@ class Buildah:
             await _receive(stream, folder)
             name = f"localhost/build-{os.getpid()}-{next(self._numbers)}:latest"
             run = Run(self, self._layout, self._skopeo, request, folder, name)
+            self._running += 1
             try:
                 yield run
             finally:
                 await run.clean()
+                self._running -= 1
 
     async def prune(self) -> int:
-        """Throw the cache away; bytes freed."""
+        """Throw the cache away (while a build runs only what no image needs); bytes freed."""
         before = await asyncio.to_thread(self.size)
         if self.folder.exists():
-            await command.run(self.words("rmi", "--all", "--force"), env=self._layout.environment())
+            everything = [] if self._running else [("rm", "--all"), ("rmi", "--all", "--force")]
+            for words in everything or [("rmi", "--prune")]:
+                await command.run(self.words(*words), env=self._layout.environment())
         return max(0, before - await asyncio.to_thread(self.size))
 
     def size(self) -> int:
@@ -120,7 +129,7 @@ class Run:
         builder = self._builder
         home = f"{builder.storage_driver}@{builder.folder / 'root'}+{builder.folder / 'run'}"
         words = ["copy", "--quiet", f"oci:{folder.name}:image", f"containers-storage:[{home}]{name}"]
-        await self._skopeo.command(words, self._folder)
+        await self._skopeo.command(words, self._folder, before=OWN_MOUNTS)
 
     async def run(self) -> AsyncIterator[str]:
         """Output line by line, in Docker's words; ``FairleadError`` with the reason when a step fails."""

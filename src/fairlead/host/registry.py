@@ -144,9 +144,11 @@ class Skopeo:
             json.dump({"auths": {ref.domain: entry} if entry else {}}, file)
         return [f"{flag}={place.name}"]
 
-    async def command(self, words: list[str], folder: Path, ref: Reference | None = None) -> bytes:
+    async def command(
+        self, words: list[str], folder: Path, ref: Reference | None = None, before: Sequence[str] = ()
+    ) -> bytes:
         """skopeo in a workspace, with our policy and places; what it prints."""
-        argv = ["skopeo", "--policy", self._layout.policy, "--tmpdir", str(folder), *words]
+        argv = [*before, "skopeo", "--policy", self._layout.policy, "--tmpdir", str(folder), *words]
         done = await command.run(argv, cwd=str(folder), env=self._layout.environment())
         if done.code:
             raise _translated(done.err, ref)
