@@ -1,12 +1,11 @@
 """Containers on networks: addresses, names, default routes, ports; all of it or nothing."""
 
 import pytest
+from paper import Paper
 
 from fairlead.core.model import EndpointSettings, Ipam, PortRequest, Subnet
 from fairlead.core.wanted import Element, Link, Route
 from fairlead.errors import FairleadError, Forbidden, Invalid
-
-from paper import Paper
 
 
 def published(paper: Paper) -> dict[str, str]:

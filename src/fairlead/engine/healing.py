@@ -56,14 +56,14 @@ class Healing:
         try:
             while True:
                 await self._something_or_tick()
-                self.heal()
+                await self.heal()
         finally:
             loop.remove_reader(self._monitor.fileno())
 
-    def heal(self) -> None:
+    async def heal(self) -> None:
         """Look once, repair what is wrong, tell it."""
         try:
-            make, surplus = self._kernel.repair()
+            make, surplus = await self._kernel.heal()
         except Exception as error:
             if str(error) not in self._complained:
                 log.error("cannot put the kernel right: %s", error)

@@ -26,11 +26,15 @@ What it leaves behind on failure: nothing, or a note on the error saying what.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 
 from fairlead.core.wanted import Element, Key, Plan, Skeleton, Wanted, difference, owned
 from fairlead.errors import Internal
 from fairlead.host.base import Host
+
+PATIENCE = 5
+"""How often wishes may change while ``heal`` looks before it looks with everything else standing still."""
 
 
 class Kernel:
@@ -40,6 +44,8 @@ class Kernel:
         self._host = host
         self._plans: dict[str, Plan] = {}
         self._wanted: dict[Key, Wanted] = {}
+        self._wishes = 0
+        """counts changes of what is wanted, begun ones too"""
 
     # -- wishes ---------------------------------------------------------------------
 
@@ -49,6 +55,7 @@ class Kernel:
         after = owned(plan, title or owner)
         self._refuse_shared(owner, after)
         make, surplus = difference(after, before)
+        self._wishes += 1
         try:
             if make:
                 self._host.make(_with_elements(make, after))
@@ -90,7 +97,21 @@ class Kernel:
 
     def repair(self) -> tuple[Plan, Plan]:
         """Make the kernel agree with the wishes; returns what had to be made and what had to go."""
-        make, surplus = self.drift()
+        return self._mend(*self.drift())
+
+    async def heal(self) -> tuple[Plan, Plan]:
+        """``repair`` for a machine at work: looking takes a millisecond or two a sandbox, and is done in a thread.
+
+        Wishes may change meanwhile; then what was seen is no longer what to compare with, and we look again.
+        """
+        for _ in range(PATIENCE):
+            wanted, wishes = self.wanted(), self._wishes
+            actual = await asyncio.to_thread(self._host.look, wanted)
+            if self._wishes == wishes:
+                return self._mend(*difference(wanted, actual))
+        return self.repair()
+
+    def _mend(self, make: Plan, surplus: Plan) -> tuple[Plan, Plan]:
         if surplus:
             self._host.remove(surplus)
         if make:
@@ -100,6 +121,7 @@ class Kernel:
     # -- inside -----------------------------------------------------------------------
 
     def _note(self, owner: str, after: Plan) -> None:
+        self._wishes += 1
         for item in self._plans.pop(owner, ()):
             self._wanted.pop(item.key, None)
         if after:

@@ -1,0 +1,80 @@
+"""Healing: a change behind our back is put right and told; a change of ours while it looks is no drift."""
+
+import asyncio
+import itertools
+import os
+
+from fairlead.core.wanted import Link, Wanted
+from fairlead.engine.events import Events
+from fairlead.engine.healing import Healing
+from fairlead.engine.kernel import Kernel
+from fairlead.host.fake import FakeHost
+
+RED, BLUE = Link(name="br-red", kind="bridge"), Link(name="br-blue", kind="bridge")
+
+
+class Bell:
+    """A monitor that rings when the test says so."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+
+    def fileno(self) -> int:
+        return self._read
+
+    def ring(self) -> None:
+        os.write(self._write, b"!")
+
+    def heard(self) -> set[str]:
+        os.read(self._read, 1)
+        return {"link"}
+
+
+async def test_what_was_lost_is_made_again_and_told() -> None:
+    host, bell = FakeHost(), Bell()
+    kernel, events = Kernel(host), Events(itertools.count(1).__next__)
+    kernel.want("red", (RED,), "network RED")
+    host.lose((RED,))
+    told = events.stream(since=0)
+    work = asyncio.create_task(Healing(kernel, bell, events).run())
+    await asyncio.sleep(0)
+    bell.ring()
+    event = await asyncio.wait_for(anext(told), 5)
+    work.cancel()
+    assert (event.kind, event.action, event.id) == ("fairlead", "repair", "network RED")
+    assert event.attributes["object"] == "link  br-red"
+    assert kernel.drift() == ((), ())
+
+
+async def test_a_repair_that_fails_does_not_end_it() -> None:
+    host = FakeHost()
+    kernel, events = Kernel(host), Events(itertools.count(1).__next__)
+    kernel.want("red", (RED,))
+    host.lose((RED,))
+    host.fail_on(RED.key)
+    healing = Healing(kernel, Bell(), events)
+    await healing.heal()
+    host.relent()
+    await healing.heal()
+    assert kernel.drift() == ((), ())
+
+
+async def test_wishes_that_change_while_we_look_are_no_drift() -> None:
+    class Slow(FakeHost):
+        """Somebody connects a container while this host is being looked at."""
+
+        looks = 0
+
+        def look(self, objects: tuple[Wanted, ...] = ()) -> tuple[Wanted, ...]:
+            seen = super().look(objects)
+            Slow.looks += 1
+            if Slow.looks == 1:
+                kernel.want("blue", (BLUE,))
+                kernel.drop("red")
+            return seen
+
+    host = Slow()
+    kernel = Kernel(host)
+    kernel.want("red", (RED,))
+    assert await kernel.heal() == ((), ())
+    assert [item.key for item in host.look()] == [BLUE.key]
