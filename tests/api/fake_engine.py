@@ -277,4 +277,8 @@ def fake_engine() -> Any:
         system=None,
         volumes=SimpleNamespace(),
         transfers=SimpleNamespace(),
+        builds=SimpleNamespace(),
+        streams=SimpleNamespace(),
+        execs=SimpleNamespace(),
+        logs=SimpleNamespace(),
     )

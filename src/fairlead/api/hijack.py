@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -56,6 +56,7 @@ class Stream(asyncio.Protocol):
         self._readable = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
+        self._when_lost: list[Callable[[], None]] = []
 
     # -- for handlers -------------------------------------------------------------------------
 
@@ -84,6 +85,13 @@ class Stream(asyncio.Protocol):
     def lost(self) -> bool:
         """The client is gone altogether."""
         return self._lost
+
+    def when_lost(self, call: Callable[[], None]) -> None:
+        """Call it when the client is gone altogether (now, if it is): a silent process would never show it."""
+        if self._lost:
+            call()
+        else:
+            self._when_lost.append(call)
 
     async def close(self) -> None:
         """What was written is sent, then the connection is closed."""
@@ -127,6 +135,8 @@ class Stream(asyncio.Protocol):
         self._readable.set()
         self._writable.set()
         self._connection.connection_lost(exc)
+        for call in self._when_lost:
+            call()
 
 
 class Taken(web.StreamResponse):

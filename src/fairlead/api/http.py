@@ -30,11 +30,23 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from fairlead import __version__
 from fairlead.api import gojson
 from fairlead.errors import FairleadError, Invalid
 
 LARGEST_BODY = 16 << 20
 """Bytes of a JSON body. (Streams, such as a build context, have no limit.)"""
+
+NEWEST, OLDEST = (1, 51), (1, 24)
+"""API versions we speak."""
+
+HEADERS = {
+    "Api-Version": f"{NEWEST[0]}.{NEWEST[1]}",
+    "Docker-Experimental": "false",
+    "Ostype": "linux",
+    "Server": f"Fairlead/{__version__} (linux)",
+}
+"""On every answer."""
 
 VERSION = web.RequestKey("version", tuple)
 JSON = "application/json"

@@ -16,10 +16,9 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from fairlead.api.http import Handler
+from fairlead.api.http import NEWEST, OLDEST, Handler
 from fairlead.errors import Invalid, NotFound
 
-OLDEST, NEWEST = (1, 24), (1, 51)
 _VERSIONED = re.compile(r"/v([0-9][0-9.]*)(/.*)")
 _NAME = re.compile(r"\{(\w+)(:[^}]*)?\}")
 

@@ -36,16 +36,17 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from fairlead import __version__
 from fairlead.api import (
     build,
     container_files,
     containers,
+    execs,
     http,
     images,
     networks,
     plan,
     routes,
+    streams,
     swarm_absent,
     system,
     volumes,
@@ -59,13 +60,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fairlead.api")
 
-API_VERSION = routes.spell(routes.NEWEST)
-HEADERS = {
-    "Api-Version": API_VERSION,
-    "Docker-Experimental": "false",
-    "Ostype": "linux",
-    "Server": f"Fairlead/{__version__} (linux)",
-}
 GRACE = 0.3
 """Seconds a handler gets to finish an answer for a client that closed its half."""
 TABLE = web.AppKey("table", routes.Table)
@@ -88,6 +82,8 @@ def create_app(engine: Engine, settings: Settings) -> web.Application:
             *networks.routes(engine),
             *containers.routes(engine, settings),
             *container_files.routes(engine),
+            *streams.routes(engine),
+            *execs.routes(engine),
             *images.routes(engine),
             *volumes.routes(engine),
             *build.routes(engine),
@@ -133,7 +129,7 @@ async def dispatch(request: web.Request) -> web.StreamResponse:
 
 def _with_headers(response: web.StreamResponse) -> web.StreamResponse:
     if not response.prepared:
-        for name, value in HEADERS.items():
+        for name, value in http.HEADERS.items():
             response.headers.setdefault(name, value)
     return response
 

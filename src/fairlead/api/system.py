@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from fairlead.api import http, times, wire_images, wire_system
-from fairlead.api.routes import NEWEST, OLDEST, spell
+from fairlead.api.http import NEWEST, OLDEST
+from fairlead.api.routes import spell
 from fairlead.api.wire import members
 from fairlead.errors import FairleadError, Invalid
 
@@ -65,8 +66,7 @@ class System:
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """What happened since, and what happens, a JSON object each, flushed at once."""
-        moment = times.now()
-        since, until = _moment(request, "since", moment), _moment(request, "until", moment)
+        since, until = times.query(request, "since"), times.query(request, "until")
         if since is not None and until is not None and since > until:
             raise Invalid(
                 f"`since` time ({since // times.SECOND}) cannot be after `until` time ({until // times.SECOND})"
@@ -96,13 +96,3 @@ class System:
         given = members(body, "", "registry.AuthConfig")
         await self._engine.transfers.login(wire_images.login(given))
         return http.answer({"Status": "Login Succeeded", "IdentityToken": ""})
-
-
-def _moment(request: web.Request, name: str, now: int) -> int | None:
-    given = http.text(request, name)
-    if not given:
-        return None
-    try:
-        return times.timestamp(given, now)
-    except Invalid as error:
-        raise FairleadError(f"strconv.ParseInt: parsing {http.quoted(given)}: invalid syntax") from error

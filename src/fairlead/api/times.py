@@ -12,7 +12,9 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from fairlead.errors import Invalid
+from aiohttp import web
+
+from fairlead.errors import FairleadError, Invalid
 
 SECOND = 1_000_000_000
 _UNITS = {"ns": 1, "us": 1000, "µs": 1000, "ms": 1_000_000, "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND}
@@ -49,6 +51,12 @@ def text(moment: int) -> str:
     return f"{whole}.{fraction:09d}".rstrip("0").rstrip(".") + "Z"
 
 
+def stamp(moment: int) -> str:
+    """The same with all nine digits, as on lines of a log."""
+    seconds, fraction = divmod(moment, SECOND)
+    return text(seconds * SECOND)[:-1] + f".{fraction:09d}Z"
+
+
 def duration(text: str) -> int | None:
     """A Go duration (``1h30m``) in nanoseconds; None when it is none."""
     if not _DURATION.fullmatch(text):
@@ -66,6 +74,15 @@ def timestamp(text: str, moment: int) -> int:
     if unix:
         return int(unix[1]) * SECOND + int((unix[2] or "").ljust(9, "0"))
     return nanoseconds(text)
+
+
+def query(request: web.Request, name: str) -> int | None:
+    """A time among the parameters of a request; None when it is not there. (dockerd answers nonsense with 500.)"""
+    given = request.query.get(name, "")
+    try:
+        return timestamp(given, now()) if given else None
+    except Invalid as error:
+        raise FairleadError(f'strconv.ParseInt: parsing "{given}": invalid syntax') from error
 
 
 def until(wanted: Mapping[str, Sequence[str]]) -> int | None:

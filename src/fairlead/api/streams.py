@@ -1,0 +1,174 @@
+"""Streams of a container: attach (also by web socket), logs, resize.
+
+    client <== hijacked connection ==> engine.streams ==> process        attach
+    client <-- chunks of an answer --- engine.logs                        logs
+
+Without a terminal both are multiplexed (``hijack.frame``); since 1.42 the
+content type says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from aiohttp import WSMsgType, web
+
+from fairlead.api import hijack, http, times
+from fairlead.core.container import Container
+from fairlead.core.loglines import LogLine
+from fairlead.engine.logs import LogWishes
+from fairlead.errors import FairleadError, Invalid
+
+if TYPE_CHECKING:
+    from fairlead.engine.engine import Engine
+
+CONTENT_TYPE_TELLS = (1, 42)
+
+
+def routes(engine: Engine) -> list[web.RouteDef]:
+    here = Streams(engine)
+    return [
+        web.post("/containers/{id}/attach", here.attach),
+        web.get("/containers/{id}/attach/ws", here.attach_by_web_socket, allow_head=False),
+        web.get("/containers/{id}/logs", here.logs, allow_head=False),
+        web.post("/containers/{id}/resize", here.resize),
+    ]
+
+
+def content_type(request: web.Request, terminal: bool) -> str:
+    """How the bytes of a stream are to be read."""
+    multiplexed = not terminal and http.version(request) >= CONTENT_TYPE_TELLS
+    return http.MULTIPLEXED_STREAM if multiplexed else http.RAW_STREAM
+
+
+class Streams:
+    """The handlers over ``engine.streams`` and ``engine.logs``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def attach(self, request: web.Request) -> web.StreamResponse:
+        ref = request.match_info["id"]
+        try:
+            container = self._engine.containers.get(ref)
+            attached = await self._engine.streams.attach(
+                ref,
+                stdin=http.flag(request, "stdin"),
+                stdout=http.flag(request, "stdout"),
+                stderr=http.flag(request, "stderr"),
+                logs=http.flag(request, "logs"),
+                stream=http.flag(request, "stream"),
+                detach_keys=http.text(request, "detachKeys"),
+            )
+        except FairleadError as error:
+            return _refusal(error)
+        try:
+            async with hijack.hijacked(request, {}, content_type(request, container.config.tty)) as stream:
+                stream.when_lost(attached.close)
+                await self._engine.streams.converse(attached, stream, hijack.frame)
+        finally:
+            attached.close()
+        return hijack.Taken()
+
+    async def attach_by_web_socket(self, request: web.Request) -> web.StreamResponse:
+        """The same through a web socket: each message is a piece of the stream, never multiplexed."""
+        old = http.version(request) < CONTENT_TYPE_TELLS
+        attached = await self._engine.streams.attach(
+            request.match_info["id"],
+            stdin=old or http.flag(request, "stdin"),
+            stdout=old or http.flag(request, "stdout"),
+            stderr=old or http.flag(request, "stderr"),
+            logs=http.flag(request, "logs"),
+            stream=http.flag(request, "stream"),
+            detach_keys=http.text(request, "detachKeys"),
+        )
+        socket = web.WebSocketResponse()
+        try:
+            await socket.prepare(request)
+            await self._engine.streams.converse(attached, _WebSocket(socket), lambda which, data: data)
+            await socket.close()
+        finally:
+            attached.close()
+        return socket
+
+    async def logs(self, request: web.Request) -> web.StreamResponse:
+        wishes = _log_wishes(request)
+        container = self._engine.containers.get(request.match_info["id"])
+        line_of = _printer(container, http.flag(request, "timestamps"))
+        async with http.streaming(request, content_type(request, container.config.tty)) as out:
+            async with aclosing(self._engine.logs.read(container, wishes)) as lines:  # type: ignore[type-var]
+                await out.start()
+                async for line in lines:
+                    await out.write(line_of(line))
+            return out.response
+
+    async def resize(self, request: web.Request) -> web.Response:
+        rows, columns = size(request)
+        await self._engine.containers.resize(request.match_info["id"], rows, columns)
+        return http.nothing(200)
+
+
+def size(request: web.Request) -> tuple[int, int]:
+    """``h`` and ``w``: rows and columns, both needed."""
+    found = []
+    for name, word in (("h", "height"), ("w", "width")):
+        given = http.text(request, name)
+        if not (given.isascii() and given.isdigit()):
+            raise Invalid(f"invalid resize {word} {http.quoted(given)}: invalid syntax")
+        if len(given) > 10 or int(given) >= 1 << 32:
+            raise Invalid(f"invalid resize {word} {http.quoted(given)}: value out of range")
+        found.append(int(given))
+    return found[0], found[1]
+
+
+def _refusal(error: FairleadError) -> web.Response:
+    """dockerd refuses an attach in plain text, as if it were the stream."""
+    response = web.Response(body=f"{error.message}\r\n".encode(), status=error.status)
+    response.content_type = http.RAW_STREAM
+    return response
+
+
+class _WebSocket:
+    """A web socket with the two words that ``converse`` speaks."""
+
+    def __init__(self, socket: web.WebSocketResponse) -> None:
+        self._socket = socket
+
+    async def read(self) -> bytes:
+        message = await self._socket.receive()
+        if message.type == WSMsgType.TEXT:
+            return str(message.data).encode()
+        return bytes(message.data) if message.type == WSMsgType.BINARY else b""
+
+    async def write(self, data: bytes) -> None:
+        await self._socket.send_bytes(data)
+
+
+# -- logs -------------------------------------------------------------------------------------
+
+
+def _log_wishes(request: web.Request) -> LogWishes:
+    stdout, stderr = http.flag(request, "stdout"), http.flag(request, "stderr")
+    if not (stdout or stderr):
+        raise Invalid("Bad parameters: you must choose at least one stream")
+    tail = http.text(request, "tail", "all")
+    return LogWishes(
+        stdout=stdout,
+        stderr=stderr,
+        since=times.query(request, "since") or 0,
+        until=times.query(request, "until") or 0,
+        tail=int(tail) if tail.isascii() and tail.isdigit() and len(tail) < 10 else -1,
+        follow=http.flag(request, "follow"),
+    )
+
+
+def _printer(container: Container, timestamps: bool) -> Callable[[LogLine], bytes]:
+    """How a line is written: with its time if asked, with its frame if there is no terminal."""
+
+    def line_of(line: LogLine) -> bytes:
+        text = times.stamp(line.time).encode() + b" " + line.text if timestamps else line.text
+        return text if container.config.tty else hijack.frame(line.stream, text)
+
+    return line_of
