@@ -6,8 +6,8 @@
     fairlead …            everything else is the command line, which speaks only HTTP
 
 The parts are imported only when called for, so that ``fairlead ps`` does not
-pay for an engine. Exit codes: 0 well, 1 refused or failed, 2 the engine's
-options make no sense (125 for the command line, as Docker has it).
+pay for an engine. Exit codes are Docker's: 0 well, 1 refused or failed (also
+options of the engine that make no sense), 125 a command line that makes none.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def daemon(words: Sequence[str], program: str) -> int:
         wanted = settings.parse(words, program)
     except Invalid as problem:
         print(f"{program}: {problem.message}\nSee '{program} --help'.", file=sys.stderr)
-        return 2
+        return 1
     if wanted.help:
         print(settings.usage(program))
         return 0
