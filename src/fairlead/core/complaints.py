@@ -53,6 +53,8 @@ def _reason(words: str, program: str) -> tuple[str, int]:
         return f'exec: "{program}": is a directory', NOT_EXECUTABLE
     if about_program and ("permission denied" in low or "operation not permitted" in low):
         return f'exec: "{program}": permission denied', NOT_EXECUTABLE
+    if "no such file or directory" in low:  # dockerd takes these for the caller's fault, whatever was not there
+        return text, NOT_FOUND
     return text, OTHER
 
 

@@ -69,6 +69,7 @@ class Attachments:
 
     async def open(self, container: Container) -> Stack:
         """Everything ``container`` asked for, ready before its process starts."""
+        self._refuse_company(container)
         async with AsyncExitStack() as undo:
             resolving = self._files.resolving(container)
             stack = await self._sandboxes.open(self.sandbox(container), f"container {container.name}", resolving)
@@ -80,6 +81,14 @@ class Attachments:
             self._files.write(container, stack)
             undo.pop_all()
         return stack
+
+    def _refuse_company(self, container: Container) -> None:
+        """A container in the host's own stack has no network besides: its devices would be the host's."""
+        if mode_of(container) == "host" and any(self._find(name).driver != "host" for name in container.networks):
+            raise Invalid(
+                "failed to set up container networking: container sharing network namespace with another container"
+                " or host cannot be connected to any other network"
+            )
 
     async def close(self, stack: Stack, *, sticky: bool = False) -> None:
         """The whole stack goes; records last, so that a crash half way is finished by the next start."""
@@ -131,7 +140,7 @@ class Attachments:
         if network.name == "host" and mode_of(container) == "host":
             raise Invalid("cannot disconnect container from host network - container was created in host network mode")
         if asked is None or (stack is not None and endpoint is None):
-            where = f"the network {network.name}" if container.state.running else f"network {network.name}"
+            where = f"network {network.name}" if container.state.running else f"the network {network.name}"
             raise FairleadError(f"container {container.id} is not connected to {where}")
         if stack is not None and endpoint is not None:
             before = self._publisher.where(stack)

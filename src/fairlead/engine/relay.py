@@ -39,6 +39,7 @@ from fairlead.engine.udpflows import Flows
 from fairlead.errors import FairleadError, Invalid
 
 BACKLOG = 512
+_IP_FREEBIND, _IPV6_FREEBIND = 15, 78  # linux/in.h, linux/in6.h; Python does not name them
 _PAUSE = 1.0
 SCTP = 132
 _KINDS = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0), "sctp": (socket.SOCK_STREAM, SCTP)}
@@ -183,8 +184,12 @@ def _socket(port: Port) -> socket.socket:
     kind, protocol = _KINDS[port.protocol]
     sock = socket.socket(port.family, kind, protocol)
     sock.setblocking(False)
+    # An address that the host does not have yet may be published all the same, as dockerd allows.
     if port.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
     return sock
 
 
