@@ -74,8 +74,12 @@ class Buildah:
             self._running += 1
             try:
                 yield run
-            finally:
                 await run.clean()
+            except BaseException:
+                if self._running == 1:
+                    await command.run(self.words("rm", "--all"), env=self._layout.environment())
+                raise
+            finally:
                 self._running -= 1
 
     async def prune(self) -> int:
@@ -193,7 +197,7 @@ class Run:
         return await self._skopeo.adopt(self._folder / "result")
 
     async def clean(self) -> None:
-        """The name goes, the layers stay as cache; what a failed step left goes too."""
+        """The name goes, the layers stay as cache."""
         environment = self._layout.environment()
         await command.run(self._builder.words("untag", self._name), env=environment)
 
