@@ -42,3 +42,35 @@ class Usage:
     pids_limit: int = 0
     disk_bytes: tuple[DiskUse, ...] = ()
     disk_operations: tuple[DiskUse, ...] = ()
+
+
+class NetworkUse(NamedTuple):
+    """Counters of one interface inside the container."""
+
+    rx_bytes: int = 0
+    rx_packets: int = 0
+    rx_errors: int = 0
+    rx_dropped: int = 0
+    tx_bytes: int = 0
+    tx_packets: int = 0
+    tx_errors: int = 0
+    tx_dropped: int = 0
+
+
+def interfaces(text: str) -> dict[str, NetworkUse]:
+    """What /proc/<pid>/net/dev says, without the loopback."""
+    found = {}
+    for line in text.splitlines()[2:]:
+        name, _, counters = line.partition(":")
+        numbers = [int(word) for word in counters.split()]
+        if name.strip() != "lo" and len(numbers) >= 16:
+            found[name.strip()] = NetworkUse(*numbers[0:4], *numbers[8:12])
+    return found
+
+
+class Machine(NamedTuple):
+    """The whole machine: nanoseconds of all its processors, how many there are, bytes of memory."""
+
+    cpu: int = 0
+    online: int = 1
+    memory: int = 0

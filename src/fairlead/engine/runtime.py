@@ -22,7 +22,7 @@ from typing import Protocol
 from fairlead.core.container import Container, Mount
 from fairlead.core.life import UNKNOWN, Ended, ExecSpec, Recovered
 from fairlead.core.model import Sandbox
-from fairlead.core.usage import Usage
+from fairlead.core.usage import Machine, NetworkUse, Usage
 
 __all__ = ["UNKNOWN", "Ended", "ExecProcess", "ExecSpec", "Recovered", "Runtime", "Wire"]
 
@@ -122,3 +122,11 @@ class Runtime(Protocol):
 
     def processes(self, id: str) -> list[int]:
         """Process ids, as the host has them, of everything in its control group."""
+
+    def networks(self, id: str) -> dict[str, NetworkUse]:
+        """Counters of its interfaces by name."""
+
+    def machine(self) -> Machine: ...
+
+    async def top(self, id: str, arguments: str) -> tuple[list[str], list[list[str]]]:
+        """``ps`` of what runs in it: titles and rows; ``arguments`` are ps's own."""

@@ -26,7 +26,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from fairlead.core.usage import DiskUse, Usage
+from fairlead.core.usage import DiskUse, Machine, Usage
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ ROOT = Path("/sys/fs/cgroup")
 UNLIMITED = 1 << 60
 """Version 1 says "no limit" with a number near the largest there is."""
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 
 
@@ -149,6 +150,13 @@ class Cgroups:
             disk_bytes=data,
             disk_operations=operations,
         )
+
+
+def machine() -> Machine:
+    """Processor time of the whole machine, and what it has."""
+    with open("/proc/stat", "rb") as file:
+        ticks = [int(word) for word in file.readline().split()[1:9]]
+    return Machine(sum(ticks) * _TICK, os.sysconf("SC_NPROCESSORS_ONLN"), os.sysconf("SC_PHYS_PAGES") * _PAGE)
 
 
 def _mount_controller(place: Path, controller: str) -> None:

@@ -33,11 +33,11 @@ from fairlead.core.life import Ended, ExecSpec, Recovered
 from fairlead.core.model import Sandbox
 from fairlead.core.ociresources import disk_paths, limits
 from fairlead.core.ocispec import Facts, Place, cgroup_path, spec
-from fairlead.core.usage import Usage
+from fairlead.core.usage import Machine, NetworkUse, Usage, interfaces
 from fairlead.errors import Conflict, Internal, NotFound
-from fairlead.host import bundles, conmon
+from fairlead.host import bundles, conmon, ps
 from fairlead.host.bundles import Bundle, Life
-from fairlead.host.cgroups import Cgroups
+from fairlead.host.cgroups import Cgroups, machine
 from fairlead.host.ociexec import Exec, start_exec
 from fairlead.host.programs import Finished, parent_of, readable, run, started_at
 from fairlead.host.seccomp import Filters
@@ -202,6 +202,20 @@ class Oci:
     def processes(self, id: str) -> list[int]:
         running = self._running.get(id)
         return self._cgroups.processes(running.life.cgroup) if running else []
+
+    def networks(self, id: str) -> dict[str, NetworkUse]:
+        """Counters of its interfaces, as it sees them."""
+        try:
+            return interfaces(Path(f"/proc/{self.pid(id)}/net/dev").read_text()) if self.pid(id) else {}
+        except OSError:
+            return {}
+
+    def machine(self) -> Machine:
+        return machine()
+
+    async def top(self, id: str, arguments: str) -> tuple[list[str], list[list[str]]]:
+        """``ps`` of what runs in it: titles and rows, with the host's process ids."""
+        return await ps.table(self.processes(id), arguments)
 
     # -- the end ----------------------------------------------------------------------------
 
