@@ -57,6 +57,7 @@ from fairlead.engine.relayclient import RelayClient
 from fairlead.engine.resolverclient import Ports, ResolverClient
 from fairlead.engine.restore import Restore
 from fairlead.engine.sandboxes import Sandboxes
+from fairlead.engine.stats import Stats
 from fairlead.engine.streams import Streams
 from fairlead.engine.system import ARCHITECTURES, System
 from fairlead.engine.transfers import Transfers
@@ -305,6 +306,7 @@ class Build:
             containers=self.containers,
             streams=self.streams,
             logs=self.logs,
+            stats=Stats(self.catalog, self.runtime, self.clock.nanoseconds),
             execs=self.execs,
             images=self.images,
             transfers=self.transfers,

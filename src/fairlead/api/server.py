@@ -87,7 +87,7 @@ def create_app(engine: Engine, settings: Settings) -> web.Application:
             *images.routes(engine),
             *volumes.routes(engine),
             *build.routes(engine),
-            *system.routes(engine),
+            *system.routes(engine, settings),
             *swarm_absent.routes(engine),
             *plan.routes(engine),
         ]

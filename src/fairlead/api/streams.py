@@ -1,4 +1,4 @@
-"""Streams of a container: attach (also by web socket), logs, resize.
+"""What comes out of a running container: attach (also by web socket), logs, stats, processes; its terminal's size.
 
     client <== hijacked connection ==> engine.streams ==> process        attach
     client <-- chunks of an answer --- engine.logs                        logs
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import WSMsgType, web
 
-from fairlead.api import hijack, http, times
+from fairlead.api import hijack, http, times, wire_stats
 from fairlead.core.container import Container
 from fairlead.core.loglines import LogLine
 from fairlead.engine.logs import LogWishes
@@ -34,6 +34,8 @@ def routes(engine: Engine) -> list[web.RouteDef]:
         web.get("/containers/{id}/attach/ws", here.attach_by_web_socket, allow_head=False),
         web.get("/containers/{id}/logs", here.logs, allow_head=False),
         web.post("/containers/{id}/resize", here.resize),
+        web.get("/containers/{id}/stats", here.stats, allow_head=False),
+        web.get("/containers/{id}/top", here.top, allow_head=False),
     ]
 
 
@@ -44,7 +46,7 @@ def content_type(request: web.Request, terminal: bool) -> str:
 
 
 class Streams:
-    """The handlers over ``engine.streams`` and ``engine.logs``."""
+    """The handlers over ``engine.streams``, ``engine.logs`` and ``engine.stats``."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -108,6 +110,23 @@ class Streams:
         rows, columns = size(request)
         await self._engine.containers.resize(request.match_info["id"], rows, columns)
         return http.nothing(200)
+
+    async def stats(self, request: web.Request) -> web.StreamResponse:
+        """A line a second, or one: of two looks a second apart, or of one look (``one-shot``)."""
+        ref = request.match_info["id"]
+        container = self._engine.containers.get(ref)
+        if not http.flag(request, "stream", default=True):
+            sample = await self._engine.stats.read(container.id, http.flag(request, "one-shot"))
+            return http.answer(wire_stats.stats(container, sample))
+        async with http.streaming(request, http.JSON) as out:
+            async with aclosing(self._engine.stats.watch(container.id)) as samples:  # type: ignore[type-var]
+                async for sample in samples:
+                    await out.write_json(wire_stats.stats(container, sample), end=b"\n")
+            return out.response
+
+    async def top(self, request: web.Request) -> web.Response:
+        titles, rows = await self._engine.containers.top(request.match_info["id"], http.text(request, "ps_args"))
+        return http.answer(wire_stats.top(titles, rows))
 
 
 def size(request: web.Request) -> tuple[int, int]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from fairlead.api import http, times, wire_images, wire_system
 from fairlead.api.http import NEWEST, OLDEST
+from fairlead.api.places import Places
 from fairlead.api.routes import spell
+from fairlead.api.space import Space
 from fairlead.api.wire import members
 from fairlead.errors import FairleadError, Invalid
+from fairlead.settings import Settings
 
 if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
@@ -24,8 +27,8 @@ PING_HEADERS = {
 }
 
 
-def routes(engine: Engine) -> list[web.RouteDef]:
-    here = System(engine)
+def routes(engine: Engine, settings: Settings) -> list[web.RouteDef]:
+    here = System(engine, settings)
     return [
         web.get("/_ping", here.ping, allow_head=False),
         web.head("/_ping", here.ping),
@@ -42,8 +45,9 @@ def routes(engine: Engine) -> list[web.RouteDef]:
 class System:
     """The handlers over ``engine.system`` and ``engine.events``."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
+        self._space = Space(engine, Places(engine, settings))
 
     async def ping(self, request: web.Request) -> web.Response:
         body = b"" if request.method == "HEAD" else b"OK"
@@ -85,8 +89,7 @@ class System:
         for kind in asked:
             if kind not in DF_TYPES:
                 raise Invalid(f"unknown object type: {kind}")
-        found: dict[str, Any] = await self._engine.system.usage(set(asked) or set(DF_TYPES))
-        return http.answer(found)
+        return http.answer(await self._space.shown(set(asked or DF_TYPES), http.version(request)))
 
     async def auth(self, request: web.Request) -> web.Response:
         """Ask the registry whether it knows the user; nothing is kept."""

@@ -42,14 +42,23 @@ def version(found: Versions, newest: str, oldest: str) -> dict[str, Any]:
 
 
 def info(found: Info, version: tuple[int, int]) -> dict[str, Any]:
-    shown: dict[str, Any] = {
+    shown = {**_counts(found), **_machine(found), **_engine(found, version)}
+    if version < (1, 47):
+        shown |= {"BridgeNfIptables": False, "BridgeNfIp6tables": False}
+    if version < (1, 49):
+        shown.pop("FirewallBackend")
+    return shown
+
+
+def _counts(found: Info) -> dict[str, Any]:
+    return {
         "ID": found.id,
         "Containers": found.running + found.paused + found.stopped,
         "ContainersRunning": found.running,
         "ContainersPaused": found.paused,
         "ContainersStopped": found.stopped,
         "Images": found.images,
-        "Driver": "overlay2",
+        "Driver": found.driver,
         "DriverStatus": [["Backing Filesystem", found.filesystem], ["Supports d_type", "true"]],
         "Plugins": {
             "Volume": ["local"],
@@ -57,6 +66,14 @@ def info(found: Info, version: tuple[int, int]) -> dict[str, Any]:
             "Authorization": None,
             "Log": list(found.logs),
         },
+        "NFd": found.open_files,
+        "NGoroutines": found.tasks,
+        "NEventsListener": found.listeners,
+    }
+
+
+def _machine(found: Info) -> dict[str, Any]:
+    return {
         "MemoryLimit": found.memory_limit,
         "SwapLimit": found.swap_limit,
         "CpuCfsPeriod": found.cpu_quota,
@@ -65,30 +82,33 @@ def info(found: Info, version: tuple[int, int]) -> dict[str, Any]:
         "CPUSet": found.cpu_set,
         "PidsLimit": found.pids_limit,
         "IPv4Forwarding": found.forwarding,
-        "Debug": found.debug,
-        "NFd": found.open_files,
         "OomKillDisable": found.oom_kill_disable,
-        "NGoroutines": found.tasks,
         "SystemTime": found.time,
-        "LoggingDriver": found.log_driver,
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": found.cgroups,
-        "NEventsListener": found.listeners,
         "KernelVersion": found.kernel,
         "OperatingSystem": found.system,
         "OSVersion": found.system_version,
         "OSType": "linux",
         "Architecture": found.machine,
-        "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": _registries(found, version),
         "NCPU": found.cpus,
         "MemTotal": found.memory,
         "GenericResources": None,
-        "DockerRootDir": found.root,
         "HttpProxy": found.http_proxy,
         "HttpsProxy": found.https_proxy,
         "NoProxy": found.no_proxy,
         "Name": found.name,
+        "SecurityOptions": list(found.security),
+    }
+
+
+def _engine(found: Info, version: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "Debug": found.debug,
+        "LoggingDriver": found.log_driver,
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": _registries(found, version),
+        "DockerRootDir": found.root,
         "Labels": list(found.labels),
         "ExperimentalBuild": False,
         "ServerVersion": found.docker,
@@ -108,16 +128,10 @@ def info(found: Info, version: tuple[int, int]) -> dict[str, Any]:
         "ContainerdCommit": {"ID": ""},
         "RuncCommit": {"ID": found.runtime_version},
         "InitCommit": {"ID": ""},
-        "SecurityOptions": list(found.security),
         "FirewallBackend": {"Driver": found.firewall},
         "CDISpecDirs": [],
         "Warnings": list(found.warnings) or None,
     }
-    if version < (1, 47):
-        shown |= {"BridgeNfIptables": False, "BridgeNfIp6tables": False}
-    if version < (1, 49):
-        shown.pop("FirewallBackend")
-    return shown
 
 
 def _registries(found: Info, version: tuple[int, int]) -> dict[str, Any]:

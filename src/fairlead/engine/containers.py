@@ -39,6 +39,7 @@ from fairlead.engine.creation import Creation
 from fairlead.engine.events import Events
 from fairlead.engine.filesystem import Filesystem
 from fairlead.engine.runtime import Ended, Runtime
+from fairlead.engine.top import top
 from fairlead.engine.volumes import Volumes
 from fairlead.errors import Conflict, FairleadError, NotFound, NotModified
 
@@ -316,6 +317,19 @@ class Containers:
 
     def _when_ended(self, container: Container) -> asyncio.Future[Ended]:
         return _wait_in(self._life(container).exits)
+
+    # -- its processes -----------------------------------------------------------------------
+
+    async def top(self, ref: str, arguments: str = "") -> tuple[list[str], list[list[str]]]:
+        """Titles and rows, as ``ps`` has them with these arguments."""
+        return await top(self._catalog, self._runtime, self._events, ref, arguments)
+
+    async def resize(self, ref: str, rows: int, columns: int) -> None:
+        """The size of its terminal."""
+        container = self.get(ref)
+        self._refuse_unless_running(container)
+        await self._runtime.resize(container.id, rows, columns)
+        self._tell("resize", container, height=str(rows), width=str(columns))
 
     # -- names, limits, networks ----------------------------------------------------------------
 

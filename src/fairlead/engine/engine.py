@@ -13,6 +13,7 @@ from fairlead.engine.filesystem import Filesystem
 from fairlead.engine.images import Images
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.logs import Logs
+from fairlead.engine.stats import Stats
 from fairlead.engine.streams import Streams
 from fairlead.engine.system import System
 from fairlead.engine.transfers import Transfers
@@ -27,6 +28,7 @@ class Engine:
     containers: Containers
     streams: Streams
     logs: Logs
+    stats: Stats
     execs: Execs
     images: Images
     transfers: Transfers

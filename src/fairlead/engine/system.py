@@ -62,6 +62,7 @@ class Info:
     paused: int
     stopped: int
     images: int
+    driver: str
     filesystem: str
     networks: tuple[str, ...]
     logs: tuple[str, ...]
@@ -150,6 +151,7 @@ class System:
             paused=paused,
             stopped=len(states) - running - paused,
             images=len(self._images.list()),
+            driver=self._filesystem.driver,
             filesystem=_filesystem_of(settings.data_root),
             networks=tuple(sorted(self._drivers)),
             logs=LOG_DRIVERS,
