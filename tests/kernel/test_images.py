@@ -196,3 +196,20 @@ async def test_many_at_once_share_one_unpacking(disk: Disk) -> None:
     disk.layout.drop_rootfs(image.id)
     found = await asyncio.gather(*(disk.layout.unpack(image) for _ in range(8)))
     assert len(set(found)) == 1
+
+
+async def test_a_layer_that_is_not_what_the_configuration_says_is_refused(disk: Disk, tmp_path: Path) -> None:
+    (tmp_path / "layer").write_bytes(gzip.compress(tar(*FILES)))
+    with pytest.raises(Invalid, match="does not hold what the image's configuration says"):
+        await disk.layout.take_layer(tmp_path / "layer", "sha256:" + "0" * 64)
+    assert list(disk.layout.blobs.iterdir()) == []
+
+
+async def test_what_a_transfer_has_brought_is_not_swept_before_it_is_remembered(disk: Disk) -> None:
+    with disk.layout.workspace() as folder:
+        layer = await disk.layout.receive(once(tar(*FILES)), folder)
+        blob = disk.layout.put(b"{}")
+        disk.layout.sweep([])
+        assert disk.layout.path(layer.digest).exists() and disk.layout.path(blob.digest).exists()
+    disk.layout.sweep([])
+    assert not disk.layout.path(layer.digest).exists() and not disk.layout.path(blob.digest).exists()
