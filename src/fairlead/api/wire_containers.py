@@ -138,7 +138,7 @@ def inspect(container: Container, place: Place, version: Version) -> dict[str, A
         "ExecIDs": list(place.exec_ids) or None,
         "HostConfig": wire.write(replace(container.host, links=tuple(place.links) or None)),
         "GraphDriver": {"Data": dict(place.graph) or None, "Name": place.driver},
-        "Mounts": [mount(item) for item in container.mounts],
+        "Mounts": mounts(container),
         "Config": _config(container),
         "NetworkSettings": _network_settings(container, place, version),
     }
@@ -179,6 +179,12 @@ def _config(container: Container) -> dict[str, Any]:
     shown: dict[str, Any] = wire.write(config)
     shown["Labels"] = shown["Labels"] or {}
     return shown
+
+
+def mounts(container: Container) -> list[dict[str, Any]]:
+    """``Mounts``: all but those of ``--tmpfs``, which are in ``HostConfig`` alone."""
+    asked = {place.rstrip("/") for place in container.host.tmpfs or ()}
+    return [mount(item) for item in container.mounts if item.type != "tmpfs" or item.destination not in asked]
 
 
 def mount(mount: Mount) -> dict[str, Any]:
@@ -298,7 +304,7 @@ def summary(container: Container, place: Place, version: Version, links: Sequenc
         "Status": status(container.state, times.now()),
         "HostConfig": _host_summary(container.host),
         "NetworkSettings": {"Networks": networks(container, place, version, brief=True)},
-        "Mounts": [mount(item) for item in container.mounts],
+        "Mounts": mounts(container),
     }
 
 
