@@ -136,7 +136,9 @@ def picture(machine: Machine, outside: Machine) -> str:
       {at["web"]:<22}{at["db"]}
          both ask 127.0.0.11 for names
 """
-    return road + "\n" + "\n".join(f"      {line}" for line in fairlead(machine, "plan", "RED").splitlines())
+    told = [line for word in ("RED", "web") for line in fairlead(machine, "plan", word).splitlines()]
+    lines = [f"      {line}" for line in told if not line.startswith("    sysctl ")]
+    return "\n".join([road, *lines, "      (kernel settings left out; fairlead plan tells all)"])
 
 
 def keep(world: World) -> None:
