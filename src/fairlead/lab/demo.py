@@ -151,7 +151,7 @@ def keep(world: World) -> None:
     print(f"""
   Kept. A shell on the machine:    sudo {" ".join(one.enter("bash"))}
   The engine from here:            export FAIRLEAD_HOST=unix://{one.socket}; sudo -E {tool} ps
-  A client outside:                sudo {" ".join(world.outside.enter("curl", f"http://{one.address4}:8080"))}
+  A client outside:                sudo {" ".join(world.outside.enter("busybox", "wget", "-qO-", f"http://{one.address4}:8080"))}
   End it:                          sudo scripts/demo --end {world.folder}""")
 
 
