@@ -195,6 +195,7 @@ _CHAINS = """\
     }
     chain entering {
         ct status dnat accept
+        ct state related accept comment "errors about connections that were let in"
         ip daddr . meta l4proto . th dport @exposed4 accept
         ip6 daddr . meta l4proto . th dport @exposed6 accept
         iifname . ip daddr . meta l4proto . th dport @trusted4 accept

@@ -128,7 +128,7 @@ class Bridge:
                 mtu=options.mtu or facts.default_mtu,
                 why=f"the switch of network {network.name}",
             )
-        if facts.firewall:
+        if facts.firewall and not network.internal:
             why = "replies to the host's own 127.0.0.1 come back here; the guard keeps everybody else's out"
             yield Sysctl(path=f"net/ipv4/conf/{device}/route_localnet", value="1", why=why)
         if not foreign and facts.has_ipv6:
@@ -155,7 +155,8 @@ def _settings(endpoint: Endpoint, facts: Facts) -> Mapping[str, str]:
     if facts.has_ipv6:
         settings[f"net/ipv6/conf/{link}/accept_ra"] = "0"
         settings[f"net/ipv6/conf/{link}/ndisc_notify"] = "1"
-        settings[f"net/ipv6/conf/{link}/disable_ipv6"] = "0" if endpoint.ipv6 else "1"
+        wants_it = endpoint.ipv6 or any(":" in address for address in endpoint.settings.link_local)
+        settings[f"net/ipv6/conf/{link}/disable_ipv6"] = "0" if wants_it else "1"
     return settings
 
 
