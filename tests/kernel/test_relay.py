@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -25,7 +26,8 @@ def here(tmp_path: Path) -> Iterator[str]:
     spaces = netns.Namespaces(tmp_path / "ns")
     spaces.create("host", lambda: None)
     path = spaces.path("host")
-    for words in ("link set lo up", "address add 10.9.0.1/32 dev lo", "address add 10.9.0.2/32 dev lo"):
+    addresses = ("10.9.0.1/32", "10.9.0.2/32", "fd00::1/128")
+    for words in ("link set lo up", *(f"address add {address} dev lo" for address in addresses)):
         subprocess.run(["nsenter", f"--net={path}", "ip", *words.split()], check=True)
     yield path
     spaces.destroy("host")
@@ -187,9 +189,10 @@ async def test_udp_answers_come_from_where_the_client_asked(world: World, addres
         port = await world.relay(server, address, "udp")
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         clients = [world.open(socket.SOCK_DGRAM, family) for _ in range(3)]
-        to = ("::1", port) if ":" in address else ("10.9.0.2", port)
+        mine, to = ("::1", "fd00::1") if ":" in address else ("10.9.0.1", "10.9.0.2")
         for number, client in enumerate(clients):
-            client.connect(to)  # the kernel drops answers from any other address
+            client.bind((mine, 0))
+            client.connect((to, port))  # the kernel drops answers from any other address
             client.send(b"from %d" % number)
         for _ in clients:
             data, flow = server.recvfrom(100)
@@ -315,6 +318,12 @@ async def test_rest_costs_nothing(world: World) -> None:
         for client, peer in zip(clients[:10], peers[:10], strict=True):
             client.shutdown(socket.SHUT_WR)
             assert peer.recv(1) == b""
+        gone = clients.pop()
+        gone.setblocking(False)
+        while select.select([], [gone], [], 0.2)[1]:
+            gone.send(bytes(1 << 16))
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        gone.close()  # a reset, while its last bytes still wait for their reader
         await world.statistics(connections=20)
         stat = Path(f"/proc/{world.processes[0].pid}/stat")
         before = stat.read_text().split()[13:15]

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fairlead.core import dnswire, hostsfile
@@ -237,8 +238,9 @@ def addresses(message: Message) -> list[str]:
 
 
 async def test_names_are_served_when_acknowledged_and_gone_when_dropped(world: World) -> None:
-    ports = await world.open("one", WEB, DB)
+    ports = await world.open("one", WEB, DB, forward=False)
     for ask in (world.ask, world.ask_stream):
+        assert addresses(await ask(ports, dnswire.query("web"))) == ["172.18.0.2"]
         assert addresses(await ask(ports, dnswire.query("Web.red", id_=7))) == ["172.18.0.2"]
         assert rcode(await ask(ports, dnswire.query("web", dnswire.AAAA))) == dnswire.NOERROR
         back = await ask(ports, dnswire.query("2.0.18.172.in-addr.arpa", dnswire.PTR))
@@ -248,7 +250,6 @@ async def test_names_are_served_when_acknowledged_and_gone_when_dropped(world: W
     )
     assert addresses(await world.ask(ports, dnswire.query("web"))) == ["172.18.0.9"]
     await world.client.unname("red", "e1")
-    await world.open("one", DB, forward=False)
     assert rcode(await world.ask(ports, dnswire.query("web"))) == dnswire.SERVFAIL
 
 
@@ -384,6 +385,7 @@ async def test_forged_and_broken_answers_are_not_believed(world: World, upstream
     for number in range(20):
         answer = await world.ask(ports, dnswire.query(f"n{number}.example", id_=number))
         assert (answer.id, addresses(answer)) == (number, ["1.1.0.0"])
+        assert dnswire.text(answer.questions[0].name) == f"n{number}.example"
 
 
 async def test_ports_and_ids_are_not_foreseeable(world: World, upstreams: Callable[..., Upstream]) -> None:
@@ -470,15 +472,31 @@ async def test_idle_and_trickling_connections_keep_nobody_out(ground: Ground, tm
             sock.close()
 
 
-async def test_a_client_that_does_not_read_is_cut_off(world: World) -> None:
+async def test_a_client_that_does_not_read_is_cut_off(world: World, upstreams: Callable[..., Upstream]) -> None:
+    upstreams(answer=lambda packet: [good(packet, 4000)])
     ports = await world.open()
-    packet = dnswire.query("web", size=4096)
-    with world.dial(ports) as sock:
+    packet, many = dnswire.query("big.example"), 120
+    with netns.socket_in(world.ground.at("one"), socket.AF_INET, socket.SOCK_STREAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        with pytest.raises((ConnectionError, TimeoutError)):
-            for _ in range(4000):
-                sock.sendall((len(packet).to_bytes(2, "big") + packet) * 100)
+        sock.connect(("127.0.0.11", ports.tcp))
+        sock.sendall((len(packet).to_bytes(2, "big") + packet) * many)
+        async with asyncio.timeout(10):
+            while (await world.client.statistics())["tcp"]:
+                await asyncio.sleep(0.01)
     assert addresses(await world.ask(ports, dnswire.query("web"))) == ["172.18.0.2"]
+
+
+async def test_a_client_cannot_fill_our_memory_with_questions(world: World, upstreams: Callable[..., Upstream]) -> None:
+    upstreams()
+    ports = await world.open("one", msgspec.structs.replace(WEB, names=("web", "*.shop")))
+    with netns.socket_in(world.ground.at("one"), socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.connect(("127.0.0.11", ports.udp))
+        for number in range(1500):
+            for name in (f"n{number}.shop", f"n{number}.example"):
+                sock.send(dnswire.query(name))
+                await asyncio.to_thread(sock.recv, 600)
+    assert 0 < (await world.client.statistics())["remembered"] <= 2048
 
 
 async def test_nothing_a_container_sends_ends_the_process_and_rest_costs_nothing(world: World) -> None:
@@ -613,3 +631,20 @@ async def test_no_resolver_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("fairlead.engine.controlclient.PATIENCE", 0.1)
     with pytest.raises(Unavailable):
         await ResolverClient(str(tmp_path / "nobody")).connect()
+
+
+async def test_a_port_that_was_taken_meanwhile_moves_and_the_mover_may_use_the_client(world: World) -> None:
+    ports = await world.open()
+    moves: list[Ports] = []
+
+    async def moved(sandbox: str, now: Ports) -> None:
+        assert await world.client.open(world.sandbox(sandbox)) == now
+        moves.append(now)
+
+    world.client._moved = moved
+    os.kill(world.pid, signal.SIGKILL)
+    await world.processes[0].wait()
+    with netns.socket_in(world.ground.at("one"), socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.11", ports.udp))
+        await world.client.connect()
+    assert [now.udp for now in moves] != [ports.udp] and [now.tcp for now in moves] == [ports.tcp]

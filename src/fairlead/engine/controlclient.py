@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fairlead.errors import FairleadError, Internal, Unavailable
@@ -32,6 +32,7 @@ _AGAIN = 0.02
 _LIMIT = 64 << 20
 
 Line = dict[str, Any]
+Afterwards = Callable[[], Awaitable[None]]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -44,15 +45,16 @@ class ControlClient:
     """One connection to a process with a control socket.
 
     ``start`` brings such a process into being (and need not wait for it);
-    ``state`` gives the line that says everything; ``told`` hears its answer,
-    while other calls wait: it must not call the client.
+    ``state`` gives the line that says everything; ``told`` hears its answer and
+    gives what is to be done about it, which is then done outside, so that it may
+    call the client.
     """
 
     def __init__(
         self,
         path: str,
         state: Callable[[], Line],
-        told: Callable[[Line], Awaitable[None]],
+        told: Callable[[Line], Sequence[Afterwards]],
         start: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._path, self._state, self._told, self._start = path, state, told, start
@@ -60,12 +62,14 @@ class ControlClient:
         self._turn = asyncio.Lock()
         self._lost = asyncio.Event()
         self._lost.set()
+        self._afterwards: list[Afterwards] = []
 
     async def connect(self) -> None:
         """Reach the process, starting one if nobody answers, and tell it everything."""
         async with self._turn:
             if self._streams is None:
                 await self._connect()
+        await self._settle()
 
     async def keep(self) -> None:
         """Until cancelled: whenever the process is gone, have another one and tell it everything."""
@@ -82,19 +86,26 @@ class ControlClient:
         if not lines:
             return []
         async with self._turn:
-            for attempt in (1, 2):
-                if self._streams is None:
-                    await self._connect()
-                try:
-                    return await self._exchange(*lines)
-                except Unavailable:
-                    if attempt == 2:
-                        raise
-        return []
+            try:
+                answers = await self._connected(*lines)
+            except Unavailable:
+                answers = await self._connected(*lines)
+        await self._settle()
+        return answers
 
     async def close(self) -> None:
         """Leave; the process goes on."""
         self._hang_up()
+
+    async def _connected(self, *lines: Line) -> list[Line]:
+        if self._streams is None:
+            await self._connect()
+        return await self._exchange(*lines)
+
+    async def _settle(self) -> None:
+        """Do what followed from a fresh connection, one after the other, by whoever comes first."""
+        while self._afterwards:
+            await self._afterwards.pop(0)()
 
     async def _connect(self) -> None:
         started, deadline = False, asyncio.get_running_loop().time() + PATIENCE
@@ -114,7 +125,7 @@ class ControlClient:
         if not answer.get("ok"):
             self._hang_up()
             raise Internal(f"the process at {self._path} refused its state: {answer.get('error')}")
-        await self._told(answer)
+        self._afterwards += self._told(answer)
 
     async def _exchange(self, *lines: Line) -> list[Line]:
         assert self._streams is not None

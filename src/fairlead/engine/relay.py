@@ -207,26 +207,15 @@ def _held(port: Port) -> socket.socket | None:
         try:
             sock.bind((port.address, port.port))
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or port.protocol == "udp" or not _only_closing(port):
+            if error.errno != errno.EADDRINUSE or port.protocol == "udp":
                 raise
+            # Perhaps only connections on their way out (TIME_WAIT) are in the way; a listener still refuses this.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((port.address, port.port))
     except BaseException:
         sock.close()
         raise
     return sock
-
-
-def _only_closing(port: Port) -> bool:
-    """Whether nobody but connections on their way out (TIME_WAIT) is in the way: then one may listen there."""
-    with _socket(port) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((port.address, port.port))
-            probe.listen(1)
-        except OSError:
-            return False
-        return True
 
 
 def serve(path: str) -> int:

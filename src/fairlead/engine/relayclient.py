@@ -12,11 +12,12 @@ Docker's words, and is not remembered.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 import msgspec
 
 from fairlead.engine import controlclient
-from fairlead.engine.controlclient import ControlClient, Line
+from fairlead.engine.controlclient import Afterwards, ControlClient, Line
 from fairlead.errors import Conflict
 
 
@@ -52,7 +53,7 @@ class RelayClient:
         start: Callable[[], Awaitable[object]] | None = None,
         lost: Callable[[str, str], Awaitable[None]] | None = None,
     ) -> None:
-        """``lost(id, reason)``: a port could not be had again by a fresh relay (it must not call the client)."""
+        """``lost(id, reason)``: a port could not be had again by a fresh relay."""
         self._ports: dict[str, RelayPort] = {}
         self._lost = lost
         self._control = ControlClient(path, self._state, self._told, start)
@@ -94,10 +95,10 @@ class RelayClient:
     def _state(self) -> Line:
         return {"do": "state", "ports": [msgspec.to_builtins(port) for port in self._ports.values()]}
 
-    async def _told(self, answer: Line) -> None:
-        for id_, reason in answer["failed"].items():
-            if self._lost is not None:
-                await self._lost(id_, reason)
+    def _told(self, answer: Line) -> list[Afterwards]:
+        if self._lost is None:
+            return []
+        return [partial(self._lost, id_, reason) for id_, reason in answer["failed"].items()]
 
 
 def _line(port: RelayPort) -> Line:

@@ -17,21 +17,24 @@ Rules
        none for seconds: the wish is noted and will be told.
     2. Ports are remembered from the first answer on and wished for again, so
        the redirect inside a sandbox stays true across a resolver's death.
-       ``moved`` is called for a sandbox whose ports changed all the same (it
-       must not call the client).
+       ``moved`` is called for a sandbox whose ports changed all the same.
     3. A refused ``open`` leaves the client wanting what it wanted before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from fairlead.engine import controlclient
-from fairlead.engine.controlclient import ControlClient, Line
+from fairlead.engine.controlclient import Afterwards, ControlClient, Line
 from fairlead.errors import Invalid
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class SandboxNames(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,12 +113,13 @@ class ResolverClient:
         old = self._sandboxes.get(sandbox.id)
         if old is not None and not sandbox.port_udp:
             sandbox = msgspec.structs.replace(sandbox, port_udp=old.port_udp, port_tcp=old.port_tcp)
-        before = dict(self._sandboxes), dict(self._names)
+        before = {(name.network, name.endpoint): self._names.get((name.network, name.endpoint)) for name in names}
         self.adopt((sandbox,), names)
         try:
             answers = await self._say(*map(_names_line, names), _sandbox_line(sandbox))
         except Invalid:
-            self._sandboxes, self._names = before
+            _put_back(self._sandboxes, {sandbox.id: old})
+            _put_back(self._names, before)
             raise
         return self._learn(sandbox.id, answers[-1])
 
@@ -154,12 +158,14 @@ class ResolverClient:
             "names": [msgspec.to_builtins(name) for name in self._names.values()],
         }
 
-    async def _told(self, answer: Line) -> None:
+    def _told(self, answer: Line) -> list[Afterwards]:
+        moves: list[Afterwards] = []
         for id_, ports in answer["sandboxes"].items():
             before = self.ports(id_)
             now = self._learn(id_, ports)
             if self._moved is not None and before is not None and before != now:
-                await self._moved(id_, now)
+                moves.append(partial(self._moved, id_, now))
+        return moves
 
     async def _say(self, *lines: Line) -> list[Line]:
         answers = await self._control.say(*lines)
@@ -174,6 +180,15 @@ class ResolverClient:
         if known is not None:
             self._sandboxes[id_] = msgspec.structs.replace(known, port_udp=ports.udp, port_tcp=ports.tcp)
         return ports
+
+
+def _put_back(into: dict[K, V], before: dict[K, V | None]) -> None:
+    """Undo one call's changes, and only those: others may have come between."""
+    for key, value in before.items():
+        if value is None:
+            into.pop(key, None)
+        else:
+            into[key] = value
 
 
 def _sandbox_line(sandbox: SandboxNames) -> dict[str, Any]:
