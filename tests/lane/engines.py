@@ -78,7 +78,8 @@ class Engine:
 
     def environment(self) -> dict[str, str]:
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        return {"PATH": path, "HOME": "/root", "TMPDIR": "/var/tmp", "LANG": "C.UTF-8"}
+        source = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
+        return {"PATH": path, "HOME": "/root", "TMPDIR": "/var/tmp", "LANG": "C.UTF-8", **source}
 
     def start(self, timeout: float = 60) -> float:
         """Start the daemon; returns the seconds until it answered."""

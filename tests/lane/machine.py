@@ -171,6 +171,22 @@ class Place:
         return found
 
 
+def _bound(address: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((address, port))
+    return sock
+
+
+def _answer(asked: bytes, address: str) -> bytes:
+    """An A record for ``outside``, no such name for the rest."""
+    end = asked.index(b"\0", 12) + 5
+    question = asked[12:end]
+    if question.lower().startswith(b"\7outside\0"):
+        record = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + socket.inet_aton(address) if question[-3] == 1 else b""
+        return asked[:2] + b"\x81\x80\0\1\0" + bytes([bool(record)]) + b"\0\0\0\0" + question + record
+    return asked[:2] + b"\x81\x83\0\1\0\0\0\0\0\0" + question
+
+
 class Lan(Place):
     """The wire between the machines; itself a place, ``outside`` of all of them."""
 
@@ -187,6 +203,21 @@ class Lan(Place):
             "link set lan0 up",
         ):
             self.must(f"ip {words}")
+        self.answer_names()
+
+    def answer_names(self) -> None:
+        """A name server for all machines: ``outside`` is this place, nothing else exists."""
+        self.names = self.within(lambda: _bound(self.address, 53))
+
+        def serve() -> None:
+            while True:
+                try:
+                    asked, peer = self.names.recvfrom(4096)
+                    self.names.sendto(_answer(asked, self.address), peer)
+                except OSError:
+                    return
+
+        threading.Thread(target=serve, daemon=True).start()
 
     def plug(self, pid: int, last: int) -> str:
         """A cable to the network of ``pid``, which becomes eth0 with the address ``last``."""
@@ -207,6 +238,7 @@ class Lan(Place):
         self(f"ip link del port{last}")
 
     def close(self) -> None:
+        self.names.close()
         self.holder.kill()
         self.holder.wait()
 

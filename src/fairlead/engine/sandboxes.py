@@ -144,6 +144,8 @@ class Sandboxes:
         try:
             stack.redirect = await self._names.serve(stack) if self._has_names(stack) else None
             self._kernel.want(stack.sandbox.id, self.plan(stack), stack.title)
+            if not stack.redirect:
+                await self._names.forget(stack)  # it may have left its last network with names: they must go too
         except BaseException:
             stack.attached = old
             if self._has_names(stack):
