@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -172,29 +174,31 @@ def _files(path: Path) -> list[Path]:
 def _read_all(path: Path, wishes: LogWishes) -> Iterator[LogLine]:
     """What is there now, then the beginnings of lines without an end."""
     assembler = Assembler()
-    for file in _opened(path, wishes.tail):
-        with file:
+    lines = chain(_blocks(_opened(path, wishes.tail), assembler), assembler.finish())
+    # The place to begin was found by what is sure; it may be a line early.
+    return lines if wishes.tail < 0 else iter(deque(lines, wishes.tail))
+
+
+def _blocks(files: list[_File], assembler: Assembler) -> Iterator[LogLine]:
+    """Every file to its end; closes them."""
+    with ExitStack() as stack:
+        for file in [stack.enter_context(file) for file in files]:
             while block := file.read(BLOCK):
                 yield from assembler.feed(block)
-    yield from assembler.finish()
 
 
-def _opened(path: Path, tail: int) -> Iterator[_File]:
-    """The files that hold the last ``tail`` lines, positioned at the first of them; all for -1."""
+def _opened(path: Path, tail: int) -> list[_File]:
+    """The files that hold the last ``tail`` lines, standing at the first of them; all for -1."""
     files = [file for file in map(_File.open, _files(path)) if file is not None]
-    if tail < 0:
-        yield from files
-        return
-    first, missing = len(files), tail
+    if tail < 0 or not files:
+        return files
+    first, missing = len(files) - 1, tail - files[-1].back(tail)
     while first > 0 and missing > 0:
         first -= 1
         missing -= files[first].back(missing)
     for unwanted in files[:first]:
         unwanted.close()
-    if tail == 0 and files:
-        files[-1].seek_end()
-        first = len(files) - 1
-    yield from files[first:]
+    return files[first:]
 
 
 class _File:
@@ -213,9 +217,6 @@ class _File:
     def read(self, size: int) -> bytes:
         return os.read(self._fd, size)
 
-    def seek_end(self) -> None:
-        os.lseek(self._fd, 0, os.SEEK_END)
-
     def is_at(self, path: Path) -> bool:
         """Whether the path names this very file."""
         try:
@@ -229,17 +230,17 @@ class _File:
         """Stand before the last ``lines`` lines of this file; how many there are (at most so many)."""
         position = os.lseek(self._fd, 0, os.SEEK_END)
         tail, found = b"", 0
-        while position > 0:
+        while position > 0 and lines > 0:
             size = min(BLOCK, position)
             position -= size
             tail = os.pread(self._fd, size, position) + tail
-            # The first record of the piece may be cut; it is counted with the next block.
-            starts = [offset for offset in _line_starts(tail) if offset or position == 0]
+            starts = list(_line_starts(tail, whole=position == 0))
             found = len(starts)
             if found >= lines:
                 os.lseek(self._fd, position + starts[-lines], os.SEEK_SET)
                 return lines
-        os.lseek(self._fd, 0, os.SEEK_SET)
+        if lines > 0:
+            os.lseek(self._fd, 0, os.SEEK_SET)
         return found
 
     def close(self) -> None:
@@ -252,19 +253,26 @@ class _File:
         self.close()
 
 
-def _line_starts(data: bytes) -> list[int]:
-    """Where lines begin: at each record, but for those that go on with a piece of the same stream before it."""
-    starts: list[int] = []
-    unfinished: set[bytes] = set()
+def _line_starts(data: bytes, whole: bool) -> Iterator[int]:
+    """Where lines surely begin: at records that follow, in their stream, the end of another line.
+
+    ``whole``: nothing comes before. Else the first record may be cut, and the first of a stream may go on a line.
+    """
+    finished: dict[bytes, bool] = {}
     offset = 0
-    for record in data.split(b"\n")[:-1]:
+    for number, record in enumerate(data.split(b"\n")[:-1]):
         head = record.split(b" ", 3)
-        if len(head) >= 3:
-            if head[1] not in unfinished:
-                starts.append(offset)
-            (unfinished.add if head[2] == b"P" else unfinished.discard)(head[1])
+        if len(head) >= 3 and (whole or number):
+            if finished.get(head[1], whole):
+                yield offset
+            finished[head[1]] = head[2] == b"F"
         offset += len(record) + 1
-    return starts
+
+
+def _rest(file: _File | None, assembler: Assembler) -> Iterator[LogLine]:
+    """What the file has that was not read yet."""
+    while block := file.read(BLOCK) if file is not None else b"":
+        yield from assembler.feed(block)
 
 
 async def _follow(
@@ -272,26 +280,22 @@ async def _follow(
 ) -> AsyncIterator[LogLine]:
     """What is there, and what comes, until ``over`` and all is read."""
     assembler = Assembler()
-    current: _File | None = None
-    for file in _opened(path, wishes.tail):
-        if current is not None:
-            current.close()
-        current = file
-        while block := file.read(BLOCK):
-            for line in assembler.feed(block):
-                yield line
+    files = _opened(path, wishes.tail)
+    current = files.pop() if files else None
+    older = _blocks(files, assembler)
+    newest = _rest(current, assembler)
+    for line in chain(older, newest) if wishes.tail < 0 else deque(chain(older, newest), wishes.tail):
+        yield line
     try:
         while True:
             done = over.done()
-            while block := current.read(BLOCK) if current is not None else b"":
-                for line in assembler.feed(block):
-                    yield line
+            for line in _rest(current, assembler):
+                yield line
             following = _after(path, current)
             if following is not None:
                 # What was written to the old file before it was renamed comes first.
-                while block := current.read(BLOCK) if current is not None else b"":
-                    for line in assembler.feed(block):
-                        yield line
+                for line in _rest(current, assembler):
+                    yield line
                 if current is not None:
                     current.close()
                 current = following
