@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from storage import Disk
+from storage import Disk, tar
 from tiny_registry import TinyRegistry
 
 from fairlead.core.imagespec import Credentials
-from fairlead.errors import FairleadError, Forbidden, NotFound
+from fairlead.errors import FairleadError, Forbidden, NotFound, Unavailable
 
 pytestmark = pytest.mark.kernel
 
@@ -108,3 +108,17 @@ async def test_a_layer_that_lies_is_refused(disk: Disk, registry: TinyRegistry, 
     with pytest.raises(FairleadError):
         [line async for line in other.transfers.pull(f"{registry.address}/x/y", "1")]
     assert other.images.list() == []
+
+
+async def test_import_from_a_url(disk: Disk, registry: TinyRegistry) -> None:
+    registry.manifests["files", "x.tar"] = ("application/x-tar", tar(("f", b"1")))
+    stream = disk.transfers.fetched(f"{registry.address}/v2/files/manifests/x.tar")
+    lines = [line async for line in disk.transfers.import_(stream, "got")]
+    assert disk.images.get("got").id == lines[-1]["status"]
+    with pytest.raises(Unavailable, match=r"failed to GET http://.*/gone with status 404 Not Found"):
+        [
+            line
+            async for line in disk.transfers.import_(disk.transfers.fetched(f"{registry.address}/v2/a/manifests/gone"))
+        ]
+    with pytest.raises(Unavailable, match=r'Get "http://127.0.0.1:1/x": '):
+        [line async for line in disk.transfers.import_(disk.transfers.fetched("http://127.0.0.1:1/x"))]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -40,9 +38,9 @@ def _credentials(request: web.Request) -> Callable[[str], Credentials]:
     """``X-Registry-Config``: who we are, by registry."""
     header = request.headers.get("X-Registry-Config", "")
     try:
-        raw = base64.urlsafe_b64decode(header.replace("+", "-").replace("/", "_") + "=" * (-len(header) % 4))
+        raw = wire_images.decoded(header)
         given = members(msgspec.json.decode(raw) if raw.strip() else {}, "", "map[string]registry.AuthConfig")
-    except (binascii.Error, msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError) as error:
         raise Invalid("invalid X-Registry-Config header: it must be JSON in base64url") from error
     known = {"docker.io" if "index.docker.io" in name else name: item for name, item in given.items()}
 

@@ -14,7 +14,7 @@ from fairlead.api import http, times, wire, wire_images
 from fairlead.core import reference
 from fairlead.core.container import Config
 from fairlead.core.imagespec import Credentials, ImageRecord
-from fairlead.errors import Conflict, Invalid, Unsupported
+from fairlead.errors import Conflict, Invalid
 
 if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
@@ -142,10 +142,11 @@ class Transfers:
             lines = self._engine.transfers.pull(image, tag, registry_auth(request), platform, all_tags=not tag)
             return await http.progress(request, lines)
         source = http.text(request, "fromSrc")
-        if source != "-":
-            raise Unsupported(f'cannot import from {source or "nowhere"}: fetch the file and import it with "-"')
+        if not source:
+            raise Invalid("invalid reference format")
+        stream = request.content.iter_any() if source == "-" else self._engine.transfers.fetched(source)
         lines = self._engine.transfers.import_(
-            request.content.iter_any(), http.text(request, "repo"), tag, http.texts(request, "changes"),
+            stream, http.text(request, "repo"), tag, http.texts(request, "changes"),
             http.text(request, "message"), platform,
         )  # fmt: skip
         return await http.progress(request, lines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from fairlead.errors import Invalid
 
 Version = tuple[int, int]
 
+_STANDARD = str.maketrans("-_", "+/")
 NO_NAME = ("<none>:<none>",)
 NO_DIGEST = ("<none>@<none>",)
 _OF_CONTAINERS = {
@@ -108,14 +108,19 @@ def seconds(created: str) -> int:
     return -62135596800 if created == NEVER else times.nanoseconds(created) // times.SECOND
 
 
+def decoded(header: str) -> bytes:
+    """Base64 of either alphabet, padded or not; ``ValueError`` if it is neither."""
+    return base64.b64decode(header.translate(_STANDARD) + "=" * (-len(header) % 4), validate=True)
+
+
 def credentials(header: str) -> Credentials:
     """``X-Registry-Auth``: base64 of JSON; nobody when there is none or it is "{}"."""
     if not header:
         return Credentials()
     try:
-        raw = base64.urlsafe_b64decode(header.replace("+", "-").replace("/", "_") + "=" * (-len(header) % 4))
+        raw = decoded(header)
         given = members(msgspec.json.decode(raw) if raw.strip() else {}, "", "registry.AuthConfig")
-    except (binascii.Error, msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError) as error:
         raise Invalid("invalid X-Registry-Auth header: it must be JSON in base64url") from error
     return login(given)
 

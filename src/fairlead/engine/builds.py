@@ -39,6 +39,8 @@ class Builds:
                 if not request.quiet:
                     yield {"stream": text}
             image = await self._transfers.adopt(await run.result(), names)
+        for name in names:
+            self._images.tell("tag", image.id, name.familiar)
         if request.quiet:
             yield {"stream": f"{image.id}\n"}
             return

@@ -182,6 +182,11 @@ class Images:
         image = self._records.get(id)
         self._events.publish("image", action, id, {**(image.labels if image else {}), "name": name})
 
+    def tell_of(self, container: Container, action: str, facts: dict[str, str]) -> None:
+        """A fact about a container, in which an image has a part."""
+        known = {**(container.config.labels or {}), "image": container.config.image, "name": container.name}
+        self._events.publish("container", action, container.id, {**known, **facts})
+
     # -- removing ----------------------------------------------------------------------------
 
     async def remove(self, ref: str, force: bool = False, prune: bool = True) -> list[Gone]:

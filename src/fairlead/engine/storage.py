@@ -52,6 +52,9 @@ class Registry(Protocol):
 
     async def search(self, term: str, limit: int) -> list[dict[str, Any]]: ...
 
+    def fetch(self, url: str) -> AsyncIterator[bytes]:
+        """What is at an http(s) URL."""
+
     def load(self, stream: AsyncIterable[bytes]) -> AsyncIterator[Fetched]:
         """The images of a docker-archive or OCI archive."""
 

@@ -77,8 +77,13 @@ class Transfers:
             )  # fmt: skip
             await self._disk.unpack(image)
             image = await self._images.add(image, [name] if name else [])
+        self._tagged(image, name)
         self._images.tell("import", image.id, image.id)
         yield {"status": image.id}
+
+    def fetched(self, url: str) -> AsyncIterator[bytes]:
+        """A stream to import: what is at a URL (``http://`` if nothing is said)."""
+        return self._registry.fetch(url if url.startswith(("http://", "https://")) else f"http://{url}")
 
     def _made(self, image: ImageRecord) -> ImageRecord:
         """An image of our own making gets its configuration blob, and with it its id."""
@@ -114,8 +119,14 @@ class Transfers:
                 )
             )  # fmt: skip
             image = await self._images.add(image, [name] if name else [])
-        self._images.tell("create", image.id, image.id)
+        self._tagged(image, name)
+        facts = {"comment": comment, "imageID": image.id, "imageRef": name.familiar if name else ""}
+        self._images.tell_of(container, "commit", facts)
         return image
+
+    def _tagged(self, image: ImageRecord, name: Reference | None) -> None:
+        if name:
+            self._images.tell("tag", image.id, name.familiar)
 
     # -- archives ---------------------------------------------------------------------------
 

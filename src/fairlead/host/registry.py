@@ -28,7 +28,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
+import aiohttp
 import msgspec
 
 from fairlead.core.imagespec import (
@@ -48,6 +50,7 @@ from fairlead.host.images import LAYOUT, Layout
 
 _MESSAGE = re.compile(r'level=fatal msg=(".*")\s*$', re.MULTILINE)
 _LOOPBACK = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?")
+PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=60)
 _DIR_VERSION = "Directory Transport Version: 1.1\n"
 
 
@@ -119,13 +122,20 @@ class Skopeo:
 
     async def search(self, term: str, limit: int) -> list[dict[str, Any]]:
         """What Docker Hub finds. ``Unavailable`` when it cannot be reached."""
-        words = ["curl", "-sSf", "--max-time", "20", "--get", "--data-urlencode", f"q={term}"]
-        words += ["--data-urlencode", f"n={limit}", "https://index.docker.io/v1/search"]
-        done = await command.run(words)
-        if done.code:
-            reason = done.err.strip().removeprefix("curl: ")
-            raise Unavailable(f'Get "https://index.docker.io/v1/search?q={term}&n={limit}": {reason}')
-        return list(json.loads(done.out).get("results") or ())
+        url = "https://index.docker.io/v1/search?" + urlencode({"q": term, "n": limit})
+        found = msgspec.json.decode(b"".join([piece async for piece in self.fetch(url)]))
+        return list(found.get("results") or ()) if isinstance(found, dict) else []
+
+    async def fetch(self, url: str) -> AsyncIterator[bytes]:
+        """What is at an http(s) URL, as it comes. ``Unavailable`` when it cannot be had."""
+        try:
+            async with aiohttp.ClientSession(trust_env=True, timeout=PATIENCE) as session, session.get(url) as answer:
+                if answer.status >= 400:
+                    raise Unavailable(f"failed to GET {url} with status {answer.status} {answer.reason}")
+                async for piece in answer.content.iter_chunked(1 << 16):
+                    yield piece
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise Unavailable(f'Get "{url}": {error or type(error).__name__}') from None
 
     def _tls(self, ref: Reference, flag: str) -> list[str]:
         insecure = _LOOPBACK.fullmatch(ref.domain) or ref.domain in self._insecure
