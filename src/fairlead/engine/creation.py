@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -93,7 +94,7 @@ class Creation:
         self._links.check(container)
         container = replace(container, mounts=await self._volumes.plan(container, image.config))
         self._endpoints.promise(container)
-        return container, [*warned, *warnings]
+        return container, [*warned, *warnings, *_of_the_host()]
 
     def renamed(self, container: Container, new: str) -> Container:
         new = new.removeprefix("/")
@@ -230,3 +231,12 @@ def mode_of_host(host: HostConfig) -> str:
     return (
         "container" if host.network_mode.startswith("container:") else "host" if host.network_mode == "host" else "own"
     )
+
+
+def _of_the_host() -> list[str]:
+    """What of this host will disappoint every container."""
+    try:
+        forwarding = Path("/proc/sys/net/ipv4/ip_forward").read_text().strip()
+    except OSError:
+        return []
+    return ["IPv4 forwarding is disabled. Networking will not work."] if forwarding == "0" else []
