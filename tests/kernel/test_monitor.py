@@ -2,6 +2,8 @@
 
 import select
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -103,3 +105,12 @@ def test_when_too_much_was_said_everything_may_have_changed(pretend_host: Preten
     assert EVERYTHING in heard(monitor)
     monitor.close()
     host.remove(PLAN)
+
+
+def test_it_knows_itself_in_a_pid_namespace() -> None:
+    """There the kernel writes another number than getpid says; taken for a stranger, we would heal on and on."""
+    program = "import os; from fairlead.host.monitor import myself; print(os.getpid(), myself())"
+    argv = ["unshare", "--net", "--pid", "--fork", sys.executable, "-c", program]
+    inside, outside = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
+    assert inside == "1"
+    assert int(outside) > 1

@@ -70,8 +70,13 @@ def test_networks() -> None:
         "b",
     )
     assert sent["NetworkingConfig"]["EndpointsConfig"] == {
-        "RED": {"IPAMConfig": {"IPv4Address": "10.0.0.9"}, "Aliases": ["db"], "Links": ["c:c"], "MacAddress": "02:00:00:00:00:01"}
-    }  # fmt: skip
+        "RED": {
+            "IPAMConfig": {"IPv4Address": "10.0.0.9"},
+            "Aliases": ["db"],
+            "Links": ["c:c"],
+            "MacAddress": "02:00:00:00:00:01",
+        }
+    }
 
 
 def test_resources_and_health() -> None:

@@ -31,7 +31,7 @@ _ADD_MEMBERSHIP, _LISTEN_ALL = 1, 8
 _GROUPS = {ROUTE: (1, 5, 7, 8, 9, 11, 19), NETFILTER: (7,)}
 """link; v4 address, route, rule; v6 address, route, rule; nftables"""
 _KINDS = {16: "link", 17: "link", 20: "address", 21: "address", 24: "route", 25: "route", 32: "rule", 33: "rule"}
-_NEW_GENERATION = (10 << 8) | 15
+_NEW_GENERATION, _GET_GENERATION = (10 << 8) | 15, (10 << 8) | 16
 EVERYTHING = "everything"
 
 
@@ -40,6 +40,7 @@ class Monitor:
 
     def __init__(self, own_ports: Callable[[], set[int]]) -> None:
         self._own_ports = own_ports
+        self._myself = myself()
         self._poll = select.epoll()
         self._sockets: dict[int, tuple[int, socket.socket]] = {}
         for protocol in (ROUTE, NETFILTER):
@@ -87,7 +88,7 @@ class Monitor:
             body = data[offset + 16 : offset + size]
             offset += (size + 3) & ~3
             if protocol == NETFILTER:
-                if kind == _NEW_GENERATION and _cause(body) != os.getpid():
+                if kind == _NEW_GENERATION and _cause(body) != self._myself:
                     yield "firewall"
             elif kind in _KINDS and port not in ports and _concerns_us(_KINDS[kind], body):
                 yield _KINDS[kind]
@@ -98,6 +99,18 @@ def _concerns_us(what: str, body: bytes) -> bool:
     if what == "link":
         return links.seen(body).ours
     return what != "route" or body[5] != KERNEL
+
+
+def myself() -> int:
+    """Our process id as the kernel writes it into notifications: that of the outermost pid namespace, not ``getpid``.
+
+    Asked for the ruleset's generation, nftables names in its answer the process that asked.
+    """
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER) as sock:
+        sock.bind((0, 0))
+        sock.send(struct.pack("=IHHIIBBH", 20, _GET_GENERATION, 1, 0, 0, 0, 0, 0))
+        data = sock.recv(1 << 16)
+    return _cause(data[16:]) if struct.unpack_from("=H", data, 4)[0] == _NEW_GENERATION else os.getpid()
 
 
 def _cause(generation: bytes) -> int:
