@@ -29,6 +29,7 @@ from fairlead.engine.sandboxes import Sandboxes, Stack
 from fairlead.errors import FairleadError, Invalid, NotFound
 from fairlead.host.base import Host
 
+SETTING_UP = "failed to set up container networking"
 SHARED = "container sharing network namespace with another container or host cannot be connected to any other network"
 PRIVATE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
 
@@ -77,7 +78,7 @@ class Attachments:
             for name, settings in container.networks.items():
                 await self._endpoints.attach(container, stack, self._find(name), settings)
             if mode_of(container) == "own":
-                await self._publisher.publish(container, stack)
+                await self._publish(container, stack)
             self._files.write(container, stack)
             undo.pop_all()
         return stack
@@ -111,11 +112,17 @@ class Attachments:
         name = container.id[:12]
         return Sandbox(container.id, container.id, "own", name, self._host.namespace_path(name))
 
+    async def _publish(self, container: Container, stack: Stack) -> None:
+        try:
+            await self._publisher.publish(container, stack)
+        except FairleadError as error:
+            raise FairleadError(f"{SETTING_UP}: {error.message}") from error
+
     def _find(self, name: str) -> Network:
         try:
             return self._controller.network(name)
         except NotFound as error:
-            raise NotFound(f"failed to set up container networking: {error.message}") from error
+            raise NotFound(f"{SETTING_UP}: {error.message}") from error
 
     # -- one network ----------------------------------------------------------------------------
 

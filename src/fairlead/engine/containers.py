@@ -384,20 +384,20 @@ class Containers:
                 )
             with suppress(Conflict):
                 await self.kill(container.id, "SIGKILL")
-        life = self._life(container)
-        async with life.lock:
+        async with self._life(container).lock:
             if self._catalog.find(container.id) is not None:
                 await self._forget(self.get(container.id), volumes)
-        _resolve(life.removals, Ended(container.id, container.state.exit_code, False))
-        self._lives.pop(container.id, None)
 
     async def _forget(self, container: Container, volumes: bool) -> None:
-        await self._become(container, status="removing")
+        """The container is no more; who waited for that is told."""
+        container = await self._become(container, status="removing")
         await self._filesystem.remove(container)
         await self._volumes.forget(container, volumes)
         await self._creation.forget(container)
         await self._catalog.drop(container)
         self._tell("destroy", container)
+        life = self._lives.pop(container.id, Life())
+        _resolve(life.removals, Ended(container.id, container.state.exit_code, container.state.oom_killed))
 
     # -- inside ------------------------------------------------------------------------------
 
