@@ -10,6 +10,7 @@ from fairlead.core.wanted import as_text
 from lane.golden import ROOT, WRITE, same_as
 from lane.matrix import published
 from lane.pretend import PretendHost
+from lane.roads import Roads
 from lane.town import Town, town
 
 pytestmark = pytest.mark.kernel
@@ -120,6 +121,43 @@ def test_what_the_page_shows_is_the_table(pretend_host: PretendHost) -> None:
 def without_mark(listing: str) -> str:
     """The engine notes in the table which text it was made from."""
     return re.sub(r'^\tcomment "fairlead .*\n', "", listing, flags=re.MULTILINE)
+
+
+ROADS_PAGE = "docs/packets/roads.md"
+ROADS = """\
+# Roads
+
+Written by `tests/kernel/test_packet_pages.py` with `nft monitor trace` ({version}): what a real kernel did with the
+first packet of some connections. Chains that had nothing to say are left out. The town is that of
+[the firewall page](firewall.md): web is 10.1.0.2 on RED, api 10.2.0.2 on BLUE (routed), vault 10.3.0.2 on DEEP
+(internal); near (192.0.2.9) and far are neighbours of the host, which is 192.0.2.1.
+
+{roads}"""
+CALLS = (
+    ("A client outside, a published port", "near", "192.0.2.1", 8080),
+    ("The same over IPv6", "near", "2001:db8::1", 8080),
+    ("The host itself, 127.0.0.1", "host", "127.0.0.1", 8080),
+    ("A container, its own published port", "web", "192.0.2.1", 8080),
+    ("A container on another network, that port", "api", "192.0.2.1", 8080),
+    ("A container and the world", "web", "192.0.2.9", 80),
+    ("A neighbour who routes straight to a container", "near", "10.1.0.2", 80),
+    ("The same, where the network is routed and the port published", "near", "10.2.0.2", 80),
+    ("One network to another", "lonely", "10.1.0.2", 80),
+    ("A port that is for 127.0.0.1 only, from outside", "near", "192.0.2.1", 8443),
+    ("What only passes through", "near", "198.51.100.9", 8080),
+)
+
+
+def test_the_page_of_roads(pretend_host: PretendHost) -> None:
+    """Skipped where nft writes other words: ``test_rules_kernel`` proves where every packet ends."""
+    version = pretend_host.run("nft", "--version").split("(")[0].strip()
+    if not WRITE and f"({version})" not in (ROOT / ROADS_PAGE).read_text():
+        pytest.skip(f"the page was written by another nft than {version}")
+    with town(pretend_host) as t:
+        build(t)
+        with Roads(t) as roads:
+            told = [f"## {title}\n\n```\n{roads.of(*call)}\n```\n" for title, *call in CALLS]
+    same_as(ROADS_PAGE, ROADS.format(version=version, roads="\n".join(told)))
 
 
 def test_the_host_firewall_page_shows_the_table_we_declare() -> None:

@@ -7,7 +7,6 @@ or the test would prove nothing.
 import socket
 import struct
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -24,21 +23,6 @@ from lane.town import Town, frame, mac_of, town
 pytestmark = pytest.mark.kernel
 
 TEXT = rules.skeleton().text
-
-
-def bridge_netfilter(on: bool) -> None:
-    """In the namespace we are in; a kernel without it is as good as one with it off."""
-    for name in ("iptables", "ip6tables"):
-        setting = Path(f"/proc/sys/net/bridge/bridge-nf-call-{name}")
-        if setting.exists():
-            setting.write_text("1" if on else "0")
-        elif on:
-            pytest.skip("this kernel has no bridge-netfilter")
-
-
-@pytest.fixture(autouse=True)
-def _quiet_bridges(pretend_host: PretendHost) -> None:
-    bridge_netfilter(False)
 
 
 # -- who reaches whom -------------------------------------------------------------------
@@ -84,7 +68,6 @@ def test_bridge_netfilter_changes_one_thing(pretend_host: PretendHost) -> None:
     """With icc off, translated frames never leave the bridge, and its ports are isolated: docs/why/icc.md."""
     both = {}
     for on in (False, True):
-        bridge_netfilter(on)
         with town(pretend_host, Facts(bridge_netfilter=on)) as everybody:
             matrix.build(everybody)
             both[on] = [matrix.table(everybody, family).splitlines() for family in (4, 6)]

@@ -18,6 +18,9 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
 
 from fairlead.core import rules
 from fairlead.core.model import Endpoint, EndpointSettings, Ipam, Network, PortBinding, Subnet
@@ -69,7 +72,13 @@ class Town:
         self.made.extend(plan)
 
     def found(self) -> None:
-        """The host, its rules and its two neighbours."""
+        """The host, its rules and its two neighbours; bridge-netfilter as the facts say."""
+        for name in ("iptables", "ip6tables"):
+            setting = Path(f"/proc/sys/net/bridge/bridge-nf-call-{name}")
+            if setting.exists():
+                setting.write_text("1" if self.facts.bridge_netfilter else "0")
+            elif self.facts.bridge_netfilter:
+                pytest.skip("this kernel has no bridge-netfilter")
         machine = list(
             rules.machine_plan(ipv6=True, drop_foreign=self.facts.drop_foreign, firewall=self.facts.firewall)
         )
