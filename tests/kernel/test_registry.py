@@ -8,7 +8,7 @@ from storage import Disk, tar
 from tiny_registry import TinyRegistry
 
 from fairlead.core.imagespec import Credentials
-from fairlead.errors import FairleadError, Forbidden, NotFound, Unavailable
+from fairlead.errors import FairleadError, Forbidden, NotFound
 
 pytestmark = pytest.mark.kernel
 
@@ -115,10 +115,10 @@ async def test_import_from_a_url(disk: Disk, registry: TinyRegistry) -> None:
     stream = disk.transfers.fetched(f"{registry.address}/v2/files/manifests/x.tar")
     lines = [line async for line in disk.transfers.import_(stream, "got")]
     assert disk.images.get("got").id == lines[-1]["status"]
-    with pytest.raises(Unavailable, match=r"failed to GET http://.*/gone with status 404 Not Found"):
+    with pytest.raises(FairleadError, match=r"failed to GET http://.*/gone with status 404 Not Found"):
         [
             line
             async for line in disk.transfers.import_(disk.transfers.fetched(f"{registry.address}/v2/a/manifests/gone"))
         ]
-    with pytest.raises(Unavailable, match=r'Get "http://127.0.0.1:1/x": '):
+    with pytest.raises(FairleadError, match=r'Get "http://127.0.0.1:1/x": '):
         [line async for line in disk.transfers.import_(disk.transfers.fetched("http://127.0.0.1:1/x"))]

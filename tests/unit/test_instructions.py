@@ -51,11 +51,11 @@ def test_an_entrypoint_forgets_the_command_that_was_for_the_old_one() -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("RUN x", "run is not a valid change command"),
+        ("RUN x", "RUN is not a valid change command"),
         ("CMD", "CMD requires at least one argument"),
-        ("EXPOSE x", "invalid containerPort: x"),
+        ("EXPOSE x", "Invalid containerPort: x"),
         ("EXPOSE 80/x", "invalid proto: x"),
-        ("EXPOSE 99999", "invalid containerPort: 99999"),
+        ("EXPOSE 99999", "Invalid containerPort: 99999"),
         ("ENV A", "ENV must have two arguments"),
         ("ENV A=b C", 'Syntax error - can\'t find = in "C". Must be of the form: name=value'),
         ("ONBUILD FROM x", "FROM isn't allowed as an ONBUILD trigger"),

@@ -62,7 +62,7 @@ def test_binds_that_make_no_sense(spec: str, words: str) -> None:
         ),
         (
             {"Type": "bind", "Source": "/a", "Target": "/b", "VolumeOptions": {"NoCopy": True}},
-            'invalid mount config for type "bind": field VolumeOptions must not be specified',
+            'VolumeOptions must not be specified on mount type "bind"',
         ),
         (
             {"Type": "volume", "Target": "/b", "ReadOnly": True},

@@ -14,7 +14,7 @@ from fairlead.api import http, times, wire, wire_images
 from fairlead.core import reference
 from fairlead.core.container import Config
 from fairlead.core.imagespec import Credentials, ImageRecord
-from fairlead.errors import Conflict, Invalid
+from fairlead.errors import Conflict, Internal, Invalid
 
 if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
@@ -66,7 +66,12 @@ class Images:
         patterns = wanted.get("reference", ())
         return http.answer(
             [
-                wire_images.summary(_only_named(image, patterns), version, images.shared_size(image) if shared else -1)
+                wire_images.summary(
+                    _only_named(image, patterns),
+                    version,
+                    images.shared_size(image) if shared else -1,
+                    len(images.users(image.id)),
+                )
                 for image in images.list()
                 if check(image)
             ]
@@ -74,7 +79,7 @@ class Images:
 
     def _matcher(self, wanted: http.Filters) -> Wants:
         """What the filters of ``docker images`` let through."""
-        dangling = http.filter_flag(wanted, "dangling")
+        dangling = _switch(wanted, "dangling")
         created = {
             name: [times.nanoseconds(self._engine.images.get(ref).created) for ref in wanted.get(name, ())]
             for name in ("before", "since")
@@ -120,7 +125,7 @@ class Images:
 
     async def prune(self, request: web.Request) -> web.Response:
         wanted = http.filters(request, PRUNE_FILTERS)
-        dangling, limit = http.filter_flag(wanted, "dangling", True), times.until(wanted)
+        dangling, limit = _switch(wanted, "dangling", True), times.until(wanted)
 
         def check(image: ImageRecord) -> bool:
             return _labelled(wanted, image) and (limit is None or times.nanoseconds(image.created) < limit)
@@ -143,7 +148,7 @@ class Transfers:
             return await http.progress(request, lines)
         source = http.text(request, "fromSrc")
         if not source:
-            raise Invalid("invalid reference format")
+            raise Internal('Get "http:": http: no Host in request URL')
         stream = request.content.iter_any() if source == "-" else self._engine.transfers.fetched(source)
         lines = self._engine.transfers.import_(
             stream, http.text(request, "repo"), tag, http.texts(request, "changes"),
@@ -203,6 +208,13 @@ class Transfers:
         if re.fullmatch(r"[a-f0-9]{64}", name):
             raise Invalid(f"unknown image reference format: {name}")
         return http.answer(await self._engine.transfers.distribution(name, registry_auth(request)))
+
+
+def _switch(wanted: http.Filters, name: str, default: bool | None = None) -> bool | None:
+    try:
+        return http.filter_flag(wanted, name, default)
+    except Invalid:
+        raise Invalid(f"invalid filter '{name}=[{' '.join(wanted[name])}]'") from None
 
 
 def _only_named(image: ImageRecord, patterns: Sequence[str]) -> ImageRecord:

@@ -78,7 +78,7 @@ class Volumes:
             )
 
         names, freed = await self._volumes.prune(check, bool(everything))
-        return http.answer({"VolumesDeleted": names or None, "SpaceReclaimed": freed})
+        return http.answer({"VolumesDeleted": names, "SpaceReclaimed": freed})
 
     def _shown(self, volume: Volume) -> dict[str, Any]:
         return wire_volumes.volume(volume, self._volumes.path(volume.name))

@@ -17,7 +17,13 @@ from fairlead.errors import Invalid
 
 Version = tuple[int, int]
 
+COUNTED = (1, 51)
+"""From this API version on the list tells how many containers an image has."""
 _STANDARD = str.maketrans("-_", "+/")
+_ALWAYS: dict[str, Any] = {
+    "Cmd": None, "Entrypoint": None, "Env": None, "Labels": None, "OnBuild": None, "User": "", "Volumes": None,
+    "WorkingDir": "",
+}  # fmt: skip
 NO_NAME = ("<none>:<none>",)
 NO_DIGEST = ("<none>@<none>",)
 _OF_CONTAINERS = {
@@ -26,11 +32,11 @@ _OF_CONTAINERS = {
 }  # fmt: skip
 
 
-def summary(image: ImageRecord, version: Version, shared: int = -1) -> dict[str, Any]:
-    """One line of ``GET /images/json``. ``shared``: bytes other images have too, -1 when not asked for."""
+def summary(image: ImageRecord, version: Version, shared: int = -1, users: int = 0) -> dict[str, Any]:
+    """One line of ``GET /images/json``. ``shared``: bytes other images have too (-1: not asked for); ``users``: containers."""
     old = version < (1, 43)
     shown: dict[str, Any] = {
-        "Containers": -1,
+        "Containers": users if version >= COUNTED else -1,
         "Created": seconds(image.created),
         "Id": image.id,
         "Labels": image.config.labels,
@@ -69,7 +75,7 @@ def inspect(image: ImageRecord, version: Version, driver: str, data: Mapping[str
     if version < (1, 44):
         shown["VirtualSize"] = image.size
     if version < (1, 45):
-        shown |= {"Container": image.container, "ContainerConfig": wire.write(Config())}
+        shown |= {"ContainerConfig": wire.write(Config())} | ({"Container": image.container} if image.container else {})
     return shown
 
 
@@ -77,9 +83,8 @@ def config(value: Config, version: Version) -> dict[str, Any]:
     """An image's configuration; before 1.50 it had all fields of a container's."""
     if version < (1, 50):
         return dict(wire.write(value))
-    return {
-        name: item for name, item in config_document(value).items() if name not in _OF_CONTAINERS and item is not None
-    }
+    shown = {name: item for name, item in config_document(value).items() if name not in _OF_CONTAINERS}
+    return dict(sorted({**_ALWAYS, **shown}.items()))
 
 
 def step(value: Step) -> dict[str, Any]:

@@ -22,10 +22,10 @@ class Create(NamedTuple):
 def create(body: Any) -> Create:
     given = members(body, "", "volume.CreateOptions")
     return Create(
-        get(given, "Name", str, ""),
-        get(given, "Driver", str, ""),
-        get(given, "Labels", STRINGS, {}),
-        get(given, "DriverOpts", STRINGS, {}),
+        get(given, "Name", str, "", "CreateOptions"),
+        get(given, "Driver", str, "", "CreateOptions"),
+        get(given, "Labels", STRINGS, {}, "CreateOptions"),
+        get(given, "DriverOpts", STRINGS, {}, "CreateOptions"),
     )
 
 

@@ -38,7 +38,7 @@ def apply(config: Config, changes: Iterable[str]) -> Config:
         word, _, rest = line.partition(" ")
         change = _INSTRUCTIONS.get(word.upper())
         if change is None:
-            raise Invalid(f"{word.lower()} is not a valid change command")
+            raise Invalid(f"{word.upper()} is not a valid change command")
         if not rest.strip():
             raise Invalid(f"{word.upper()} requires at least one argument")
         config = change(config, rest.strip())
@@ -96,7 +96,7 @@ def _ports(word: str) -> list[str]:
     if protocol not in ("tcp", "udp", "sctp"):
         raise Invalid(f"invalid proto: {protocol}")
     if not (first.isdigit() and (last or first).isdigit() and 0 <= int(first) <= int(last or first) <= 65535):
-        raise Invalid(f"invalid containerPort: {numbers}")
+        raise Invalid(f"Invalid containerPort: {numbers}")
     return [f"{number}/{protocol}" for number in range(int(first), int(last or first) + 1)]
 
 

@@ -155,10 +155,16 @@ def mount(
             raise Invalid("field Target must not be empty")
         for other in {"BindOptions": "bind", "VolumeOptions": "volume", "TmpfsOptions": "tmpfs"}.items():
             if document.get(other[0]) and other[1] != kind:
-                raise Invalid(f"field {other[0]} must not be specified")
+                raise _Misplaced(f'{other[0]} must not be specified on mount type "{kind}"')
         return maker(document, _destination(target), exists, volume_driver)
+    except _Misplaced:
+        raise
     except Invalid as error:
         raise Invalid(f'invalid mount config for type "{kind}": {error.message}') from None
+
+
+class _Misplaced(Invalid):
+    """Options of another mount type. Nothing was changed."""
 
 
 Maker = Callable[[Mapping[str, Any], str, Callable[[str], bool], str], Wish]

@@ -72,6 +72,7 @@ class Creation:
         """The container those wishes describe, not yet recorded; and warnings for the user."""
         name = self._name(name)
         warned = validate.create(config, host, cpus=len(os.sched_getaffinity(0)))
+        self._volumes.check(host)
         image = self._images.get(config.image)
         config = merge.merge(config, image.config)
         self._refuse_nothing_to_run(config)

@@ -155,7 +155,7 @@ class Images:
         image = self.get(ref)
         name = reference.parse(repo)
         if name.digest:
-            raise Invalid("refusing to create a tag with a digest reference")
+            raise Invalid("cannot import digest reference")
         name = name.with_tag(tag) if tag else name.tagged()
         async with self._lock:
             await self._name(self._records[image.id], name)

@@ -180,7 +180,10 @@ class Transfers:
                 ]
                 if tags:
                     return tags
-        image = self._images.get(name)
+        try:
+            image = self._images.get(name)
+        except NotFound:
+            raise NotFound(f"No such image: {name}") from None
         by_name = not image.id.removeprefix("sha256:").startswith(reference.id_prefix(name) or "-")
         return [(image.id, reference.parse(name).tagged().familiar if by_name and "@" not in name else "")]
 
@@ -227,9 +230,9 @@ class Transfers:
             for found in map(reference.parse, image.tags)
             if found.name == wanted.name and wanted.tag in ("", found.tag)
         ]
+        yield {"status": f"The push refers to repository [{wanted.name}]"}
         if not local:
             raise NotFound(f"An image does not exist locally with the tag: {wanted.familiar_name}")
-        yield {"status": f"The push refers to repository [{wanted.name}]"}
         for image, found in local:
             digest = ""
             async for digest in self._registry.push(image, found, credentials):

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from fairlead.core import mounts as parsing
-from fairlead.core.container import Config, Container, Mount
+from fairlead.core.container import Config, Container, HostConfig, Mount
 from fairlead.core.mounts import LOCAL, Wish
 from fairlead.engine.events import Events
 from fairlead.engine.records import Records
@@ -162,6 +162,11 @@ class Volumes:
 
     # -- a container's mounts --------------------------------------------------------------------
 
+    def check(self, host: HostConfig) -> None:
+        """Whether each ``--mount`` makes sense by itself; asked before anything else is looked up."""
+        for document in host.mounts or ():
+            parsing.mount(document, self._disk.exists, host.volume_driver)
+
     async def plan(self, container: Container, image: Config) -> tuple[Mount, ...]:
         """The mounts of a container that is being created; volumes it names, and anonymous ones, are made."""
         config = replace(container.config, volumes={**(image.volumes or {}), **(container.config.volumes or {})})
@@ -252,7 +257,7 @@ def _check(name: str, options: Mapping[str, str]) -> None:
     """``Invalid`` in the local driver's words."""
     problem = ""
     if len(name) == 1:
-        problem = f'volume name is too short, names should be at least two alphanumeric characters: "{name}"'
+        problem = "volume name is too short, names should be at least two alphanumeric characters"
     elif not _NAME.fullmatch(name):
         problem = (
             f'"{name}" includes invalid characters for a local volume name,'

@@ -119,11 +119,13 @@ class Run:
 
     def _dockerfile(self) -> str:
         wanted = self._request.dockerfile
+        if ".." in wanted.split("/"):
+            raise Internal(f"forbidden path outside the build context: {wanted} ()")
         try:
             with rooted.root(str(self._folder / "context")) as top:
                 return rooted.read_in(top, wanted).decode(errors="replace")
         except OSError:
-            raise Invalid(f"Cannot locate specified Dockerfile: {wanted}") from None
+            raise Internal(f"Cannot locate specified Dockerfile: {wanted}") from None
 
     async def offer(self, image: ImageRecord, name: str) -> None:
         """Put one of our images into the builder's storage under a name."""
@@ -208,8 +210,8 @@ async def _receive(stream: AsyncIterable[bytes], folder: Path) -> None:
         async for piece in stream:
             file.write(piece)
     (folder / "context").mkdir()
-    if (folder / "context.tar").stat().st_size == 0:
-        raise Invalid("the build context is empty")
+    if not (folder / "context.tar").stat().st_size:
+        return
     words = ["tar", "--extract", "--file=context.tar", "--directory=context", "--no-same-owner"]
     done = await command.run(words, cwd=str(folder))
     if done.code:

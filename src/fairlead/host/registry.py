@@ -44,7 +44,7 @@ from fairlead.core.imagespec import (
     write_manifest,
 )  # fmt: skip
 from fairlead.core.reference import Reference
-from fairlead.errors import FairleadError, Forbidden, Internal, Invalid, NotFound, Unavailable
+from fairlead.errors import FairleadError, Forbidden, Internal, Invalid, NotFound
 from fairlead.host import command
 from fairlead.host.images import LAYOUT, Layout
 
@@ -103,7 +103,7 @@ class Skopeo:
             yield (folder / "digest").read_text().strip()
 
     async def login(self, credentials: Credentials) -> None:
-        """Whether the registry takes these credentials; ``Forbidden`` or ``Unavailable`` in its words."""
+        """Whether the registry takes these credentials; an error in its words."""
         server = credentials.server.removeprefix("https://").removeprefix("http://").split("/")[0] or "docker.io"
         ref = Reference("docker.io" if server == "index.docker.io" else server, "library/login")
         with self._layout.workspace() as folder:
@@ -127,15 +127,15 @@ class Skopeo:
         return list(found.get("results") or ()) if isinstance(found, dict) else []
 
     async def fetch(self, url: str) -> AsyncIterator[bytes]:
-        """What is at an http(s) URL, as it comes. ``Unavailable`` when it cannot be had."""
+        """What is at an http(s) URL, as it comes. ``Internal`` when it cannot be had."""
         try:
             async with aiohttp.ClientSession(trust_env=True, timeout=PATIENCE) as session, session.get(url) as answer:
                 if answer.status >= 400:
-                    raise Unavailable(f"failed to GET {url} with status {answer.status} {answer.reason}")
+                    raise Internal(f"failed to GET {url} with status {answer.status} {answer.reason}")
                 async for piece in answer.content.iter_chunked(1 << 16):
                     yield piece
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise Unavailable(f'Get "{url}": {error or type(error).__name__}') from None
+            raise Internal(f'Get "{url}": {error or type(error).__name__}') from None
 
     def _tls(self, ref: Reference, flag: str) -> list[str]:
         insecure = _LOOPBACK.fullmatch(ref.domain) or ref.domain in self._insecure
