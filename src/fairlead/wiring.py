@@ -26,7 +26,7 @@ from typing import Protocol
 
 from fairlead import __version__
 from fairlead.core import addresses, hostsfile, rules
-from fairlead.core.container import HostConfig, LogConfig, Ulimit
+from fairlead.core.container import Health, HostConfig, LogConfig, Ulimit
 from fairlead.core.wanted import Sysctl
 from fairlead.engine import relayclient, resolverclient
 from fairlead.engine.attachments import Attachments
@@ -45,6 +45,7 @@ from fairlead.engine.events import Events
 from fairlead.engine.execs import Execs
 from fairlead.engine.filesystem import Filesystem
 from fairlead.engine.healing import Healing
+from fairlead.engine.health import Healths
 from fairlead.engine.hostfiles import HostFiles, NameSettings
 from fairlead.engine.images import Images
 from fairlead.engine.kernel import Kernel
@@ -246,6 +247,11 @@ class Build:
     def _build_processes(self) -> None:
         parent = self.settings.cgroup_parent or "/docker"
         self.runtime = Oci(self.exec, self.data, self.tasks, cgroup_parent=parent)
+        self.execs = Execs(self.catalog, self.runtime, self.events, self.tasks, new_id)
+        self.healths = Healths(self.execs.run, self._record_health, self.events, self.clock.text, self.tasks)
+
+    async def _record_health(self, id: str, health: Health) -> None:
+        await self.containers.record_health(id, health)
 
     def _build_containers(self) -> None:
         self.creation = Creation(
@@ -269,6 +275,7 @@ class Build:
             self.filesystem,
             self.volumes,
             self.runtime,
+            self.healths,
             self.events,
             self.clock.text,
             self.tasks,
@@ -279,7 +286,6 @@ class Build:
             self.data / "containers", self.runtime, Changes, lambda id: self.containers.wait(id), self.tasks
         )
         self.streams = Streams(self.catalog, self.runtime, self.logs, self.events, self.tasks)
-        self.execs = Execs(self.catalog, self.runtime, self.events, self.tasks, new_id)
 
     def _container_defaults(self) -> HostConfig:
         settings = self.settings

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from fairlead.core import restart, signals
-from fairlead.core.container import Config, Container, HostConfig, State
+from fairlead.core.container import Config, Container, Health, HostConfig, State
 from fairlead.core.model import Endpoint, EndpointSettings, Network, Sandbox
 from fairlead.engine.attachments import Attachments
 from fairlead.engine.catalog import Catalog
@@ -38,6 +38,7 @@ from fairlead.engine.controller import Controller
 from fairlead.engine.creation import Creation
 from fairlead.engine.events import Events
 from fairlead.engine.filesystem import Filesystem
+from fairlead.engine.health import Healths
 from fairlead.engine.runtime import Ended, Runtime
 from fairlead.engine.top import top
 from fairlead.engine.volumes import Volumes
@@ -71,6 +72,7 @@ class Containers:
         filesystem: Filesystem,
         volumes: Volumes,
         runtime: Runtime,
+        healths: Healths,
         events: Events,
         now: Callable[[], str],
         tasks: asyncio.TaskGroup,
@@ -82,6 +84,7 @@ class Containers:
         self._filesystem = filesystem
         self._volumes = volumes
         self._runtime = runtime
+        self._healths = healths
         self._events = events
         self._now = now
         self._tasks = tasks
@@ -140,6 +143,7 @@ class Containers:
             oom_killed=False,
             stopped_by_user=False,
             started_at=self._now(),
+            health=self._healths.begin(replace(container, state=replace(container.state, health=None))),
         )
         self._tell("start", container)
 
@@ -188,6 +192,7 @@ class Containers:
 
     async def _bury(self, container: Container, end: Ended) -> Container:
         """Take away what a running container has; returns it as it is afterwards."""
+        self._healths.end(container.id)
         stack = self._attachments.stack(container)
         if stack is not None:
             await self._attachments.close(stack, sticky=True)
@@ -218,6 +223,16 @@ class Containers:
                 await self._start(current)
             except FairleadError as error:
                 await self._become(current, status="exited", error=error.message)
+
+    def resume(self, container: Container) -> None:
+        """A container that went on while the engine was away: its health is watched again."""
+        self._healths.begin(container)
+
+    async def record_health(self, id: str, health: Health) -> None:
+        """What the last probe said."""
+        container = self._catalog.find(id)
+        if container is not None and container.state.running:
+            await self._become(container, health=health)
 
     async def finish(self, container: Container) -> None:
         """What the engine was about to do with a container when it ended: start it again, or remove it."""

@@ -32,6 +32,7 @@ from fairlead.engine.kernel import Kernel
 from fairlead.engine.publisher import Publisher
 from fairlead.engine.runtime import Recovered, Runtime
 from fairlead.engine.sandboxes import Sandboxes
+from fairlead.errors import FairleadError
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ class Restore:
             log.info("put right after a restart: %s (%s)", " ".join(item.key), item.owner)
         await self._end_strangers(found)
         await self._publisher.resume()
+        for container in running:
+            self._containers.resume(container)
         await self._bury(found)
 
     def _adopt(self, container: Container, found: Recovered) -> bool:
@@ -108,3 +111,12 @@ class Restore:
                 await self._containers.ended(found.end_of(container.id))
             elif container.state.status in ("restarting", "removing"):
                 await self._containers.finish(container)
+            elif container.state.status == "exited" and container.host.restart_policy.name == "always":
+                await self._start(container)
+
+    async def _start(self, container: Container) -> None:
+        """``always`` means that a returning engine starts it, whoever stopped it: Docker's rule."""
+        try:
+            await self._containers.start(container.id)
+        except FairleadError as error:
+            log.error("container %s is to run always, but cannot be started: %s", container.name, error)
