@@ -1,6 +1,7 @@
 """An engine on paper: real controller, endpoints, sandboxes, ports and drivers over a host made of dictionaries."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from fairlead.core import rules
 from fairlead.core.addresses import PoolPlan
 from fairlead.core.container import Config, Container, HostConfig, State
 from fairlead.core.model import EndpointSettings, NetworkRequest
-from fairlead.core.wanted import Skeleton
+from fairlead.core.wanted import File, Skeleton, Wanted
 from fairlead.engine.attachments import Attachments
 from fairlead.engine.catalog import Catalog
 from fairlead.engine.controller import Controller
@@ -29,6 +30,17 @@ from fairlead.engine.sandboxes import Sandboxes, Stack
 from fairlead.errors import Conflict
 from fairlead.host.fake import FakeHost
 from fairlead.store.memory import MemoryStore
+
+
+class PaperHost(FakeHost):
+    """A machine on paper whose small files are on disk: they are read back by path."""
+
+    def make(self, objects: Sequence[Wanted]) -> None:
+        super().make(objects)
+        for item in objects:
+            if isinstance(item, File):
+                Path(item.path).parent.mkdir(parents=True, exist_ok=True)
+                Path(item.path).write_text(item.content)
 
 
 class PaperNames:
@@ -119,7 +131,7 @@ class Paper:
 
 @pytest.fixture
 async def paper(tmp_path: Path) -> Paper:
-    store, host = MemoryStore(), FakeHost()
+    store, host = MemoryStore(), PaperHost()
     kernel, events = Kernel(host), Events(itertools.count(1).__next__)
     kernel.want("engine", (rules.skeleton(),))
     drivers = {driver.name: driver for driver in (Bridge(), HostDriver(), Null())}

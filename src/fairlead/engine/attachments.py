@@ -100,6 +100,13 @@ class Attachments:
         for network, endpoint in stack.attached:
             await self._endpoints.forget(network, endpoint, sticky=sticky)
 
+    def relink(self, target: Container) -> None:
+        """``target`` runs (again), perhaps at another address: those who link to it have its line rewritten."""
+        for container in self._files.linking_to(target):
+            stack = self.stack(container)
+            if stack is not None:
+                self._files.write(container, stack)
+
     def adopt(self, container: Container, attached: list[tuple[Network, Endpoint]]) -> None:
         """After a restart: the container runs, and these endpoints are in its stack."""
         title, resolving = f"container {container.name}", self._files.resolving(container)

@@ -145,6 +145,7 @@ class Containers:
             started_at=self._now(),
             health=self._healths.begin(replace(container, state=replace(container.state, health=None))),
         )
+        self._attachments.relink(container)
         self._tell("start", container)
 
     async def _bring_to_life(self, container: Container) -> int:

@@ -77,6 +77,10 @@ class HostFiles:
         for name, text in texts.items():
             self._put(container.id, name, text)
 
+    def linking_to(self, target: Container) -> list[Container]:
+        """Running containers whose hosts files name ``target``."""
+        return self._links.linking_to(target)
+
     # -- inside -------------------------------------------------------------------------------
 
     def _put(self, container_id: str, name: str, text: str) -> None:
@@ -101,7 +105,7 @@ class HostFiles:
         return hostsfile.extra_hosts(container.host.extra_hosts or (), self._settings.gateways or self._gateways())
 
     def _linked(self, container: Container) -> Iterator[hostsfile.Line]:
-        for alias, target, endpoint in self._links.resolved(container):
+        for alias, target, endpoint in self._links.standing(container):
             yield hostsfile.link_line(endpoint.address4, alias, target.config.hostname, target.name)
 
     def _resolution(self, container: Container, mode: str) -> hostsfile.Resolution:

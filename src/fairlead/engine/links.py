@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from fairlead.core import links
 from fairlead.core.container import Container
 from fairlead.core.model import Endpoint
@@ -47,6 +49,14 @@ class Links:
                 raise Conflict(f"cannot link to a non running container: /{target.name} AS /{container.name}/{alias}")
             yield alias, target, self._bridge_endpoint(target)
 
+    def standing(self, container: Container) -> Iterator[tuple[str, Container, Endpoint]]:
+        """Those of ``resolved`` whose target runs now: a container that runs already does without the others."""
+        for link in container.host.links or () if container.host.network_mode == "bridge" else ():
+            try:
+                yield from self.resolved(_with_only(container, link))
+            except FairleadError:
+                continue
+
     def environment(self, container: Container) -> list[str]:
         """The variables of its links, for its process; its record does not hold them."""
         variables: list[str] = []
@@ -75,3 +85,7 @@ class Links:
             if endpoint.network == bridge:
                 return endpoint
         raise FairleadError(f"container {target.id} not attached to default bridge network")
+
+
+def _with_only(container: Container, link: str) -> Container:
+    return msgspec.structs.replace(container, host=msgspec.structs.replace(container.host, links=(link,)))
