@@ -32,6 +32,8 @@ from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
 
 REMEMBERED = 1000
 CANNOT = 126
+SOON = 2.0
+"""Seconds that the end of a process may come after the end of its output."""
 
 
 class ExecConfig(msgspec.Struct, frozen=True):
@@ -71,7 +73,8 @@ class _Streams(Attached):
         self._input = config.attach_stdin
         self._wants = {n for n, wanted in ((1, config.attach_stdout), (2, config.attach_stderr)) if wanted}
 
-    async def serve(self) -> None:
+    async def serve(self, ending: asyncio.Task[None]) -> None:
+        """Everything the process says; over when its end (``ending``) is known, for clients ask for the code next."""
         wire = self._process.wire if self._process is not None else None
         if wire is None:
             return
@@ -80,6 +83,7 @@ class _Streams(Attached):
                 while (packet := await wire.read()) is not None:
                     if packet[0] in self._wants:
                         await self.give(*packet)
+            await asyncio.wait({ending}, timeout=SOON)
         finally:
             self.finish()
             wire.close()
@@ -152,16 +156,21 @@ class Execs:
         self._tell(record, f"exec_create: {_command(config)}")
         return record.id
 
-    async def start(
-        self, id: str, *, detach: bool = False, tty: bool | None = None, size: tuple[int, int] = (0, 0)
-    ) -> Attached | None:
-        """Run it. The streams of an attached one, even when the program cannot be run; None of a detached one."""
+    def check(self, id: str) -> Container:
+        """The container it would start in; raises what ``start`` would, before anything is done."""
         record = self.get(id)
         if record.exit_code is not None:
             raise Conflict(f"exec command {id} has already run")
         if record.running:
             raise Conflict(f"exec command {id} is already running")
-        container = self._active(record.container)
+        return self._active(record.container)
+
+    async def start(
+        self, id: str, *, detach: bool = False, tty: bool | None = None, size: tuple[int, int] = (0, 0)
+    ) -> Attached | None:
+        """Run it. The streams of an attached one, even when the program cannot be run; None of a detached one."""
+        record = self.get(id)
+        container = self.check(id)
         config = record.config if all(record.config.size) else msgspec.structs.replace(record.config, size=size)
         record.running = True
         self._tell(record, f"exec_start: {_command(config)}")
@@ -177,11 +186,11 @@ class Execs:
         except BaseException:
             self._ended(record, CANNOT)
             raise
-        self._tasks.create_task(self._wait(record, process))
+        ending = self._tasks.create_task(self._wait(record, process))
         if detach:
             return None
         streams = self._streams(record, process)
-        self._tasks.create_task(streams.serve())
+        self._tasks.create_task(streams.serve(ending))
         return streams
 
     async def run(self, container: Container, spec: ExecSpec, largest: int) -> tuple[int, bytes]:
