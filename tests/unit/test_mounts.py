@@ -4,7 +4,7 @@ import pytest
 
 from fairlead.core import mounts
 from fairlead.core.container import Config, HostConfig, Mount
-from fairlead.errors import Invalid, NotFound
+from fairlead.errors import Internal, Invalid, NotFound
 
 
 def nobody(ref: str) -> tuple[Mount, ...]:
@@ -35,13 +35,25 @@ def test_binds(spec: str, expected: Mount) -> None:
         ("/a:/b:ro:x", "invalid volume specification: '/a:/b:ro:x'"),
         ("/a:/b:bogus", "invalid mode: bogus"),
         ("/a:/b:ro,rw", "invalid mode: ro,rw"),
-        ("v:/b:rshared", "invalid mode: rshared"),
-        ("/a:/", "invalid volume specification: '/a:/': invalid specification: destination can't be '/'"),
-        ("/a:b", "invalid volume specification: '/a:b': invalid mount path: 'b' mount path must be absolute"),
+        (
+            "v:/b:rshared",
+            "invalid volume specification: 'v:/b:rshared': invalid mount config for type \"volume\":"
+            " field BindOptions must not be specified",
+        ),
+        (
+            "/a:/",
+            "invalid volume specification: '/a:/': invalid mount config for type \"bind\":"
+            " invalid specification: destination can't be '/'",
+        ),
+        (
+            "/a:b",
+            "invalid volume specification: '/a:b': invalid mount config for type \"bind\":"
+            " invalid mount path: 'b' mount path must be absolute",
+        ),
     ],
 )
 def test_binds_that_make_no_sense(spec: str, words: str) -> None:
-    with pytest.raises(Invalid) as error:
+    with pytest.raises(Internal) as error:
         mounts.bind(spec)
     assert error.value.message == words
 
@@ -103,8 +115,11 @@ def test_tmpfs_words_undo_the_defaults() -> None:
     assert found["/a"].options == ("noexec", "nosuid", "nodev")
     assert found["/b"].options == ("nosuid", "nodev", "exec", "size=1m")
     assert not found["/c"].rw
+    (bad,) = mounts.parse(Config(), HostConfig(tmpfs={"/a": "bogus"}), nobody)
     with pytest.raises(Invalid, match="invalid tmpfs option"):
-        mounts.parse(Config(), HostConfig(tmpfs={"/a": "bogus"}), nobody)
+        mounts.check_tmpfs(bad.mount)
+    for mount in found.values():
+        mounts.check_tmpfs(mount)
 
 
 def test_the_more_explicit_wins_and_a_place_is_taken_once() -> None:
@@ -117,7 +132,7 @@ def test_the_more_explicit_wins_and_a_place_is_taken_once() -> None:
     assert found["/z"].anonymous and "/t" not in found
     with pytest.raises(Invalid, match="Duplicate mount point: /y"):
         mounts.parse(config, HostConfig(binds=("/a:/y", "/b:/y")), nobody)
-    with pytest.raises(NotFound, match="No such container: gone"):
+    with pytest.raises(Invalid, match="No such container: gone"):
         mounts.parse(config, HostConfig(volumes_from=("gone",)), nobody)
 
 

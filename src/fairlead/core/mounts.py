@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 
 from fairlead.core.container import Config, HostConfig, Mount
-from fairlead.errors import Invalid
+from fairlead.errors import Internal, Invalid, NotFound
 
 replace = msgspec.structs.replace
 
@@ -82,9 +82,7 @@ def parse(
         wishes[place] = wish
     for path, options in (host.tmpfs or {}).items():
         wish = _tmpfs(path, options)
-        if wish.mount.destination in seen:
-            raise Invalid(f"Duplicate mount point: {wish.mount.destination}")
-        wishes[wish.mount.destination] = wish
+        wishes.setdefault(wish.mount.destination, wish)
     for path in config.volumes or {}:
         place = _destination(path)
         if place not in wishes:
@@ -94,27 +92,32 @@ def parse(
 
 
 def bind(spec: str, volume_driver: str = "") -> Wish:
-    """``[source:]destination[:mode]``: one ``-v``."""
+    """``[source:]destination[:mode]``: one ``-v``. dockerd calls what it cannot read its own fault (``Internal``)."""
     parts = spec.split(":")
     if not parts[0] or len(parts) > 3 or (len(parts) == 2 and parts[1] and valid_mode(parts[1])):
-        raise Invalid(f"invalid volume specification: '{spec}'")
+        raise Internal(f"invalid volume specification: '{spec}'")
     source, place, mode = ("", parts[0], "") if len(parts) == 1 else (parts[0], parts[1], "".join(parts[2:]))
     if not valid_mode(mode):
-        raise Invalid(f"invalid mode: {mode}")
+        raise Internal(f"invalid mode: {mode}")
     try:
-        place = _destination(place)
+        return _bind(source, _destination(place), mode, volume_driver)
     except Invalid as error:
-        raise Invalid(f"invalid volume specification: '{spec}': {error.message}") from None
+        kind = "bind" if source.startswith("/") else "volume"
+        words = f"invalid volume specification: '{spec}': invalid mount config for type \"{kind}\": {error.message}"
+        raise Internal(words) from None
+
+
+def _bind(source: str, place: str, mode: str, volume_driver: str) -> Wish:
     words = mode.split(",")
     rw, spread = "ro" not in words, next((word for word in words if word in PROPAGATION), "")
     if source.startswith("/"):
-        source = posixpath.normpath(source)
         if "nocopy" in words:
-            raise Invalid(f"invalid mode: {mode}")
+            raise Invalid("field VolumeOptions must not be specified")
+        source = posixpath.normpath(source)
         made = Mount("bind", place, source=source, mode=mode, rw=rw, propagation=spread or "rprivate")
         return Wish(made, make_source=True)
     if spread:
-        raise Invalid(f"invalid mode: {mode}")
+        raise Invalid("field BindOptions must not be specified")
     made = Mount(
         "volume", place, name=source, driver=volume_driver or LOCAL, mode=mode or ("z" if source else ""), rw=rw,
         anonymous=not source, no_copy="nocopy" in words,
@@ -222,13 +225,17 @@ def _tmpfs(path: str, options: str) -> Wish:
     """``--tmpfs path:options`` over Docker's defaults; a later word undoes an earlier one."""
     place = _destination(path)
     words = [word for word in options.split(",") if word]
-    for word in words:
-        name, equals, _ = word.partition("=")
-        if word not in _TMPFS_FLAGS and not (equals and name in _TMPFS_VALUES):
-            raise Invalid(f'invalid tmpfs option ["{word}"]')
     undone = {word.removeprefix("no") if word.startswith("no") else f"no{word}" for word in words}
     kept = [word for word in TMPFS_OPTIONS if word not in undone and word not in words]
     return Wish(Mount("tmpfs", place, rw="ro" not in words, options=(*kept, *words)))
+
+
+def check_tmpfs(mount: Mount) -> None:
+    """``Invalid`` for an option that tmpfs does not have. dockerd asks this at start, not at create."""
+    for word in mount.options:
+        name, equals, _ = word.partition("=")
+        if word not in _TMPFS_FLAGS and not (equals and name in _TMPFS_VALUES):
+            raise Invalid(f'invalid tmpfs option ["{word}"]')
 
 
 def _from_container(spec: str, mounts_of: Callable[[str], tuple[Mount, ...]]) -> Iterable[Wish]:
@@ -239,7 +246,11 @@ def _from_container(spec: str, mounts_of: Callable[[str], tuple[Mount, ...]]) ->
     words = mode.split(",") if mode else []
     if (colon and not valid_mode(mode)) or any(word in PROPAGATION or word == "nocopy" for word in words):
         raise Invalid(f"invalid mode: {mode}")
-    for found in mounts_of(name):
+    try:
+        theirs = mounts_of(name)
+    except NotFound as error:
+        raise Invalid(error.message) from None
+    for found in theirs:
         if found.type != "tmpfs":
             changed = replace(found, rw=found.rw and "ro" not in words, no_copy=True)
             yield Wish(replace(changed, mode=mode or found.mode))

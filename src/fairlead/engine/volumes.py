@@ -113,11 +113,11 @@ class Volumes:
         options: Mapping[str, str] | None = None,
     ) -> Volume:  # fmt: skip
         """A volume of that name: made, or the one there is, as it is. "" makes an anonymous one."""
-        if driver not in ("", LOCAL):
-            raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
         labels = dict(labels or {})
         if not name:
             name, labels[ANONYMOUS] = self._new_id(), ""
+        if driver not in ("", LOCAL):
+            raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
         _check(name, options or {})
         async with self._lock:
             known = self._records.get(name)
@@ -200,7 +200,9 @@ class Volumes:
         """At start: every source is there and filled. Returns the mounts in the order to make them."""
         explicit = {str(item.get("Target")) for item in container.host.mounts or () if item.get("Type") == "bind"}
         for mount in container.mounts:
-            if mount.type == "bind" and not self._disk.exists(mount.source):
+            if mount.type == "tmpfs":
+                parsing.check_tmpfs(mount)
+            elif mount.type == "bind" and not self._disk.exists(mount.source):
                 if mount.destination in explicit:
                     raise Invalid(
                         f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
