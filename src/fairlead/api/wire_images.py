@@ -33,7 +33,7 @@ _OF_CONTAINERS = {
 
 
 def summary(image: ImageRecord, version: Version, shared: int = -1, users: int = 0) -> dict[str, Any]:
-    """One line of ``GET /images/json``. ``shared``: bytes other images have (-1: not asked for); ``users``: containers."""
+    """One line of ``GET /images/json``. ``shared``: bytes others have too (-1: not asked); ``users``: containers."""
     old = version < (1, 43)
     shown: dict[str, Any] = {
         "Containers": users if version >= COUNTED else -1,
