@@ -125,7 +125,7 @@ def entering_internal(t: Town) -> bool:
     """A connection that an internal container made while the rules were away is answered after they are back."""
     rules_away(t)
     with t.open_socket("i1", socket.AF_INET, socket.SOCK_DGRAM) as caller:
-        caller.settimeout(0.35)
+        caller.settimeout(0.5)
         caller.sendto(b"hello", ("192.0.2.9", 80))
         heard = t.hears("near", 80)
         assert heard is not None
@@ -173,12 +173,12 @@ def stale_connection(t: Town) -> bool:
     """A connection straight to a container that came about while the rules were away lives on after they are back."""
     rules_away(t)
     with t.open_socket("near", socket.AF_INET, socket.SOCK_STREAM) as caller:
-        caller.settimeout(0.35)
+        caller.settimeout(0.5)
         caller.connect((t.address("a1", 4), 80))
         stream, _ = t.listeners["a1", 80, socket.SOCK_STREAM].accept()
         rules_back(t)
         caller.send(b"still here")
-        stream.settimeout(0.35)
+        stream.settimeout(0.5)
         try:
             return bool(stream.recv(64))
         except TimeoutError:
@@ -191,7 +191,7 @@ def relay_passed_over(t: Town) -> bool:
     """[::1] cannot be translated; a program that listens there (the relay) must get it."""
     with t.open_socket("host", socket.AF_INET6, socket.SOCK_DGRAM) as relay:
         relay.bind(("::1", 8080))
-        relay.settimeout(0.35)
+        relay.settimeout(0.5)
         with t.open_socket("host", socket.AF_INET6, socket.SOCK_DGRAM) as caller:
             caller.sendto(b"hello", ("::1", 8080))
         try:

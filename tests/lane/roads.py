@@ -8,6 +8,7 @@ Only the first packet of a TCP connection is traced: it decides.
 
 import re
 import select
+import socket
 import subprocess
 from types import TracebackType
 
@@ -50,7 +51,7 @@ class Roads:
 
     def of(self, caller: str, address: str, port: int) -> str:
         """The road of one call, a line a station."""
-        arrival = self.town.reach(caller, address, port)
+        arrival = self.town.reach(caller, address, port, patience=0.5)  # shorter than TCP's second try
         self._mark()
         told = self._until_quiet()
         marks = {_id(line) for line in told if f"dport {MARKER} " in line}
@@ -67,7 +68,8 @@ class Roads:
         return "\n".join([*_without_idle(stations), end])
 
     def _mark(self) -> None:
-        self.town.reach("host", "127.0.0.1", MARKER)
+        with self.town.open_socket("host", socket.AF_INET, socket.SOCK_STREAM) as nobody:
+            nobody.connect_ex(("127.0.0.1", MARKER))
 
     def _heard(self) -> bool:
         return bool(select.select([self.monitor.stdout], [], [], 0)[0])

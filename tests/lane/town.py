@@ -32,8 +32,9 @@ from fairlead.host.netns import socket_in
 from lane.pretend import PretendHost
 
 NEIGHBOURS = {"near": ("lan0", "192.0.2", "2001:db8"), "far": ("wan0", "198.51.100", "2001:db8:1")}
-PATIENCE = 0.5
-"""Seconds a probe may take: a drop is only ever seen as silence."""
+PATIENCE = 1.2
+"""Seconds a probe may take: a drop is only ever seen as silence. Long enough for TCP to try again: the first packet
+through a new device may come before the kernel has noticed its carrier."""
 PORTS = (80, 8080, 53, 443)
 """Where containers and neighbours listen, TCP and UDP."""
 
@@ -206,16 +207,18 @@ class Town:
 
     # -- probing ------------------------------------------------------------------------
 
-    def reach(self, source: str, address: str, port: int, protocol: str = "tcp") -> Arrival | None:
+    def reach(
+        self, source: str, address: str, port: int, protocol: str = "tcp", patience: float = PATIENCE
+    ) -> Arrival | None:
         """Who, if anybody, hears ``source`` call that address and port."""
-        return self.reach_all([(source, address, port, protocol)])[0]
+        return self.reach_all([(source, address, port, protocol)], patience)[0]
 
-    def reach_all(self, probes: list[tuple[str, str, int, str]]) -> list[Arrival | None]:
+    def reach_all(self, probes: list[tuple[str, str, int, str]], patience: float = PATIENCE) -> list[Arrival | None]:
         """Many at once, so that many silences cost one patience."""
         callers = [self._call(index, *probe) for index, probe in enumerate(probes)]
         heard: dict[int, Arrival] = {}
         try:
-            self._hear(callers, heard, len(probes))
+            self._hear(callers, heard, len(probes), patience)
         finally:
             for caller in callers:
                 caller.close()
@@ -246,7 +249,7 @@ class Town:
                 caller.send(struct.pack("!I", index))
         return caller
 
-    def _hear(self, callers: list[socket.socket], heard: dict[int, Arrival], expected: int) -> None:
+    def _hear(self, callers: list[socket.socket], heard: dict[int, Arrival], expected: int, patience: float) -> None:
         poll = select.epoll()
         open_ones = {listener.fileno(): (place, listener) for (place, *_), listener in self.listeners.items()}
         accepted: dict[int, tuple[str, socket.socket, str]] = {}
@@ -256,7 +259,7 @@ class Town:
             if caller.type == socket.SOCK_STREAM:
                 poll.register(caller.fileno(), select.EPOLLOUT | select.EPOLLONESHOT)
                 accepted[caller.fileno()] = (str(index), caller, "")
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + patience
         while len(heard) < expected and (left := end - time.monotonic()) > 0:
             for number, _ in poll.poll(left):
                 if number in open_ones:
