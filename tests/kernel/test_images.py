@@ -213,3 +213,16 @@ async def test_what_a_transfer_has_brought_is_not_swept_before_it_is_remembered(
         assert disk.layout.path(layer.digest).exists() and disk.layout.path(blob.digest).exists()
     disk.layout.sweep([])
     assert not disk.layout.path(layer.digest).exists() and not disk.layout.path(blob.digest).exists()
+
+
+async def test_what_happens_is_told(disk: Disk) -> None:
+    image = await disk.image("x", *FILES)
+    await disk.images.tag("x", "y")
+    await disk.images.remove("y")
+    await disk.images.remove("x")
+    told = [event async for event in disk.events.stream(since=0, until=0)] or list(disk.events._last)
+    found = [(event.kind, event.action, event.attributes["name"]) for event in told]
+    assert found == [
+        ("image", "tag", "x:latest"), ("image", "import", image.id), ("image", "tag", "y:latest"),
+        ("image", "untag", image.id), ("image", "untag", image.id), ("image", "delete", image.id),
+    ]  # fmt: skip
