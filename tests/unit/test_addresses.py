@@ -320,6 +320,15 @@ def test_any_history_against_a_list(history: list[object], ip_range: str) -> Non
             held.append(got)
 
 
+def test_the_default_gateway_may_be_another_router() -> None:
+    """``--default-gateway``, or ``--aux-address DefaultGatewayIPv4=…``."""
+    assert addresses.gateway_of(LAN) == "10.0.0.1"
+    other = Subnet(subnet="10.0.0.0/24", gateway="10.0.0.1", auxiliary={"DefaultGatewayIPv4": "10.0.0.254"})
+    assert addresses.gateway_of(other) == "10.0.0.254"
+    six = Subnet(subnet="fd00::/64", gateway="fd00::1", auxiliary={"DefaultGatewayIPv6": "fd00::fe"})
+    assert addresses.gateway_of(six) == "fd00::fe"
+
+
 # -- what containers ask for ---------------------------------------------------------------------
 
 

@@ -281,7 +281,7 @@ def test_options_that_cannot_be_read(key: str, value: str, words: str) -> None:
     assert error.value.message == f"failed to parse {key} value: {value} ({words})"
 
 
-@pytest.mark.parametrize("name", ["a b", "a/b", "sixteencharacter", 'a"b', "a:b"])
+@pytest.mark.parametrize("name", ["a b", "a/b", "sixteencharacter", 'a"b', "a:b", "eth*", "veth%d", ".."])
 def test_device_names(name: str) -> None:
     with pytest.raises(Invalid, match="not a name of a network device"):
         bridge_options({BRIDGE + "name": name})

@@ -378,6 +378,12 @@ def _nobody(subnet: IPNetwork) -> tuple[IPAddress, ...]:
     return subnet.network_address, subnet.broadcast_address
 
 
+def gateway_of(pool: Subnet) -> str:
+    """Where containers send what leaves: the bridge, or the router that an auxiliary address of Docker's name says."""
+    name = "DefaultGatewayIPv6" if family_of(pool.subnet) == 6 else "DefaultGatewayIPv4"
+    return pool.auxiliary.get(name) or pool.gateway
+
+
 def family_of(text: str) -> int:
     """4 or 6, of an address or prefix."""
     return 6 if ":" in text else 4

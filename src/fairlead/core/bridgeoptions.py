@@ -39,7 +39,7 @@ SYSCTLS = "com.docker.network.endpoint.sysctls"
 MODES = ("nat", "nat-unprotected", "routed", "isolated")
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
-_DEVICE = re.compile(r'[^\s/:"\\*@]{1,15}')
+_DEVICE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _SETTING = re.compile(r"net\.(ipv4|ipv6|mpls)\.([a-z0-9_]+)\.(IFNAME|ifname)\.([a-z0-9_]+)=([^\n=]*)")
 
@@ -137,7 +137,7 @@ class _Reader:
     def device(self, key: str, default: str) -> str:
         value = self._options.get(key) or default
         if value and not is_device_name(value):
-            raise _unreadable(key, value, "not a name of a network device: 1 to 15 characters, no space, / or :")
+            raise _unreadable(key, value, "not a name of a network device: 1 to 15 letters, digits, . _ or -")
         return value
 
     def devices(self, key: str) -> tuple[str, ...]:
@@ -154,7 +154,7 @@ def _unreadable(key: str, value: str, why: str) -> Invalid:
 
 
 def is_device_name(text: str) -> bool:
-    """What the kernel takes for a device's name, less what would need quoting in nftables."""
+    """What both the kernel and nftables take for a device's name and nothing more (no ``%d``, no ``*``)."""
     return bool(_DEVICE.fullmatch(text)) and text not in (".", "..")
 
 
@@ -172,7 +172,7 @@ def endpoint_complaints(options: Mapping[str, str]) -> Iterator[str]:
     """What is wrong with an endpoint's driver options, a sentence each."""
     name = options.get(IFNAME, "")
     if name and (not is_device_name(name) or name == "lo"):
-        yield f"invalid interface name {name}: 1 to 15 characters, no space, / or :"
+        yield f"invalid interface name {name}: 1 to 15 letters, digits, . _ or -"
     for text in filter(None, options.get(SYSCTLS, "").split(",")):
         if not _SETTING.fullmatch(text):
             yield (

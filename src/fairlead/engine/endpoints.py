@@ -169,7 +169,7 @@ class Endpoints:
             return "", ""
         taken = self._taken(container, network, family)
         address, pool = addresses.lease(pools, taken, wish, prefer, network.name)
-        return f"{address}/{pool.subnet.partition('/')[2]}", "" if network.internal else pool.gateway
+        return f"{address}/{pool.subnet.partition('/')[2]}", "" if network.internal else addresses.gateway_of(pool)
 
     def _taken(self, container: Container, network: Network, family: int) -> set[str]:
         live = self._by_network.get(network.id, {}).values()
