@@ -351,15 +351,20 @@ class Build:
         ).run()
         self.tasks.create_task(self._bury_the_dead())
         self.tasks.create_task(self.resolver.keep())
-        self.tasks.create_task(Healing(self.kernel, self.host.monitor(), self.events).run())
+        self.tasks.create_task(Healing(self.kernel, self.host.monitor(), self.events, self._declare).run())
 
     def _want_the_base(self) -> None:
         """What stands as long as the engine does, guards before everything that forwards."""
+        self._declare()
         if self.settings.iptables:
-            self.host.declare(rules.USER_TABLE)
             self.kernel.want(BASE, (rules.skeleton(self._forwarding_is_ours()), *self._forwarding()), "the engine")
         else:
             self.kernel.want(BASE, self._forwarding(), "the engine")
+
+    def _declare(self) -> None:
+        """The table for people's own rules; what is in it is theirs."""
+        if self.settings.iptables:
+            self.host.declare(rules.USER_TABLE)
 
     def _forwarding(self) -> tuple[Sysctl, ...]:
         if not self.settings.ip_forward:

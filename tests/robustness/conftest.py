@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lane.engines import Engine
+from lane.engines import Engine, clean
 from lane.fixtures import Starter
 from lane.machine import Lan
 
@@ -14,5 +14,16 @@ def mortal(lan: Lan, kind: type[Engine]) -> Iterator[Engine]:
     if kind.kind != "fairlead":
         pytest.skip("published ports and names go down with other engines")
     starter = Starter(lan, kind)
-    yield starter(31, images=("busybox", "nginx"))
-    starter.close()
+    try:
+        engine = starter(31, images=("busybox", "nginx"))
+        warm_up(engine)
+        yield engine
+    finally:
+        starter.close()
+
+
+def warm_up(engine: Engine) -> None:
+    """What an engine starts once, at its first use, and keeps: not a leak."""
+    engine.docker("network create warm")
+    engine.docker("run -d --net warm -p 8080:80 nginx")
+    clean(engine)

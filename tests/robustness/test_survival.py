@@ -53,7 +53,7 @@ def test_names_resolve_while_the_daemon_is_down(engine_with: Engine) -> None:
     engine = engine_with
     engine.docker("network create RED")
     engine.docker("run -d --name web --net RED nginx")
-    script = "while :; do wget -T 1 -q -O- http://web/ >/dev/null && echo found || echo lost; sleep 0.1; done"
+    script = "while :; do timeout 1 wget -q -O- http://web/ >/dev/null && echo found || echo lost; sleep 0.1; done"
     engine.docker(["run", "-d", "--name", "asker", "--net", "RED", "busybox", "sh", "-c", script])
     eventually(lambda: "found" in engine.docker("logs asker"), "a first answer")
     already = len(engine.docker("logs asker").lines)

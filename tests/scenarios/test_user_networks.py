@@ -45,8 +45,11 @@ def test_networks_do_not_reach_each_other(lab: Lab) -> None:
     lab.run("-itd --name c2 --net my_bridge busybox sh")
     c1 = lab.address("c1")
     assert lab.host.page(c1) == PAGE
+    fetch = "timeout 1 wget -q -O- http://{}/"
+    lab.run("-d --name c4 --net my_bridge nginx")
+    assert "Welcome" in lab.inside("c2", fetch.format("c4"))  # it would, if it could
     assert not lab.pings("c2", c1)
-    assert "Welcome" not in lab.inside("c2", f"wget -T 1 -q -O- http://{c1}/")
+    assert "Welcome" not in lab.inside("c2", fetch.format(c1))
     assert not lab.pings("c1", lab.address("c2", "my_bridge"))
 
 

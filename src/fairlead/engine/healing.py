@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fairlead.core.wanted import Wanted
@@ -42,10 +42,15 @@ class Monitor(Protocol):
 class Healing:
     """Keeps the kernel as it should be."""
 
-    def __init__(self, kernel: Kernel, monitor: Monitor, events: Events) -> None:
+    def __init__(
+        self, kernel: Kernel, monitor: Monitor, events: Events, declare: Callable[[], None] = lambda: None
+    ) -> None:
+        """``declare``: makes what is not ours to compare but must be there, the table for people's own rules; it may
+        have gone together with our own rules, and is said again when those had to be."""
         self._kernel = kernel
         self._monitor = monitor
         self._events = events
+        self._declare = declare
         self._woken = asyncio.Event()
         self._complained: set[str] = set()
 
@@ -64,6 +69,8 @@ class Healing:
         """Look once, repair what is wrong, tell it."""
         try:
             make, surplus = await self._kernel.heal()
+            if any(item.key[0] == "skeleton" for item in make):
+                self._declare()
         except Exception as error:
             if str(error) not in self._complained:
                 log.error("cannot put the kernel right: %s", error)
