@@ -105,9 +105,8 @@ def main() -> None:
         host.settle()
         host.close()
     for label, values in times.items():
-        print(
-            f"{label:40} {statistics.median(values):8.3f} ms   (best {min(values):8.3f}, worst {max(values):8.3f}, n={len(values)})"
-        )
+        median, best, worst = statistics.median(values), min(values), max(values)
+        print(f"{label:40} {median:8.3f} ms   (best {best:8.3f}, worst {worst:8.3f}, n={len(values)})")
 
 
 if __name__ == "__main__":
