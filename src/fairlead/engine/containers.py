@@ -133,6 +133,7 @@ class Containers:
             await self._become(container, status=container.state.status, exit_code=code, error=error.message)
             if container.host.auto_remove:
                 await self._forget(container, volumes=True)
+                _resolve(self._life(container).removals, Ended(container.id, code))
             raise
         await self._become(
             container,
