@@ -95,9 +95,10 @@ class Endpoints:
         """One more interface for a running (or starting) container; all or nothing."""
         self._refuse_double(container, stack, network)
         endpoint = self._choose(container, stack, network, settings)
-        await self._records.put(endpoint)
+        # Taken in memory before anything waits: whoever chooses next must see it.
         self._by_network[network.id][endpoint.id] = endpoint
         try:
+            await self._records.put(endpoint)
             await self._sandboxes.join(stack, network, endpoint)
         except BaseException:
             await self._forget(endpoint)

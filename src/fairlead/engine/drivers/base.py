@@ -20,6 +20,7 @@ from typing import Protocol
 
 from fairlead.core.model import Endpoint, Network, NetworkRequest
 from fairlead.core.wanted import Plan
+from fairlead.errors import Forbidden
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,3 +99,34 @@ class Driver(Protocol):
 
     def device(self, network: Network) -> str:
         """Name of the network's device on the host ("" when it has none)."""
+
+
+class Fixed:
+    """A driver with one network, made by the engine, that wants nothing of the kernel: ``host`` and ``none``.
+
+    Published ports are discarded, as in dockerd: there is nothing to lead them through.
+    """
+
+    name = ""
+    scope = "local"
+
+    def check(self, request: NetworkRequest, facts: Facts) -> None:
+        raise Forbidden(f'only one instance of "{self.name}" network is allowed')
+
+    def network(self, network: Network, facts: Facts) -> Plan:
+        return ()
+
+    def endpoint(self, network: Network, endpoint: Endpoint, facts: Facts) -> Plan:
+        return ()
+
+    def publish(self, network: Network, endpoint: Endpoint, facts: Facts) -> Plan:
+        return ()
+
+    def publishing(self, network: Network) -> Publishing:
+        return Publishing()
+
+    def attachment(self, network: Network) -> Attachment:
+        return Attachment(default_route=False, names=False)
+
+    def device(self, network: Network) -> str:
+        return ""
