@@ -23,7 +23,9 @@ Why announce?  The kernel sends its gratuitous ARP at the moment a device comes 
 (``arp_notify``). At that moment the bridge does not forward for the new port yet:
 it learns of the carrier a moment later, and the announcement is lost. Asking for
 the port's state makes the kernel deliver that news; giving the far end its MAC
-once more makes it announce again.
+once more makes it announce again. The bridge is asked too: its own carrier came with
+its first port, and until the kernel has noticed, what the host sends there is lost (a
+second, when the machine is busy).
 """
 
 from __future__ import annotations
@@ -395,7 +397,7 @@ class Making:
         for link, ns, index in self._raise:
             peer = self._there.get((link.peer_ns, link.peer))
             if link.up and link.master and link.peer_mac and peer and (ns, index) == (link.peer_ns, peer.index):
-                self._doors[link.ns].netlink.ask([links.find(link.name)])
+                self._doors[link.ns].netlink.ask([links.find(link.name), links.find(link.master)])
                 self._doors[link.peer_ns].netlink.do([links.set_mac(peer.index, link.peer_mac)])
 
 
