@@ -29,7 +29,7 @@ async def echo(request: web.Request) -> web.StreamResponse:
         while data := await stream.read():
             await stream.write(data)
         await stream.write(b"bye")
-    return hijack.Taken()
+    return http.Taken()
 
 
 async def start(request: web.Request) -> web.StreamResponse:
@@ -49,7 +49,7 @@ async def flood(request: web.Request) -> web.StreamResponse:
                 COUNTED.append(65536)
         except ConnectionResetError:
             FLOODED.set_result(sum(COUNTED))
-    return hijack.Taken()
+    return http.Taken()
 
 
 async def missing(request: web.Request) -> web.StreamResponse:

@@ -25,7 +25,9 @@ def test_without_firewall_and_forwarding(another: Starter) -> None:
     assert lab.host.page("127.0.0.1", 8099) == lab.outside.page(lab.host.address, 8099) == PAGE
 
     lab.host.inside(["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
-    lab.host.must("iptables-nft -t nat -A POSTROUTING -s 172.17.0.0/16 -j MASQUERADE")
+    hook = "{ type nat hook postrouting priority srcnat; }"  # iptables -t nat -A POSTROUTING -s ... -j MASQUERADE
+    for step in ("table ip lab", f"chain ip lab post '{hook}'", "rule ip lab post ip saddr 172.17.0.0/16 masquerade"):
+        lab.host.must(f"nft add {step}")
     assert ping_outside(lab)
 
 
