@@ -286,6 +286,12 @@ class Build:
             self.data / "containers", self.runtime, Changes, lambda id: self.containers.wait(id), self.tasks
         )
         self.streams = Streams(self.catalog, self.runtime, self.logs, self.events, self.tasks)
+        self.runtime.when_created(self._watch_log)
+        self.containers.when_removed(self.logs.forget)
+
+    async def _watch_log(self, id: str) -> None:
+        """A container has a process: its log grows from now on."""
+        self.logs.keep_small(self.catalog[id])
 
     def _container_defaults(self) -> HostConfig:
         settings = self.settings
@@ -349,6 +355,9 @@ class Build:
             self.containers,
             self.runtime,
         ).run()
+        for container in self.catalog:
+            if container.state.running:
+                await self._watch_log(container.id)
         self.tasks.create_task(self._bury_the_dead())
         self.tasks.create_task(self.resolver.keep())
         self.tasks.create_task(Healing(self.kernel, self.host.monitor(), self.events, self._declare).run())

@@ -88,6 +88,7 @@ class Containers:
         self._events = events
         self._now = now
         self._tasks = tasks
+        self._removed: list[Callable[[Container], None]] = []
         self._lives: defaultdict[str, Life] = defaultdict(Life)
 
     # -- asking ---------------------------------------------------------------------------
@@ -117,6 +118,10 @@ class Containers:
         self._tell("create", container)
         return container, warnings
 
+    def when_removed(self, call: Callable[[Container], None]) -> None:
+        """Called with every container that is no more."""
+        self._removed.append(call)
+
     # -- start ----------------------------------------------------------------------------
 
     async def start(self, ref: str) -> None:
@@ -133,7 +138,6 @@ class Containers:
             await self._become(container, status=container.state.status, exit_code=code, error=error.message)
             if container.host.auto_remove:
                 await self._forget(container, volumes=True)
-                _resolve(self._life(container).removals, Ended(container.id, code))
             raise
         await self._become(
             container,
@@ -412,6 +416,8 @@ class Containers:
         await self._volumes.forget(container, volumes)
         await self._creation.forget(container)
         await self._catalog.drop(container)
+        for call in self._removed:
+            call(container)
         self._tell("destroy", container)
         life = self._lives.pop(container.id, Life())
         _resolve(life.removals, Ended(container.id, container.state.exit_code, container.state.oom_killed))

@@ -180,9 +180,7 @@ class Creation:
             host,
             network_mode="bridge" if mode in ("", "default") else mode,
             shm_size=host.shm_size or defaults.shm_size or SHM_SIZE,
-            log_config=host.log_config
-            if host.log_config.type
-            else LogConfig(defaults.log_config.type or "json-file", {}),
+            log_config=_log_config(host.log_config, defaults.log_config),
             ulimits=host.ulimits or defaults.ulimits,
             cgroup_parent=host.cgroup_parent or defaults.cgroup_parent,
             init=host.init if host.init is not None else defaults.init,
@@ -241,3 +239,11 @@ def _of_the_host() -> list[str]:
     except OSError:
         return []
     return ["IPv4 forwarding is disabled. Networking will not work."] if forwarding == "0" else []
+
+
+def _log_config(asked: LogConfig, default: LogConfig) -> LogConfig:
+    """The engine's driver unless another was asked for; its options where the same driver got none of its own."""
+    usual = default.type or "json-file"
+    if asked.type not in ("", usual):
+        return LogConfig(asked.type, asked.config or {})
+    return LogConfig(usual, {**(default.config or {}), **(asked.config or {})})

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, aclosing, suppress
@@ -118,6 +119,10 @@ class Logs:
                     yield line
             finally:
                 over.cancel()
+
+    def forget(self, container: Container) -> None:
+        """The container was removed: its directory goes, with all its log files."""
+        shutil.rmtree(self.path(container).parent, ignore_errors=True)
 
     # -- rotation -------------------------------------------------------------------------
 

@@ -100,10 +100,6 @@ class Oci:
 
     # -- create, start --------------------------------------------------------------------
 
-    async def expect(self) -> None:
-        """A ``create`` will follow soon: let the kernel get ready for it meanwhile."""
-        await self._cgroups.hurry()
-
     async def create(
         self,
         container: Container,
