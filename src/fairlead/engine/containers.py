@@ -31,6 +31,7 @@ import msgspec
 
 from fairlead.core import restart, signals
 from fairlead.core.container import Config, Container, Health, HostConfig, State
+from fairlead.core.loglines import timestamp
 from fairlead.core.model import Endpoint, EndpointSettings, Network, Sandbox
 from fairlead.engine.attachments import Attachments
 from fairlead.engine.catalog import Catalog
@@ -212,7 +213,7 @@ class Containers:
             pid=0,
             exit_code=end.code,
             oom_killed=end.oom,
-            finished_at=self._now(),
+            finished_at=timestamp(end.at) if end.at else self._now(),
             restart_count=container.state.restart_count + (1 if verdict.again else 0),
         )
         self._tell("die", container, exitCode=str(end.code), execDuration=str(restart.duration(container)))
