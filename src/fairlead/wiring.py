@@ -25,9 +25,8 @@ from pathlib import Path
 from typing import Protocol
 
 from fairlead import __version__
-from fairlead.core import addresses, hostsfile, rules
+from fairlead.core import addresses, hostsfile
 from fairlead.core.container import Health, HostConfig, LogConfig, Ulimit
-from fairlead.core.wanted import Sysctl
 from fairlead.engine import relayclient, resolverclient
 from fairlead.engine.attachments import Attachments
 from fairlead.engine.builds import Builds
@@ -38,6 +37,8 @@ from fairlead.engine.creation import Creation
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.drivers.bridge import Bridge
 from fairlead.engine.drivers.host import Host as HostDriver
+from fairlead.engine.drivers.ipvlan import Ipvlan
+from fairlead.engine.drivers.macvlan import Macvlan
 from fairlead.engine.drivers.none import Null
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.engine import Engine
@@ -51,6 +52,7 @@ from fairlead.engine.images import Images
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.links import Links
 from fairlead.engine.logs import Logs
+from fairlead.engine.machine import Machine, Wishes
 from fairlead.engine.naming import Naming
 from fairlead.engine.predefined import Predefined
 from fairlead.engine.publisher import Publisher
@@ -75,8 +77,7 @@ from fairlead.host.volumes import VolumeFolders
 from fairlead.settings import Settings
 from fairlead.store.sqlite import SqliteStore
 
-BASE = "engine"
-"""The owner of what exists as long as the engine does: the firewall's skeleton, forwarding."""
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(Protocol):
@@ -122,8 +123,12 @@ class Build:
         undo.callback(self.host.close)
         self.events = Events(clock.nanoseconds)
         self.kernel = Kernel(self.host)
+        self.machine = Machine(
+            self.kernel, self.host, self.exec / "forwarding", _text(BOOT).strip(), self._machine_wishes()
+        )
         self.facts = self._facts()
-        self.drivers: dict[str, Driver] = {driver.name: driver for driver in (Bridge(), HostDriver(), Null())}
+        kinds: tuple[Driver, ...] = (Bridge(), HostDriver(), Ipvlan(), Macvlan(), Null())
+        self.drivers = {driver.name: driver for driver in kinds}
         self.catalog = Catalog(self.store)
         self._build_packets()
         self._build_storage()
@@ -131,6 +136,10 @@ class Build:
         self._build_containers()
         self._build_streams()
         self.engine = self._build_engine()
+
+    def _machine_wishes(self) -> Wishes:
+        settings = self.settings
+        return Wishes(firewall=settings.iptables, forward=settings.ip_forward, confine=not settings.ip_forward_no_drop)
 
     def _facts(self) -> Facts:
         settings = self.settings
@@ -161,6 +170,7 @@ class Build:
             self.store,
             self.host,
             self.kernel,
+            self.machine,
             self.drivers,
             self.facts,
             self.endpoints,
@@ -342,7 +352,8 @@ class Build:
         await self.images.restore()
         await self.filesystem.restore()
         await self.volumes.restore()
-        self._want_the_base()
+        self.machine.declare()
+        self.machine.ready()
         await self.predefined.ensure()
         await Restore(
             self.kernel,
@@ -360,37 +371,7 @@ class Build:
                 await self._watch_log(container.id)
         self.tasks.create_task(self._bury_the_dead())
         self.tasks.create_task(self.resolver.keep())
-        self.tasks.create_task(Healing(self.kernel, self.host.monitor(), self.events, self._declare).run())
-
-    def _want_the_base(self) -> None:
-        """What stands as long as the engine does, guards before everything that forwards."""
-        self._declare()
-        if self.settings.iptables:
-            self.kernel.want(BASE, (rules.skeleton(self._forwarding_is_ours()), *self._forwarding()), "the engine")
-        else:
-            self.kernel.want(BASE, self._forwarding(), "the engine")
-
-    def _declare(self) -> None:
-        """The table for people's own rules; what is in it is theirs."""
-        if self.settings.iptables:
-            self.host.declare(rules.USER_TABLE)
-
-    def _forwarding(self) -> tuple[Sysctl, ...]:
-        if not self.settings.ip_forward:
-            return ()
-        paths = ["net/ipv4/ip_forward"]
-        if self.settings.ipv6 or Path("/proc/net/if_inet6").exists():
-            paths += ["net/ipv6/conf/all/forwarding", "net/ipv6/conf/default/forwarding"]
-        return tuple(Sysctl(path=path, value="1", why="containers reach the world through this host") for path in paths)
-
-    def _forwarding_is_ours(self) -> bool:
-        """Whether this engine, in this life of the machine, turned forwarding on: then it is only for containers."""
-        if self.settings.ip_forward_no_drop or not self.settings.ip_forward:
-            return False
-        boot, note = _text(Path("/proc/sys/kernel/random/boot_id")), self.exec / "forwarding-is-ours"
-        if _text(Path("/proc/sys/net/ipv4/ip_forward")).strip() == "0":
-            note.write_text(boot)
-        return _text(note) == boot
+        self.tasks.create_task(Healing(self.kernel, self.host.monitor(), self.events, self.machine.declare).run())
 
     def leave(self) -> None:
         """Let go of what goes on without us."""

@@ -44,14 +44,13 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from msgspec.structs import replace
 
 from fairlead.core.model import EndpointSettings, Ipam, Network, Subnet
+from fairlead.core.parents import LAN_DRIVERS, has_gateway
 from fairlead.errors import Forbidden, Invalid, Unavailable
 
 IPNetwork = IPv4Network | IPv6Network
 IPAddress = IPv4Address | IPv6Address
 
 OVERLAP = "invalid pool request: Pool overlaps with other one on this address space"
-LAN_DRIVERS = frozenset({"macvlan", "ipvlan"})
-"""Their subnet is the LAN's: it *should* be one of the host's routes."""
 
 
 @lru_cache(maxsize=16384)
@@ -132,7 +131,8 @@ def settle_pools(network: Network, others: Iterable[Network], routes: Iterable[s
         if wanted and not any(family_of(pool.subnet) == family for pool in pools):
             prefix = choose_subnet(plan.of_family(family), [*used, *(p.subnet for p in pools)], routes, plan.resolvers)
             pools.append(Subnet(subnet=prefix, chosen=True))
-    return replace(ipam, config=tuple(_with_gateway(pool) for pool in pools))
+    routed = has_gateway(network)
+    return replace(ipam, config=tuple(_with_gateway(pool) if routed else pool for pool in pools))
 
 
 def choose_subnet(

@@ -1,4 +1,4 @@
-"""Options of bridge networks and of their endpoints, read once into typed values.
+"""Options of networks and of their endpoints, read once into typed values.
 
     {"com.docker.network.bridge.enable_icc": "false"} --bridge_options--> BridgeOptions(icc=False)
     {"com.docker.network.endpoint.ifname": "lan0"}    --endpoint_options--> EndpointOptions(ifname="lan0")
@@ -35,6 +35,7 @@ HOST_IPV4 = "com.docker.network.host_ipv4"
 HOST_IPV6 = "com.docker.network.host_ipv6"
 IFNAME = "com.docker.network.endpoint.ifname"
 SYSCTLS = "com.docker.network.endpoint.sysctls"
+HOST_ACCESS = "host_access"
 
 MODES = ("nat", "nat-unprotected", "routed", "isolated")
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
@@ -66,6 +67,17 @@ class BridgeOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LanOptions:
+    """What a user may say about a macvlan or ipvlan network besides parent, mode and flag (``core.parents``)."""
+
+    mtu: int = 0
+    """0: the parent's"""
+    prefix: str = "eth"
+    host_access: bool = False
+    """the host reaches its containers"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointOptions:
     """Everything a user may say about one endpoint; ``sysctls`` are (path with ``IFNAME``, value)."""
 
@@ -91,6 +103,12 @@ def bridge_options(options: Mapping[str, str]) -> BridgeOptions:
         host_ipv4=read.address(HOST_IPV4, "", 4),
         host_ipv6=read.address(HOST_IPV6, "", 6),
     )
+
+
+def lan_options(options: Mapping[str, str]) -> LanOptions:
+    """The typed form; ``Invalid("failed to parse … value: …")`` for what cannot be read."""
+    read = _Reader(options)
+    return LanOptions(mtu=read.mtu(), prefix=read.device(PREFIX, "eth"), host_access=read.boolean(HOST_ACCESS, False))
 
 
 class _Reader:

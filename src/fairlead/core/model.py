@@ -80,6 +80,8 @@ class Network(msgspec.Struct, frozen=True, omit_defaults=True):
     labels: dict[str, str] = {}
     predefined: bool = False
     """One of ``bridge``, ``host``, ``none``: made by the engine, never removed."""
+    made: str = ""
+    """device on the host that was made for it to hang on (``core.parents``)"""
 
     @property
     def short(self) -> str:

@@ -21,13 +21,14 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from fairlead.core import addresses
+from fairlead.core import addresses, parents
 from fairlead.core.model import Endpoint, Ipam, Network, NetworkRequest
 from fairlead.core.wanted import Plan
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.events import Events
 from fairlead.engine.kernel import Kernel
+from fairlead.engine.machine import Machine
 from fairlead.engine.records import Records
 from fairlead.errors import Conflict, Forbidden, Invalid, NotFound
 from fairlead.host.base import Host
@@ -48,6 +49,7 @@ class Controller:
         store: Store,
         host: Host,
         kernel: Kernel,
+        machine: Machine,
         drivers: Mapping[str, Driver],
         facts: Facts,
         endpoints: Endpoints,
@@ -59,6 +61,7 @@ class Controller:
         self._records = Records(store, "networks", Network)
         self._host = host
         self._kernel = kernel
+        self._machine = machine
         self._drivers = drivers
         self._facts = facts
         self._endpoints = endpoints
@@ -106,6 +109,7 @@ class Controller:
         self._check_kind(request)
         if not request.config_only:
             self._drivers[request.driver].check(request, self._facts)
+            parents.check(request, self._records, self._host.link_exists)
         network = self._settle(request)
         self._check_device(network)
         await self._bring_up(network)
@@ -120,6 +124,7 @@ class Controller:
         known = network.id in self._records
         await self._records.put(network)
         try:
+            self._machine.ready(network.ipv6 and not network.config_only)
             self._kernel.want(network.id, self.plan(network), f"network {network.name}")
         except BaseException:
             if not known:
@@ -132,6 +137,7 @@ class Controller:
 
     def adopt(self, network: Network) -> None:
         """After a restart: note what should be there; ``Kernel.repair`` makes what is missing."""
+        self._machine.ready(network.ipv6 and not network.config_only)
         self._kernel.adopt(network.id, self.plan(network), f"network {network.name}")
 
     def _check_name(self, request: NetworkRequest) -> None:
@@ -202,7 +208,8 @@ class Controller:
         )
         if request.config_only:
             return network
-        return msgspec.structs.replace(network, ipam=self._pools_for(network))
+        made = parents.to_make(network, self._host.link_exists)
+        return msgspec.structs.replace(network, ipam=self._pools_for(network), made=made)
 
     def _pools_for(self, network: Network) -> Ipam:
         """Canonical pools, chosen ones where the user left it to us; ``Forbidden`` on an overlap, naming the other."""
@@ -234,9 +241,22 @@ class Controller:
             raise Forbidden(f"error while removing network: network {network.name} has active endpoints ({held})")
         if network.config_only:
             self._refuse_if_copied(network)
+        await self._hand_on(network)
         self._kernel.drop(network.id)
         await self._records.drop(network.id)
         self._events.publish("network", "destroy", network.id, {"name": network.name, "type": network.driver})
+
+    async def _hand_on(self, network: Network) -> None:
+        """The device that was made for this network goes to another one that hangs on it, untouched."""
+        heir = parents.heir(network, self._records)
+        if heir is None:
+            return
+        heir = msgspec.structs.replace(heir, made=network.made)
+        network = msgspec.structs.replace(network, made="")
+        for changed in (heir, network):
+            await self._records.put(changed)
+        for changed in (network, heir):
+            self.adopt(changed)
 
     def _refuse_if_copied(self, network: Network) -> None:
         users = [other.name for other in self._records if other.config_from in (network.name, network.id)]

@@ -33,7 +33,7 @@ from fairlead.engine.drivers.base import Driver
 from fairlead.engine.events import Events
 from fairlead.engine.records import Records
 from fairlead.engine.sandboxes import Sandboxes, Stack
-from fairlead.errors import Forbidden
+from fairlead.errors import FairleadError, Forbidden
 from fairlead.store.base import Store
 
 MAC_FROM_ADDRESS = "com.fairlead.mac_from_address"
@@ -141,7 +141,8 @@ class Endpoints:
     # -- choosing ---------------------------------------------------------------------------
 
     def _choose(self, container: Container, stack: Stack, network: Network, settings: EndpointSettings) -> Endpoint:
-        driver = self._drivers[network.driver]
+        attachment = self._drivers[network.driver].attachment(network)
+        mac = self._mac_address(container, network, settings)
         last = self._last.get((container.id, network.id))
         ipv4, gateway4 = self._address(container, network, settings.ipv4, last.address4 if last else "", 4)
         ipv6, gateway6 = self._address(container, network, settings.ipv6, last.address6 if last else "", 6)
@@ -152,16 +153,25 @@ class Endpoints:
             container=container.id,
             sandbox=stack.sandbox.id,
             name=container.name,
-            interface=self._interface(stack, driver.attachment(network).interface_prefix, settings),
-            device=f"veth{id[:7]}",
+            interface=self._interface(stack, attachment.interface_prefix, settings),
+            device=f"veth{id[:7]}" if attachment.through_host else "",
             ipv4=ipv4,
             ipv6=ipv6,
             gateway4=gateway4,
             gateway6=gateway6,
-            mac=settings.mac or _mac(container, network, ipv4),
-            names=names_of(container, settings) if driver.attachment(network).names else (),
+            mac=mac or (_mac(container, network, ipv4) if attachment.own_mac else ""),
+            names=names_of(container, settings) if attachment.names else (),
             settings=settings,
         )
+
+    def _mac_address(self, container: Container, network: Network, settings: EndpointSettings) -> str:
+        """The wish, "" for none; refused where endpoints have no MAC of their own."""
+        if settings.mac and not self._drivers[network.driver].attachment(network).own_mac:
+            raise FairleadError(
+                f"failed to set up container networking: failed to create endpoint {container.name} on network"
+                f" {network.name}: {network.driver} interfaces do not support custom mac address assignment"
+            )
+        return settings.mac
 
     def _address(self, container: Container, network: Network, wish: str, prefer: str, family: int) -> tuple[str, str]:
         """(address/prefix, gateway) of one family, ("", "") when the network has none of it."""

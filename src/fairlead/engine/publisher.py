@@ -177,7 +177,11 @@ class Publisher:
 
     def _gateways(self, stack: Stack) -> dict[int, Candidate]:
         found = {family: self._sandboxes.gateway(stack, family) for family in (4, 6)}
-        return {family: candidate for family, candidate in found.items() if candidate is not None}
+        return {family: candidate for family, candidate in found.items() if candidate and self._leads_here(candidate)}
+
+    def _leads_here(self, candidate: Candidate) -> bool:
+        """Ports are published on the host; a container that is on the LAN itself has them all open there."""
+        return self._controller.driver(candidate.network).attachment(candidate.network).through_host
 
     def _publishing(self, gateways: dict[int, Candidate], family: int) -> Publishing:
         network = (gateways.get(family) or next(iter(gateways.values()))).network

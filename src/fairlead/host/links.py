@@ -123,6 +123,9 @@ _BRIDGE_DEFAULTS = {
 STAYS_BEHIND = frozenset({"vxlan", "macvlan", "ipvlan", "vlan"})
 """Kinds born from the host wherever they go: there they keep their underlay or parent."""
 
+INSIDE = frozenset({"macvlan", "ipvlan"})
+"""Kinds that are a container's own interface where they are in its namespace: what it puts on them is its affair."""
+
 CHANGEABLE = frozenset({"bridge", "macvlan"})
 """Kinds whose own options may change while the device stands."""
 
@@ -218,6 +221,8 @@ def dress(link: Link) -> Request:
     body = header() + text(IFNAME, link.name) + alias(link)
     if link.kind == "bridge" and link.mtu:
         body += u32(MTU, link.mtu)
+    if ("mode", "passthru") in link.options and link.mac:
+        body += attribute(ADDRESS, mac_bytes(link.mac))
     if port := _encode_all(link, port=True):
         body += nested(LINKINFO, text(SLAVE_KIND, "bridge"), nested(SLAVE_DATA, port))
     return Request(RTM_NEWLINK, 0, body)

@@ -90,7 +90,11 @@ class _Look:
             self._found[item.key] = item
 
     def _ours(self, ns: str, name: str) -> bool:
-        return any(device.ours for device in self._devices[ns].values() if device.name == name)
+        return any(self._keeps(ns, device) for device in self._devices[ns].values() if device.name == name)
+
+    def _keeps(self, ns: str, device: links.Seen) -> bool:
+        """Whether strangers on this device are ours to remove; not on a container's own interface, marked or not."""
+        return device.ours and not (ns != HOST and device.kind in links.INSIDE)
 
     # -- devices ------------------------------------------------------------------------
 
@@ -132,7 +136,7 @@ class _Look:
             if device is None:
                 continue
             item = AddressWish(link=device.name, address=address, ns=ns)
-            if item.key in self._asked or (device.ours and not kernels):
+            if item.key in self._asked or (self._keeps(ns, device) and not kernels):
                 self._report(item)
 
     def _routes(self, ns: str) -> None:

@@ -186,6 +186,10 @@ class Making:
                 self._doors[link.ns].recount()
                 self._doors[link.peer_ns if link.peer else link.ns].recount()
             run = [link for link, _ in refused]
+        if run[0].parent:
+            raise Conflict(
+                f"{run[0].parent} carries devices of another kind, or is part of a bridge: no room for {run[0]}"
+            )
         raise Internal(f"cannot make {run[0]}: no free device number")
 
     def _try_to_create(self, run: list[Link]) -> list[tuple[Link, Refused]]:
@@ -215,11 +219,15 @@ class Making:
         def file(ns: str) -> int:
             return -1 if ns == origin else open_files.enter_context(self._doors.file(ns))
 
+        parent = self._index(link, HOST, link.parent)
+        index = self._doors[link.ns].new_index()
+        if index == parent:  # a device whose number is its parent's is taken for one without a parent
+            index = self._doors[link.ns].new_index()
         return Place(
-            index=self._doors[link.ns].new_index(),
+            index=index,
             namespace=file(link.ns),
             master=self._index(link, link.ns, link.master),
-            parent=self._index(link, HOST, link.parent),
+            parent=parent,
             peer_index=self._doors[link.peer_ns].new_index() if link.peer else 0,
             peer_namespace=file(link.peer_ns) if link.peer else -1,
         )
@@ -440,11 +448,14 @@ def _check(refused: dict[int, Refused]) -> None:
 def _refusal(item: Wanted, refusal: Refused) -> FairleadError:
     if refusal.errno == errno.EOPNOTSUPP and isinstance(item, Link):
         if "type" in str(refusal) or not item.options:
-            return Unsupported(f"this kernel has no {item.kind} devices (module {item.kind}), wanted for {item}")
+            module = {"vlan": "8021q"}.get(item.kind, item.kind)
+            return Unsupported(f"this kernel has no {item.kind} devices (module {module}), wanted for {item}")
         options = ", ".join(name for name, _ in item.options)
         return Unsupported(f"this kernel cannot make {item.kind} devices with all of {options}: {item}")
     if refusal.errno in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT):
         return Unsupported(f"this kernel cannot make {item}: {refusal}")
+    if refusal.errno == errno.EINVAL and isinstance(item, Link) and ("mode", "passthru") in item.options:
+        return Conflict(f"{item.parent} belongs to another container already: in mode passthru it has room for one")
     if refusal.errno in _TAKEN:
         return Conflict(f"cannot make {item}: {refusal}")
     return Internal(f"cannot make {item}: {refusal}")

@@ -59,6 +59,12 @@ class Attachment:
     """the network can lead to the world (not internal)"""
     names: bool = True
     """embedded DNS serves here (user networks; not the default bridge, host, none)"""
+    through_host: bool = True
+    """packets pass the host's own stack: there is a veth's end on it, and published ports can lead here"""
+    gateway_needed: bool = True
+    """the default route goes through a gateway; False: straight down the link (ipvlan's l3 modes)"""
+    own_mac: bool = True
+    """each endpoint has a MAC address of its own (not on ipvlan: there all have the parent's)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

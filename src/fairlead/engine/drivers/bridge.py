@@ -29,10 +29,10 @@ What it does not do: choose addresses or ports, set the default route
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import lru_cache
 
-from fairlead.core import addresses, rules
+from fairlead.core import addresses, inside, rules
 from fairlead.core.bridgeoptions import BridgeOptions, EndpointOptions, bridge_options, endpoint_options
 from fairlead.core.model import Endpoint, Network, NetworkRequest
 from fairlead.core.wanted import Address, Element, Link, Plan, Sysctl, Wanted
@@ -78,14 +78,7 @@ class Bridge:
             options=_port_options(options, facts),
             why=f"{link} of the container, plugged into {self.device(network)}",
         )
-        settings = {
-            **_settings(endpoint, facts),
-            **{path.replace("IFNAME", link): value for path, value in own.sysctls},
-        }
-        inside = [Sysctl(ns=ns, path=path, value=value) for path, value in settings.items()]
-        held = [Address(ns=ns, link=link, address=address) for address in (endpoint.ipv4, endpoint.ipv6) if address]
-        local = [Address(ns=ns, link=link, address=_with_length(text)) for text in endpoint.settings.link_local]
-        return (veth, *_port_settings(endpoint, facts), *inside, *held, *local)
+        return (veth, *_port_settings(endpoint, facts), *inside.plan(endpoint, own, facts.has_ipv6))
 
     def publish(self, network: Network, endpoint: Endpoint, facts: Facts) -> Plan:
         if not facts.firewall:
@@ -148,18 +141,6 @@ class Bridge:
                 yield Address(link=self.device(network), address=address, why="the containers' gateway")
 
 
-def _settings(endpoint: Endpoint, facts: Facts) -> Mapping[str, str]:
-    """Settings of the interface inside: announce what we are, believe no router, be silent in IPv6 without it."""
-    link = endpoint.interface
-    settings = {f"net/ipv4/conf/{link}/arp_notify": "1"}
-    if facts.has_ipv6:
-        settings[f"net/ipv6/conf/{link}/accept_ra"] = "0"
-        settings[f"net/ipv6/conf/{link}/ndisc_notify"] = "1"
-        wants_it = endpoint.ipv6 or any(":" in address for address in endpoint.settings.link_local)
-        settings[f"net/ipv6/conf/{link}/disable_ipv6"] = "0" if wants_it else "1"
-    return settings
-
-
 def _port_options(options: BridgeOptions, facts: Facts) -> tuple[tuple[str, str], ...]:
     """As a port of the bridge. ``hairpin``: with bridge-netfilter a container that calls its own published port is
     translated within the bridge, and the frame has to go back where it came from."""
@@ -207,10 +188,6 @@ def _read(options: tuple[tuple[str, str], ...]) -> BridgeOptions:
 
 def _endpoint_options(endpoint: Endpoint) -> EndpointOptions:
     return endpoint_options(endpoint.settings.driver_opts)
-
-
-def _with_length(address: str) -> str:
-    return address if "/" in address else f"{address}/{64 if ':' in address else 16}"
 
 
 def _check_subnet6(subnet: str) -> None:

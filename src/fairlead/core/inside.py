@@ -1,0 +1,45 @@
+"""Inside: an endpoint's interface in its sandbox, whatever kind of device it is.
+
+    endpoint --plan--> settings (refuse routers' news, no IPv6 without an IPv6 address) ---> addresses
+
+Settings come first in the plan and are in force before the interface is up:
+there is no moment at which a container on an IPv4-only network has even a
+link-local IPv6 address, or takes a route from an advertisement on the LAN.
+
+What the user said with ``com.docker.network.endpoint.sysctls`` has the last word.
+"""
+
+from __future__ import annotations
+
+from fairlead.core.bridgeoptions import EndpointOptions
+from fairlead.core.model import Endpoint
+from fairlead.core.wanted import Address, Sysctl
+
+
+def plan(endpoint: Endpoint, own: EndpointOptions, has_ipv6: bool = True) -> tuple[Sysctl | Address, ...]:
+    """Settings and addresses of ``endpoint.interface``; ``has_ipv6``: this kernel speaks it at all."""
+    ns, link = endpoint.namespace, endpoint.interface
+    given = {path.replace("IFNAME", link): value for path, value in own.sysctls}
+    settings = {**_settings(endpoint, has_ipv6), **given}
+    held = [address for address in (endpoint.ipv4, endpoint.ipv6) if address]
+    local = [_with_length(address) for address in endpoint.settings.link_local]
+    return (
+        *(Sysctl(ns=ns, path=path, value=value) for path, value in settings.items()),
+        *(Address(ns=ns, link=link, address=address) for address in (*held, *local)),
+    )
+
+
+def _settings(endpoint: Endpoint, has_ipv6: bool) -> dict[str, str]:
+    """Announce what we are, believe no router, be silent in IPv6 without it."""
+    link = endpoint.interface
+    settings = {f"net/ipv4/conf/{link}/arp_notify": "1"}
+    if has_ipv6:
+        settings[f"net/ipv6/conf/{link}/accept_ra"] = "0"
+        settings[f"net/ipv6/conf/{link}/ndisc_notify"] = "1"
+        wants_it = endpoint.ipv6 or any(":" in address for address in endpoint.settings.link_local)
+        settings[f"net/ipv6/conf/{link}/disable_ipv6"] = "0" if wants_it else "1"
+    return settings
+
+
+def _with_length(address: str) -> str:
+    return address if "/" in address else f"{address}/{64 if ':' in address else 16}"
