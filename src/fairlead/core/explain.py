@@ -1,0 +1,307 @@
+"""Explain: a packet walked hop by hop through wanted objects, until it arrives or something stops it.
+
+    web -> db:5432
+      route   on the link of eth0 (172.18.0.0/16); web speaks as 172.18.0.2
+      switch  eth0 is plugged into br-1a2b… (network RED), and so is eth0 of container db
+      arrive  container db gets it at 172.18.0.3 port 5432 tcp, from 172.18.0.2
+
+The walk knows stacks, cables and the host; what the firewall says comes from
+following the very rules the kernel has (``core.ruleset``). Every hop holds the
+objects it relied on, so each line can be checked against the kernel.
+
+Rules
+    1. The walk follows the first packet of a connection; answers are let through by
+       the kernel's memory of it. That the answer has a way back is looked at.
+    2. It says whether a packet *arrives*. Whether a process listens there is the
+       container's own affair.
+    3. What stops is told with what would make it work; there may be more than one way.
+
+What it does not do: resolve names (``core.asking``), or know engine, host or time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from fairlead.core.ruleset import Judgement, Met, Packet
+from fairlead.core.terrain import DIRECT, Socket, Terrain, Way, is_loopback
+from fairlead.core.wanted import HOST, Sysctl, Wanted
+
+WORLD = "world"
+"""Where a packet is that has left the host; ``Walked.place`` holds a namespace's name, "" for the host, or this."""
+NOWHERE = "nowhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One station. ``stops``: here it ends; ``objects``: what this relies on."""
+
+    at: str
+    says: str
+    stops: bool = False
+    objects: tuple[Wanted, ...] = ()
+
+
+@dataclass(slots=True)
+class Walked:
+    """A walk. ``place``: where the packet came out (``NOWHERE``: it was stopped), ``packet``: as it is there."""
+
+    packet: Packet
+    place: str = NOWHERE
+    hops: list[Hop] = field(default_factory=list)
+    stopped_by: Met | None = None
+    """the rule that dropped it"""
+    reason: str = ""
+    """the word for why it stopped: rule, route, switch, nobody, loopback, forwarding, answer"""
+    switch: str = ""
+    """the last bridge it was on"""
+
+    @property
+    def arrived(self) -> bool:
+        return self.place != NOWHERE
+
+
+def walk(terrain: Terrain, start: str, packet: Packet, *, forwarding: bool = True) -> Walked:
+    """Send ``packet`` from the stack ``start``: a namespace, ``HOST``, or ``WORLD`` (``packet.arrives`` tells where).
+
+    An empty ``source`` is chosen as the kernel would. ``forwarding``: the host routes between its devices.
+    """
+    walker = _Walker(terrain, forwarding, Walked(packet))
+    if start == WORLD:
+        walker.note("enter", f"comes in by {packet.arrives} from {packet.source}, for {packet.target}")
+        walker.on_host()
+    elif start == HOST:
+        walker.from_host()
+    else:
+        walker.from_stack(start)
+    if walker.walked.arrived:
+        walker.answer(start)
+    return walker.walked
+
+
+class _Walker:
+    """One packet under way."""
+
+    def __init__(self, terrain: Terrain, forwarding: bool, walked: Walked) -> None:
+        self.terrain, self.forwarding, self.walked = terrain, forwarding, walked
+
+    @property
+    def packet(self) -> Packet:
+        return self.walked.packet
+
+    @packet.setter
+    def packet(self, packet: Packet) -> None:
+        self.walked.packet = packet
+
+    def note(self, at: str, says: str, *objects: Wanted) -> None:
+        self.walked.hops.append(Hop(at, says, False, objects))
+
+    def stop(self, reason: str, at: str, says: str, *objects: Wanted) -> None:
+        self.walked.hops.append(Hop(at, says, True, objects))
+        self.walked.reason, self.walked.place = reason, NOWHERE
+
+    def arrive(self, ns: str, says: str, *objects: Wanted) -> None:
+        self.walked.place = ns
+        self.note("arrive", f"{says}, from {self.packet.source}", *objects)
+
+    # -- from a container ------------------------------------------------------------------
+
+    def from_stack(self, ns: str) -> None:
+        """Out of a stack of its own: itself, the link, or the gateway."""
+        terrain, target = self.terrain, self.packet.target
+        if is_loopback(target) or terrain.holds(ns, target):
+            self.packet = replace(self.packet, source=target)
+            return self.arrive(
+                ns, f"{target} is {terrain.title(ns)} itself: the packet never leaves its loopback device"
+            )
+        way = terrain.way(ns, target)
+        if way is None:
+            return self.stop("route", "route", f"{terrain.title(ns)} has no route to {target}: network is unreachable")
+        self.packet = replace(self.packet, source=self.packet.source or way.source)
+        self.note("route", _road(terrain.title(ns), way, self.packet), *way.objects)
+        link = terrain.link(ns, way.device)
+        if link is None:
+            return self.stop("nobody", "switch", f"{way.device} is not one of ours: where it leads is not known")
+        if link.kind in DIRECT:
+            return self.on_cable(ns, link.parent, dict(link.options).get("mode", "bridge"), way.gateway)
+        return self.across(Socket(ns, way.device, link, way.objects[0]), way)  # type: ignore[arg-type]
+
+    def across(self, me: Socket, way: Way) -> None:
+        """Over the bridge the interface is plugged into, to a neighbour or to the host."""
+        terrain, bridge, hop = self.terrain, me.link.master, way.gateway or self.packet.target
+        self.walked.switch = bridge
+        where = f"{me.device} is plugged into {bridge} ({terrain.network(bridge)})"
+        there = terrain.neighbour(bridge, hop)
+        if there is None:
+            return self.stop("nobody", "switch", f"{where}, where nobody has {hop}: no answer to who-has", me.link)
+        if there.ns == HOST:
+            self.note("switch", f"{where}; {hop} is the host's own end of it", me.link, there.link, there.address)
+            self.packet = replace(self.packet, arrives=bridge)
+            return self.on_host()
+        theirs = f"{there.device} of {terrain.title(there.ns)}"
+        if _isolated(me) and _isolated(there):
+            says = (
+                f"{where}, and so is {theirs}, but the ports of this bridge are isolated from each other (icc is off)"
+            )
+            return self.stop("switch", "switch", says, me.link, there.link)
+        self.note("switch", f"{where}, and so is {theirs}", me.link, there.link)
+        if there.address.address.partition("/")[0] != self.packet.target:
+            return self.stop("nobody", "route", f"{terrain.title(there.ns)} is the gateway, and forwards for nobody")
+        return self.deliver(there)
+
+    def on_cable(self, ns: str, parent: str, mode: str, gateway: str) -> None:
+        """A macvlan or ipvlan device: the host's rules never see what it sends."""
+        terrain, target = self.terrain, self.packet.target
+        self.note("cable", f"leaves straight by the cable of {parent}: no bridge, no rule of the host sees it")
+        there = terrain.on_cable(parent, gateway or target)
+        if there is not None and mode in ("bridge", "l2", "l3", "l3s"):
+            return self.deliver(there)
+        if there is not None:
+            return self.stop("switch", "cable", f"mode {mode} keeps the containers of {parent} apart on this machine")
+        if terrain.is_hosts(target):
+            says = f"{target} is the host's own: the kernel keeps a host and what hangs on its cable apart"
+            return self.stop("switch", "cable", says)
+        return self.leave(parent)
+
+    # -- on the host ------------------------------------------------------------------------
+
+    def on_host(self) -> None:
+        """It came in by a device of the host: rules, then here or onwards."""
+        if self._judged("prerouting"):
+            return None
+        return self.into_host() if self.terrain.is_hosts(self.packet.target) else self.forward()
+
+    def from_host(self) -> None:
+        """A process of the host calls."""
+        terrain, target = self.terrain, self.packet.target
+        way = terrain.way(HOST, target)
+        if terrain.is_hosts(target):
+            source = target
+        elif way is None:
+            return self.stop("route", "route", f"the host has no route to {target}: network is unreachable")
+        else:
+            source = way.source
+        self.packet = replace(self.packet, source=self.packet.source or source)
+        if self._judged("output"):
+            return None
+        if terrain.is_hosts(self.packet.target):
+            return self.into_host()
+        onward = terrain.way(HOST, self.packet.target)
+        if onward is None:
+            return self.stop("route", "route", f"the host has no route to {self.packet.target}")
+        self.packet = replace(self.packet, leaves=onward.device)
+        self.note("route", _road("the host", onward, self.packet))
+        return None if self._judged("postrouting") else self.out()
+
+    def into_host(self) -> None:
+        """It is for the host: for the relay where that serves the port, else for whoever listens."""
+        packet = self.packet
+        carried = next((c for c in self.terrain.carried if _serves(c.protocol, c.address, c.port, packet)), None)
+        if carried is None:
+            return self.arrive(HOST, f"the host's own processes get it at {_at(packet)}: no published port of ours")
+        self.note("relay", f"the relay listens at {_at(packet)} and calls {carried.target} port {carried.target_port}")
+        self.packet = Packet(source="", target=carried.target, protocol=packet.protocol, port=carried.target_port)
+        return self.from_host()
+
+    def forward(self) -> None:
+        """It is for somebody else: through the host."""
+        way = self.terrain.way(HOST, self.packet.target)
+        if not self.forwarding:
+            return self.stop("forwarding", "forward", "the host does not forward: net/ipv4/ip_forward is off")
+        if way is None:
+            return self.stop("route", "route", f"the host has no route to {self.packet.target}: it answers unreachable")
+        self.packet = replace(self.packet, leaves=way.device)
+        onto = self.terrain.network(way.device)
+        self.note("route", f"the host sends {self.packet.target} out by {way.device}" + _also(onto, way.device))
+        if self._judged("forward") or self._judged("postrouting"):
+            return None
+        return self.out()
+
+    def out(self) -> None:
+        """Off the host: to whoever has the address on that network, or into the world."""
+        device = self.packet.leaves
+        link = self.terrain.link(HOST, device)
+        if device not in self.terrain.networks and not (link and link.kind == "bridge"):
+            return self.leave(device)
+        self.walked.switch = device
+        there = self.terrain.neighbour(device, self.packet.target)
+        if there is None:
+            network = self.terrain.network(device)
+            return self.stop("nobody", "switch", f"nobody on {network} has {self.packet.target}: no answer to who-has")
+        return self.deliver(there)
+
+    # -- ends -------------------------------------------------------------------------------
+
+    def deliver(self, there: Socket) -> None:
+        title = self.terrain.title(there.ns)
+        self.arrive(there.ns, f"{title} gets it on {there.device} at {_at(self.packet)}", there.link, there.address)
+
+    def leave(self, device: str) -> None:
+        self.arrive(WORLD, f"leaves by {device} for {_at(self.packet)}")
+
+    def answer(self, start: str) -> None:
+        """The first packet arrived; without a way back nobody would know."""
+        place, source = self.walked.place, self.packet.source
+        if place in (HOST, WORLD, start) or self.terrain.holds(place, source):
+            return
+        if self.terrain.way(place, source) is None:
+            title = self.terrain.title(place)
+            self.stop("answer", "answer", f"{title} has no route back to {source}: its answers go nowhere")
+
+    def _judged(self, hook: str) -> bool:
+        """Ask the rules; True when the packet ended here."""
+        before, verdict = self.packet, self.terrain.rules.at(hook, self.packet)
+        self.packet = verdict.packet
+        for number, met in enumerate(verdict.met, 1):
+            last = verdict.dropped and number == len(verdict.met)
+            hop = Hop("rule", f"{met.chain}: {met.rule}{_element(met)}", last, _objects(met))
+            self.walked.hops.append(hop)
+        if verdict.dropped:
+            self.walked.reason, self.walked.place, self.walked.stopped_by = "rule", NOWHERE, verdict.met[-1]
+            return True
+        self._tell_translation(before, verdict)
+        return False
+
+    def _tell_translation(self, before: Packet, verdict: Judgement) -> None:
+        after = verdict.packet
+        if (before.target, before.port) != (after.target, after.port):
+            guard: tuple[Wanted, ...] = ()
+            way = self.terrain.way(HOST, after.target)
+            if is_loopback(before.source or "::") and way is not None:
+                guard = (Sysctl(path=f"net/ipv4/conf/{way.device}/route_localnet", value="1"),)
+            self.note("dnat", f"{_at(before)} becomes {_at(after)}", *guard)
+        if before.source != after.source:
+            self.note("snat", f"leaves as {after.source} instead of {before.source}")
+
+
+def _serves(protocol: str, address: str, port: int, packet: Packet) -> bool:
+    same = (protocol, port) == (packet.protocol, packet.port) and (":" in address) == (packet.family == 6)
+    return same and address in (packet.target, "0.0.0.0", "::")
+
+
+def _isolated(socket: Socket) -> bool:
+    return ("isolated", "1") in socket.link.options
+
+
+def _road(who: str, way: Way, packet: Packet) -> str:
+    how = f"by way of {way.gateway} on {way.device}" if way.gateway else f"on the link of {way.device}"
+    return f"{who} sends {packet.target} {how} ({way.prefix}), and speaks as {packet.source}"
+
+
+def _at(packet: Packet) -> str:
+    return f"{packet.target} port {packet.port} {packet.protocol}" if packet.port else f"{packet.target} (ping)"
+
+
+def _also(name: str, device: str) -> str:
+    return f" ({name})" if name != device else ""
+
+
+def _element(met: Met) -> str:
+    if met.element is None:
+        return ""
+    element = met.element
+    return f"   {{ {element.item}{' : ' + element.value if element.value else ''} }}"
+
+
+def _objects(met: Met) -> tuple[Wanted, ...]:
+    return (met.element,) if met.element is not None else ()

@@ -1,0 +1,202 @@
+"""Terrain: wanted objects as the land a packet crosses: who holds which address, what is plugged where, which way on.
+
+    plan (of all owners) + the host's own addresses and routes
+        --> way(ns, target)         the route a stack chooses, and the address it speaks from
+        --> neighbour(bridge, a)    whose interface on that bridge answers for an address
+
+It works on any tuple of wanted objects: on what should be, to explain it, and on
+what ``Host.look`` read back, to check that explanation against the kernel.
+
+What it does not do: follow a packet (``core.explain``), or know the firewall (``core.ruleset``).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fairlead.core.ruleset import Ruleset, Surroundings, within
+from fairlead.core.wanted import HOST, Address, Element, Link, Route, Skeleton, Wanted
+
+DIRECT = ("macvlan", "ipvlan")
+"""Devices that are on their parent's cable: the host's bridges and rules do not see what they send."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A port of the host that the relay serves by hand: whoever calls it is called on to ``target``."""
+
+    protocol: str
+    address: str
+    port: int
+    target: str
+    target_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where a packet leaves a stack: the prefix that matched, the device, the gateway ("": on the link), the source."""
+
+    prefix: str
+    device: str
+    gateway: str
+    source: str
+    objects: tuple[Wanted, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """One end of a cable: a device in a stack, and the ``Link`` that makes it."""
+
+    ns: str
+    device: str
+    link: Link
+    address: Address
+
+
+class Terrain:
+    """The land as one set of objects describes it."""
+
+    def __init__(
+        self,
+        objects: Iterable[Wanted],
+        host_addresses: Sequence[tuple[str, str]] = (),
+        host_routes: Sequence[tuple[str, str]] = (),
+        carried: Sequence[Carried] = (),
+        titles: Mapping[str, str] | None = None,
+        networks: Mapping[str, str] | None = None,
+    ) -> None:
+        """``host_addresses``: (device, address/length), ``host_routes``: (prefix, device), as the host has them.
+
+        ``titles``: namespace -> who lives there; ``networks``: device -> name of the network it is the switch of."""
+        self.titles, self.networks, self.carried = dict(titles or {}), dict(networks or {}), tuple(carried)
+        self.skeleton: Skeleton | None = None
+        self._addresses: dict[str, list[Address]] = defaultdict(list)
+        self._routes: dict[str, list[Route]] = defaultdict(list)
+        self._links: dict[tuple[str, str], Link] = {}
+        elements = []
+        for item in objects:
+            if isinstance(item, Address):
+                self._addresses[item.ns].append(item)
+            elif isinstance(item, Route) and item.table == 254:
+                self._routes[item.ns].append(item)
+            elif isinstance(item, Link):
+                self._links[item.ns, item.name] = item
+                if item.peer:
+                    self._links[item.peer_ns, item.peer] = item
+            elif isinstance(item, Skeleton) and item.ns == HOST:
+                self.skeleton = item
+            elif isinstance(item, Element) and item.ns == HOST:
+                elements.append(item)
+        self._add_the_hosts(host_addresses, host_routes)
+        self.rules = Ruleset(self.skeleton, elements, Surroundings(self.is_hosts, self._kind, self.own_address))
+
+    def _add_the_hosts(self, addresses: Sequence[tuple[str, str]], routes: Sequence[tuple[str, str]]) -> None:
+        known = {(item.link, item.address) for item in self._addresses[HOST]}
+        for device, address in addresses:
+            if (device, address) not in known:
+                self._addresses[HOST].append(Address(link=device, address=address))
+        for prefix, device in routes:
+            self._routes[HOST].append(Route(destination=prefix, link=device))
+
+    # -- who is where -----------------------------------------------------------------------
+
+    def title(self, ns: str) -> str:
+        return self.titles.get(ns, ns) if ns != HOST else "the host"
+
+    def network(self, device: str) -> str:
+        """``network RED`` for its switch; the device's own name for any other."""
+        return f"network {self.networks[device]}" if device in self.networks else device
+
+    def holds(self, ns: str, address: str) -> Address | None:
+        """The object that gives this stack the address."""
+        return next((item for item in self._addresses[ns] if _plain(item) == address), None)
+
+    def is_hosts(self, address: str) -> bool:
+        return is_loopback(address) or self.holds(HOST, address) is not None
+
+    def addresses(self, ns: str, family: int) -> list[str]:
+        """Without lengths; link-local ones last."""
+        mine = [_plain(item) for item in self._addresses[ns] if _family(item.address) == family]
+        return sorted((a for a in mine if not is_loopback(a)), key=lambda a: a.startswith("fe80:"))
+
+    def link(self, ns: str, device: str) -> Link | None:
+        return self._links.get((ns, device))
+
+    def neighbour(self, bridge: str, address: str) -> Socket | None:
+        """Whose interface plugged into this bridge has the address; the bridge's own (the host's) counts."""
+        own = next((i for i in self._addresses[HOST] if i.link == bridge and _plain(i) == address), None)
+        if own is not None:
+            link = self._links.get((HOST, bridge)) or Link(name=bridge, kind="bridge")
+            return Socket(HOST, bridge, link, own)
+        for link in self._links.values():
+            if link.master != bridge or not link.peer:
+                continue
+            for item in self._addresses[link.peer_ns]:
+                if item.link == link.peer and _plain(item) == address:
+                    return Socket(link.peer_ns, link.peer, link, item)
+        return None
+
+    def on_cable(self, parent: str, address: str) -> Socket | None:
+        """Whose macvlan or ipvlan device on the same parent has the address."""
+        for (ns, device), link in self._links.items():
+            if link.kind in DIRECT and link.parent == parent:
+                for item in self._addresses[ns]:
+                    if item.link == device and _plain(item) == address:
+                        return Socket(ns, device, link, item)
+        return None
+
+    # -- which way --------------------------------------------------------------------------
+
+    def way(self, ns: str, target: str) -> Way | None:
+        """The most specific route of a stack that leads to ``target``; None: the network is unreachable."""
+        found: list[tuple[int, Way]] = []
+        for item in self._addresses[ns]:
+            network = ipaddress.ip_interface(item.address).network
+            if within(target, str(network)):
+                found.append((network.prefixlen * 2 + 1, Way(str(network), item.link, "", _plain(item), (item,))))
+        for route in self._routes[ns]:
+            if within(target, route.destination):
+                length = int(route.destination.partition("/")[2] or 0)
+                source = route.source or self._source(ns, route, _family(target))
+                way = Way(route.destination, route.link, route.gateway, source, (route,) if ns != HOST else ())
+                found.append((length * 2, way))
+        return max(found, key=lambda pair: pair[0])[1] if found else None
+
+    def _source(self, ns: str, route: Route, family: int) -> str:
+        mine = [item for item in self._addresses[ns] if item.link == route.link and _family(item.address) == family]
+        near = [item for item in mine if route.gateway and within(route.gateway, item.address)]
+        candidates = [_plain(item) for item in (*near, *mine)]
+        return next((a for a in candidates if not a.startswith("fe80:")), next(iter(candidates), ""))
+
+    def uplink(self, family: int) -> str:
+        """The device by which the world is reached; else any that is neither a switch of ours nor the loopback."""
+        everything = "::/0" if family == 6 else "0.0.0.0/0"
+        for route in self._routes[HOST]:
+            if route.destination == everything:
+                return route.link
+        others = (i.link for i in self._addresses[HOST] if _family(i.address) == family and i.link != "lo")
+        return next((device for device in others if self._kind(device) != "bridge"), "")
+
+    def own_address(self, device: str, family: int) -> str:
+        """The host's address on a device: what masquerading gives."""
+        mine = [_plain(i) for i in self._addresses[HOST] if i.link == device and _family(i.address) == family]
+        return next((address for address in mine if not address.startswith("fe80:")), next(iter(mine), ""))
+
+    def _kind(self, device: str) -> str:
+        link = self._links.get((HOST, device))
+        return link.kind if link else "bridge" if device in self.networks else ""
+
+
+def is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
+
+
+def _plain(item: Address) -> str:
+    return item.address.partition("/")[0]
+
+
+def _family(address: str) -> int:
+    return 6 if ":" in address else 4
