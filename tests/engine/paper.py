@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.core import rules
 from fairlead.core.addresses import PoolPlan
 from fairlead.core.container import Config, Container, HostConfig, State
 from fairlead.core.model import EndpointSettings, NetworkRequest
@@ -24,6 +23,7 @@ from fairlead.engine.events import Events
 from fairlead.engine.hostfiles import HostFiles, NameSettings
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.links import Links
+from fairlead.engine.machine import Machine, Wishes
 from fairlead.engine.publisher import Publisher
 from fairlead.engine.relayclient import RelayPort
 from fairlead.engine.sandboxes import Sandboxes, Stack
@@ -133,7 +133,8 @@ class Paper:
 async def paper(tmp_path: Path) -> Paper:
     store, host = MemoryStore(), PaperHost()
     kernel, events = Kernel(host), Events(itertools.count(1).__next__)
-    kernel.want("engine", (rules.skeleton(),))
+    machine = Machine(kernel, host, tmp_path / "forwarding", "boot", Wishes())
+    machine.ready()
     drivers = {driver.name: driver for driver in (Bridge(), HostDriver(), Null())}
     names, relay, facts = PaperNames(), PaperRelay(), Facts()
     numbers = itertools.count(1)
@@ -143,6 +144,7 @@ async def paper(tmp_path: Path) -> Paper:
         store,
         host,
         kernel,
+        machine,
         drivers,
         facts,
         endpoints,

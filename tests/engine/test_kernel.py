@@ -98,3 +98,11 @@ def test_a_changed_object_is_changed_in_place(host: FakeHost, kernel: Kernel) ->
     kernel.want("red", (BRIDGE, GATEWAY, before))
     kernel.want("red", (BRIDGE, GATEWAY, after))
     assert there(host, after) == [True]
+
+
+def test_another_skeleton_keeps_everybodys_elements(host: FakeHost, kernel: Kernel) -> None:
+    kernel.want("base", (Skeleton(ns=HOST, text="set ours { type ifname; }"),))
+    element = Element(map="ours", item='"br-red"')
+    kernel.want("red", (element,))
+    kernel.want("base", (Skeleton(ns=HOST, text="set ours { type ifname; } # and more"),))
+    assert there(host, element) == [True]

@@ -81,7 +81,9 @@ class Town:
             elif self.facts.bridge_netfilter:
                 pytest.skip("this kernel has no bridge-netfilter")
         machine = list(
-            rules.machine_plan(ipv6=True, drop_foreign=self.facts.drop_foreign, firewall=self.facts.firewall)
+            rules.machine_plan(
+                ipv6=True, drop_foreign=(4, 6) if self.facts.drop_foreign else (), firewall=self.facts.firewall
+            )
         )
         if self.skeleton is not None:
             machine[0] = self.skeleton

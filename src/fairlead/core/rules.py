@@ -41,7 +41,7 @@ See it: docs/packets/. Why so: docs/why/one-table.md, docs/why/entering.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from fairlead.core.model import PortBinding
@@ -220,24 +220,24 @@ _CHAINS = """\
     }
 """
 
-_FOREIGN = """\
-        meta iifkind "bridge" meta oifkind "bridge" accept comment "frames within a bridge, or admin's own bridges"
-        iifname != @networks counter drop comment "forwarding was turned on for containers, not for others"
-"""
+_FRAMES = 'meta iifkind "bridge" meta oifkind "bridge" accept comment "frames within a bridge, or between bridges"'
+_FOREIGN = 'iifname != @networks meta nfproto ipv{} counter drop comment "forwarding is on for containers only"'
 
 
-def skeleton(drop_foreign: bool = False) -> Skeleton:
+def skeleton(drop_foreign: Collection[int] = ()) -> Skeleton:
     """The host's table without any network in it.
 
-    ``drop_foreign``: this engine turned the kernel's forwarding on, so the host
-    must not begin to route between networks that are none of ours.
+    ``drop_foreign``: families (4, 6) for which this engine turned the kernel's
+    forwarding on, so that the host must not begin to route between networks
+    that are none of ours.
     """
-    chains = _CHAINS.replace("        FOREIGN\n", _FOREIGN if drop_foreign else "")
+    lines = [_FRAMES, *(_FOREIGN.format(family) for family in sorted(drop_foreign))] if drop_foreign else []
+    chains = _CHAINS.replace("        FOREIGN\n", "".join(f"        {line}\n" for line in lines))
     return Skeleton(text=_SETS + chains, why="the fixed part of the host's firewall; networks are elements of its sets")
 
 
 def machine_plan(
-    *, firewall: bool = True, forward: bool = True, ipv6: bool = False, drop_foreign: bool = False
+    *, firewall: bool = True, forward: bool = True, ipv6: bool = False, drop_foreign: Collection[int] = ()
 ) -> Plan:
     """What the host itself needs before any network: the table, and the kernel's forwarding.
 

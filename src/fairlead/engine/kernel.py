@@ -27,9 +27,9 @@ What it leaves behind on failure: nothing, or a note on the error saying what.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from fairlead.core.wanted import Element, Key, Plan, Skeleton, Wanted, difference, owned
+from fairlead.core.wanted import HOST, Element, Key, Plan, Skeleton, Wanted, difference, owned
 from fairlead.errors import Internal
 from fairlead.host.base import Host
 
@@ -58,7 +58,7 @@ class Kernel:
         self._wishes += 1
         try:
             if make:
-                self._host.make(_with_elements(make, after))
+                self._host.make(_with_elements(make, self._wanted_with(owner, make, after)))
         except Exception as error:
             self._undo(before, make, error)
             raise
@@ -120,6 +120,15 @@ class Kernel:
 
     # -- inside -----------------------------------------------------------------------
 
+    def _wanted_with(self, owner: str, make: Plan, after: Plan) -> Plan:
+        """What may have to be made again with a new skeleton: a sandbox's elements are its owner's own, the host's
+        everybody's. (Only the host's table costs a look at all wishes, and it is made anew once in a machine's life.)
+        """
+        if not any(isinstance(item, Skeleton) and item.ns == HOST for item in make):
+            return after
+        mine = {item.key for item in self._plans.get(owner, ())}
+        return (*(item for key, item in self._wanted.items() if key not in mine), *after)
+
     def _note(self, owner: str, after: Plan) -> None:
         self._wishes += 1
         for item in self._plans.pop(owner, ()):
@@ -148,11 +157,9 @@ class Kernel:
             error.add_note(f"and could not be undone: {second}")
 
 
-def _with_elements(make: Plan, wanted: Sequence[Wanted]) -> Plan:
+def _with_elements(make: Plan, wanted: Iterable[Wanted]) -> Plan:
     """``make`` plus every wanted element of the namespaces whose skeleton is about to be made."""
     fresh = {item.ns for item in make if isinstance(item, Skeleton)}
-    if not fresh:
-        return make
     there = {item.key for item in make}
     return make + tuple(
         item for item in wanted if isinstance(item, Element) and item.ns in fresh and item.key not in there
