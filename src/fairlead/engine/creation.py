@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from fairlead.core import addresses, merge, petnames, ports, validate
+from fairlead.core import addresses, bridgeoptions, merge, petnames, ports, validate
 from fairlead.core.container import Config, Container, HostConfig, LogConfig
 from fairlead.core.model import EndpointSettings, Network, Sandbox
 from fairlead.engine.attachments import Attachments, mode_of
@@ -154,6 +154,8 @@ class Creation:
     def check_endpoint(self, network: Network, settings: EndpointSettings) -> None:
         """Whether these wishes can come true on this network; ``Invalid`` in Docker's words."""
         addresses.check_wishes(network, settings)
+        for complaint in bridgeoptions.endpoint_complaints(settings.driver_opts):
+            raise Invalid(f"invalid endpoint settings:\n{complaint}")
         validate.mac_address(settings.mac)
 
     # -- inside ------------------------------------------------------------------------------
