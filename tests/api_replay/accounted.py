@@ -8,7 +8,6 @@ RUNTIME = "the runtime is crun, not runc: the same status, the reason in its own
 
 ACCOUNTED: dict[int, tuple[int, str, str]] = {
     8: (403, "overlaps 10.61.0.0/24 of network ea", "says with what the pool overlaps"),
-    25: (404, 'plugin \\"macvlan\\" not found', "macvlan comes next"),
     100: (
         400,
         "cannot be connected to any other network",
