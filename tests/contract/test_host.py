@@ -324,3 +324,13 @@ def test_a_lost_bridge_gets_its_ports_back(host: Host) -> None:
     host.settle()
     host.make((BRIDGE, VETH))
     assert difference((BRIDGE, VETH), host.look((BRIDGE, VETH)))[0] == ()
+
+
+def test_a_glance_at_the_devices(host: Host) -> None:
+    host.make((SANDBOX, BRIDGE, VETH))
+    assert host.devices_stand((BRIDGE, VETH))
+    assert not host.devices_stand((BRIDGE,)), "one too many"
+    host.remove((VETH,))
+    host.settle()
+    assert not host.devices_stand((BRIDGE, VETH)), "one too few"
+    assert host.devices_stand((BRIDGE,))

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+from collections.abc import Iterable
 
 from fairlead.core.wanted import Link, Wanted
 from fairlead.engine.events import Events
@@ -44,6 +45,29 @@ async def test_what_was_lost_is_made_again_and_told() -> None:
     assert (event.kind, event.action, event.id) == ("fairlead", "repair", "network RED")
     assert event.attributes["object"] == "link  br-red"
     assert kernel.drift() == ((), ())
+
+
+async def test_a_bell_for_our_own_device_gets_a_glance_and_no_more() -> None:
+    class Counting(FakeHost):
+        looks, glances = 0, asyncio.Event()
+
+        def look(self, objects: tuple[Wanted, ...] = ()) -> tuple[Wanted, ...]:
+            Counting.looks += 1
+            return super().look(objects)
+
+        def devices_stand(self, wanted: Iterable[Link]) -> bool:
+            loop.call_soon_threadsafe(Counting.glances.set)
+            return super().devices_stand(wanted)
+
+    loop, host, bell = asyncio.get_running_loop(), Counting(), Bell()
+    kernel = Kernel(host)
+    kernel.want("red", (RED,))
+    work = asyncio.create_task(Healing(kernel, bell, Events(lambda: 1)).run())
+    await asyncio.sleep(0)
+    bell.ring()
+    await asyncio.wait_for(Counting.glances.wait(), 5)
+    work.cancel()
+    assert Counting.looks == 0
 
 
 async def test_a_repair_that_fails_does_not_end_it() -> None:

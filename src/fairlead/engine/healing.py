@@ -4,7 +4,9 @@
     every half minute, in case a message was lost  ------------^
 
 A breath, because a flush comes as a hundred messages and one repair answers
-them all. Our own changes wake nobody: the monitor tells them apart.
+them all. Of our own changes the monitor tells most apart; those of devices ring
+all the same, so that bell alone gets a glance at the devices before the whole
+machine is looked at.
 
 Rules
     1. A repair that fails is logged and tried again at the next tick; it never
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 
 BREATH = 0.1
 TICK = 30.0
+LINK = "link"
+"""what the monitor calls a change of a device"""
 
 
 class Monitor(Protocol):
@@ -52,6 +56,7 @@ class Healing:
         self._events = events
         self._declare = declare
         self._woken = asyncio.Event()
+        self._heard: set[str] = set()
         self._complained: set[str] = set()
 
     async def run(self) -> None:
@@ -60,8 +65,9 @@ class Healing:
         loop.add_reader(self._monitor.fileno(), self._wake)
         try:
             while True:
-                await self._something_or_tick()
-                await self.heal()
+                heard = await self._something_or_tick()
+                if heard != {LINK} or not await self._kernel.devices_stand():
+                    await self.heal()
         finally:
             loop.remove_reader(self._monitor.fileno())
 
@@ -93,10 +99,13 @@ class Healing:
             self._events.publish("fairlead", "repair", owner, attributes)
 
     def _wake(self) -> None:
-        if self._monitor.heard():
+        heard = self._monitor.heard()
+        self._heard |= heard
+        if heard:
             self._woken.set()
 
-    async def _something_or_tick(self) -> None:
+    async def _something_or_tick(self) -> set[str]:
+        """What was heard, nothing when it is time to look anyway."""
         try:
             async with asyncio.timeout(TICK):
                 await self._woken.wait()
@@ -104,3 +113,5 @@ class Healing:
         except TimeoutError:
             pass
         self._woken.clear()
+        heard, self._heard = self._heard, set()
+        return heard

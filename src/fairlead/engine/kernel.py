@@ -29,7 +29,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from fairlead.core.wanted import HOST, Element, Key, Plan, Skeleton, Wanted, difference, owned
+from fairlead.core.wanted import HOST, Element, Key, Link, Plan, Skeleton, Wanted, difference, owned
 from fairlead.errors import Internal
 from fairlead.host.base import Host
 
@@ -99,17 +99,28 @@ class Kernel:
         """Make the kernel agree with the wishes; returns what had to be made and what had to go."""
         return self._mend(*self.drift())
 
+    async def devices_stand(self) -> bool:
+        """A glance at the host's devices; True also when wishes changed meanwhile, for that rings again."""
+        wishes = self._wishes
+        links = [item for item in self._wanted.values() if isinstance(item, Link)]
+        stand = await asyncio.to_thread(self._host.devices_stand, links)
+        return stand or self._wishes != wishes
+
     async def heal(self) -> tuple[Plan, Plan]:
         """``repair`` for a machine at work: looking takes a millisecond or two a sandbox, and is done in a thread.
 
         Wishes may change meanwhile; then what was seen is no longer what to compare with, and we look again.
         """
+        return self._mend(*difference(*await self.seen()))
+
+    async def seen(self) -> tuple[Plan, Plan]:
+        """What is wanted, and what was there while exactly that was wanted. Nothing is changed."""
         for _ in range(PATIENCE):
             wanted, wishes = self.wanted(), self._wishes
             actual = await asyncio.to_thread(self._host.look, wanted)
             if self._wishes == wishes:
-                return self._mend(*difference(wanted, actual))
-        return self.repair()
+                return wanted, actual
+        return (wanted := self.wanted()), self._host.look(wanted)
 
     def _mend(self, make: Plan, surplus: Plan) -> tuple[Plan, Plan]:
         if surplus:

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from fairlead.core.wanted import Plan, Wanted
+from fairlead.core.wanted import Link, Plan, Wanted
 
 
 class Host(Protocol):
@@ -38,6 +38,9 @@ class Host(Protocol):
 
     def look(self, objects: Iterable[Wanted] = ()) -> Plan:
         """What is there of ours, plus those of ``objects`` that exist in whatever state (read back as they are)."""
+
+    def devices_stand(self, wanted: Iterable[Link]) -> bool:
+        """Whether our devices on the host are these, up and plugged in as wanted, and no others. One dump: a glance."""
 
     def settle(self) -> None:
         """Return when every removal begun before is complete in the kernel."""

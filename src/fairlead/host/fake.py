@@ -103,6 +103,10 @@ class FakeHost:
             if key in asked or (key not in self.foreign and not isinstance(item, Sysctl) and key[0] != "file")
         )
 
+    def devices_stand(self, wanted: Iterable[Link]) -> bool:
+        ours = {key: item for key, item in self.things.items() if isinstance(item, Link) and key not in self.foreign}
+        return {item for item in ours.values() if item.ns == HOST} == {link for link in wanted if link.ns == HOST}
+
     def settle(self) -> None:
         """Removals are complete when ``remove`` returns."""
 

@@ -73,6 +73,17 @@ class LinuxHost:
         with self._turn:
             return looking.look(self._doors, self._namespaces, objects, self._remover.pending)
 
+    def devices_stand(self, wanted: Iterable[Link]) -> bool:
+        with self._turn:
+            devices = self._doors[HOST].devices()
+            leaving = {name for ns, name in self._remover.pending if ns == HOST}
+        names = {device.index: device.name for device in devices}
+        ours = {device.name: device for device in devices if device.ours and device.name not in leaving}
+        links = {link.name: link for link in wanted if link.ns == HOST}
+        return ours.keys() == links.keys() and all(
+            ours[name].up == link.up and names.get(ours[name].master, "") == link.master for name, link in links.items()
+        )
+
     def settle(self) -> None:
         self._remover.settle()
 
