@@ -49,16 +49,17 @@ class Execs:
         if detach:
             await self._engine.execs.start(record.id, detach=True, tty=tty, size=rows_columns)
             return http.nothing(200)
-        attached = await self._engine.execs.start(record.id, tty=tty, size=rows_columns)
-        if attached is None:
-            return http.nothing(200)
-        try:
-            async with hijack.hijacked(request, http.HEADERS, content_type(request, tty)) as stream:
-                stream.when_lost(attached.close)
-                await self._engine.streams.converse(attached, stream, hijack.frame)
-        finally:
-            attached.close()
-        return hijack.Taken()
+        self._engine.execs.check(record.id)
+        # The head goes first and alone: docker-py would lose output that came together with it.
+        async with hijack.hijacked(request, http.HEADERS, content_type(request, tty)) as stream:
+            attached = await self._engine.execs.start(record.id, tty=tty, size=rows_columns)
+            if attached is not None:
+                try:
+                    stream.when_lost(attached.close)
+                    await self._engine.streams.converse(attached, stream, hijack.frame)
+                finally:
+                    attached.close()
+        return http.Taken()
 
     async def inspect(self, request: web.Request) -> web.Response:
         return http.answer(_shown(self._engine.execs.get(request.match_info["id"])))

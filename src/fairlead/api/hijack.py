@@ -23,7 +23,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 from aiohttp import hdrs, web
 
@@ -137,24 +136,6 @@ class Stream(asyncio.Protocol):
         self._connection.connection_lost(exc)
         for call in self._when_lost:
             call()
-
-
-class Taken(web.StreamResponse):
-    """Stands for an answer that was already given by hand: aiohttp is to do nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.force_close()
-
-    @property
-    def prepared(self) -> bool:
-        return True
-
-    async def prepare(self, request: web.BaseRequest) -> Any:
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        return None
 
 
 @asynccontextmanager

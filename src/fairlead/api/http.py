@@ -307,6 +307,27 @@ async def progress(request: web.Request, source: AsyncIterable[Mapping[str, Any]
         return out.response
 
 
+# -- no answer ---------------------------------------------------------------------------
+
+
+class Taken(web.StreamResponse):
+    """Stands for an answer given by hand (a hijack), or that nobody would read: aiohttp is to do nothing and close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.force_close()
+
+    @property
+    def prepared(self) -> bool:
+        return True
+
+    async def prepare(self, request: web.BaseRequest) -> Any:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
 # -- clients that hang up -------------------------------------------------------------------
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -62,6 +62,9 @@ log = logging.getLogger("fairlead.api")
 
 GRACE = 0.3
 """Seconds a handler gets to finish an answer for a client that closed its half."""
+LINGER = 1.0
+"""Seconds in which the body of a request that is already refused is still read: else clients that send the head and the
+body one after the other hear a broken pipe instead of the answer."""
 TABLE = web.AppKey("table", routes.Table)
 
 
@@ -147,7 +150,7 @@ async def _call(handler: http.Handler, request: web.Request) -> web.StreamRespon
             await asyncio.wait({work}, timeout=GRACE)
         if work.done():
             return work.result()
-        raise ConnectionResetError("the client hung up")
+        return http.Taken()
     finally:
         if not work.done():
             work.cancel()
@@ -184,7 +187,7 @@ def _factory(runner: web.AppRunner) -> Callable[[], Connection]:
         max_line_size=LARGEST_HEAD,
         max_field_size=LARGEST_HEAD,
         auto_decompress=False,
-        lingering_time=0,
+        lingering_time=LINGER,
     )
 
 

@@ -72,7 +72,7 @@ class Streams:
                 await self._engine.streams.converse(attached, stream, hijack.frame)
         finally:
             attached.close()
-        return hijack.Taken()
+        return http.Taken()
 
     async def attach_by_web_socket(self, request: web.Request) -> web.StreamResponse:
         """The same through a web socket: each message is a piece of the stream, never multiplexed."""
