@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import platform
 import secrets
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Protocol
@@ -34,6 +33,7 @@ from fairlead.engine.catalog import Catalog
 from fairlead.engine.containers import Containers
 from fairlead.engine.controller import Controller
 from fairlead.engine.creation import Creation
+from fairlead.engine.doctor import Doctor
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.drivers.bridge import Bridge
 from fairlead.engine.drivers.host import Host as HostDriver
@@ -44,6 +44,7 @@ from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.engine import Engine
 from fairlead.engine.events import Events
 from fairlead.engine.execs import Execs
+from fairlead.engine.explain import Explainer
 from fairlead.engine.filesystem import Filesystem
 from fairlead.engine.healing import Healing
 from fairlead.engine.health import Healths
@@ -52,10 +53,11 @@ from fairlead.engine.images import Images
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.links import Links
 from fairlead.engine.logs import Logs
-from fairlead.engine.machine import Machine, Wishes
+from fairlead.engine.machine import SWITCHES, Machine, Wishes
 from fairlead.engine.naming import Naming
 from fairlead.engine.predefined import Predefined
 from fairlead.engine.publisher import Publisher
+from fairlead.engine.rehearsal import Rehearsal
 from fairlead.engine.relayclient import RelayClient
 from fairlead.engine.resolverclient import Ports, ResolverClient
 from fairlead.engine.restore import Restore
@@ -67,6 +69,7 @@ from fairlead.engine.transfers import Transfers
 from fairlead.engine.volumes import Volumes
 from fairlead.host import archive
 from fairlead.host.build import Buildah
+from fairlead.host.child import Child
 from fairlead.host.images import Layout
 from fairlead.host.inotify import Changes
 from fairlead.host.layers import Layers
@@ -93,18 +96,6 @@ def new_id() -> str:
     while (id := secrets.token_hex(32))[:12].isdigit():
         pass
     return id
-
-
-def child_starter(command: list[str], log: Path) -> Callable[[], Awaitable[object]]:
-    """What a control client calls when nobody answers at its socket: a process of its own, which outlives us."""
-
-    async def start() -> object:
-        with open(log, "ab") as file:
-            return await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
-            )
-
-    return start
 
 
 class Build:
@@ -160,8 +151,11 @@ class Build:
     # -- packets ------------------------------------------------------------------------------
 
     def _build_packets(self) -> None:
-        self.resolver = ResolverClient(*self._child(resolverclient.command, "resolver"), self._resolver_moved)
-        self.relay = RelayClient(*self._child(relayclient.command, "relay"))
+        resolver, relay = str(self.exec / "resolver.sock"), str(self.exec / "relay.sock")
+        self.resolver = ResolverClient(resolver, moved=self._resolver_moved)
+        self.relay = RelayClient(relay)
+        self.resolver_process = Child("resolver", resolverclient.command(resolver), self.exec, outlives=True)
+        self.relay_process = Child("relay", relayclient.command(relay), self.exec, outlives=True)
         self.naming = Naming(self.resolver, self.drivers)
         self.sandboxes = Sandboxes(self.kernel, self.drivers, self.facts, self.naming)
         self.endpoints = Endpoints(self.store, self.sandboxes, self.drivers, self.events, new_id)
@@ -191,11 +185,8 @@ class Build:
             self.host, self.controller, self.endpoints, self.sandboxes, self.publisher, self.files
         )
 
-    def _child(self, command: Callable[[str], list[str]], part: str) -> tuple[str, Callable[[], Awaitable[object]]]:
-        socket = str(self.exec / f"{part}.sock")
-        return socket, child_starter(command(socket), self.exec / f"{part}.log")
-
     def _keep_relay(self) -> None:
+        self.tasks.create_task(self.relay_process.run())
         self.tasks.create_task(self.relay.keep())
 
     async def _resolver_moved(self, sandbox: str, ports: Ports) -> None:
@@ -340,6 +331,35 @@ class Build:
             events=self.events,
             system=system,
             kernel=self.kernel,
+            doctor=self._doctor(),
+            explainer=Explainer(
+                self.kernel,
+                self.host,
+                self.catalog,
+                self.controller,
+                self.attachments,
+                self.publisher,
+                self.naming,
+                self.files,
+                lambda family: _text(Path("/proc/sys") / SWITCHES[family]).strip() != "0",
+            ),
+            rehearsal=Rehearsal(self.controller, self.creation, self.attachments, self.sandboxes, self.files),
+        )
+
+    def _doctor(self) -> Doctor:
+        return Doctor(
+            self.kernel,
+            self.catalog,
+            self.controller,
+            self.endpoints,
+            self.attachments,
+            self.publisher,
+            self.naming,
+            self.files,
+            self.events,
+            self.relay.held,
+            self.resolver.statistics,
+            self.containers.busy,
         )
 
     # -- life -----------------------------------------------------------------------------------
@@ -347,6 +367,7 @@ class Build:
     async def start(self) -> None:
         """Restore the world, then keep it so. On return the API may answer."""
         self.runtime.prepare()
+        self.tasks.create_task(self.resolver_process.run())
         for part in (self.controller, self.endpoints, self.catalog):
             await part.load()
         await self.images.restore()
