@@ -2,9 +2,10 @@
 
 import pytest
 
-from fairlead.core.explain import HOST, WORLD, walk
+from fairlead.core.explain import WORLD, walk
 from fairlead.core.ruleset import Packet
 from fairlead.core.terrain import Terrain
+from fairlead.core.wanted import HOST
 from fairlead.engine.drivers.base import Facts
 from lane.matrix import CALLERS, build, targets
 from lane.pretend import PretendHost

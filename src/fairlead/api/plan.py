@@ -1,16 +1,22 @@
-"""/fairlead/plan: everything the engine wants of the kernel, each object with its owner and its reason.
+"""/fairlead/plan: what the engine wants of the kernel, and what it would want, each object with owner and reason.
 
-Not Docker's; below a path of its own. ``?owner=RED`` keeps what an owner of that word wants.
+    GET   /fairlead/plan                      everything that is wanted now; ``?owner=RED`` keeps owners with that word
+    POST  /fairlead/plan/networks/create      what this body would make at /networks/create; nothing is made
+    POST  /fairlead/plan/containers/create    what create and start of this body would make; nothing is made
+
+Not Docker's; below a path of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from fairlead.api import http
+from fairlead.api import http, wire_containers, wire_networks
 from fairlead.core.wanted import Wanted
+from fairlead.errors import Invalid
 
 if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
@@ -19,9 +25,30 @@ if TYPE_CHECKING:
 def routes(engine: Engine) -> list[web.RouteDef]:
     async def plan(request: web.Request) -> web.Response:
         word = http.text(request, "owner")
-        return http.answer([told(item) for item in engine.kernel.wanted() if word in item.owner])
+        return http.answer(_all(item for item in engine.kernel.wanted() if word in item.owner))
 
-    return [web.get("/fairlead/plan", plan)]
+    async def network(request: web.Request) -> web.Response:
+        asked = wire_networks.network_request(await http.body(request, {}))
+        return http.answer({"Plan": _all(engine.rehearsal.network(asked)), "Warnings": []})
+
+    async def container(request: web.Request) -> web.Response:
+        body = await http.body(request)
+        if body is None:
+            raise Invalid("invalid JSON: got EOF while reading request body")
+        asked = wire_containers.create(body, http.version(request))
+        name = http.text(request, "name")
+        found, warnings = await engine.rehearsal.container(name, asked.config, asked.host, asked.networks)
+        return http.answer({"Plan": _all(found), "Warnings": [*warnings, *asked.warnings]})
+
+    return [
+        web.get("/fairlead/plan", plan),
+        web.post("/fairlead/plan/networks/create", network),
+        web.post("/fairlead/plan/containers/create", container),
+    ]
+
+
+def _all(items: Iterable[Wanted]) -> list[dict[str, Any]]:
+    return [told(item) for item in items]
 
 
 def told(item: Wanted) -> dict[str, Any]:

@@ -40,7 +40,9 @@ from fairlead.api import (
     build,
     container_files,
     containers,
+    doctor,
     execs,
+    explain,
     http,
     images,
     networks,
@@ -93,6 +95,8 @@ def create_app(engine: Engine, settings: Settings) -> web.Application:
             *system.routes(engine, settings),
             *swarm_absent.routes(engine),
             *plan.routes(engine),
+            *doctor.routes(engine),
+            *explain.routes(engine),
         ]
     )
     app.router.add_route("*", "/{path:.*}", dispatch)

@@ -75,6 +75,15 @@ def _row(one: dict[str, Any], whole: bool) -> dict[str, str]:
 @pass_client
 def create(client: Client, name: str, **flags: Any) -> int:
     """Create a network; prints its id."""
+    made = client.call("POST", "/networks/create", body=wish(name, flags))
+    if made.get("Warning"):
+        print(f"WARNING: {made['Warning']}", file=sys.stderr)
+    print(made["Id"])
+    return 0
+
+
+def wish(name: str, flags: dict[str, Any]) -> dict[str, Any]:
+    """The API's create request for these flags."""
     config = _pools(flags["subnet"], flags["gateway"], flags["ip_range"], pairs_of(flags["aux_address"]))
     wanted = {
         "Name": name,
@@ -94,11 +103,7 @@ def create(client: Client, name: str, **flags: Any) -> int:
         wanted["EnableIPv6"] = True
     if not flags["ipv4"]:
         wanted["EnableIPv4"] = False
-    made = client.call("POST", "/networks/create", body=wanted)
-    if made.get("Warning"):
-        print(f"WARNING: {made['Warning']}", file=sys.stderr)
-    print(made["Id"])
-    return 0
+    return wanted
 
 
 def _pools(subnets: Any, gateways: Any, ranges: Any, reserved: dict[str, str]) -> list[dict[str, Any]]:

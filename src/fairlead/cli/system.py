@@ -110,22 +110,6 @@ def info(client: Client, form: str) -> int:
     return 0
 
 
-@click.command("plan", cls=Command)
-@click.argument("word", required=False, default="")
-@pass_client
-def plan(client: Client, word: str) -> int:
-    """Show what the engine wants of the kernel, whose wish it is, and why (only owners with WORD in their name)."""
-    found = client.call("GET", "/fairlead/plan", {"owner": word}) or []
-    lines = [(item["Owner"], (item["Object"].splitlines() or [item["Kind"]])[0], item["Why"]) for item in found]
-    width = min(72, max((len(line) for _, line, _ in lines), default=0))
-    owner = ""
-    for whose, line, why in lines:
-        if whose != owner:
-            print(owner := whose)
-        print(f"    {line:<{width}}   # {why}" if why else f"    {line}")
-    return 0
-
-
 @click.command("events", cls=Command)
 @filters
 @click.option("--since", default="", help="From this time on: 2026-01-02T13:23:37Z or 42m.")

@@ -83,6 +83,21 @@ class Attachments:
             undo.pop_all()
         return stack
 
+    def rehearse(self, container: Container) -> Stack:
+        """The stack that ``open`` would open now: addresses, names and ports as they would be chosen; nothing made."""
+        self._refuse_company(container)
+        stack = Stack(self.sandbox(container), f"container {container.name}", self._files.resolving(container))
+        for name, settings in container.networks.items():
+            network = self._find(name)
+            endpoint = self._endpoints.rehearse(container, stack, network, settings)
+            stack.attached.append((network, endpoint))
+        bindings = self._publisher.rehearse(container, stack) if mode_of(container) == "own" else {}
+        stack.attached = [
+            (network, msgspec.structs.replace(endpoint, bindings=bindings.get(endpoint.id, ())))
+            for network, endpoint in stack.attached
+        ]
+        return stack
+
     def _refuse_company(self, container: Container) -> None:
         """A container in the host's own stack has no network besides: its devices would be the host's."""
         if mode_of(container) == "host" and any(self._find(name).driver != "host" for name in container.networks):

@@ -100,6 +100,10 @@ class Containers:
     def get(self, ref: str) -> Container:
         return self._catalog.get(ref)
 
+    def busy(self, container_id: str) -> bool:
+        """Whether something is under way with it: what is seen of it now may be half of a deed."""
+        return container_id in self._lives and self._lives[container_id].lock.locked()
+
     def endpoints(self, container_id: str) -> list[Endpoint]:
         return self._attachments.endpoints(container_id)
 

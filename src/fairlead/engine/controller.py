@@ -104,6 +104,13 @@ class Controller:
 
     async def create(self, request: NetworkRequest) -> Network:
         """Make a network of what was asked; raises in Docker's words and changes nothing."""
+        network = self.settle(request)
+        await self._bring_up(network)
+        self._events.publish("network", "create", network.id, {"name": network.name, "type": network.driver})
+        return network
+
+    def settle(self, request: NetworkRequest) -> Network:
+        """The network that ``create`` would make of this now, every check passed and nothing made."""
         self._check_name(request)
         request = self._with_defaults(request)
         self._check_kind(request)
@@ -112,8 +119,6 @@ class Controller:
             parents.check(request, self._records, self._host.link_exists)
         network = self._settle(request)
         self._check_device(network)
-        await self._bring_up(network)
-        self._events.publish("network", "create", network.id, {"name": network.name, "type": network.driver})
         return network
 
     async def ensure(self, network: Network) -> None:

@@ -19,6 +19,7 @@ import msgspec
 
 from fairlead.core import addresses, bridgeoptions, merge, petnames, ports, validate
 from fairlead.core.container import Config, Container, HostConfig, LogConfig
+from fairlead.core.imagespec import ImageRecord
 from fairlead.core.model import EndpointSettings, Network, Sandbox
 from fairlead.engine.attachments import Attachments, mode_of
 from fairlead.engine.catalog import Catalog
@@ -70,6 +71,15 @@ class Creation:
         self, name: str, config: Config, host: HostConfig, networks: dict[str, EndpointSettings], platform: str
     ) -> tuple[Container, list[str]]:
         """The container those wishes describe, not yet recorded; and warnings for the user."""
+        container, image, warnings = self.draft(name, config, host, networks)
+        container = replace(container, mounts=await self._volumes.plan(container, image.config))
+        self._endpoints.promise(container)
+        return container, warnings
+
+    def draft(
+        self, name: str, config: Config, host: HostConfig, networks: dict[str, EndpointSettings]
+    ) -> tuple[Container, ImageRecord, list[str]]:
+        """The container without its mounts, its image, and warnings; every check passed, nothing made or promised."""
         name = self._name(name)
         warned = validate.create(config, host, cpus=len(os.sched_getaffinity(0)))
         self._volumes.check(host)
@@ -93,9 +103,7 @@ class Creation:
             platform="linux",
         )
         self._links.check(container)
-        container = replace(container, mounts=await self._volumes.plan(container, image.config))
-        self._endpoints.promise(container)
-        return container, [*warned, *warnings, *_of_the_host()]
+        return container, image, [*warned, *warnings, *_of_the_host()]
 
     def renamed(self, container: Container, new: str) -> Container:
         new = new.removeprefix("/")

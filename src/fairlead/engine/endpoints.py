@@ -140,6 +140,11 @@ class Endpoints:
 
     # -- choosing ---------------------------------------------------------------------------
 
+    def rehearse(self, container: Container, stack: Stack, network: Network, settings: EndpointSettings) -> Endpoint:
+        """The endpoint that ``attach`` would make now; nothing is taken or remembered."""
+        self._refuse_double(container, stack, network)
+        return self._choose(container, stack, network, settings)
+
     def _choose(self, container: Container, stack: Stack, network: Network, settings: EndpointSettings) -> Endpoint:
         attachment = self._drivers[network.driver].attachment(network)
         mac = self._mac_address(container, network, settings)

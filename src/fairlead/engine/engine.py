@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from fairlead.engine.builds import Builds
 from fairlead.engine.containers import Containers
 from fairlead.engine.controller import Controller
+from fairlead.engine.doctor import Doctor
 from fairlead.engine.events import Events
 from fairlead.engine.execs import Execs
+from fairlead.engine.explain import Explainer
 from fairlead.engine.filesystem import Filesystem
 from fairlead.engine.images import Images
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.logs import Logs
+from fairlead.engine.rehearsal import Rehearsal
 from fairlead.engine.stats import Stats
 from fairlead.engine.streams import Streams
 from fairlead.engine.system import System
@@ -38,3 +41,6 @@ class Engine:
     events: Events
     system: System
     kernel: Kernel
+    doctor: Doctor
+    explainer: Explainer
+    rehearsal: Rehearsal

@@ -60,6 +60,10 @@ class Events:
             else:
                 queue.put_nowait(event)
 
+    def past(self, wants: Callable[[Event], bool]) -> list[Event]:
+        """Those of the remembered events that ``wants`` accepts, oldest first."""
+        return [event for event in self._last if wants(event)]
+
     async def stream(
         self, since: int | None = None, until: int | None = None, wants: Callable[[Event], bool] = lambda event: True
     ) -> AsyncIterator[Event]:

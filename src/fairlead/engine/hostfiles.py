@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fairlead.core import hostsfile
 from fairlead.core.container import Container
-from fairlead.core.wanted import File
+from fairlead.core.wanted import File, Plan
 from fairlead.engine.links import Links
 from fairlead.engine.sandboxes import Resolving, Stack
 from fairlead.host.base import Host
@@ -66,16 +66,23 @@ class HostFiles:
 
     def write(self, container: Container, stack: Stack) -> None:
         """All three, as the container's networks are now."""
+        for name, text in self._texts(container, stack).items():
+            self._put(container.id, name, text)
+
+    def plan(self, container: Container, stack: Stack) -> Plan:
+        """The files that ``write`` would write for a new container."""
+        paths, texts = self.paths(container.id), self._texts(container, stack)
+        return tuple(File(path=str(paths[name]), content=text) for name, text in texts.items())
+
+    def _texts(self, container: Container, stack: Stack) -> dict[str, str]:
         mode = stack.sandbox.mode
         names = any(endpoint.names for endpoint in stack.endpoints)
         resolution = self._resolution(container, "host" if mode == "host" else "names" if names else "plain")
-        texts = {
+        return {
             "hosts": self._hosts_of_host(container) if mode == "host" else self._hosts(container, stack),
             "hostname": hostsfile.hostname(container.config.hostname),
             "resolv.conf": resolution.text,
         }
-        for name, text in texts.items():
-            self._put(container.id, name, text)
 
     def linking_to(self, target: Container) -> list[Container]:
         """Running containers whose hosts files name ``target``."""

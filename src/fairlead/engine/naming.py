@@ -28,6 +28,10 @@ class Naming:
         self._served: dict[str, set[tuple[str, str]]] = {}
         """sandbox -> (network, endpoint) whose names were told"""
 
+    def told(self, stack: Stack) -> tuple[SandboxNames, list[EndpointNames]]:
+        """Everything the resolver is told about one stack."""
+        return self._sandbox(stack), list(self._names(stack))
+
     async def serve(self, stack: Stack) -> Skeleton | None:
         names = list(self._names(stack))
         ports = await self._client.open(self._sandbox(stack), names)

@@ -125,6 +125,15 @@ class Publisher:
         if flows:
             self._host.forget_flows(flows)
 
+    def relayed(self, endpoint: Endpoint) -> list[RelayPort]:
+        """What the relay should have for this endpoint: ports it holds, and (with a target) ports it carries."""
+        return self._relay_ports(endpoint, endpoint.bindings)
+
+    def rehearse(self, container: Container, stack: Stack) -> Bindings:
+        """The bindings that ``publish`` would choose now, without taking one; ``Conflict`` when a port is allocated."""
+        gateways = self._gateways(stack)
+        return self._choose(container, gateways, set()) if container.ports and gateways else {}
+
     # -- choosing and taking --------------------------------------------------------------------
 
     async def _take(self, container: Container, stack: Stack, gateways: dict[int, Candidate]) -> Bindings:

@@ -85,6 +85,7 @@ class Relay:
             "close": self.close,
             "state": self.state,
             "statistics": self.statistics,
+            "held": self.held,
             "exit": self.exit,
         }
 
@@ -137,6 +138,10 @@ class Relay:
             "connections": sum(len(item) for item in serving if isinstance(item, Splices)),
             "flows": sum(len(item) for item in serving if isinstance(item, Flows)),
         }
+
+    def held(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Which ports there are, by id."""
+        return {"ids": list(self._ports)}
 
     def exit(self, said: dict[str, Any]) -> None:
         self._loop.later(0, self._loop.stop)

@@ -87,6 +87,11 @@ class RelayClient:
     async def statistics(self) -> Line:
         return (await self._control.say({"do": "statistics"}))[0]
 
+    async def held(self) -> set[str] | None:
+        """The ports that the relay says it has, by id; None: it is an older one, which does not know the question."""
+        answer = (await self._control.say({"do": "held"}))[0]
+        return set(answer["ids"]) if answer.get("ok") else None
+
     async def exit(self) -> None:
         """Make the relay end."""
         await self._control.say({"do": "exit"})

@@ -1,0 +1,49 @@
+"""``fairlead explain A B[:port]``: a packet hop by hop; exit code 0 when it arrives as asked."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from fairlead.cli import completing
+from fairlead.cli.client import Client
+from fairlead.cli.options import Command, switch
+from fairlead.cli.running import pass_client
+
+
+@click.command("explain", cls=Command)
+@switch("-4", "--ipv4", help="By IPv4.")
+@switch("-6", "--ipv6", help="By IPv6.")
+@switch("--check", help="Compare every hop with the kernel.")
+@switch("--json", "as_json", help="Everything as JSON.")
+@click.argument("source", shell_complete=completing.containers)
+@click.argument("target", shell_complete=completing.containers)
+@pass_client
+def explain(client: Client, source: str, target: str, ipv4: bool, ipv6: bool, check: bool, as_json: bool) -> int:
+    """Say why SOURCE reaches TARGET, or where it stops and what would help.
+
+    SOURCE and TARGET are containers, addresses, host or world; TARGET may have :PORT, :PORT/udp. Without a port
+    it is a ping. Exit code 0: it arrives. 1: it does not, or not by that name, or --check found a difference."""
+    family = "6" if ipv6 else "4" if ipv4 else ""
+    query = {"from": source, "to": target, "family": family, "check": check}
+    answer = client.call("GET", "/fairlead/explain", query)
+    print(_json(answer) if as_json else text(answer))
+    return 0 if answer["Works"] and not answer["Differs"] else 1
+
+
+def _json(answer: dict[str, Any]) -> str:
+    return json.dumps(answer, indent=2)
+
+
+def text(answer: dict[str, Any]) -> str:
+    """The walk for people: a hop a line, ``x`` before the one that stops it, then the verdict and advice."""
+    lines = [answer["Question"]]
+    lines += [f"{'x' if hop['Stops'] else ' '} {hop['At']:<8}{hop['Says']}" for hop in answer["Hops"]]
+    lines.append(answer["Verdict"])
+    lines += [f"  try: {line}" for line in answer["Advice"]]
+    if answer["Differs"] is not None:
+        lines.append("the kernel agrees" if not answer["Differs"] else "the kernel differs:")
+        lines += [f"  {line}" for line in answer["Differs"]]
+    return "\n".join(lines)
