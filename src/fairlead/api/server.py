@@ -17,7 +17,9 @@ Rules
        our fault: logged with its traceback, answered as 500 without it.
     2. GET handlers, and those marked ``abandonable``, are cancelled when their client
        hangs up. All others finish what they began.
-    3. A socket path is taken over only when nobody listens on it.
+    3. On the way out streams are ended at once (a follower must not hold the
+       engine), what changes something gets ``LAST_SECONDS``.
+    4. A socket path is taken over only when nobody listens on it.
 """
 
 from __future__ import annotations
@@ -67,7 +69,10 @@ GRACE = 0.3
 LINGER = 1.0
 """Seconds in which the body of a request that is already refused is still read: else clients that send the head and the
 body one after the other hear a broken pipe instead of the answer."""
+LAST_SECONDS = 10
+"""How long ``serve`` waits, on its way out, for requests that change something. Streams are ended at once."""
 TABLE = web.AppKey("table", routes.Table)
+CLOSING = web.AppKey("closing", asyncio.Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class Listener:
 def create_app(engine: Engine, settings: Settings) -> web.Application:
     """The application over an engine; ``serve`` opens its sockets."""
     app = web.Application(client_max_size=http.LARGEST_BODY)
+    app[CLOSING] = asyncio.Event()
     app[TABLE] = routes.Table(
         [
             *networks.routes(engine),
@@ -121,8 +127,8 @@ async def dispatch(request: web.Request) -> web.StreamResponse:
     except routes.TooOld as error:
         response = web.Response(text=error.message, status=error.status)
     except FairleadError as error:
-        if error.status >= 500:
-            log.error("%s %s: %s", request.method, request.path, error.message)
+        level = logging.ERROR if isinstance(error, Internal) else logging.DEBUG
+        log.log(level, "%s %s: %s", request.method, request.path, error.message)
         response = http.failure(error)
     except (ConnectionError, asyncio.CancelledError):
         raise
@@ -142,20 +148,21 @@ def _with_headers(response: web.StreamResponse) -> web.StreamResponse:
 
 
 async def _call(handler: http.Handler, request: web.Request) -> web.StreamResponse:
-    """The handler's answer; when the client leaves and the handler may be given up, it is, shortly after."""
+    """The handler's answer. It is given up when its client leaves, if it may be; a stream also when we close."""
     gone = getattr(request.protocol, "gone", None)
     may_leave = request.method in ("GET", "HEAD") or getattr(handler, "abandonable", False)
-    if gone is None or not may_leave:
+    hijacks = getattr(request.protocol, "holding", False)
+    if gone is None or not (may_leave or hijacks):
         return await handler(request)
     work = asyncio.ensure_future(handler(request))
+    closing = asyncio.ensure_future(request.app[CLOSING].wait())
     try:
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({work, closing, *([gone] if may_leave else [])}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             await asyncio.wait({work}, timeout=GRACE)
-        if work.done():
-            return work.result()
-        return http.Taken()
+        return work.result() if work.done() else http.Taken()
     finally:
+        closing.cancel()
         if not work.done():
             work.cancel()
             with suppress(asyncio.CancelledError, Exception):
@@ -168,10 +175,11 @@ async def _call(handler: http.Handler, request: web.Request) -> web.StreamRespon
 @asynccontextmanager
 async def serve(app: web.Application, listeners: Iterable[Listener]) -> AsyncIterator[list[str]]:
     """Open every listener and serve ``app`` on them; yields their addresses (a port of 0 made concrete)."""
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=LAST_SECONDS)
     async with AsyncExitStack() as undo:
         await runner.setup()
         undo.push_async_callback(runner.cleanup)
+        undo.callback(app[CLOSING].set)
         opened = []
         for listener in listeners:
             opened.append(await _listen(listener, _factory(runner), undo))

@@ -53,15 +53,14 @@ class Streams:
 
     async def attach(self, request: web.Request) -> web.StreamResponse:
         ref = request.match_info["id"]
+        wanted = {name: http.flag(request, name) for name in ("stdin", "stdout", "stderr")}
         try:
             container = self._engine.containers.get(ref)
             attached = await self._engine.streams.attach(
                 ref,
-                stdin=http.flag(request, "stdin"),
-                stdout=http.flag(request, "stdout"),
-                stderr=http.flag(request, "stderr"),
+                **wanted,
                 logs=http.flag(request, "logs"),
-                stream=http.flag(request, "stream"),
+                stream=http.flag(request, "stream") and any(wanted.values()),
                 detach_keys=http.text(request, "detachKeys"),
             )
         except FairleadError as error:
