@@ -52,7 +52,7 @@ def test_links_lead_somewhere() -> None:
 
 def test_scripts_the_pages_name_exist() -> None:
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]:
-        for name in re.findall(r"\bscripts/([a-z]+)", page.read_text()):
+        for name in re.findall(r"\bscripts/([a-z]+(?:-[a-z]+)*)", page.read_text()):
             assert (ROOT / "scripts" / name).exists(), f"{page.name}: scripts/{name}"
 
 

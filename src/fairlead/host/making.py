@@ -183,7 +183,8 @@ class Making:
                 if refusal.errno not in _TAKEN:
                     raise _refusal(link, refusal)
                 self._refuse_if_named(link)
-                self._doors[link.ns].recount()
+                for ns in {link.ns, _origin(link)}:
+                    self._doors[ns].recount()
                 self._doors[link.peer_ns if link.peer else link.ns].recount()
             run = [link for link, _ in refused]
         if run[0].parent:
@@ -219,15 +220,13 @@ class Making:
         def file(ns: str) -> int:
             return -1 if ns == origin else open_files.enter_context(self._doors.file(ns))
 
-        parent = self._index(link, HOST, link.parent)
-        index = self._doors[link.ns].new_index()
-        if index == parent:  # a device whose number is its parent's is taken for one without a parent
-            index = self._doors[link.ns].new_index()
+        # Of a device that is born from the host, kernels up to 6.1 want a number that is free here as well.
+        # (And one whose number is its parent's would be taken for one without a parent.)
         return Place(
-            index=index,
+            index=self._doors[origin].new_index(),
             namespace=file(link.ns),
             master=self._index(link, link.ns, link.master),
-            parent=parent,
+            parent=self._index(link, HOST, link.parent),
             peer_index=self._doors[link.peer_ns].new_index() if link.peer else 0,
             peer_namespace=file(link.peer_ns) if link.peer else -1,
         )

@@ -1,0 +1,31 @@
+"""Tests for kernels with everything: VLANs, ipvlan, dummy devices. ``scripts/test full-kernel`` brings one."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from lane.engines import Engine, clean
+from lane.machine import Lan, run
+from scenarios.lab import Lab
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "FULL_KERNEL" not in os.environ:
+        for item in items:
+            if "full_kernel" in item.path.parts:
+                item.add_marker(pytest.mark.skip(reason="needs 8021q, ipvlan, dummy: scripts/test full-kernel"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def modules() -> None:
+    """A device kind asked for inside a namespace does not load its module on every kernel: load them here."""
+    if "FULL_KERNEL" in os.environ:
+        for name in ("8021q", "ipvlan", "macvlan", "dummy", "veth", "bridge"):
+            assert run(["modprobe", name]).code == 0, name
+
+
+@pytest.fixture
+def lab(lan: Lan, engine: Engine) -> Iterator[Lab]:
+    yield Lab(lan, engine)
+    clean(engine)
