@@ -68,7 +68,9 @@ class Containers:
     async def _summary(self, container: Container, request: web.Request) -> dict[str, Any]:
         place = self._places.of(container)
         shown = wire_containers.summary(container, place, http.version(request), self._places.links(container))
-        return {**shown, **await self._places.sizes(container)} if http.flag(request, "size") else shown
+        if http.flag(request, "size"):
+            shown |= {name: size for name, size in (await self._places.sizes(container)).items() if size}
+        return shown
 
     async def inspect(self, request: web.Request) -> web.Response:
         container = self._containers.get(request.match_info["id"])
@@ -167,7 +169,7 @@ class Containers:
             await self._containers.kill(ref, http.text(request, "signal"))
         except Invalid as error:
             signal = http.text(request, "signal")
-            unknown = signal.isdigit() and int(signal[:9]) > 0
+            unknown = signal.isascii() and signal.isdigit() and int(signal[:9]) > 0
             words = f"the linux daemon does not support signal {signal}" if unknown else error.message
             raise Invalid(f"cannot kill container: {ref}: {words}") from error
         return http.nothing()

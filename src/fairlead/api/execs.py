@@ -9,9 +9,10 @@ from aiohttp import web
 from fairlead.api import hijack, http, wire
 from fairlead.api.streams import content_type, size
 from fairlead.api.wire import get, members
+from fairlead.core import detach
 from fairlead.core.container import Config
 from fairlead.engine.execs import ExecConfig, ExecRecord
-from fairlead.errors import Invalid
+from fairlead.errors import FairleadError, Invalid
 
 if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
@@ -37,16 +38,21 @@ class Execs:
 
     async def create(self, request: web.Request) -> web.Response:
         given = members(await http.body(request, {}), "", "container.ExecCreateRequest")
-        id = await self._engine.execs.create(request.match_info["id"], _asked(given, http.version(request)))
+        asked = _asked(given, http.version(request))
+        try:
+            detach.parse(asked.detach_keys)
+        except Invalid as error:
+            raise FairleadError(f"Invalid escape keys ({asked.detach_keys}) provided") from error
+        id = await self._engine.execs.create(request.match_info["id"], asked)
         return http.answer({"Id": id}, 201)
 
     async def start(self, request: web.Request) -> web.StreamResponse:
         """Detached: an ordinary answer. Attached: the connection becomes the process's streams."""
         given = members(await http.body(request, {}), "", "container.ExecStartRequest")
         record = self._engine.execs.get(request.match_info["id"])
-        detach, tty = get(given, "Detach", bool, False), get(given, "Tty", bool, False)
+        alone, tty = get(given, "Detach", bool, False), get(given, "Tty", bool, False)
         rows_columns = _size(given, tty and http.version(request) >= (1, 42))
-        if detach:
+        if alone:
             await self._engine.execs.start(record.id, detach=True, tty=tty, size=rows_columns)
             return http.nothing(200)
         self._engine.execs.check(record.id)

@@ -126,7 +126,7 @@ def quoted(given: str) -> str:
 
 
 def filters(request: web.Request, accepted: Iterable[str] | None = None) -> Filters:
-    """``?filters=`` in both of Docker's forms: ``{"name": ["a"]}`` and ``{"name": {"a": true}}``.
+    """``?filters=`` in both of Docker's forms: ``{"name": ["a"]}`` and ``{"name": {"a": true}}`` (false counts too).
 
     ``accepted``: the names this endpoint knows; another one is ``Invalid``.
     """
@@ -137,11 +137,7 @@ def filters(request: web.Request, accepted: Iterable[str] | None = None) -> Filt
         found = msgspec.json.decode(given, type=dict[str, list[str] | dict[str, bool] | None] | None) or {}
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         raise Invalid("invalid filter") from error
-    result = {
-        name: [value for value in values if not isinstance(values, dict) or values[value]]
-        for name, values in found.items()
-        if values
-    }
+    result = {name: list(values) for name, values in found.items() if values}
     for name in result:
         if accepted is not None and name not in accepted:
             raise Invalid(f"invalid filter '{name}'")
@@ -278,7 +274,7 @@ async def streaming(request: web.Request, content_type: str, status: int = 200) 
 
     Ended in order when the block is left; cut off (so that the client notices) when it is left by an error.
     """
-    response = web.StreamResponse(status=status)
+    response = web.StreamResponse(status=status, headers=HEADERS)
     response.content_type = content_type
     response.enable_chunked_encoding()
     out = Out(request, response)

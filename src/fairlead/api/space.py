@@ -33,6 +33,7 @@ class Space:
         return [
             {
                 **wire_images.summary(image, version, images.shared_size(image)),
+                "RepoDigests": list(image.digests) or None,
                 "Containers": len(images.users(image.id)),
             }
             for image in images.list()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -259,11 +260,14 @@ def _exposed(container: Container) -> list[tuple[int, str]]:
     return sorted(found | {(request.port, request.protocol) for request in container.ports})
 
 
+_PORTS = re.compile("[0-9]{1,5}(-[0-9]{1,5})?")
+
+
 def _split(ports: Iterable[str]) -> Iterable[tuple[str, str]]:
     for port in ports:
         number, _, protocol = port.partition("/")
         first, _, last = number.partition("-")
-        if first.isdigit() and (not last or last.isdigit()) and len(first) < 6 and len(last) < 6:
+        if _PORTS.fullmatch(number):
             for one in range(int(first), int(last or first) + 1):
                 yield str(one), protocol
 

@@ -72,6 +72,7 @@ class Creation:
     ) -> tuple[Container, list[str]]:
         """The container those wishes describe, not yet recorded; and warnings for the user."""
         container, image, warnings = self.draft(name, config, host, networks)
+        _refuse_platform(config.image, image, platform)
         container = replace(container, mounts=await self._volumes.plan(container, image.config))
         self._endpoints.promise(container)
         return container, warnings
@@ -234,6 +235,17 @@ class Creation:
             self.check_endpoint(network, settings)
         except Invalid as error:
             raise Invalid(f"invalid config for network {name}: {error.message}") from error
+
+
+def _refuse_platform(ref: str, image: ImageRecord, asked: str) -> None:
+    """``--platform`` names another machine than the image is for. Parts that are not named agree with everything."""
+    here = (image.os, image.architecture, image.variant)
+    if any(part != found for part, found in zip(asked.split("/"), here, strict=False) if asked):
+        found = "/".join(part for part in here if part)
+        raise NotFound(
+            f"image with reference {ref} was found but its platform ({found}) does not match the specified platform"
+            f" ({asked})"
+        )
 
 
 def mode_of_host(host: HostConfig) -> str:

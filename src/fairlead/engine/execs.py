@@ -229,7 +229,7 @@ class Execs:
     def _active(self, ref: str) -> Container:
         container = self._catalog.get(ref)
         if container.state.status == "paused":
-            raise Conflict(f"container {container.id} is paused, unpause the container before exec")
+            raise Conflict(f"Container {container.name} is paused, unpause the container before exec")
         if container.state.status == "restarting":
             raise Conflict(f"container {container.id} is restarting, wait until the container is running")
         if not container.state.running:
