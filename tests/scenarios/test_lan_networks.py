@@ -1,0 +1,109 @@
+"""Macvlan beyond the labs: what the host may see, what a router may say, what a returning engine finds."""
+
+import socket
+import struct
+
+from lane.machine import Lan, eventually
+from scenarios.lab import Lab
+
+NAP = "busybox sleep 1000"
+
+
+def create(lab: Lab, *options: str, name: str = "lan") -> None:
+    net = lab.outside.net
+    words = f"--subnet {net}.0/24 --gateway {net}.1 --ip-range {net}.128/28 -o parent=eth0"
+    lab.docker(f"network create -d macvlan {words} {' '.join(options)} {name}")
+
+
+def advertise(lan: Lan) -> None:
+    """A router on the LAN offers a prefix (2001:db8:bad::/64) and itself as the default route."""
+    prefix = struct.pack(
+        ">BBBBIII16s", 3, 4, 64, 0xC0, 3600, 3600, 0, socket.inet_pton(socket.AF_INET6, "2001:db8:bad::")
+    )
+    message = struct.pack(">BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + prefix
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sock:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, socket.if_nametoindex("lan0"))
+            sock.sendto(message, ("ff02::1", 0))
+
+    lan.within(send)
+
+
+def test_routers_on_the_lan_are_not_believed(lab: Lab) -> None:
+    create(lab)
+    lab.docker("network create -d macvlan --ipv6 --subnet 10.77.0.0/24 --subnet fd00:77::/64 -o parent=eth0 lan6")
+    lab.run(f"-d --name four --network lan {NAP}")
+    lab.run(f"-d --name six --network lan6 {NAP}")
+    believes = "--driver-opt com.docker.network.endpoint.sysctls=net.ipv6.conf.IFNAME.accept_ra=1"
+    lab.run(f"-d --name asked {NAP}")
+    lab.docker(f"network connect {believes} lan6 asked")
+
+    def heard() -> bool:
+        advertise(lab.outside)
+        return "2001:db8:bad:" in lab.inside("asked", "ip -6 addr")
+
+    eventually(heard, "the one that asked for it hears the router")
+    assert "inet6" not in lab.inside("four", "ip -6 addr show eth0")
+    shown = lab.inside("six", "ip -6 addr show eth0; ip -6 route")
+    assert "2001:db8:bad" not in shown and "default via fe80" not in shown and "fd00:77::" in shown
+
+
+def test_ports_are_not_published(lab: Lab) -> None:
+    create(lab)
+    lab.run("-d --name web -p 8080:80 --network lan nginx")
+    assert lab.ports("web") == []
+    assert not lab.host.reaches("127.0.0.1", 8080)
+    assert "nginx" in lab.outside.page(lab.address("web", "lan"))
+
+
+def test_the_host_reaches_its_containers_when_asked_to(lab: Lab) -> None:
+    create(lab)
+    lab.run(f"-d --name far --network lan {NAP}")
+    assert not lab.host.pings(lab.address("far", "lan"))
+    lab.docker("rm -f far")
+    lab.docker("network rm lan")
+
+    create(lab, "-o host_access=true")
+    lab.run(f"-d --name near --network lan {NAP}")
+    address = lab.address("near", "lan")
+    before = lab.outside("ip neigh show 192.168.90.11").out.split("lladdr")[-1].split()[:1]
+    assert lab.host.pings(address) and lab.pings("near", lab.host.address)
+    assert lab.pings("near", lab.outside.address) and lab.outside.pings(lab.host.address)
+    lab.outside("ip neigh flush all")
+    assert lab.outside.pings(lab.host.address)
+    mac = lab.host.must("ip -br link show eth0").out.split()[2]
+    shown = lab.outside.must(f"ip neigh show {lab.host.address}").out
+    assert mac in shown, f"the LAN sees the host where it was ({before}), not at its second MAC: {shown}"
+    lab.engine.restart()
+    assert lab.host.pings(address)
+    lab.docker("rm -f near")
+    assert address not in lab.host("ip route").out
+    lab.docker("network rm lan")
+    eventually(
+        lambda: not [name for name in lab.host.links() if name.startswith("hx")], "the host's own macvlan is gone"
+    )
+
+
+def test_passthru_is_for_one(lab: Lab) -> None:
+    create(lab, "-o macvlan_mode=passthru")
+    lab.run(f"-d --name one --network lan {NAP}")
+    mac = lab.docker.field("one", '(index .NetworkSettings.Networks "lan").MacAddress')
+    assert mac in lab.inside("one", "ip link show eth0")
+    lab.docker.refused(f"run --rm --network lan {NAP}", "it has room for one")
+
+
+def test_a_returning_engine_changes_nothing_inside(lab: Lab) -> None:
+    """Addresses that a container with the right to do so gave itself (a floating one, say) are its own affair."""
+    create(lab)
+    lab.run(f"-d --name c1 --network lan {NAP}")
+    place = lab.docker.field("c1", ".NetworkSettings.SandboxKey")
+    command = ["nsenter", f"--net={place}", "ip", "addr", "add", f"{lab.outside.net}.200/24", "dev", "eth0"]
+    assert lab.host.inside(command).code == 0
+    before = lab.inside("c1", "ip addr; ip route").out
+    said = lab.engine.log.stat().st_size
+    lab.engine.restart()
+    assert lab.inside("c1", "ip addr; ip route").out == before
+    assert b"put right after a restart" not in lab.engine.log.read_bytes()[said:]
+    assert lab.pings("c1", lab.outside.address)
