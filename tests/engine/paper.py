@@ -103,6 +103,8 @@ class Paper:
     names: PaperNames
     relay: PaperRelay
     store: MemoryStore
+    publisher: Publisher
+    files: HostFiles
 
     async def network(self, name: str, **fields: object) -> None:
         await self.controller.create(NetworkRequest(name, **fields))  # type: ignore[arg-type]
@@ -158,4 +160,18 @@ async def paper(tmp_path: Path) -> Paper:
     links = Links(catalog, controller, endpoints)
     files = HostFiles(tmp_path, host, links, NameSettings(), tuple, tmp_path)
     attachments = Attachments(host, controller, endpoints, sandboxes, publisher, files)
-    return Paper(host, kernel, events, controller, endpoints, sandboxes, attachments, catalog, names, relay, store)
+    return Paper(
+        host,
+        kernel,
+        events,
+        controller,
+        endpoints,
+        sandboxes,
+        attachments,
+        catalog,
+        names,
+        relay,
+        store,
+        publisher,
+        files,
+    )

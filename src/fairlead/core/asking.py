@@ -24,6 +24,8 @@ from fairlead.core.wanted import HOST
 from fairlead.errors import Invalid
 
 PROTOCOLS = ("tcp", "udp", "sctp")
+LOOPBACK = "loopback addresses are for callers on the host itself: publish without an address, -p HOSTPORT:PORT"
+APART = "put both on a network whose icc is on"
 OUTSIDE = {4: "203.0.113.1", 6: "3fff::1"}
 """Addresses reserved for documentation; here they stand for anywhere in the world."""
 
@@ -134,17 +136,22 @@ def _plainly(asker: Asker, name: str) -> str:
 
 def advise(walked: Walked, ends: Ends, ask: Ask, resolved: bool) -> Iterator[str]:
     """What would make it work, in the order of what is done most often; nothing when it works."""
-    if not resolved and ends.source:
+    if not resolved and ends.source and walked.place != NOWHERE:
         yield from _for_a_name(ends)
+    if walked.reason == "name" and ends.source_networks and all(n in ends.internal for n in ends.source_networks):
+        yield f"it is on internal networks only: fairlead network connect bridge {ends.source}"
     reason, met = walked.reason, walked.stopped_by
     if walked.place != NOWHERE:
         yield from _though_it_arrived(walked, ends, ask)
     elif reason == "rule" and met is not None:
         yield from _for_a_rule(met.chain, met.rule, ends, ask)
+    elif reason == "loopback":
+        yield LOOPBACK
     elif reason == "switch" and "icc" in walked.hops[-1].says:
-        yield f"call a published port of it, or use a network without icc=false{_publish(ends, ask)}"
+        yield APART
+        yield _publish(ends, ask)
     elif reason == "route":
-        yield from _for_a_route(ends, walked)
+        yield from _for_a_route(ends, walked, resolved)
     elif reason == "nobody":
         yield "nobody has this address now: is the container running, and is it its present address?"
     elif reason == "forwarding":
@@ -180,16 +187,17 @@ def _though_it_arrived(walked: Walked, ends: Ends, ask: Ask) -> Iterator[str]:
 
 def _for_a_rule(chain: str, rule: str, ends: Ends, ask: Ask) -> Iterator[str]:
     if chain == "guard":
-        yield "127.0.0.1 is for callers on the host itself: publish without an address, -p HOSTPORT:PORT"
+        yield LOOPBACK
     elif "@internal" in rule:
         inner = next((n for n in (*ends.source_networks, *ends.target_networks) if n in ends.internal), "the network")
         yield f"{inner} is internal: nothing crosses its edge; connect the container to another network as well"
     elif "icc is off" in rule:
-        yield f"icc is off on this network: use another network{_publish(ends, ask)}"
+        yield APART
+        yield _publish(ends, ask)
     elif chain == "entering":
         if ends.source and ends.target:
             yield f"put both on one network: {_together(ends)}"
-        yield f"call a published port instead{_publish(ends, ask)}"
+        yield _publish(ends, ask)
     else:
         yield "the engine turned forwarding on for containers only: --ip-forward-no-drop lets others through"
 
@@ -200,11 +208,13 @@ def _publish(ends: Ends, ask: Ask) -> str:
         tuple(place for places in ends.published.values() for place in places) if not ask.port else ()
     )
     if there:
-        return f": {ends.target} is published at {', '.join(there)}"
-    return f": none leads there; run {ends.target or 'the container'} with -p HOSTPORT:{ask.port or 'PORT'}"
+        return f"call a published port of the host instead: {', '.join(there)} leads there"
+    return f"publish it: run {ends.target or 'the container'} with -p HOSTPORT:{ask.port or 'PORT'}, and call the host"
 
 
-def _for_a_route(ends: Ends, walked: Walked) -> Iterator[str]:
+def _for_a_route(ends: Ends, walked: Walked, resolved: bool) -> Iterator[str]:
+    if ends.target and not resolved:
+        yield f"put both on one network: {_together(ends)}"
     if walked.packet.family == 6:
         yield "no network of the caller has IPv6: network create --ipv6"
     if ends.source_networks and all(name in ends.internal for name in ends.source_networks):

@@ -167,8 +167,12 @@ class _Walker:
 
     def on_host(self) -> None:
         """It came in by a device of the host: rules, then here or onwards."""
-        if self._judged("prerouting"):
+        six = self.packet.family == 6  # the kernel refuses [::1] before it asks any rule, 127/8 only when it routes
+        if not (six and is_loopback(self.packet.target)) and self._judged("prerouting"):
             return None
+        if is_loopback(self.packet.target):
+            says = "the host takes loopback addresses from its own loopback device only"
+            return self.stop("loopback", "route", f"{says}, not from {self.packet.arrives}")
         return self.into_host() if self.terrain.is_hosts(self.packet.target) else self.forward()
 
     def from_host(self) -> None:

@@ -34,7 +34,7 @@ from fairlead.engine.kernel import Kernel
 from fairlead.engine.naming import Naming
 from fairlead.engine.publisher import Publisher
 from fairlead.engine.sandboxes import Stack
-from fairlead.errors import Conflict, Invalid, NotFound
+from fairlead.errors import Conflict, NotFound
 from fairlead.host.base import Host
 
 
@@ -240,25 +240,27 @@ class Explainer:
     ) -> tuple[list[Hop], str, bool | None]:
         """(hops, address to call, whether the name resolved: None when none was asked)."""
         known = self._address(start, end, family, land)
-        if is_address(ask.who) or ask.who in ("host", "world"):
-            return [], ask.who if is_address(ask.who) else known, None
+        lacking = Hop("name", f"{end.title if end else ask.who} has no IPv{family} address", stops=True)
+        if is_address(ask.who):
+            return [], ask.who, None
         stack = self._stack(start)
+        if ask.who in ("host", "world"):
+            return ([], known, None) if known else ([lacking], "", None)
         if stack is None or start.ns in (HOST, WORLD):
             if end is None:
                 raise NotFound(f"No such container: {ask.who}")
-            return [Hop("name", f"{start.title} knows no container names; {ask.who} is at {known}")], known, None
-        answer = look_up(self._asker(start, stack), ask.who, family)
-        hop = Hop("name", answer.says)
+            hop = Hop("name", f"{start.title} knows no container names; {ask.who} is at {known}")
+            return ([hop], known, None) if known else ([lacking], "", None)
+        asker = self._asker(start, stack)
+        answer = look_up(asker, ask.who, family)
         if answer.address:
-            return [hop], answer.address, True
-        if end is None:  # not ours to say: walk to somewhere in the world
-            stops = answer.ours or not self._asker(start, stack).forwards or not self._asker(start, stack).upstreams
-            hop = Hop("name", answer.says, stops)
-            return [hop], "" if stops else OUTSIDE[family], None if not stops else False
-        return [hop], known or self._refuse_family(end, family), False
-
-    def _refuse_family(self, end: Place, family: int) -> str:
-        raise Invalid(f"{end.title} has no IPv{family} address")
+            return [Hop("name", answer.says)], answer.address, True
+        if end is not None:
+            return ([Hop("name", answer.says)], known, False) if known else ([lacking], "", False)
+        others = not answer.ours and asker.forwards and asker.upstreams  # theirs to say: walk to somewhere in the world
+        stands = f" ({OUTSIDE[family]} stands for what they say)" if others else ""
+        hop = Hop("name", answer.says + stands, not others)
+        return [hop], OUTSIDE[family] if others else "", None if others else False
 
     def _address(self, start: Place, end: Place | None, family: int, land: Terrain) -> str:
         """At which address the caller would best call this end."""
@@ -274,15 +276,14 @@ class Explainer:
         mine = self._attached(end)
         ranked = sorted(mine, key=lambda pair: pair[0].id not in near)
         found = [a for _, e in ranked if (a := e.address4 if family == 4 else e.address6)]
-        return found[0] if found else ("127.0.0.1" if end.ns == start.ns else self._refuse_family(end, family))
+        return next(iter(found), "")
 
     def _of_host(self, start: Place, family: int, land: Terrain) -> str:
         if start.ns == HOST:
             return "127.0.0.1" if family == 4 else "::1"
         outer = land.own_address(land.uplink(family), family)
         gateway = self._gateway(start, family)
-        address = outer or gateway or next(iter(land.addresses(HOST, family)), "")
-        return address or self._refuse_family(Place("the host", HOST), family)
+        return outer or gateway or next(iter(land.addresses(HOST, family)), "")
 
     def _gateway(self, place: Place, family: int = 4) -> str:
         return next((g for _, e in self._attached(place) if (g := e.gateway4 if family == 4 else e.gateway6)), "")

@@ -58,5 +58,5 @@ class Rehearsal:
             ]
         stack = self._attachments.rehearse(container)
         if any(endpoint.names for endpoint in stack.endpoints):
-            stack.redirect = Skeleton(ns=stack.sandbox.namespace, text="", why=NAMES)
+            stack.redirect = Skeleton(ns=stack.sandbox.namespace, text="…", why=NAMES)
         return owned((*self._sandboxes.plan(stack), *self._files.plan(container, stack)), title), warnings
