@@ -20,7 +20,7 @@ ACCEPTED = (
 )
 STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 HEALTHS = ("none", "starting", "healthy", "unhealthy")
-_PORTS = re.compile(r"([0-9]+)(?:-([0-9]+))?(?:/(\w+))?")
+_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(\w+))?")
 
 
 class Facts(NamedTuple):
@@ -125,7 +125,9 @@ def _expose(values: Sequence[str], facts: Facts) -> Test:
     wanted = set[tuple[int, str]]().union(*(_ports("expose", value) for value in values))
 
     def test(container: Container) -> bool:
-        exposed = set[tuple[int, str]]().union(*(_ports("expose", p) for p in container.config.exposed_ports or {}))
+        exposed = set[tuple[int, str]]().union(
+            *(_ports("expose", port) for port in container.config.exposed_ports or {} if _PORTS.fullmatch(port))
+        )
         return bool(wanted & (exposed | {(request.port, request.protocol) for request in container.ports}))
 
     return test

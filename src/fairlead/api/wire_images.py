@@ -148,7 +148,7 @@ def build_request(query: Mapping[str, str], tags: Sequence[str], hosts: Sequence
 
     def number(name: str) -> int:
         text = query.get(name, "")
-        return int(text) if text.lstrip("-").isdigit() else 0
+        return int(text) if text.isascii() and text.lstrip("-").isdigit() else 0
 
     return BuildRequest(
         dockerfile=query.get("dockerfile", "") or "Dockerfile",
