@@ -354,3 +354,15 @@ def test_a_setting_that_is_so_already_needs_no_writing(host: LinuxHost, monkeypa
         sysctls.write(current)
         with pytest.raises(Internal, match="Read-only"):
             sysctls.write(Sysctl(path="net/ipv4/ip_forward", value="7"))
+
+
+def test_a_made_endpoint_carries_packets_at_once(pretend_host: PretendHost) -> None:
+    """No packet sent after ``make`` is dropped for want of a carrier that the kernel has not noticed yet."""
+    host = pretend_host.open()
+    host.make(BRIDGE)
+    for number in range(2, 12):
+        host.make(endpoint(number))
+        states = [pretend_host.run("ip", "-o", "link", "show", name) for name in ("br0", f"veth{number}")]
+        assert all("state UP" in line for line in states)
+        host.remove(endpoint(number))
+    host.remove(BRIDGE)

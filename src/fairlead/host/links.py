@@ -37,7 +37,7 @@ from fairlead.host.netlink import CREATE, EXCL, Request, attribute, attributes, 
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 AF_BRIDGE = 7
-UP = 1
+UP, RUNNING = 1, 0x40
 ADDRESS, IFNAME, MTU, LOWER, MASTER, PROTINFO, LINKINFO = 1, 3, 4, 5, 10, 12, 18
 IFALIAS, GROUP, NET_NS_FD, EXT_MASK, NETNSID = 20, 27, 28, 29, 37
 KIND, DATA, SLAVE_KIND, SLAVE_DATA = 1, 2, 4, 5
@@ -142,6 +142,8 @@ class Seen:
     mac: str
     master: int
     up: bool
+    running: bool
+    """up, and its queue lets packets through: the kernel has noticed the carrier"""
     lower: int
     """index of the veth's other end, or of the device it sits on"""
     elsewhere: bool
@@ -356,6 +358,7 @@ def seen(message: bytes) -> Seen:
         mac=found.get(ADDRESS, b"").hex(":"),
         master=_u32(found.get(MASTER)),
         up=bool(flags & UP),
+        running=bool(flags & RUNNING),
         lower=_u32(found.get(LOWER)),
         elsewhere=NETNSID in found,
         own=info.get(DATA, b""),

@@ -31,6 +31,7 @@ second, when the machine is busy).
 from __future__ import annotations
 
 import errno
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -62,6 +63,8 @@ from fairlead.host.removing import GONE, Leaving, Name, Remover
 W = TypeVar("W", bound=Wanted)
 N = TypeVar("N", bound=Any)
 _TAKEN = (errno.EEXIST, errno.EBUSY)
+_TURN, _TURNS = 0.0005, 20
+"""How long, and how often, to wait for a carrier: 10 ms at most."""
 _TRIES = 5
 
 
@@ -404,8 +407,19 @@ class Making:
         for link, ns, index in self._raise:
             peer = self._there.get((link.peer_ns, link.peer))
             if link.up and link.master and link.peer_mac and peer and (ns, index) == (link.peer_ns, peer.index):
-                self._doors[link.ns].netlink.ask([links.find(link.name), links.find(link.master)])
+                self._wait_for_carrier(link)
                 self._doors[link.peer_ns].netlink.do([links.set_mac(peer.index, link.peer_mac)])
+
+    def _wait_for_carrier(self, link: Link) -> None:
+        """Until the kernel has noticed the carrier of the port and its bridge: before that it drops their packets.
+
+        Asking makes it notice, nearly always at once; while others hold its locks it may take some turns more.
+        """
+        for _ in range(_TURNS):
+            answers = self._doors[link.ns].netlink.ask([links.find(link.name), links.find(link.master)])
+            if all(isinstance(answer, bytes) and links.seen(answer).running for answer in answers):
+                return
+            time.sleep(_TURN)
 
 
 def _mentioned(item: Wanted) -> list[Name]:
