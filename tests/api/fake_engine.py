@@ -281,4 +281,5 @@ def fake_engine() -> Any:
         streams=SimpleNamespace(),
         execs=SimpleNamespace(),
         logs=SimpleNamespace(),
+        stats=SimpleNamespace(),
     )
