@@ -25,8 +25,10 @@ made, removed and read back; ``host.fake`` keeps the same promises in a dict.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from operator import attrgetter
 from typing import Any, ClassVar
 
 HOST = ""
@@ -49,7 +51,7 @@ class Wanted:
 
     @property
     def key(self) -> Key:
-        return (type(self).__name__.lower(), *(str(getattr(self, name)) for name in self.named_by))
+        return _key_of(type(self))(self)
 
     def __str__(self) -> str:
         """One line: kind, then every field that is not at its default."""
@@ -61,6 +63,15 @@ class Wanted:
             if value != spec.default:
                 words.append(f"{spec.name}={_plain(value)}")
         return " ".join(words)
+
+
+@cache
+def _key_of(kind: type[Wanted]) -> Callable[[Wanted], Key]:
+    """How the key of this kind is read; found once a kind, since keys are asked for thousands at a time."""
+    name, get = kind.__name__.lower(), attrgetter(*kind.named_by)
+    if len(kind.named_by) == 1:
+        return lambda item: (name, str(get(item)))
+    return lambda item: (name, *map(str, get(item)))
 
 
 def _plain(value: Any) -> str:
@@ -160,6 +171,16 @@ class Forwarding(Wanted):
     link: str
     mac: str
     via: str
+    ns: str = HOST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shaper(Wanted):
+    """How fast a device may send, in bits a second (a multiple of 8): what waits too long is dropped."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("ns", "link")
+    link: str
+    rate: int
     ns: str = HOST
 
 
