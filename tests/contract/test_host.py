@@ -16,6 +16,7 @@ from fairlead.core.wanted import (
     Plan,
     Route,
     Rule,
+    Shaper,
     Skeleton,
     Sysctl,
     Wanted,
@@ -96,6 +97,8 @@ EVERYTHING: Plan = (
     Forwarding(ns="overlay", link="vx0", mac="02:42:0a:00:00:07", via="192.0.2.2"),
     Link(name="veth2", ns="overlay", kind="veth", master="br1", peer="eth1", peer_ns="s1"),
     Link(name="eth2", ns="s1", kind="macvlan", parent="br0", mac="02:42:0a:00:00:05", options=(("mode", "bridge"),)),
+    Shaper(link="veth1", rate=8_000_000),
+    Shaper(ns="s1", link="eth2", rate=80_000_000_000),
 )
 
 

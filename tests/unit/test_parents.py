@@ -164,3 +164,12 @@ def test_no_ipv6_on_a_kernel_without() -> None:
     for net, end in PLANS.values():
         plan = DRIVERS[net.driver].network(net, facts) + DRIVERS[net.driver].endpoint(net, end, facts)
         assert "net/ipv6" not in as_text(plan)
+
+
+def test_on_the_lan_only_sending_can_be_slowed() -> None:
+    out, into = endpoint(**{"com.fairlead.rate_out": "10mbit"}), endpoint(**{"com.fairlead.rate": "10mbit"})
+    for name, driver in DRIVERS.items():
+        net = network(name, parent="eth0")
+        assert "shaper link=eth0 rate=10000000 ns=cccccccccccc" in as_text(driver.endpoint(net, out, Facts()))
+        with pytest.raises(Invalid, match="rate_in is for bridge networks"):
+            driver.endpoint(net, into, Facts())

@@ -36,11 +36,16 @@ HOST_IPV6 = "com.docker.network.host_ipv6"
 IFNAME = "com.docker.network.endpoint.ifname"
 SYSCTLS = "com.docker.network.endpoint.sysctls"
 HOST_ACCESS = "host_access"
+RATE = "com.fairlead.rate"
+RATE_IN, RATE_OUT = f"{RATE}_in", f"{RATE}_out"
 
 MODES = ("nat", "nat-unprotected", "routed", "isolated")
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _DEVICE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
+_RATE = re.compile(r"([0-9]{1,9})([kmg]?)bit")
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+SLOWEST, FASTEST = 8_000, 10**12
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _SETTING = re.compile(r"net\.(ipv4|ipv6|mpls)\.([a-z0-9_]+)\.(IFNAME|ifname)\.([a-z0-9_]+)=([^\n=]*)")
 
@@ -83,6 +88,10 @@ class EndpointOptions:
 
     ifname: str = ""
     sysctls: tuple[tuple[str, str], ...] = ()
+    rate_in: int = 0
+    """bits a second that reach the container, 0: as many as can"""
+    rate_out: int = 0
+    """bits a second that it may send"""
 
 
 def bridge_options(options: Mapping[str, str]) -> BridgeOptions:
@@ -183,7 +192,21 @@ def endpoint_options(options: Mapping[str, str]) -> EndpointOptions:
     """The typed form; ``Invalid`` with the first of ``endpoint_complaints``."""
     for complaint in endpoint_complaints(options):
         raise Invalid(complaint)
-    return EndpointOptions(ifname=options.get(IFNAME, ""), sysctls=tuple(_settings(options.get(SYSCTLS, ""))))
+    both = options.get(RATE, "")
+    return EndpointOptions(
+        ifname=options.get(IFNAME, ""),
+        sysctls=tuple(_settings(options.get(SYSCTLS, ""))),
+        rate_in=_rate(options.get(RATE_IN, both)),
+        rate_out=_rate(options.get(RATE_OUT, both)),
+    )
+
+
+def lan_endpoint_options(options: Mapping[str, str]) -> EndpointOptions:
+    """The same for an endpoint on the LAN itself, where nothing of ours stands in the way of what reaches it."""
+    found = endpoint_options(options)
+    if found.rate_in:
+        raise Invalid(f"{RATE_IN} is for bridge networks; on macvlan and ipvlan only {RATE_OUT} can be kept")
+    return found
 
 
 def endpoint_complaints(options: Mapping[str, str]) -> Iterator[str]:
@@ -191,12 +214,22 @@ def endpoint_complaints(options: Mapping[str, str]) -> Iterator[str]:
     name = options.get(IFNAME, "")
     if name and (not is_device_name(name) or name == "lo"):
         yield f"invalid interface name {name}: 1 to 15 letters, digits, . _ or -"
+    for key in (RATE, RATE_IN, RATE_OUT):
+        if _rate(options.get(key, "")) < 0:
+            yield f"invalid {key} {options[key]}: a rate is like 10mbit or 500kbit, from 8kbit to 1000gbit"
     for text in filter(None, options.get(SYSCTLS, "").split(",")):
         if not _SETTING.fullmatch(text):
             yield (
                 f"unrecognised network interface sysctl '{text}'; represent 'net.X.Y.ethN.Z=V' as"
                 " 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
             )
+
+
+def _rate(text: str) -> int:
+    """Bits a second of ``10mbit``, in whole bytes; 0 for "", -1 for what is none."""
+    found = _RATE.fullmatch(text)
+    rate = int(found[1]) * _UNITS[found[2]] // 8 * 8 if found else -1
+    return 0 if not text else rate if SLOWEST <= rate <= FASTEST else -1
 
 
 def _settings(text: str) -> Iterator[tuple[str, str]]:

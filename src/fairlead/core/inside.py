@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from fairlead.core.bridgeoptions import EndpointOptions
 from fairlead.core.model import Endpoint
-from fairlead.core.wanted import Address, Sysctl
+from fairlead.core.wanted import Address, Shaper, Sysctl
 
 
-def plan(endpoint: Endpoint, own: EndpointOptions, has_ipv6: bool = True) -> tuple[Sysctl | Address, ...]:
-    """Settings and addresses of ``endpoint.interface``; ``has_ipv6``: this kernel speaks it at all."""
+def plan(endpoint: Endpoint, own: EndpointOptions, has_ipv6: bool = True) -> tuple[Sysctl | Address | Shaper, ...]:
+    """Settings, addresses and sending rate of ``endpoint.interface``; ``has_ipv6``: this kernel speaks it at all."""
     ns, link = endpoint.namespace, endpoint.interface
     given = {path.replace("IFNAME", link): value for path, value in own.sysctls}
     settings = {**_settings(endpoint, has_ipv6), **given}
@@ -26,6 +26,7 @@ def plan(endpoint: Endpoint, own: EndpointOptions, has_ipv6: bool = True) -> tup
     return (
         *(Sysctl(ns=ns, path=path, value=value) for path, value in settings.items()),
         *(Address(ns=ns, link=link, address=address) for address in (*held, *local)),
+        *(Shaper(ns=ns, link=link, rate=rate, why="what the container may send") for rate in (own.rate_out,) if rate),
     )
 
 

@@ -26,13 +26,14 @@ from fairlead.core.wanted import (
     Neighbour,
     Plan,
     Route,
+    Shaper,
     Skeleton,
     Sysctl,
     Wanted,
 )
 from fairlead.errors import Conflict, FairleadError, Internal
 
-_ON_DEVICES = (Address, Route, Neighbour, Forwarding)
+_ON_DEVICES = (Address, Route, Neighbour, Forwarding, Shaper)
 
 
 class FakeHost:

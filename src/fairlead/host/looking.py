@@ -35,12 +35,13 @@ from fairlead.core.wanted import (
     Plan,
     Route,
     Rule,
+    Shaper,
     Skeleton,
     Sysctl,
     Wanted,
 )
 from fairlead.core.wanted import Address as AddressWish
-from fairlead.host import files, links, nft, routing, sysctls
+from fairlead.host import files, links, nft, routing, shaping, sysctls
 from fairlead.host.doors import Doors
 from fairlead.host.netns import Namespaces
 from fairlead.host.removing import Name
@@ -164,6 +165,8 @@ class _Look:
             readers.append(routing.neighbours)
         if overlay or (Forwarding, ns) in self._kinds:
             readers.append(routing.forwardings)  # type: ignore[arg-type]
+        if (Shaper, ns) in self._kinds:
+            readers.append(shaping.shapers)  # type: ignore[arg-type]
         for reader in readers:
             for item in reader(netlink, names, ns):
                 if item.key in self._asked or self._ours(ns, item.link):

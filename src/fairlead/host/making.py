@@ -48,6 +48,7 @@ from fairlead.core.wanted import (
     Namespace,
     Route,
     Rule,
+    Shaper,
     Skeleton,
     Sysctl,
     Wanted,
@@ -465,6 +466,8 @@ def _refusal(item: Wanted, refusal: Refused) -> FairleadError:
             return Unsupported(f"this kernel has no {item.kind} devices (module {module}), wanted for {item}")
         options = ", ".join(name for name, _ in item.options)
         return Unsupported(f"this kernel cannot make {item.kind} devices with all of {options}: {item}")
+    if refusal.errno in (errno.ENOENT, errno.EOPNOTSUPP) and isinstance(item, Shaper):
+        return Unsupported(f"this kernel has no token bucket (module sch_tbf), wanted for {item}")
     if refusal.errno in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT):
         return Unsupported(f"this kernel cannot make {item}: {refusal}")
     if refusal.errno == errno.EINVAL and isinstance(item, Link) and ("mode", "passthru") in item.options:

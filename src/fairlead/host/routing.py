@@ -19,8 +19,9 @@ import struct
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 
-from fairlead.core.wanted import Address, Forwarding, Neighbour, Route, Rule
+from fairlead.core.wanted import Address, Forwarding, Neighbour, Route, Rule, Shaper
 from fairlead.errors import Internal
+from fairlead.host import shaping
 from fairlead.host.netlink import APPEND, CREATE, EXCL, REPLACE, Netlink, Request, attribute, attributes, u32
 
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
@@ -37,7 +38,7 @@ UNIVERSE, ONLINK = 0, 253
 UNICAST, CACHED = 1, 0x200
 EVERYONE = "00:00:00:00:00:00"
 
-Item = Address | Route | Rule | Neighbour | Forwarding
+Item = Address | Route | Rule | Neighbour | Forwarding | Shaper
 
 
 def link_of(item: Item) -> str:
@@ -60,6 +61,8 @@ def add(item: Item, index: int, again: bool = False) -> Request:
         return Request(RTM_NEWRULE, CREATE | EXCL, _rule(item))
     if isinstance(item, Neighbour):
         return Request(RTM_NEWNEIGH, flags, _neighbour(item, index))
+    if isinstance(item, Shaper):
+        return shaping.add(item, index, again)
     if item.mac == EVERYONE or int(item.mac[:2], 16) & 1:
         flags = CREATE | APPEND
     return Request(RTM_NEWNEIGH, flags, _forwarding(item, index))
@@ -74,6 +77,8 @@ def drop(item: Item, index: int) -> Request:
         return Request(RTM_DELRULE, 0, _rule(item))
     if isinstance(item, Neighbour):
         return Request(RTM_DELNEIGH, 0, _neighbour(item, index))
+    if isinstance(item, Shaper):
+        return shaping.drop(index)
     return Request(RTM_DELNEIGH, 0, _forwarding(item, index))
 
 

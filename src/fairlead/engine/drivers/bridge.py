@@ -35,7 +35,7 @@ from functools import lru_cache
 from fairlead.core import addresses, inside, rules
 from fairlead.core.bridgeoptions import BridgeOptions, EndpointOptions, bridge_options, endpoint_options
 from fairlead.core.model import Endpoint, Network, NetworkRequest
-from fairlead.core.wanted import Address, Element, Link, Plan, Sysctl, Wanted
+from fairlead.core.wanted import Address, Element, Link, Plan, Shaper, Sysctl, Wanted
 from fairlead.engine.drivers.base import Attachment, Facts, Publishing
 from fairlead.errors import Invalid
 
@@ -78,7 +78,9 @@ class Bridge:
             options=_port_options(options, facts),
             why=f"{link} of the container, plugged into {self.device(network)}",
         )
-        return (veth, *_port_settings(endpoint, facts), *inside.plan(endpoint, own, facts.has_ipv6))
+        slow = Shaper(link=endpoint.device, rate=own.rate_in, why="what may reach the container")
+        plan = (veth, *_port_settings(endpoint, facts), *inside.plan(endpoint, own, facts.has_ipv6))
+        return (*plan, slow) if own.rate_in else plan
 
     def publish(self, network: Network, endpoint: Endpoint, facts: Facts) -> Plan:
         if not facts.firewall:

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fairlead.core import inside, parents
-from fairlead.core.bridgeoptions import endpoint_options, lan_options
+from fairlead.core.bridgeoptions import lan_endpoint_options, lan_options
 from fairlead.core.model import Endpoint, Network, NetworkRequest
 from fairlead.core.wanted import Link, Plan
 from fairlead.engine.drivers.base import Attachment, Facts, Publishing
@@ -58,7 +58,7 @@ class Ipvlan:
             options=(("flags", _flag(network.options)), ("mode", parents.mode_of(self.name, network.options))),
             why=f"the container on {parent}, with its MAC address",
         )
-        return (link, *inside.plan(endpoint, endpoint_options(endpoint.settings.driver_opts), facts.has_ipv6))
+        return (link, *inside.plan(endpoint, lan_endpoint_options(endpoint.settings.driver_opts), facts.has_ipv6))
 
     def publish(self, network: Network, endpoint: Endpoint, facts: Facts) -> Plan:
         return ()

@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fairlead.core import inside, parents
-from fairlead.core.bridgeoptions import EndpointOptions, LanOptions, endpoint_options, lan_options
+from fairlead.core.bridgeoptions import LanOptions, lan_endpoint_options, lan_options
 from fairlead.core.model import Endpoint, Network, NetworkRequest
 from fairlead.core.wanted import Address, Link, Neighbour, Plan, Route, Sysctl, Wanted
 from fairlead.engine.drivers.base import Attachment, Facts, Publishing
@@ -70,7 +70,11 @@ class Macvlan:
             why=f"the container on {parent}, beside the host",
         )
         ways = tuple(_ways(network, endpoint)) if _options(network).host_access else ()
-        return (link, *inside.plan(endpoint, _endpoint_options(endpoint), facts.has_ipv6), *ways)
+        return (
+            link,
+            *inside.plan(endpoint, lan_endpoint_options(endpoint.settings.driver_opts), facts.has_ipv6),
+            *ways,
+        )
 
     def publish(self, network: Network, endpoint: Endpoint, facts: Facts) -> Plan:
         return ()
@@ -90,10 +94,6 @@ class Macvlan:
 
 def _options(network: Network) -> LanOptions:
     return lan_options(network.options)
-
-
-def _endpoint_options(endpoint: Endpoint) -> EndpointOptions:
-    return endpoint_options(endpoint.settings.driver_opts)
 
 
 # -- the host as a neighbour --------------------------------------------------------------
