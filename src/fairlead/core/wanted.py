@@ -27,7 +27,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -51,7 +50,8 @@ class Wanted:
 
     @property
     def key(self) -> Key:
-        return _key_of(type(self))(self)
+        read = _READERS.get(type(self)) or _READERS.setdefault(type(self), _reader(type(self)))
+        return read(self)
 
     def __str__(self) -> str:
         """One line: kind, then every field that is not at its default."""
@@ -65,9 +65,11 @@ class Wanted:
         return " ".join(words)
 
 
-@cache
-def _key_of(kind: type[Wanted]) -> Callable[[Wanted], Key]:
-    """How the key of this kind is read; found once a kind, since keys are asked for thousands at a time."""
+_READERS: dict[type[Wanted], Callable[[Wanted], Key]] = {}
+"""How the key of each kind is read; found once a kind, since keys are asked for thousands at a time."""
+
+
+def _reader(kind: type[Wanted]) -> Callable[[Wanted], Key]:
     name, get = kind.__name__.lower(), attrgetter(*kind.named_by)
     if len(kind.named_by) == 1:
         return lambda item: (name, str(get(item)))
