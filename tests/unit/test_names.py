@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.core import dnswire
-from fairlead.core.dnswire import AAAA, ANY, MX, PTR, TXT, A
+from fairlead.core.dnswire import AAAA, ANY, MX, PTR, SRV, TXT, A
 from fairlead.core.names import Names
 from fairlead.errors import Invalid
 
@@ -83,6 +83,28 @@ def test_wildcards(names: Names) -> None:
     names.put("r", "RED", "e5", ["exact.eu.shop"], "10.0.0.5")
     assert found(names, "red", "x.eu.shop") == ["10.0.0.4"]
     assert found(names, "red", "exact.eu.shop") == ["10.0.0.5"]
+
+
+def test_services(names: Names) -> None:
+    """``_port._proto.name``: who is called so and offers that port, by the name that resolves to its address."""
+
+    def srv(sandbox: str, name: str, type_: int = SRV) -> list[bytes] | None:
+        records = names.find(sandbox, name, type_)
+        return None if records is None else [data for _, data in records]
+
+    names.put("r", "RED", "e1", ["web", "any", "*.shop"], "172.18.0.2", ports=["80/tcp", "53/udp"])
+    names.put("r", "RED", "e2", ["db", "any"], "172.18.0.3", ports=["80/tcp"])
+    web, db = b"\0\0\0\0\0\x50\3web\3RED\0", b"\0\0\0\0\0\x50\2db\3RED\0"
+    assert srv("red", "_80._tcp.web") == srv("red", "_80._tcp.web.red") == srv("red", "_80._tcp.x.shop") == [web]
+    assert srv("red", "_80._tcp.any") == [web, db]
+    assert srv("red", "_53._udp.any") == [b"\0\0\0\0\0\x35\3web\3RED\0"]
+    assert srv("red", "_80._tcp.web", ANY) == [web]
+    assert srv("red", "_80._tcp.web", A) == [], "known, but no address"
+    for other in ("_81._tcp.web", "_80._udp.web", "_x._tcp.web", "_._tcp.web", "_http._tcp.web.red"):
+        assert srv("red", other) == [], f"{other} is a container's name: it is not asked elsewhere"
+    for other in ("_80._tcp.nobody", "_80.web", "_80._tcp", "_80._tcp."):
+        assert srv("red", other) is None, other
+    assert srv("blue", "_80._tcp.db") == [] and srv("blue", "_80._tcp.web") is None
 
 
 def test_reverse_agrees_with_forward(names: Names) -> None:

@@ -145,6 +145,8 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     mac: str = ""
     names: tuple[str, ...] = ()
     """what resolves to it on this network: name, aliases, short id"""
+    ports: tuple[str, ...] = ()
+    """what it offers: exposed and published ports, as ``80/tcp``"""
     settings: EndpointSettings = EndpointSettings()
     bindings: tuple[PortBinding, ...] = ()
     """in force; empty unless this endpoint is the sandbox's gateway for that family"""

@@ -14,6 +14,8 @@ How a name is looked up
     2. qualified: ``db.red`` is ``db`` on the network named ``red``;
     3. wildcard aliases: ``*.shop`` answers ``a.shop`` and ``a.b.shop``, not ``shop``;
        the longest wildcard wins, and anything said exactly beats it.
+    4. services: ``_80._tcp.db`` is port 80 of ``db`` for a question of type SRV (RFC 2782),
+       before wildcards, if somebody called ``db`` exposes or publishes that port.
     The first rule with any hit decides. Of the networks it hit, the first one
     with an address of the asked family gives the answer; none has one: the name
     is known and the answer is empty (never "no such name", which would hide the
@@ -36,6 +38,7 @@ and ``tasks.web`` is a name like any other.
 from __future__ import annotations
 
 import ipaddress
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -53,6 +56,8 @@ class Entry(NamedTuple):
     told: str = ""
     ipv4: bytes = b""
     ipv6: bytes = b""
+    ports: tuple[tuple[int, str], ...] = ()
+    """what it offers: (80, "tcp")"""
 
 
 class _Network:
@@ -142,13 +147,23 @@ class Names:
                 self._sharing.pop(network, None)
 
     def put(
-        self, network: str, network_name: str, endpoint: str, names: Iterable[str], ipv4: str = "", ipv6: str = ""
+        self,
+        network: str,
+        network_name: str,
+        endpoint: str,
+        names: Iterable[str],
+        ipv4: str = "",
+        ipv6: str = "",
+        ports: Iterable[str] = (),
     ) -> None:
-        """Upsert an endpoint's names on a network. Addresses as text, with or without prefix length, "" for none."""
+        """Upsert an endpoint's names on a network. Addresses as text, with or without prefix length, "" for none.
+
+        ``ports``: what it offers, as ``80/tcp``."""
         given = tuple(names)
         told = next((name for name in given if _fits(f"{name}.{network_name}")), "")
         folded = dict.fromkeys(filter(None, map(_fold, given)))
-        entry = Entry(tuple(folded), told, _packed(ipv4, 4), _packed(ipv6, 6))
+        offered = tuple((int(port), protocol) for port, _, protocol in (text.partition("/") for text in ports))
+        entry = Entry(tuple(folded), told, _packed(ipv4, 4), _packed(ipv6, 6), offered)
         known = self._networks.get(network)
         if known is None:
             known = self._networks[network] = _Network(network_name)
@@ -190,11 +205,33 @@ class Names:
         address = reverse_address(name)
         if address:
             return self._reverse(networks, address, type_)
-        for rule in (self._whole, self._qualified, self._wild):
+        for rule in (self._whole, self._qualified):
             hits = [hit for hit in rule(asker, networks, name) if hit]
             if hits:
                 return next(filter(None, (_records(hit, type_) for hit in hits)), ())
-        return None
+        services = self._services(asker, networks, name) if name.startswith("_") else None
+        if services is not None:
+            return services if type_ in (dnswire.SRV, dnswire.ANY) else ()
+        hits = [hit for hit in self._wild(asker, networks, name) if hit]
+        return next(filter(None, (_records(hit, type_) for hit in hits)), ()) if hits else None
+
+    def _services(self, asker: _Sandbox, networks: list[tuple[str, _Network]], name: str) -> tuple[Rdata, ...] | None:
+        """SRV records of ``_80._tcp.db``: everybody called ``db`` who offers that port, none before the other.
+
+        None when nobody is called so; ``()`` when nobody of that name offers the port (or it is no number)."""
+        port, protocol, target = [*name.split(".", 2), "", ""][:3]
+        if not (target and protocol.startswith("_")):
+            return None
+        wanted = int(port[1:]) if port[1:].isdecimal() and port.isascii() else 0, protocol[1:]
+        known = False
+        for rule in (self._whole, self._qualified, self._wild):
+            for (_, network), hit in zip(networks * 2, rule(asker, networks, target), strict=False):
+                known = known or bool(hit)
+                told = [f"{entry.told}.{network.name}" for entry in (hit or {}).values() if wanted in entry.ports]
+                if told:
+                    fixed = struct.pack(">HHH", 0, 0, wanted[0])
+                    return tuple((dnswire.SRV, fixed + dnswire.wire(full)) for full in told if _fits(full))
+        return () if known else None
 
     @staticmethod
     def _whole(asker: _Sandbox, networks: list[tuple[str, _Network]], name: str) -> Iterator[dict[str, Entry] | None]:

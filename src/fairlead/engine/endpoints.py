@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from fairlead.core import addresses
+from fairlead.core import addresses, ports
 from fairlead.core.container import Container
 from fairlead.core.model import Endpoint, EndpointSettings, Network, PortBinding
 from fairlead.engine.drivers.base import Driver
@@ -38,6 +38,10 @@ from fairlead.store.base import Store
 
 MAC_FROM_ADDRESS = "com.fairlead.mac_from_address"
 """Network option: MACs 02:42:<IPv4 address> as engines before 28 had them, instead of stable random ones."""
+
+
+MOST_SERVICES = 256
+"""Ports of one endpoint that are told as SRV records: an image that exposes thousands means none in particular."""
 
 
 class Endpoints:
@@ -166,6 +170,7 @@ class Endpoints:
             gateway6=gateway6,
             mac=mac or (_mac(container, network, ipv4) if attachment.own_mac else ""),
             names=names_of(container, settings) if attachment.names else (),
+            ports=_offered(container) if attachment.names else (),
             settings=settings,
         )
 
@@ -224,6 +229,12 @@ def names_of(container: Container, settings: EndpointSettings) -> tuple[str, ...
     """What resolves to a container on a user network: name, aliases, short id, host name; each once, in that order."""
     names = (container.name, *settings.aliases, container.short, container.config.hostname)
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _offered(container: Container) -> tuple[str, ...]:
+    exposed = {pair for spec in container.config.exposed_ports or {} for pair in ports.exposed_ports(spec)}
+    published = {(request.port, request.protocol) for request in container.ports}
+    return tuple(f"{port}/{protocol}" for port, protocol in sorted(exposed | published)[:MOST_SERVICES])
 
 
 def _mac(container: Container, network: Network, ipv4: str) -> str:

@@ -90,4 +90,5 @@ class Naming:
                     ipv4=endpoint.address4,
                     ipv6=endpoint.address6,
                     container=endpoint.container,
+                    ports=endpoint.ports,
                 )

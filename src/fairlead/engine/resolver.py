@@ -359,6 +359,7 @@ def _put(names: Names, said: dict[str, Any]) -> None:
         [str(name) for name in said.get("names") or ()],
         str(said.get("ipv4") or ""),
         str(said.get("ipv6") or ""),
+        [str(port) for port in said.get("ports") or ()],
     )
 
 

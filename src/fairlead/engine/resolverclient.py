@@ -69,6 +69,8 @@ class EndpointNames(msgspec.Struct, frozen=True, kw_only=True):
     ipv4: str = ""
     ipv6: str = ""
     container: str = ""
+    ports: tuple[str, ...] = ()
+    """what it offers, as ``80/tcp``: for SRV questions"""
 
 
 class Ports(NamedTuple):
