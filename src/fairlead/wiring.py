@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import re
 import secrets
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -67,6 +68,7 @@ from fairlead.engine.streams import Streams
 from fairlead.engine.system import ARCHITECTURES, System
 from fairlead.engine.transfers import Transfers
 from fairlead.engine.volumes import Volumes
+from fairlead.errors import FairleadError
 from fairlead.host import archive
 from fairlead.host.build import Buildah
 from fairlead.host.child import Child
@@ -75,11 +77,13 @@ from fairlead.host.inotify import Changes
 from fairlead.host.layers import Layers
 from fairlead.host.linux import LinuxHost
 from fairlead.host.oci import Oci
+from fairlead.host.programs import run
 from fairlead.host.registry import Skopeo
 from fairlead.host.volumes import VolumeFolders
 from fairlead.settings import Settings
 from fairlead.store.sqlite import SqliteStore
 
+CGROUP2 = Path("/sys/fs/cgroup/cgroup.controllers")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -121,6 +125,7 @@ class Build:
         kinds: tuple[Driver, ...] = (Bridge(), HostDriver(), Ipvlan(), Macvlan(), Null())
         self.drivers = {driver.name: driver for driver in kinds}
         self.catalog = Catalog(self.store)
+        self.parts: dict[str, str] = {}
         self._build_packets()
         self._build_storage()
         self._build_processes()
@@ -303,7 +308,16 @@ class Build:
             ulimits=limits or None,
             cgroup_parent=settings.cgroup_parent,
             init=settings.init or None,
+            cgroupns_mode=settings.default_cgroupns_mode or ("private" if CGROUP2.exists() else "host"),
         )
+
+    async def _ask_versions(self) -> None:
+        """Which programs do the work, for ``info`` and ``version``. Nobody waits for it."""
+        for program in ("crun", "conmon"):
+            with suppress(FairleadError):
+                said = (await run([program, "--version"])).out.decode(errors="replace")
+                if found := re.search(r"\d+(\.\d+)+", said):
+                    self.parts[program] = found[0]
 
     def _build_engine(self) -> Engine:
         system = System(
@@ -315,6 +329,7 @@ class Build:
             self.events,
             tuple(self.drivers),
             self.clock.text,
+            self.parts,
         )
         return Engine(
             networks=self.controller,
@@ -391,6 +406,7 @@ class Build:
             if container.state.running:
                 await self._watch_log(container.id)
         self.tasks.create_task(self._bury_the_dead())
+        self.tasks.create_task(self._ask_versions())
         self.tasks.create_task(self.resolver.keep())
         self.tasks.create_task(Healing(self.kernel, self.host.monitor(), self.events, self.machine.declare).run())
 

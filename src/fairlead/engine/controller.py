@@ -266,7 +266,9 @@ class Controller:
     def _refuse_if_copied(self, network: Network) -> None:
         users = [other.name for other in self._records if other.config_from in (network.name, network.id)]
         if users:
-            raise Forbidden(f"configuration network {network.name} is in use by {', '.join(users)}")
+            raise Forbidden(
+                f'error while removing network: configuration network "{network.name}" is in use: by {", ".join(users)}'
+            )
 
     async def prune(self, wants: Callable[[Network], bool]) -> list[str]:
         """Remove the networks that ``wants`` says and nobody is on; names of what went."""

@@ -12,12 +12,12 @@ What it leaves behind on failure: nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from fairlead.core import addresses, bridgeoptions, merge, petnames, ports, validate
+from fairlead.core import addresses, bridgeoptions, merge, ocimounts, petnames, ports, validate
 from fairlead.core.container import Config, Container, HostConfig, LogConfig
 from fairlead.core.imagespec import ImageRecord
 from fairlead.core.model import EndpointSettings, Network, Sandbox
@@ -186,10 +186,9 @@ class Creation:
     def _with_defaults(self, host: HostConfig) -> HostConfig:
         """The engine's defaults where the user left them open, as Docker shows them in ``inspect``."""
         defaults = self._defaults
-        mode = host.network_mode
         return replace(
             host,
-            network_mode="bridge" if mode in ("", "default") else mode,
+            network_mode=self._mode(host.network_mode),
             shm_size=host.shm_size or defaults.shm_size or SHM_SIZE,
             log_config=_log_config(host.log_config, defaults.log_config),
             ulimits=host.ulimits or defaults.ulimits,
@@ -197,9 +196,16 @@ class Creation:
             init=host.init if host.init is not None else defaults.init,
             runtime=host.runtime or "runc",
             ipc_mode=host.ipc_mode or "private",
-            cgroupns_mode=host.cgroupns_mode or "host",
+            cgroupns_mode=host.cgroupns_mode or defaults.cgroupns_mode or "host",
+            masked_paths=_paths(host, host.masked_paths, ocimounts.MASKED),
+            readonly_paths=_paths(host, host.readonly_paths, ocimounts.READONLY),
             restart_policy=replace(host.restart_policy, name=host.restart_policy.name or "no"),
         )
+
+    def _mode(self, mode: str) -> str:
+        """The network mode as it is kept: another container by its id, which stays when its name does not."""
+        other = self._catalog.find(mode.removeprefix("container:")) if mode.startswith("container:") else None
+        return f"container:{other.id}" if other else "bridge" if mode in ("", "default") else mode
 
     def _hostname(self, host: HostConfig, id: str) -> str:
         """The name a container gets that asked for none: that of the stack it uses."""
@@ -269,3 +275,8 @@ def _log_config(asked: LogConfig, default: LogConfig) -> LogConfig:
     if asked.type not in ("", usual):
         return LogConfig(asked.type, asked.config or {})
     return LogConfig(usual, {**(default.config or {}), **(asked.config or {})})
+
+
+def _paths(host: HostConfig, asked: tuple[str, ...] | None, usual: Sequence[str]) -> tuple[str, ...] | None:
+    """Paths hidden or read-only in the container: as asked, else the usual ones; none when it is privileged."""
+    return asked if asked is not None else None if host.privileged else tuple(usual)

@@ -126,7 +126,7 @@ class System:
         self._events = events
         self._drivers = network_drivers
         self._now = now
-        self._parts = dict(parts or {})
+        self._parts = {} if parts is None else parts
         self._id = ""
 
     def version(self) -> Versions:
