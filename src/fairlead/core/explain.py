@@ -84,6 +84,8 @@ class _Walker:
 
     def __init__(self, terrain: Terrain, forwarding: bool, walked: Walked) -> None:
         self.terrain, self.forwarding, self.walked = terrain, forwarding, walked
+        self.me: Socket | None = None
+        """the caller's plug in its bridge"""
 
     @property
     def packet(self) -> Packet:
@@ -112,7 +114,7 @@ class _Walker:
         if is_loopback(target) or terrain.holds(ns, target):
             self.packet = replace(self.packet, source=target)
             return self.arrive(
-                ns, f"{target} is {terrain.title(ns)} itself: the packet never leaves its loopback device"
+                ns, f"{terrain.title(ns)} calls itself, and gets it on its loopback at {_at(self.packet)}"
             )
         way = terrain.way(ns, target)
         if way is None:
@@ -129,7 +131,7 @@ class _Walker:
     def across(self, me: Socket, way: Way) -> None:
         """Over the bridge the interface is plugged into, to a neighbour or to the host."""
         terrain, bridge, hop = self.terrain, me.link.master, way.gateway or self.packet.target
-        self.walked.switch = bridge
+        self.walked.switch, self.me = bridge, me
         where = f"{me.device} is plugged into {bridge} ({terrain.network(bridge)})"
         there = terrain.neighbour(bridge, hop)
         if there is None:
@@ -232,7 +234,18 @@ class _Walker:
         if there is None:
             network = self.terrain.network(device)
             return self.stop("nobody", "switch", f"nobody on {network} has {self.packet.target}: no answer to who-has")
+        if self._translated_within_the_bridge(there):
+            says = (
+                "bridge-netfilter translates within the bridge, and its ports are isolated from each other (icc is off)"
+            )
+            return self.stop("switch", "switch", says, there.link)
         return self.deliver(there)
+
+    def _translated_within_the_bridge(self, there: Socket) -> bool:
+        """With bridge-netfilter (then our ports are hairpins) a frame whose new target is on the same bridge never
+        reaches the host: it crosses from port to port, and isolated ports refuse that."""
+        me, same = self.me, self.me is not None and self.me.link.master == there.link.master
+        return bool(me and same and ("hairpin", "1") in me.link.options and _isolated(me) and _isolated(there))
 
     # -- ends -------------------------------------------------------------------------------
 
