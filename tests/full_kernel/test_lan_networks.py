@@ -122,4 +122,6 @@ def test_one_parent_is_for_one_kind(lab: Lab) -> None:
     lab.run(f"-d --name c1 --network ip {NAP}")
     refused = lab.docker.refused(f"run --rm --network mac {NAP}")
     assert "eth0 carries devices of another kind" in refused
-    assert "do not support custom mac" in lab.docker.refused(f"run --rm --network ip --mac-address 02:42:01:02:03:04 {NAP}")
+    assert "do not support custom mac" in lab.docker.refused(
+        f"run --rm --network ip --mac-address 02:42:01:02:03:04 {NAP}"
+    )
