@@ -119,3 +119,17 @@ def test_a_returning_engine_changes_nothing_inside(lab: Lab) -> None:
     assert lab.inside("c1", "ip addr; ip route").out == before
     assert b"put right after a restart" not in lab.engine.log.read_bytes()[said:]
     assert lab.pings("c1", lab.outside.address)
+
+
+def test_the_engine_returns_although_a_parent_is_gone(lab: Lab) -> None:
+    """A card that was pulled takes its networks with it, not the engine."""
+    lab.host.must("ip link add card0 type veth peer name card1")
+    lab.host.must("ip link set card0 up")
+    lab.docker("network create -d macvlan --subnet 10.88.0.0/24 -o parent=card0 -o host_access=true pulled")
+    lab.run(f"-d --name other {NAP}")
+    lab.engine.kill()
+    lab.host.must("ip link del card0")
+    lab.engine.start()
+    assert lab.docker("ps -q").lines and "pulled" in lab.docker("network ls")
+    lab.docker.refused(f"run --rm --network pulled {NAP}", "card0")
+    lab.docker("network rm pulled")

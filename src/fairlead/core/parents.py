@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from fairlead.core.bridgeoptions import is_device_name
 from fairlead.core.model import Network, NetworkRequest
-from fairlead.core.wanted import Link
+from fairlead.core.wanted import HOST, Link, Wanted
 from fairlead.errors import FairleadError
 
 LAN_DRIVERS = frozenset({"macvlan", "ipvlan"})
@@ -141,3 +141,10 @@ def link(network: Network) -> Link | None:
     base, number = vlan_of(network.made)
     why = f"VLAN {number} of {base}, for network {network.name}"
     return Link(name=network.made, kind="vlan", parent=base, options=(("id", str(number)),), why=why)
+
+
+def missing(plan: Iterable[Wanted], exists: Callable[[str], bool]) -> tuple[str, ...]:
+    """Devices of the host that this plan hangs on, does not make, and that are not there (any more)."""
+    links = [item for item in plan if isinstance(item, Link)]
+    made = {item.name for item in links if item.ns == HOST}
+    return tuple(dict.fromkeys(i.parent for i in links if i.parent and i.parent not in made and not exists(i.parent)))

@@ -17,6 +17,7 @@ bridge is (``engine.drivers``).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -33,6 +34,8 @@ from fairlead.engine.records import Records
 from fairlead.errors import Conflict, Forbidden, Invalid, NotFound
 from fairlead.host.base import Host
 from fairlead.store.base import Store
+
+log = logging.getLogger(__name__)
 
 PREDEFINED = ("bridge", "host", "none")
 NOT_A_MANAGER = (
@@ -143,7 +146,12 @@ class Controller:
     def adopt(self, network: Network) -> None:
         """After a restart: note what should be there; ``Kernel.repair`` makes what is missing."""
         self._machine.ready(network.ipv6 and not network.config_only)
-        self._kernel.adopt(network.id, self.plan(network), f"network {network.name}")
+        plan = self.plan(network)
+        missing = parents.missing(plan, self._host.link_exists)
+        if missing:
+            log.error("network %s hangs on %s, which is gone: nobody can join it now", network.name, ", ".join(missing))
+            plan = ()
+        self._kernel.adopt(network.id, plan, f"network {network.name}")
 
     def _check_name(self, request: NetworkRequest) -> None:
         if not request.name.strip():
