@@ -30,7 +30,7 @@ import asyncio
 from collections.abc import Iterable
 
 from fairlead.core.wanted import HOST, Element, Key, Link, Plan, Skeleton, Wanted, difference, owned
-from fairlead.errors import Internal
+from fairlead.errors import FairleadError, Internal
 from fairlead.host.base import Host
 
 PATIENCE = 5
@@ -126,8 +126,25 @@ class Kernel:
         if surplus:
             self._host.remove(surplus)
         if make:
-            self._host.make(_with_elements(make, self.wanted()))
+            try:
+                self._host.make(_with_elements(make, self.wanted()))
+            except FairleadError:
+                self._make_what_can_be(make)
         return make, surplus
+
+    def _make_what_can_be(self, make: Plan) -> None:
+        """One owner's trouble is not the others': each owner's part by itself; the first refusal is raised."""
+        parts: dict[str, list[Wanted]] = {}
+        for item in make:
+            parts.setdefault(item.owner, []).append(item)
+        refusals: list[FairleadError] = []
+        for part in parts.values():
+            try:
+                self._host.make(_with_elements(tuple(part), self.wanted()))
+            except FairleadError as error:
+                refusals.append(error)
+        if refusals:
+            raise refusals[0]
 
     # -- inside -----------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 import logging
 
 from fairlead.core.container import Container
+from fairlead.core.wanted import Plan
 from fairlead.engine.attachments import Attachments, mode_of
 from fairlead.engine.catalog import Catalog
 from fairlead.engine.containers import Containers
@@ -71,7 +72,7 @@ class Restore:
         running = [container for container in self._catalog if self._adopt(container, found)]
         await self._forget_orphans({container.id for container in running})
         await self._sandboxes.resume()
-        make, surplus = self._kernel.repair()
+        make, surplus = self._repair()
         for item in (*make, *surplus):
             log.info("put right after a restart: %s (%s)", " ".join(item.key), item.owner)
         await self._end_strangers(found)
@@ -79,6 +80,14 @@ class Restore:
         for container in running:
             self._containers.resume(container)
         await self._bury(found)
+
+    def _repair(self) -> tuple[Plan, Plan]:
+        """What can be put right is; what cannot (a device of the host is gone) is told, and tried again by healing."""
+        try:
+            return self._kernel.repair()
+        except FairleadError as error:
+            log.error("not everything could be put right: %s", error)
+            return (), ()
 
     def _adopt(self, container: Container, found: Recovered) -> bool:
         """Note the stack of a container that runs; False when it does not."""
