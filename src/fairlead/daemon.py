@@ -79,7 +79,7 @@ async def _serve(build: Build, listeners: list[server.Listener]) -> None:
         took = 1000 * (time.monotonic() - began)
         log.info("API listens on %s (restored in %.0f ms)", ", ".join(addresses), took)
         await stop.wait()
-    build.leave()
+    await build.leave()
 
 
 class Clock:

@@ -410,9 +410,12 @@ class Build:
         self.tasks.create_task(self.resolver.keep())
         self.tasks.create_task(Healing(self.kernel, self.host.monitor(), self.events, self.machine.declare).run())
 
-    def leave(self) -> None:
-        """Let go of what goes on without us."""
+    async def leave(self) -> None:
+        """Let go of what goes on without us; where nothing does, nothing stays."""
         self.runtime.leave()
+        if not any(container.state.running for container in self.catalog):
+            for child in (self.resolver_process, self.relay_process):
+                await child.stop()
 
     async def _bury_the_dead(self) -> None:
         """Until cancelled: what follows the end of each container's process."""

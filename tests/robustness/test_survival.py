@@ -112,6 +112,18 @@ def test_it_comes_back_after_a_graceful_stop_too(engine_with: Engine) -> None:
     assert listed(engine) == before
 
 
+def test_a_stop_with_nothing_running_leaves_no_process(engine_with: Engine) -> None:
+    engine = engine_with
+    shop(engine)
+    engine.stop()
+    assert _parts(engine) == {"resolver", "relay"}, "they serve web and client"
+    engine.start()
+    engine.docker("rm -f web client")
+    engine.stop()
+    eventually(lambda: not _parts(engine), "the last process")
+    engine.start()
+
+
 def test_a_restart_policy_after_the_daemon_returns(engine_with: Engine) -> None:
     engine = engine_with
     engine.docker("run -d --name always --restart always busybox sleep 1000")
@@ -142,3 +154,9 @@ def _alive(engine: Engine, program: str) -> bool:
     """Does a program run in any container of the machine?"""
     listed = engine.machine.inside("ps -e -o comm").lines
     return program in listed
+
+
+def _parts(engine: Engine) -> set[str]:
+    """Which processes of the engine run."""
+    commands = engine.machine.inside("ps -e -o args").lines
+    return {line.partition("-m fairlead ")[2].split()[0] for line in commands if "-m fairlead " in line}
