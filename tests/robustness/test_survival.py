@@ -124,7 +124,7 @@ def test_a_stop_with_nothing_running_leaves_no_process(engine_with: Engine) -> N
     eventually(lambda: not _parts(engine), "the last process")
     engine.start()
     if "relay" in before:
-        shop(engine)  # the footprint is to be as it was
+        engine.docker("run -d --name web --net RED -p 8080:80 nginx")  # the footprint is to be as it was
 
 
 def test_a_restart_policy_after_the_daemon_returns(engine_with: Engine) -> None:
