@@ -63,6 +63,9 @@ class Catalog:
             raise Invalid(f"multiple IDs found with provided prefix: {ref}")
         return found[0] if found else None
 
+    def __contains__(self, id: str) -> bool:
+        return id in self._records
+
     def __getitem__(self, id: str) -> Container:
         return self._records[id]
 

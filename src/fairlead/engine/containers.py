@@ -188,11 +188,14 @@ class Containers:
 
     async def ended(self, end: Ended) -> None:
         """Process 1 of a container is gone: everything it held goes, then it is told, then it may start again."""
-        container = self._catalog.find(end.id)
-        if container is None or not container.state.running:
+        if end.id not in self._catalog:
             return
-        life = self._life(container)
+        life = self._lives[end.id]
         async with life.lock:
+            # Asked under the lock: a process may be gone before its start has been recorded.
+            container = self._catalog.find(end.id)
+            if container is None or not container.state.running:
+                return
             container = await self._bury(container, end)
         _resolve(life.exits, end)
         if container.host.auto_remove:

@@ -1,0 +1,169 @@
+"""Lives of containers on paper: what a start, an end and a removal leave, whoever is faster."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pytest
+from paper import Paper
+from runtimes import PaperRuntime
+
+from fairlead.core.container import Container, HostConfig, Mount, RestartPolicy, State
+from fairlead.core.life import Ended
+from fairlead.core.model import Sandbox
+from fairlead.engine.containers import Containers
+from fairlead.errors import Conflict, FairleadError, NotModified
+
+replace = msgspec.structs.replace
+
+
+@dataclass
+class PaperDisk:
+    """File system, volumes, creation and health in one: what was prepared and not yet given back."""
+
+    paper: Paper
+    prepared: set[str] = field(default_factory=set)
+    removed: list[str] = field(default_factory=list)
+
+    async def prepare(self, container: Container, rootfs: str = "") -> Any:
+        self.prepared.add(container.id)
+        return "/" if not rootfs else tuple[Mount, ...]()
+
+    async def release(self, container: Container) -> None:
+        self.prepared.discard(container.id)
+
+    async def remove(self, container: Container) -> None:
+        self.removed.append(container.name)
+
+    async def forget(self, container: Container, volumes: bool = False) -> None: ...
+
+    async def sandbox(self, container: Container) -> Sandbox:
+        return self.paper.attachments.sandbox(container)
+
+    def linked(self, container: Container) -> list[str]:
+        return []
+
+    def joined(self, container: Container) -> dict[str, int]:
+        return {}
+
+    def begin(self, container: Container) -> None: ...
+
+    def end(self, id: str) -> None: ...
+
+
+@dataclass
+class World:
+    """Containers at work, and everything below them."""
+
+    paper: Paper
+    runtime: PaperRuntime
+    disk: PaperDisk
+    containers: Containers
+
+    async def container(self, name: str, **host: Any) -> Container:
+        container = await self.paper.container(name, "net")
+        host = {"network_mode": "net", **host}
+        return await self.paper.catalog.put(replace(container, state=State(), host=HostConfig(**host)))
+
+    def status(self, name: str) -> str:
+        found = self.paper.catalog.find(name)
+        return found.state.status if found else "gone"
+
+    def nothing_left(self) -> bool:
+        return not (self.disk.prepared or list(self.paper.endpoints.everything()) or self.paper.names.served)
+
+
+@pytest.fixture
+async def world(paper: Paper) -> AsyncIterator[World]:
+    await paper.network("net")
+    runtime, disk = PaperRuntime(), PaperDisk(paper)
+    async with asyncio.TaskGroup() as tasks:
+        parts: Any = (disk, paper.controller, paper.attachments, disk, disk, runtime, disk, paper.events)
+        containers = Containers(paper.catalog, *parts, lambda: "2026-01-01T00:00:00Z", tasks)
+
+        async def bury() -> None:
+            async for end in runtime.exits():
+                tasks.create_task(containers.ended(end))
+
+        work = tasks.create_task(bury())
+        yield World(paper, runtime, disk, containers)
+        work.cancel()
+
+
+async def test_a_life(world: World) -> None:
+    web = await world.container("web")
+    await world.containers.start("web")
+    assert world.status("web") == "running" and world.paper.addresses(web) == {"net": "172.17.0.2"}
+    end = world.containers.wait("web")
+    world.runtime.end(web.id, 3)
+    assert (await end).code == 3
+    assert world.status("web") == "exited" and world.nothing_left()
+    await world.containers.remove("web")
+    assert world.status("web") == "gone" and world.disk.removed == ["web"]
+
+
+async def test_an_end_before_the_start_is_recorded_is_not_lost(world: World) -> None:
+    class Hasty(type(world.runtime)):  # type: ignore[misc]
+        async def start(self, id: str) -> None:
+            self.end(id, 7)
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+    world.runtime.__class__ = Hasty
+    web = await world.container("web")
+    end = world.containers.wait("web", "next-exit")
+    await world.containers.start("web")
+    assert (await asyncio.wait_for(end, 5)) == Ended(web.id, 7)
+    assert world.status("web") == "exited" and world.nothing_left()
+
+
+async def test_a_start_that_fails_leaves_nothing_but_the_reason(world: World) -> None:
+    async def refuse(*anything: Any, **more: Any) -> int:
+        raise FairleadError("no such program")
+
+    world.runtime.create = refuse  # type: ignore[method-assign]
+    await world.container("web")
+    with pytest.raises(FairleadError, match="no such program"):
+        await world.containers.start("web")
+    assert world.nothing_left()
+    state = world.containers.get("web").state
+    assert (state.status, state.error, state.exit_code) == ("created", "no such program", 128)
+    await world.container("brief", auto_remove=True)
+    gone = world.containers.wait("brief", "removed")
+    with pytest.raises(FairleadError):
+        await world.containers.start("brief")
+    assert (await asyncio.wait_for(gone, 5)).code == 128 and world.status("brief") == "gone"
+
+
+async def test_what_removes_itself_tells_its_code_when_it_is_gone(world: World) -> None:
+    web = await world.container("web", auto_remove=True)
+    await world.containers.start("web")
+    gone = world.containers.wait("web", "removed")
+    world.runtime.end(web.id, 5)
+    assert (await asyncio.wait_for(gone, 5)).code == 5
+    assert world.status("web") == "gone" and world.nothing_left()
+
+
+async def test_the_restart_policy_and_the_user_who_stops_it(world: World) -> None:
+    web = await world.container("web", restart_policy=RestartPolicy("always"))
+    await world.containers.start("web")
+    world.runtime.end(web.id)
+    events = world.paper.events.stream(since=0, wants=lambda event: event.action == "start")
+    for _ in range(2):
+        await asyncio.wait_for(anext(events), 5)
+    assert world.status("web") == "running"
+    await world.containers.stop("web", 0)
+    assert world.status("web") == "exited"
+    with pytest.raises(NotModified):
+        await world.containers.stop("web")
+
+
+async def test_removing_what_runs_needs_force(world: World) -> None:
+    await world.container("web")
+    await world.containers.start("web")
+    with pytest.raises(Conflict, match="stop the container before removing or force remove"):
+        await world.containers.remove("web")
+    await world.containers.remove("web", force=True)
+    assert world.status("web") == "gone" and world.nothing_left()
