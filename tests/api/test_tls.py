@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
+import subprocess
 import tempfile
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from fairlead.api import server
 from fairlead.errors import Invalid
@@ -21,50 +16,49 @@ from fairlead.settings import Settings
 
 from .fake_engine import fake_engine
 
-Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+Pair = tuple[str, str]
+
+# What Python 3.13 asks of a chain by itself: RFC 5280 to the letter.
+EXTENSIONS = """
+[req]
+distinguished_name = who
+prompt = no
+[who]
+CN = {name}
+[ca]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign
+subjectKeyIdentifier = hash
+[end]
+basicConstraints = critical, CA:FALSE
+subjectAltName = IP:127.0.0.1
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+"""
 
 
-def certificate(name: str, issuer: Pair | None = None) -> Pair:
-    """A certificate for 127.0.0.1, signed by ``issuer`` or by itself (then it is a CA)."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    signer, signing_key = (issuer[0].subject, issuer[1]) if issuer else (subject, key)
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(signer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-    )
-    return builder.sign(signing_key, hashes.SHA256()), key
-
-
-def save(folder: Path, name: str, pair: Pair) -> tuple[str, str]:
-    cert, key = folder / f"{name}.pem", folder / f"{name}-key.pem"
-    cert.write_bytes(pair[0].public_bytes(serialization.Encoding.PEM))
-    key.write_bytes(
-        pair[1].private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return str(cert), str(key)
+def certificate(folder: Path, name: str, issuer: Pair | None = None) -> Pair:
+    """Files of a certificate for 127.0.0.1 and its key, signed by ``issuer`` or by itself (then it is a CA)."""
+    config, cert, key = (str(folder / f"{name}{suffix}.pem") for suffix in ("-config", "", "-key"))
+    Path(config).write_text(EXTENSIONS.format(name=name))
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"]
+    signer = ["-CA", issuer[0], "-CAkey", issuer[1], "-extensions", "end"] if issuer else ["-extensions", "ca"]
+    words = ["openssl", "req", "-x509", "-days", "2", "-config", config, *curve, *signer, "-keyout", key, "-out", cert]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    return cert, key
 
 
 @pytest.mark.parametrize(("who", "gets_in"), [("client", True), ("stranger", False), ("", False)])
 async def test_only_clients_of_the_ca_get_in(who: str, gets_in: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ca, other = certificate("ca"), certificate("other")
+        ca, other = certificate(folder, "ca"), certificate(folder, "other")
         files = {
-            "ca": save(folder, "ca", ca),
-            "server": save(folder, "server", certificate("server", ca)),
-            "client": save(folder, "client", certificate("client", ca)),
-            "stranger": save(folder, "stranger", certificate("stranger", other)),
+            "ca": ca,
+            "server": certificate(folder, "server", ca),
+            "client": certificate(folder, "client", ca),
+            "stranger": certificate(folder, "stranger", other),
         }
         settings = Settings(
             data_root=name,

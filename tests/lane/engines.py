@@ -251,7 +251,8 @@ def clean(engine: Engine) -> None:
     if ids := docker("ps -aq").lines:
         docker(["rm", "-fv", *ids])
     docker("network prune -f")
-    docker("volume prune -af")
+    if volumes := docker("volume ls -q").lines:  # "prune -a" is no word of Debian 12's client
+        docker(["volume", "rm", *volumes])
     eventually(lambda: not strangers(engine), f"only its own devices: {strangers(engine)}")
 
 
