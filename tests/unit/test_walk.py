@@ -57,3 +57,9 @@ def test_a_macvlan_is_on_the_cable_not_on_the_host() -> None:
         return walk(land, "a", Packet(source="", target=target, protocol="tcp", port=80)).place
 
     assert (place("192.0.2.51"), place("192.0.2.1"), place("192.0.2.99")) == ("b", NOWHERE, WORLD)
+
+
+def test_no_device_is_named_where_none_is_known() -> None:
+    call = Packet(source="203.0.113.1", target="10.1.0.2", protocol="tcp", port=80)
+    seen = walk(Terrain([*BRIDGE, *plug("db", 2)], **HOST), WORLD, call)  # type: ignore[arg-type]
+    assert seen.hops[0].says == "comes in from 203.0.113.1, for 10.1.0.2"

@@ -47,7 +47,10 @@ def plan(ctx: click.Context) -> int:
 @pass_client
 def wanted(client: Client, word: str) -> int:
     """Show what the engine wants of the kernel, whose wish it is, and why."""
-    return show(client.call("GET", "/fairlead/plan", {"owner": word}) or [])
+    found = client.call("GET", "/fairlead/plan", {"owner": word}) or []
+    if word and not found:
+        print(f"Nothing is wanted by an owner with {word!r} in its name.", file=sys.stderr)
+    return show(found)
 
 
 @plan.group("network")
@@ -67,8 +70,15 @@ def run(client: Client, image: str, command: tuple[str, ...], detach: bool, sig_
     return told(client.call("POST", "/fairlead/plan/containers/create", {"name": flags["name"]}, body))
 
 
-network.add_command(Command("create", params=networks.create.params, callback=pass_client(network_create)))
-plan.add_command(Command("run", params=running.run.params, callback=pass_client(run), own_words=True))
+network.add_command(
+    Command(
+        "create",
+        params=networks.create.params,
+        callback=pass_client(network_create),
+        help=network_create.__doc__,
+    )
+)
+plan.add_command(Command("run", params=running.run.params, callback=pass_client(run), help=run.__doc__, own_words=True))
 
 
 def told(answer: dict[str, Any]) -> int:

@@ -68,7 +68,8 @@ def walk(terrain: Terrain, start: str, packet: Packet, *, forwarding: bool = Tru
     """
     walker = _Walker(terrain, forwarding, Walked(packet))
     if start == WORLD:
-        walker.note("enter", f"comes in by {packet.arrives} from {packet.source}, for {packet.target}")
+        by = f" by {packet.arrives}" if packet.arrives else ""  # a host without a default route names no device
+        walker.note("enter", f"comes in{by} from {packet.source}, for {packet.target}")
         walker.on_host()
     elif start == HOST:
         walker.from_host()
