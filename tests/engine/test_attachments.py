@@ -4,7 +4,7 @@ import pytest
 from paper import Paper
 
 from fairlead.core.model import EndpointSettings, Ipam, PortRequest, Subnet
-from fairlead.core.wanted import Element, Link, Route
+from fairlead.core.wanted import Address, Element, Link, Route
 from fairlead.errors import FairleadError, Forbidden, Invalid
 
 
@@ -164,3 +164,13 @@ async def test_who_cannot_be_connected(paper: Paper) -> None:
         await paper.attachments.connect(shared, net, EndpointSettings())
     with pytest.raises(Invalid, match="private"):
         await paper.attachments.connect(lonely, net, EndpointSettings())
+
+
+async def test_sctp_is_left_to_the_kernel(paper: Paper) -> None:
+    paper.host.put(Address(link="lo", address="::1/128"))
+    await paper.network("net")
+    wishes = (PortRequest(9000, "sctp", "", 9000, 9000), PortRequest(80, "tcp", "", 8080, 8080))
+    web = await paper.container("web", "net", ports=wishes)
+    stack = await paper.attachments.open(web)
+    found = [(binding.protocol, binding.host_ip) for binding in stack.endpoints[0].bindings]
+    assert sorted(found) == [("sctp", "0.0.0.0"), ("tcp", "0.0.0.0"), ("tcp", "::")]

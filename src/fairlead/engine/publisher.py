@@ -174,6 +174,8 @@ class Publisher:
         )
         bindings: Bindings = {}
         for binding in chosen:
+            if binding.protocol == "sctp" and binding.host_ip == "::" and 6 not in gateways:
+                continue  # the relay knows no SCTP, and nobody asked for this address
             family = 6 if ":" in binding.host_ip else 4
             owner = gateways.get(family) or gateways[4 if family == 6 else 6]
             bindings[owner.endpoint.id] = (*bindings.get(owner.endpoint.id, ()), binding)
