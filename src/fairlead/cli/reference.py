@@ -8,6 +8,7 @@ A test compares them with the files, so the manual cannot drift.
 from __future__ import annotations
 
 import sys
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def _command(command: Any, words: list[str]) -> list[str]:
     lines = [
         f"## {' '.join(words)}",
         "",
-        command.help or "",
+        cleandoc(command.help or ""),  # Python keeps the indentation until 3.12
         "",
         f"    {' '.join([*words, '[OPTIONS]', *arguments])}",
         "",

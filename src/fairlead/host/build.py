@@ -19,6 +19,7 @@ import asyncio
 import itertools
 import os
 import re
+import resource
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -37,7 +38,8 @@ _NOISE = (
     "subprocess exited with status ", 'Error: building at STEP "', 'error building at STEP "',
 )  # fmt: skip
 _EXIT = re.compile(r"subprocess exited with status (\d+)|exit status (\d+)")
-
+_LIMIT = 1_048_576
+"""Open files and processes that buildah asks for by itself."""
 
 OWN_MOUNTS = ("unshare", "--mount", "--propagation", "slave")
 """The builder's storage mounts itself and its layers; what it forgets goes with its mount namespace."""
@@ -171,6 +173,7 @@ class Run:
         words += [f"--build-arg={key}={value}" for key, value in request.arguments.items() if value is not None]
         words += [f"--label={key}={value}" for key, value in request.labels.items()]
         words += [f"--add-host={host}" for host in request.extra_hosts]
+        words += _lower_limits()
         return [*words, "--identity-label=false"]
 
     def _shown(self, line: str) -> str:
@@ -217,6 +220,18 @@ async def _receive(stream: AsyncIterable[bytes], folder: Path) -> None:
     if done.code:
         raise Invalid(f"Error processing tar file: {done.err.strip()}")
     os.unlink(folder / "context.tar")
+
+
+def _lower_limits() -> list[str]:
+    """Our own limits where they are below what buildah asks for: to raise one takes CAP_SYS_RESOURCE.
+
+    Before Debian 13, buildah itself lowers the processes to ``pid_max``.
+    """
+    files, processes = (resource.getrlimit(each)[1] for each in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC))
+    if processes >= 0:
+        processes = min(processes, int(Path("/proc/sys/kernel/pid_max").read_text()))
+    ours = {"nofile": files, "nproc": processes}
+    return [f"--ulimit={name}={limit}:{limit}" for name, limit in ours.items() if 0 <= limit < _LIMIT]
 
 
 def _network(mode: str) -> str:
