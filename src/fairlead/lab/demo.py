@@ -147,12 +147,13 @@ def keep(world: World) -> None:
     pids = world.keep()
     groups = {name: machine.cgroup for name, machine in world.machines.items()}
     (world.folder / "world.json").write_text(json.dumps({"pids": pids, "cgroups": groups}))
+    sudo = "sudo " if shutil.which("sudo") else ""  # a bare root has none and needs none
     tool = Path(sys.executable).parent / "fairlead"
     print(f"""
-  Kept. A shell on the machine:    sudo {" ".join(one.enter("bash"))}
-  The engine from here:            export FAIRLEAD_HOST=unix://{one.socket}; sudo -E {tool} ps
-  A client outside:                sudo {" ".join(world.outside.enter("busybox", "wget", "-qO-", f"http://{one.address4}:8080"))}
-  End it:                          sudo scripts/demo --end {world.folder}""")
+  Kept. A shell on the machine:    {sudo}{" ".join(one.enter("bash"))}
+  The engine from here:            export FAIRLEAD_HOST=unix://{one.socket}; {sudo and "sudo -E "}{tool} ps
+  A client outside:                {sudo}{" ".join(world.outside.enter("busybox", "wget", "-qO-", f"http://{one.address4}:8080"))}
+  End it:                          {sudo}scripts/demo --end {world.folder}""")
 
 
 def end(folder: Path) -> None:
