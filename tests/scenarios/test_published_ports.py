@@ -9,7 +9,12 @@ from scenarios.rows import rows
 
 
 def ps_ports(lab: Lab, name: str) -> list[str]:
-    return lab.docker(["ps", "-a", "--filter", f"name=^{name}$", "--format", "{{.Ports}}"]).out.split(", ")
+    return bracketed(lab.docker(["ps", "-a", "--filter", f"name=^{name}$", "--format", "{{.Ports}}"]).out).split(", ")
+
+
+def bracketed(said: str) -> str:
+    """``:::80`` of Debian 12's client is ``[::]:80`` of a newer one."""
+    return re.sub(r"(?<!\S):::(?=\d)", "[::]:", said)
 
 
 def host_port(lab: Lab, container: str, port: str) -> int:
@@ -33,7 +38,7 @@ def test_a_random_port_comes_and_goes(lab: Lab) -> None:
     lab.run("-d -p 5000 --name foobar flask")
     port = host_port(lab, "foobar", "5000")
     assert 32768 <= port <= 60999
-    assert lab.docker("port foobar 5000").lines == [f"0.0.0.0:{port}", f"[::]:{port}"]
+    assert bracketed(lab.docker("port foobar 5000").out).splitlines() == [f"0.0.0.0:{port}", f"[::]:{port}"]
     assert f"0.0.0.0:{port}->5000/tcp" in ps_ports(lab, "foobar")
     assert "Hi from" in lab.outside.page(lab.host.address, port, "/hi")
     assert lab.docker("kill foobar").out == "foobar"
@@ -93,7 +98,7 @@ def test_ranges_go_pairwise(lab: Lab) -> None:
 
 @rows("S038")
 def test_unequal_ranges_are_refused_by_the_client(lab: Lab) -> None:
-    lab.docker.refused("run -p 5000-6000:2000-2100 postgres", "invalid ranges specified", code=125)
+    lab.docker.refused("run -p 5000-6000:2000-2100 postgres", "nvalid ranges specified", code=125)
 
 
 @rows("S039")
