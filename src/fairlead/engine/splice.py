@@ -17,6 +17,8 @@ from contextlib import suppress
 from fairlead.engine.loop import READ, WRITE, Loop
 
 CHUNK = 1 << 17
+TURNS = 4
+"""How many chunks one direction may move before others have their turn."""
 PATIENCE = 10.0
 """Seconds a target may take to accept."""
 _RESET = struct.pack("ii", 1, 0)
@@ -61,30 +63,30 @@ class Splices:
 class _Way:
     """One direction."""
 
-    __slots__ = ("ended", "sink", "source", "told", "waiting")
+    __slots__ = ("ended", "sink", "source", "waiting")
 
     def __init__(self, source: socket.socket, sink: socket.socket) -> None:
         self.source, self.sink = source, sink
         self.waiting = memoryview(b"")
-        self.ended = self.told = False
-        """the source said its last; the sink heard of it"""
+        self.ended = False
+        """the source said its last, and the sink heard of it"""
 
     def move(self) -> None:
         """Write what waits, read what is there, until one side is not ready. ``OSError``: the connection broke."""
-        for _ in range(4):
+        for _ in range(TURNS):
             try:
                 while self.waiting:
                     self.waiting = self.waiting[self.sink.send(self.waiting) :]
                 if self.ended:
-                    if not self.told:
-                        self.told = True
-                        self.sink.shutdown(socket.SHUT_WR)
                     return
-                data = self.source.recv(CHUNK)
+                self.waiting = memoryview(self.source.recv(CHUNK))
             except BlockingIOError:
                 return
-            self.ended = not data
-            self.waiting = memoryview(data)
+            if not self.waiting:
+                # Told in the same turn: there may not be another, and an ended source is watched no more.
+                self.ended = True
+                self.sink.shutdown(socket.SHUT_WR)
+                return
 
 
 class _Splice:
@@ -113,7 +115,7 @@ class _Splice:
         except OSError:
             self.end(reset=True)
             return
-        if all(way.told for way in self._ways):
+        if all(way.ended for way in self._ways):
             self.end(reset=False)
             return
         self._watch()
