@@ -147,7 +147,6 @@ class Build:
             masquerade=settings.ip_masq,
             userland_proxy=settings.userland_proxy,
             allow_direct_routing=settings.allow_direct_routing,
-            exec_root=str(self.exec),
             bridge=settings.bridge,
             bridge_netfilter=_text(Path("/proc/sys/net/bridge/bridge-nf-call-iptables")).strip() == "1",
             has_ipv6=Path("/proc/sys/net/ipv6").is_dir(),

@@ -75,12 +75,6 @@ class Table:
                 return Found(handler, match.groupdict())
         raise NotFound("page not found")
 
-    def knows(self, path: str) -> bool:
-        """Whether any method has this path."""
-        first = _first(path)
-        known = (routes for (_, piece), routes in self._routes.items() if piece == first)
-        return any(pattern.fullmatch(path.rstrip("/")) for routes in known for pattern, _ in routes)
-
 
 def _first(path: str) -> str:
     return path.split("/", 2)[1] if path.startswith("/") else ""

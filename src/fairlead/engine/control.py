@@ -22,17 +22,37 @@ import errno
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from fairlead.engine.loop import READ, WRITE, Loop, reason
+from fairlead.engine.loop import READ, WRITE, Loop, allow_many_files, reason
 from fairlead.errors import Conflict, FairleadError, Invalid
 
 LONGEST = 64 << 20
 _CHUNK = 1 << 18
 
 Deed = Callable[[dict[str, Any]], dict[str, Any] | None]
+
+
+def run(part: str, words: Sequence[str], deeds: Callable[[Loop], Mapping[str, Deed]]) -> int:
+    """``fairlead PART --socket PATH``: serve until told to exit. 0: as told, 1: somebody serves there, 2: usage."""
+    if len(words) != 2 or words[0] != "--socket":
+        print(f"usage: fairlead {part} --socket PATH", file=sys.stderr)
+        return 2
+    allow_many_files()
+    loop = Loop()
+    try:
+        control = Control(loop, words[1], deeds(loop))
+    except (FairleadError, OSError) as error:
+        print(f"fairlead {part}: {error}", file=sys.stderr)
+        return 1
+    try:
+        loop.run()
+    finally:
+        control.close()
+    return 0
 
 
 class Control:

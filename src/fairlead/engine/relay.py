@@ -28,12 +28,11 @@ from __future__ import annotations
 
 import errno
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fairlead.engine.control import Control
-from fairlead.engine.loop import Loop, allow_many_files, reason
+from fairlead.engine import control
+from fairlead.engine.loop import Loop, reason
 from fairlead.engine.splice import Splices
 from fairlead.engine.udpflows import Flows
 from fairlead.errors import FairleadError, Invalid
@@ -223,25 +222,6 @@ def _held(port: Port) -> socket.socket | None:
     return sock
 
 
-def serve(path: str) -> int:
-    """Serve until told to exit; ``path`` is the control socket. 0: ended as told, 1: somebody serves there already."""
-    allow_many_files()
-    loop = Loop()
-    try:
-        control = Control(loop, path, Relay(loop).deeds())
-    except (FairleadError, OSError) as error:
-        print(f"fairlead relay: {error}", file=sys.stderr)
-        return 1
-    try:
-        loop.run()
-    finally:
-        control.close()
-    return 0
-
-
 def main(words: Sequence[str]) -> int:
-    """``fairlead relay --socket PATH``."""
-    if len(words) != 2 or words[0] != "--socket":
-        print("usage: fairlead relay --socket PATH", file=sys.stderr)
-        return 2
-    return serve(words[1])
+    """``fairlead relay --socket PATH``; exit codes as in ``control.run``."""
+    return control.run("relay", words, lambda loop: Relay(loop).deeds())

@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -40,10 +39,10 @@ from typing import Any
 from fairlead.core import dnswire
 from fairlead.core.dnswire import BadQuery, Query
 from fairlead.core.names import Names
-from fairlead.engine.control import Control
+from fairlead.engine import control
 from fairlead.engine.dnstcp import Listener
 from fairlead.engine.forwarder import Forwarder, OpenSocket, Upstream
-from fairlead.engine.loop import Loop, allow_many_files
+from fairlead.engine.loop import Loop
 from fairlead.errors import Conflict, FairleadError, Invalid
 
 ADDRESS = "127.0.0.11"
@@ -399,26 +398,6 @@ def _ports(box: Sandbox) -> dict[str, Any]:
     return {"port_udp": box.udp.getsockname()[1], "port_tcp": box.tcp.sock.getsockname()[1]}
 
 
-def serve(path: str, open_socket: OpenSocket) -> int:
-    """Serve until told to exit; ``path`` is the control socket. 0: ended as told, 1: somebody serves there already."""
-    allow_many_files()
-    loop = Loop()
-    resolver = Resolver(loop, open_socket)
-    try:
-        control = Control(loop, path, resolver.deeds())
-    except (FairleadError, OSError) as error:
-        print(f"fairlead resolver: {error}", file=sys.stderr)
-        return 1
-    try:
-        loop.run()
-    finally:
-        control.close()
-    return 0
-
-
 def main(words: Sequence[str], open_socket: OpenSocket) -> int:
-    """``fairlead resolver --socket PATH``."""
-    if len(words) != 2 or words[0] != "--socket":
-        print("usage: fairlead resolver --socket PATH", file=sys.stderr)
-        return 2
-    return serve(words[1], open_socket)
+    """``fairlead resolver --socket PATH``; exit codes as in ``control.run``."""
+    return control.run("resolver", words, lambda loop: Resolver(loop, open_socket).deeds())

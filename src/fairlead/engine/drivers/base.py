@@ -45,7 +45,6 @@ class Facts:
     """``--ip-masq``"""
     userland_proxy: bool = True
     allow_direct_routing: bool = False
-    exec_root: str = ""
     bridge: str = ""
     """``-b``: a bridge made by somebody else that serves as the default network"""
 
