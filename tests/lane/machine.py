@@ -33,7 +33,7 @@ FOLLOW = ["setpriv", "--pdeathsig", "KILL", "--"]
 
 
 class Result:
-    """What a command printed and how it ended; reads like the string it printed."""
+    """What a command printed and how it ended; reads like the string it printed, is true when it ended well."""
 
     def __init__(self, command: Sequence[str], code: int, out: str, err: str) -> None:
         self.command, self.code, self.out, self.err = list(command), code, out.strip(), err.strip()
@@ -48,6 +48,9 @@ class Result:
 
     def __contains__(self, text: str) -> bool:
         return text in self.everything
+
+    def __bool__(self) -> bool:
+        return self.code == 0
 
     def __str__(self) -> str:
         return self.out
@@ -159,8 +162,8 @@ class Place:
                 return ""
             time.sleep(0.05)
 
-    def pings(self, address: str) -> bool:
-        return self(["ping", "-c1", "-W1", address]).code == 0
+    def pings(self, address: str) -> Result:
+        return self(["ping", "-c1", "-W1", address])
 
     def links(self) -> dict[str, str]:
         """Name of every device -> its master's name, or nothing."""
@@ -195,10 +198,12 @@ class Lan(Place):
         self.holder = subprocess.Popen([*FOLLOW, "unshare", "--net", "--", "sleep", "infinity"])
         super().__init__(self.holder.pid, f"{net}.1")
         ours = os.readlink("/proc/self/ns/net")
+        # A bridge without a MAC of its own takes that of a port: every cable plugged or pulled would change where
+        # the router is, and the machines' next packets out would go to where it was.
         eventually(lambda: os.readlink(self.network) != ours, "a network namespace")
         for words in (
             "link set lo up",
-            "link add lan0 type bridge",
+            "link add lan0 address 02:00:5a:00:00:01 type bridge",
             f"addr add {self.address}/24 dev lan0",
             "link set lan0 up",
         ):

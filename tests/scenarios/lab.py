@@ -30,8 +30,8 @@ class Lab:
         """Type a command in a container; its exit code is the caller's to judge."""
         return self.docker.sh(container, command)
 
-    def pings(self, container: str, target: str) -> bool:
-        return self.inside(container, f"ping -c1 -W1 {target}").code == 0
+    def pings(self, container: str, target: str) -> Result:
+        return self.inside(container, f"ping -c1 -W1 {target}")
 
     def resolves(self, container: str, name: str) -> bool:
         """Does a program in the container find an address for the name (whether or not it answers)?"""
