@@ -3,6 +3,7 @@
     fairlead daemon …     the engine                (also: any call under the name dockerd)
     fairlead resolver …   the DNS process           (started by the engine)
     fairlead relay …      the port relay            (started by the engine)
+    fairlead lab …        many hosts on this machine, for learning and for tests
     fairlead …            everything else is the command line, which speaks only HTTP
 
 The parts are imported only when called for, so that ``fairlead ps`` does not
@@ -33,6 +34,10 @@ def main() -> int:
         from fairlead.engine import relay
 
         return int(relay.main(words[1:]) or 0)
+    if words[:1] == ["lab"]:
+        from fairlead.lab import command
+
+        return command.main(words[1:])
     from fairlead.cli.main import main as command_line
 
     return command_line(words)

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from fairlead.errors import Internal, Unavailable
-from fairlead.lab.topology import Topology
-from fairlead.lab.world import SOURCE, World
+from fairlead.lab.machine import SOURCE
+from fairlead.lab.topology import one_cable
+from fairlead.lab.world import World
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
 
@@ -26,7 +27,7 @@ def links() -> set[str]:
 
 def test_machines_reach_each_other_and_nothing_is_left(tmp_path: Path) -> None:
     before = links()
-    with World(Topology(("one", "two")), str(tmp_path)) as world:
+    with World(one_cable("one", "two"), str(tmp_path)) as world:
         one, two = world.hosts
         assert one.run("hostname").stdout == "one\n"
         assert one.run("ls", "/sys/class/net").stdout.split() == ["eth0", "lo"]

@@ -64,7 +64,10 @@ COMMANDS = {
 }
 """Command -> where it lives below ``fairlead.cli``; in the order of the help page."""
 
-PARTS = {"daemon": "Run the engine (also under the name dockerd)."}
+PARTS = {
+    "daemon": "Run the engine (also under the name dockerd).",
+    "lab": "Many hosts on this machine, for learning and for tests.",
+}
 """Commands that ``fairlead.__main__`` runs before click is asked; here only for the help page."""
 
 

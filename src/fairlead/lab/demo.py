@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import select
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
@@ -26,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.errors import FairleadError, Invalid, Unavailable
-from fairlead.lab.topology import Topology
-from fairlead.lab.world import Machine, World, remove_cgroups
+from fairlead.lab.machine import Machine
+from fairlead.lab.topology import one_cable
+from fairlead.lab.world import World
 
 PAGE = "Hello from RED.\n"
 STEPS = 8
@@ -144,9 +142,7 @@ def picture(machine: Machine, outside: Machine) -> str:
 def keep(world: World) -> None:
     """Leave the world for playing and say how."""
     one = world["one"]
-    pids = world.keep()
-    groups = {name: machine.cgroup for name, machine in world.machines.items()}
-    (world.folder / "world.json").write_text(json.dumps({"pids": pids, "cgroups": groups}))
+    world.keep()
     sudo = "sudo " if shutil.which("sudo") else ""  # a bare root has none and needs none
     tool = Path(sys.executable).parent / "fairlead"
     print(f"""
@@ -156,42 +152,17 @@ def keep(world: World) -> None:
   End it:                          {sudo}scripts/demo --end {world.folder}""")
 
 
-def end(folder: Path) -> None:
-    """End a world that was kept."""
-    try:
-        noted = json.loads((folder / "world.json").read_text())
-    except OSError:
-        raise Invalid(f"{folder} holds no kept world") from None
-    for pid in noted["pids"].values():
-        if _is_anchor(pid, folder):
-            watcher = os.pidfd_open(pid)
-            signal.pidfd_send_signal(watcher, signal.SIGKILL)
-            select.select([watcher], [], [], 10)  # readable when it has ended, and everything in its namespace with it
-            os.close(watcher)
-    for group in noted["cgroups"].values():
-        remove_cgroups(group)
-    shutil.rmtree(folder)
-    print(f"  Ended; {folder} is gone.")
-
-
-def _is_anchor(pid: int, folder: Path) -> bool:
-    """Whether that process is still the one we noted (numbers are used again)."""
-    try:
-        return str(folder) in Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return False
-
-
 def main(words: list[str]) -> int:
     """Tell the story once; the exit code."""
     if words[:1] == ["--end"] and len(words) == 2:
-        end(Path(words[1]))
+        World.found(Path(words[1])).down()
+        print(f"  Ended; {words[1]} is gone.")
         return 0
     if words not in ([], ["--keep"]):
         print("usage: scripts/demo [--keep | --end FOLDER]", file=sys.stderr)
         return 2
     step = Steps()
-    with World(Topology(("one",))) as world:
+    with World(one_cable("one")) as world:
         try:
             story(world, step)
         except FairleadError:

@@ -1,0 +1,104 @@
+"""A lab from up to down, as typed: many hosts, bad weather, power cuts, and nothing left.
+
+outside --+-- lan --+-- one          lan -- r1 -- far -- two   (a topology from a file)
+                    +-- two
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fairlead.lab.machine import SOURCE
+
+pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
+
+
+class Lab:
+    """Types ``fairlead lab …`` with labs kept in a folder of the test's own."""
+
+    def __init__(self, labs: Path) -> None:
+        self.environment = {**os.environ, "PYTHONPATH": str(SOURCE), "FAIRLEAD_LABS": str(labs)}
+
+    def attempt(self, line: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "fairlead", "lab", *line.split()]
+        return subprocess.run(words, capture_output=True, text=True, env=self.environment, timeout=120, check=False)
+
+    def __call__(self, line: str) -> str:
+        done = self.attempt(line)
+        assert done.returncode == 0, f"{line}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def hears(self, here: str, there: str) -> bool:
+        return self.attempt(f"exec {here} ping -c1 -W1 {there}").returncode == 0
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    before = set(os.listdir("/sys/class/net"))
+    typed = Lab(tmp_path / "labs")
+    yield typed
+    typed.attempt("down")
+    assert list((tmp_path / "labs").iterdir()) == []
+    assert not subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False).stdout
+    assert not [each for each in Path("/sys/fs/cgroup").glob("**/fairlead-lab-*") if each.is_dir()]
+    assert set(os.listdir("/sys/class/net")) == before
+
+
+def test_up_map_weather_and_power_cuts(lab: Lab) -> None:
+    lab("up --hosts 2")
+    assert "is there already" in lab.attempt("up").stderr
+    assert lab("exec one hostname") == "one\n"
+    assert lab.attempt("exec one grep -q nothing /etc/hostname").returncode == 1
+    docker_host = lab("env two").splitlines()[0].removeprefix("export DOCKER_HOST=")
+    assert Path(docker_host.removeprefix("unix://")).is_socket()
+    assert lab.hears("one", "two")
+    lab("partition one two")
+    assert not lab.hears("one", "two") and lab.hears("one", "outside")
+    lab("heal")
+    assert lab.hears("two", "one")
+    lab("kill two")
+    assert "two is switched off" in lab.attempt("exec two true").stderr
+    assert " `- two      192.168.77.12    off" in lab("map").splitlines()
+    lab("reboot two")
+    assert lab("map").count("engine up") == 2 and lab.hears("one", "two")
+    assert lab("ip two") == "192.168.77.12\n"
+    assert lab("ls").splitlines()[1].split()[:3] == ["lab", "2", "2"]
+    lab("down")
+    assert "there is no lab lab" in lab.attempt("map").stderr
+
+
+def test_a_killed_engine_comes_back_with_its_containers_networks(lab: Lab) -> None:
+    lab("up --hosts 1 --option=--bip=10.55.0.1/24")
+    lab("exec one fairlead network create RED")
+    lab("kill --engine one")
+    assert "no engine" in lab("map")
+    lab("reboot --engine one")
+    assert "RED" in lab("exec one fairlead network ls")
+    bridge = json.loads(lab("exec one fairlead network inspect bridge"))[0]
+    assert bridge["IPAM"]["Config"][0]["Subnet"] == "10.55.0.0/24"
+
+
+def test_hosts_behind_a_router_and_on_six_only(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "t.toml").write_text(
+        '[wires.lan]\nsubnet6 = "fd77:77::/64"\n[wires.far]\nsubnet6 = "fd99::/64"\nmtu = 1400\n'
+        '[hosts.one]\n[hosts.two]\nwires = ["far"]\n[routers.r1]\nwires = ["lan", "far"]\n'
+    )
+    lab(f"up --no-engines --topology {tmp_path}/t.toml")
+    assert lab("ip two") == "fd99::c\n"
+    assert lab.hears("one", "two") and lab.hears("two", "outside")
+    lab("partition one two")
+    assert not lab.hears("one", "two") and lab.hears("two", "r1")
+
+
+def test_loss_is_a_share(lab: Lab) -> None:
+    lab("up --hosts 2 --no-engines")
+    lab("loss two 100")
+    assert not lab.hears("one", "two")
+    lab("loss two 0")
+    assert lab.hears("one", "two")
+    assert "no such machine: six" in lab.attempt("loss six 5").stderr
