@@ -1,22 +1,36 @@
-"""Store: where we remember. Five verbs, versions for compare-and-swap, one contract test for all.
+"""Store: where we remember. Six verbs, versions for compare-and-swap, one contract test for all.
 
-    get(key)                      Entry or None
-    list(prefix)                  entries in key order
-    put_if(key, value, version)   write if the key is still at ``version`` (0: absent, ANY: whatever)
-    delete_if(key, version)       the same for deleting
-    watch(prefix)                 every later change, in order, without a gap
+    get(key)                          Entry or None
+    list(prefix)                      entries in key order
+    put_if(key, value, version)       write if the key is still at ``version`` (0: absent, ANY: whatever)
+    delete_if(key, version)           the same for deleting
+    watch(prefix, seen)               what differs from ``seen``, then every later change
+    lease(ttl)                        values written under it vanish when their holder does
 
-Keys are paths (``networks/3f2a…``), values are bytes (msgspec JSON of a model).
+Keys are paths (``networks/3f2a…``) without empty parts, values are bytes (msgspec JSON of a model).
+
+    embedded: memory, sqlite          never wait, never away, one process
+    shared:   etcd, consul, zookeeper may be away: every verb but ``watch`` may raise ``Unavailable``
 
 Rules
-    1. A write that returned is remembered after SIGKILL.
-    2. Versions of one key only grow; a version is never reused for another value.
-    3. A failed compare raises ``Conflict`` and changes nothing.
+    1. A write that returned is remembered: after SIGKILL of us, and, where the
+       store is shared, as long as a majority of its servers lives.
+    2. Reads are current: they show every write that had returned before they began.
+    3. Versions of one key only grow; a version is never reused for another value.
+    4. A failed compare raises ``Conflict`` and changes nothing. After ``Unavailable``
+       the outcome of a write is unknown: read, or write again with a compare.
+    5. A watch never ends and never raises because the store is away: it waits and
+       goes on without a gap. It may pass over a value that was overwritten before it
+       was seen (Consul and ZooKeeper do), never the last one, and never turns back
+       to an older version of a key. Between keys there is no order.
+    6. A lease ends with ``end()``, or after its time (the store's own bounds apply;
+       Consul takes up to twice as long) when nobody kept it. Whoever overwrites a
+       value under a lease gives that lease again.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import NamedTuple, Protocol
 
 ANY = -1
@@ -38,20 +52,33 @@ class Change(NamedTuple):
     version: int
 
 
+class Lease(Protocol):
+    """A span of life for values. The holder runs ``keep`` for as long as they should stay."""
+
+    async def keep(self) -> None:
+        """Renew it until it is lost, then return: the values are gone, a new lease must be taken."""
+
+    async def end(self) -> None:
+        """Give it up: its values are deleted now."""
+
+
 class Store(Protocol):
-    """The contract; ``memory``, ``sqlite`` (and later etcd, consul, zookeeper) keep it."""
+    """The contract that every store keeps."""
 
     async def get(self, key: str) -> Entry | None: ...
 
     async def list(self, prefix: str) -> list[Entry]: ...
 
-    async def put_if(self, key: str, value: bytes, version: int = ANY) -> int:
+    async def put_if(self, key: str, value: bytes, version: int = ANY, lease: Lease | None = None) -> int:
         """Write and return the new version; ``Conflict`` when the key is not at ``version``."""
 
     async def delete_if(self, key: str, version: int = ANY) -> None:
         """Delete; deleting what is absent is fine with ANY and ``Conflict`` otherwise."""
 
-    def watch(self, prefix: str) -> AsyncIterator[Change]:
-        """Changes after the call, until the iterator is closed."""
+    def watch(self, prefix: str, seen: Iterable[Entry] = ()) -> AsyncIterator[Change]:
+        """What turns ``seen`` (the answer to an earlier ``list``) into what is now, then what follows, until closed."""
+
+    async def lease(self, ttl: float) -> Lease:
+        """A new lease of ``ttl`` seconds, of this store only."""
 
     async def close(self) -> None: ...

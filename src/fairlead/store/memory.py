@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 from fairlead.errors import Conflict
-from fairlead.store.base import ANY, Change, Entry
-from fairlead.store.watching import Watchers
+from fairlead.store.base import ANY, Change, Entry, Lease
+from fairlead.store.leases import LocalLease
+from fairlead.store.watching import Watchers, differences
 
 
 class MemoryStore:
-    """``store.base.Store`` in a dictionary."""
+    """``store.base.Store`` in a dictionary. Several engines of one test may share it."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
+        self._leases: dict[str, Lease] = {}
         self._clock = 0
         self._watchers = Watchers()
 
@@ -23,15 +25,19 @@ class MemoryStore:
     async def list(self, prefix: str) -> list[Entry]:
         return [self._entries[key] for key in sorted(self._entries) if key.startswith(prefix)]
 
-    async def put_if(self, key: str, value: bytes, version: int = ANY) -> int:
+    async def put_if(self, key: str, value: bytes, version: int = ANY, lease: Lease | None = None) -> int:
         self._compare(key, version)
         self._clock += 1
         self._entries[key] = Entry(key, value, self._clock)
+        self._leases.pop(key, None)
+        if lease:
+            self._leases[key] = lease
         self._watchers.announce(Change(key, value, self._clock))
         return self._clock
 
     async def delete_if(self, key: str, version: int = ANY) -> None:
         self._compare(key, version)
+        self._leases.pop(key, None)
         if self._entries.pop(key, None) is not None:
             self._clock += 1
             self._watchers.announce(Change(key, None, self._clock))
@@ -41,8 +47,17 @@ class MemoryStore:
         if version != ANY and version != (entry.version if entry else 0):
             raise Conflict(f"{key} was changed by somebody else")
 
-    def watch(self, prefix: str) -> AsyncIterator[Change]:
-        return self._watchers.watch(prefix)
+    def watch(self, prefix: str, seen: Iterable[Entry] = ()) -> AsyncIterator[Change]:
+        present = [entry for key, entry in self._entries.items() if key.startswith(prefix)]
+        versions = {entry.key: entry.version for entry in seen}
+        return self._watchers.watch(prefix, differences(versions, present, self._clock))
+
+    async def lease(self, ttl: float) -> Lease:
+        return LocalLease(self._end)
+
+    async def _end(self, lease: Lease) -> None:
+        for key in [key for key, holder in self._leases.items() if holder is lease]:
+            await self.delete_if(key)
 
     async def close(self) -> None:
         self._entries.clear()

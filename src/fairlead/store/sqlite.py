@@ -2,6 +2,7 @@
 
     entries(key primary key, value, version)      what is
     clock(version)                                the last version ever given out
+    leased(key)                                   what lives only as long as this process
 
 Write-ahead logging with ``synchronous=NORMAL``: a write that returned survives
 the death of the process (the kernel has it); power loss may take the last
@@ -10,22 +11,29 @@ here is handed to a thread: the thread would cost more than the write.
 
 One process holds the file: the lock is SQLite's own, taken for as long as the
 store is open, so that two engines on one data root are refused at the start.
+So a lease needs no time: what an earlier process left under one is deleted on
+opening.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 from fairlead.errors import Conflict, Unavailable
-from fairlead.store.base import ANY, Change, Entry
-from fairlead.store.watching import Watchers
+from fairlead.store.base import ANY, Change, Entry, Lease
+from fairlead.store.leases import LocalLease
+from fairlead.store.watching import Watchers, differences
 
 SCHEMA = """
 create table if not exists entries(key text primary key, value blob not null, version integer not null) without rowid;
 create table if not exists clock(version integer not null);
 insert into clock select 0 where not exists (select 1 from clock);
+create table if not exists leased(key text primary key) without rowid;
+update clock set version = version + 1 where exists (select 1 from leased);
+delete from entries where key in (select key from leased);
+delete from leased;
 """
 
 
@@ -47,20 +55,24 @@ class SqliteStore:
             self._db.close()
             raise Unavailable(f"cannot use {path}: {error}; is another engine running on this data root?") from error
         self._watchers = Watchers()
+        self._leases: dict[str, Lease] = {}
 
-    async def get(self, key: str) -> Entry | None:
-        row = self._db.execute("select key, value, version from entries where key = ?", (key,)).fetchone()
-        return Entry(*row) if row else None
-
-    async def list(self, prefix: str) -> list[Entry]:
+    def _present(self, prefix: str) -> list[Entry]:
         rows = self._db.execute(
             "select key, value, version from entries where key >= ? and key < ? order by key",
             (prefix, prefix + "\U0010ffff"),
         )
         return [Entry(*row) for row in rows]
 
-    async def put_if(self, key: str, value: bytes, version: int = ANY) -> int:
-        now = self._write(key, value, version)
+    async def get(self, key: str) -> Entry | None:
+        row = self._db.execute("select key, value, version from entries where key = ?", (key,)).fetchone()
+        return Entry(*row) if row else None
+
+    async def list(self, prefix: str) -> list[Entry]:
+        return self._present(prefix)
+
+    async def put_if(self, key: str, value: bytes, version: int = ANY, lease: Lease | None = None) -> int:
+        now = self._write(key, value, version, lease)
         self._watchers.announce(Change(key, value, now))
         return now
 
@@ -69,7 +81,7 @@ class SqliteStore:
         if now:
             self._watchers.announce(Change(key, None, now))
 
-    def _write(self, key: str, value: bytes | None, version: int) -> int:
+    def _write(self, key: str, value: bytes | None, version: int, lease: Lease | None = None) -> int:
         """One transaction; returns the new version, 0 when there was nothing to delete."""
         self._db.execute("begin immediate")
         try:
@@ -84,14 +96,31 @@ class SqliteStore:
                 self._db.execute("delete from entries where key = ?", (key,))
             else:
                 self._db.execute("insert or replace into entries values (?, ?, ?)", (key, value, now))
+            self._write_lease(key, lease)
             self._db.execute("commit")
             return int(now)
         finally:
             if self._db.in_transaction:
                 self._db.execute("rollback")
 
-    def watch(self, prefix: str) -> AsyncIterator[Change]:
-        return self._watchers.watch(prefix)
+    def _write_lease(self, key: str, lease: Lease | None) -> None:
+        if lease:
+            self._db.execute("insert or ignore into leased values (?)", (key,))
+            self._leases[key] = lease
+        elif self._leases.pop(key, None):
+            self._db.execute("delete from leased where key = ?", (key,))
+
+    def watch(self, prefix: str, seen: Iterable[Entry] = ()) -> AsyncIterator[Change]:
+        (now,) = self._db.execute("select version from clock").fetchone()
+        versions = {entry.key: entry.version for entry in seen}
+        return self._watchers.watch(prefix, differences(versions, self._present(prefix), now))
+
+    async def lease(self, ttl: float) -> Lease:
+        return LocalLease(self._end)
+
+    async def _end(self, lease: Lease) -> None:
+        for key in [key for key, holder in self._leases.items() if holder is lease]:
+            await self.delete_if(key)
 
     async def close(self) -> None:
         self._db.close()
