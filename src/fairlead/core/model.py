@@ -31,6 +31,8 @@ class Subnet(msgspec.Struct, frozen=True, omit_defaults=True):
     auxiliary: dict[str, str] = {}
     chosen: bool = False
     """by us, not by the user"""
+    gateway_chosen: bool = False
+    """the gateway of a subnet that the user gave without one"""
 
 
 class Ipam(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -100,6 +102,8 @@ class EndpointSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """``name-or-id:alias`` pairs, valid on this network only."""
     driver_opts: dict[str, str] = {}
     gw_priority: int = 0
+    empty: tuple[str, ...] = ()
+    """what was given as an empty list or object (Docker's names), for the echo"""
 
 
 class PortRequest(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
@@ -119,6 +123,28 @@ class PortBinding(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
     protocol: str
     host_ip: str
     host_port: int
+
+
+class Lease(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An address that somebody else lent us (the LAN's DHCP server), and what he said besides."""
+
+    address: str
+    """with prefix length"""
+    server: str = ""
+    seconds: int = 0
+    """how long it is ours, 0: for ever"""
+    renew: int = 0
+    """seconds after which the server is asked for more (T1)"""
+    rebind: int = 0
+    """seconds after which any server is asked (T2)"""
+    since: float = 0.0
+    """when it was asked for, in seconds since this machine's boot"""
+    gateway: str = ""
+    dns: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    mtu: int = 0
+    routes: tuple[tuple[str, str], ...] = ()
+    """(prefix, gateway), "" for on-link; never a default route"""
 
 
 class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -150,6 +176,8 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     settings: EndpointSettings = EndpointSettings()
     bindings: tuple[PortBinding, ...] = ()
     """in force; empty unless this endpoint is the sandbox's gateway for that family"""
+    lease: Lease | None = None
+    """where ``ipv4`` and ``gateway4`` come from, when they are not ours to choose"""
 
     @property
     def namespace(self) -> str:
@@ -163,6 +191,26 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def address6(self) -> str:
         return self.ipv6.partition("/")[0]
+
+
+class Remote(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An endpoint on another host, as that host tells the cluster: all that others need to reach and name it."""
+
+    id: str
+    network: str
+    """id of the network"""
+    host: str
+    """name of its host"""
+    vtep: str
+    """address at which its host receives the network's frames"""
+    name: str
+    """of its container"""
+    mac: str
+    ipv4: str = ""
+    """with prefix length"""
+    ipv6: str = ""
+    names: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
 
 
 class Sandbox(msgspec.Struct, frozen=True, omit_defaults=True):

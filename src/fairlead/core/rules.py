@@ -12,6 +12,7 @@ A packet meets a handful of rules, however many networks and ports there are.
     container -> other network forward, entering: neither dnat nor exposed: dropped
     neighbour -> 172.17.0.2    forward, entering: neither dnat nor exposed: dropped
     neighbour -> 127.0.0.1     guard: dropped, before any map is looked at
+    host B    -> VXLAN here    guard, overlay: B is on that network, or dropped (@th,96,24 is VXLAN's network identifier)
 
 Rules
     1. We only ever *drop*. ``accept`` ends our own chain and nothing else: whatever the
@@ -157,6 +158,18 @@ _SETS = """\
         type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service
         comment "ports of one IPv6 address of the host"
     }
+    set overlays {
+        typeof th dport . @th,96,24
+        comment "overlay networks of ours: VXLAN port and network identifier"
+    }
+    set vteps4 {
+        typeof @th,96,24 . ip saddr
+        comment "hosts that may send into an overlay network"
+    }
+    set vteps6 {
+        typeof @th,96,24 . ip6 saddr
+        comment "the same over IPv6"
+    }
 """
 
 _CHAINS = """\
@@ -164,6 +177,12 @@ _CHAINS = """\
         type filter hook prerouting priority raw; policy accept;
         iifname != "lo" ip daddr 127.0.0.0/8 counter drop comment "loopback addresses do not come from outside"
         iifname != "lo" ip saddr 127.0.0.0/8 counter drop comment "nor from containers"
+        meta l4proto udp th dport . @th,96,24 @overlays goto overlay
+    }
+    chain overlay {
+        @th,96,24 . ip saddr @vteps4 accept
+        @th,96,24 . ip6 saddr @vteps6 accept
+        counter drop comment "VXLAN for a network of ours from a host that is not on it"
     }
     chain prerouting {
         type nat hook prerouting priority dstnat; policy accept;

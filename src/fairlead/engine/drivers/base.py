@@ -47,6 +47,10 @@ class Facts:
     allow_direct_routing: bool = False
     bridge: str = ""
     """``-b``: a bridge made by somebody else that serves as the default network"""
+    vtep: str = ""
+    """address of this host at which other hosts' frames arrive (``--cluster-advertise``)"""
+    underlay_mtu: int = 1500
+    """MTU of the way to the other hosts"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,8 @@ class Attachment:
     """the default route goes through a gateway; False: straight down the link (ipvlan's l3 modes)"""
     own_mac: bool = True
     """each endpoint has a MAC address of its own (not on ipvlan: there all have the parent's)"""
+    way_out: bool = False
+    """the network leads to the world, but not by itself: its containers get an interface on ``docker_gwbridge``"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,59 @@
+"""The overlay driver's plans as text: over an IPv4 and over an IPv6 underlay."""
+
+import pytest
+from lane.golden import same_as
+
+from fairlead.core.model import Endpoint, Ipam, Network, NetworkRequest, Remote, Subnet
+from fairlead.core.wanted import as_text
+from fairlead.engine.drivers.base import Facts
+from fairlead.engine.drivers.overlay import MTU, VNI, Overlay
+from fairlead.errors import Invalid, Unsupported
+
+RED = Network(
+    id="3f2a91c0ffee".ljust(64, "0"),
+    name="RED",
+    created="",
+    driver="overlay",
+    scope="global",
+    ipv6=True,
+    ipam=Ipam(config=(Subnet(subnet="10.9.0.0/24"), Subnet(subnet="fd09::/64"))),
+    options={VNI: "4097"},
+)
+HERE = Endpoint(
+    id="77b01de".ljust(64, "0"), network=RED.id, container="c0ffee", sandbox="c0ffee", name="web", interface="eth0",
+    device="veth77b01de", ipv4="10.9.0.2/24", ipv6="fd09::2/64", mac="02:42:0a:09:00:02",
+)  # fmt: skip
+THERE = Remote(
+    id="e" * 64, network=RED.id, host="two", vtep="192.168.77.12", name="db", mac="02:42:0a:09:00:03",
+    ipv4="10.9.0.3/24", ipv6="fd09::3/64",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("underlay", "vtep"), [("four", "192.168.77.11"), ("six", "fd77:77::b")])
+def test_plans(underlay: str, vtep: str) -> None:
+    driver, facts = Overlay(), Facts(vtep=vtep, underlay_mtu=1500)
+    parts = {
+        "path": driver.path(RED, facts),
+        "endpoint": driver.endpoint(RED, HERE, facts),
+        "another host": driver.vtep(RED, THERE.vtep, facts),
+        "its endpoint": driver.remote(RED, THERE, facts),
+    }
+    same_as(
+        f"tests/unit/golden/overlay-{underlay}.txt",
+        "\n\n".join(f"{part}\n{as_text(plan)}" for part, plan in parts.items()) + "\n",
+    )
+
+
+def test_without_containers_there_is_nothing() -> None:
+    assert Overlay().network(RED, Facts()) == ()
+
+
+def test_what_cannot_be_kept_is_refused() -> None:
+    driver = Overlay()
+    driver.check(NetworkRequest(name="RED", driver="overlay", options={MTU: "1280"}, ipv6=True), Facts())
+    with pytest.raises(Unsupported, match="need the engine's firewall"):
+        driver.check(NetworkRequest(name="RED", driver="overlay"), Facts(firewall=False))
+    with pytest.raises(Invalid, match="is no MTU"):
+        driver.check(NetworkRequest(name="RED", driver="overlay", options={MTU: "1279"}, ipv6=True), Facts())
+    with pytest.raises(Unsupported, match="encrypted"):
+        driver.check(NetworkRequest(name="RED", driver="overlay", options={"encrypted": ""}), Facts())
