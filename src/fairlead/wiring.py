@@ -305,8 +305,8 @@ class Build:
             shm_size=settings.default_shm_size,
             log_config=LogConfig(settings.log_driver, dict(settings.log_opts)),
             ulimits=limits or None,
-            cgroup_parent=settings.cgroup_parent,
             init=settings.init or None,
+            oom_kill_disable=None if CGROUP2.exists() else False,
             cgroupns_mode=settings.default_cgroupns_mode or ("private" if CGROUP2.exists() else "host"),
         )
 

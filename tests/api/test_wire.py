@@ -197,7 +197,9 @@ ENDPOINT = Endpoint(
     names=("web", "w", "c" * 12),
     bindings=(PortBinding(80, "tcp", "::", 8080), PortBinding(80, "tcp", "0.0.0.0", 8080)),
 )
-PLACE = wire_containers.Place((ENDPOINT,), {"red": NETWORK}, {NETWORK: "red"}, "/run/netns/c")
+PLACE = wire_containers.Place(
+    (ENDPOINT,), {"red": NETWORK}, {NETWORK: "red"}, publishing={NETWORK}, sandbox_key="/run/netns/c"
+)
 
 
 def test_a_running_container_on_a_user_network() -> None:

@@ -1,6 +1,8 @@
 """The answers in which we differ from dockerd 28.5.2 on purpose, each with its reason.
 
-Number of the request in tests/data/docker_answers.jsonl -> (status, words that must be in our answer, why).
+ACCOUNTED     number of the request in tests/data/docker_answers.jsonl -> (status, words in our answer, why)
+IN_SESSIONS   part of an answer in tests/data/sessions, as a regular expression -> why
+
 A difference that is not here is a defect; an entry that no longer differs is stale. Both fail the lane.
 """
 
@@ -15,4 +17,18 @@ ACCOUNTED: dict[int, tuple[int, str, str]] = {
     ),
     102: (400, "open /proc/sys/net/bogus: No such file or directory", RUNTIME),
     104: (500, "net.ipv4.ip_forward", RUNTIME),
+}
+
+IN_SESSIONS: dict[str, str] = {
+    r"/DockerVersion": "the version that made the image is ours",
+    r"/GraphDriver/Data/(Lower|Merged|Upper|Work)Dir": "files lie elsewhere: an image is one directory here",
+    r"(/\*)?/NetworkSettings/Networks/\w+_back/IPAddress": (
+        "Compose repeats its wish in a field for results; dockerd shows that until the container starts"
+    ),
+    r"/CDISpecDirs": "no device injection",
+    r"/Containerd": "no containerd",
+    r"/Runtimes/io\.containerd\.runc\.v2": "no containerd",
+    r"/Runtimes/runc/status": "crun's features are not asked for",
+    r"/KernelMemoryTCP": "kernel memory for TCP is not limited by itself",
+    r"/memory_stats/stats/\w+": "all figures that this kernel has",
 }

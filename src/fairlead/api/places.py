@@ -32,10 +32,12 @@ class Places:
 
     def of(self, container: Container) -> Place:
         ids = self.network_ids()
+        known = self._engine.networks.networks()
         return Place(
             endpoints=self._engine.containers.endpoints(container.id),
             network_ids={asked: self._id(asked, ids) for asked in container.networks},
-            network_names={network.id: network.name for network in self._engine.networks.networks()},
+            network_names={network.id: network.name for network in known},
+            publishing={network.id for network in known if network.driver == "bridge" and not network.internal},
             links=self._legacy_links(container),
             sandbox_key=self._sandbox_key(container),
             files=self._files(container) if container.state.started_at != NEVER else {},

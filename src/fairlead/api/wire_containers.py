@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,6 +13,7 @@ from fairlead.api.wire import member, members
 from fairlead.api.wire_networks import endpoint, endpoint_settings
 from fairlead.core.container import NEVER, Config, Container, HostConfig, Mount, State
 from fairlead.core.model import Endpoint, EndpointSettings
+from fairlead.engine.endpoints import names_of
 from fairlead.errors import Invalid
 
 replace = msgspec.structs.replace
@@ -43,6 +44,8 @@ class Place(NamedTuple):
     """name or id as asked -> id, for the networks that exist"""
     network_names: Mapping[str, str] = {}
     """id -> name"""
+    publishing: Collection[str] = ()
+    """ids of the networks through which ports can be published; on others none is told"""
     links: Sequence[str] = ()
     """its legacy links, as Docker tells them: ``/target:/own/alias``"""
     sandbox_key: str = ""
@@ -211,7 +214,7 @@ def _network_settings(container: Container, place: Place, version: Version) -> d
         "Bridge": "",
         "SandboxID": container.sandbox or (container.id if running else ""),
         "SandboxKey": place.sandbox_key if running else "",
-        "Ports": _port_map(container, place.endpoints) if running else {},
+        "Ports": _port_map(container, place) if running else {},
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
@@ -239,16 +242,22 @@ def networks(container: Container, place: Place, version: Version, *, brief: boo
         begun = container.state.started_at != NEVER
         if begun and found is None:
             settings = replace(settings, mac="")
-        names = found.names if found else ()
+        names = found.names if found else _names(container, asked, settings)
         aliases = settings.aliases
         if version < SHORT_ID_AMONG_ALIASES and _has_names(asked):
             aliases = (*aliases, container.short)
         if brief:
             aliases, names = (), ()
-            settings = replace(settings, links=())
+            empty = tuple(name for name in settings.empty if name == "IPAMConfig")
+            settings = replace(settings, links=(), link_local=(), driver_opts={}, empty=empty)
         name = place.network_names.get(id, asked)
         shown[name] = endpoint(settings, id if begun else "", found, aliases, names)
     return shown
+
+
+def _names(container: Container, network: str, settings: EndpointSettings) -> tuple[str, ...]:
+    """Its names where it was before it stopped."""
+    return names_of(container, settings) if container.state.started_at != NEVER and _has_names(network) else ()
 
 
 def _has_names(network: str) -> bool:
@@ -272,12 +281,16 @@ def _split(ports: Iterable[str]) -> Iterable[tuple[str, str]]:
                 yield str(one), protocol
 
 
-def _port_map(container: Container, endpoints: Iterable[Endpoint]) -> dict[str, Any]:
+def _tells_ports(place: Place) -> bool:
+    return any(endpoint.network in place.publishing for endpoint in place.endpoints)
+
+
+def _port_map(container: Container, place: Place) -> dict[str, Any]:
     """``{"80/tcp": [{"HostIp": …, "HostPort": …}], "81/udp": null}``."""
-    if not endpoints or container.host.network_mode in ("host", "none"):
+    if not _tells_ports(place):
         return {}
     shown: dict[str, Any] = {f"{port}/{protocol}": None for port, protocol in _exposed(container)}
-    for found in endpoints:
+    for found in place.endpoints:
         for binding in sorted(found.bindings, key=_binding_order):
             where = shown.setdefault(f"{binding.port}/{binding.protocol}", None) or []
             where.append({"HostIp": binding.host_ip, "HostPort": str(binding.host_port)})
@@ -302,7 +315,7 @@ def summary(container: Container, place: Place, version: Version, links: Sequenc
         "ImageID": container.image,
         "Command": _command(container),
         "Created": times.nanoseconds(container.created) // times.SECOND,
-        "Ports": _ports(container, place.endpoints),
+        "Ports": _ports(container, place),
         "Labels": container.config.labels or {},
         "State": container.state.status,
         "Status": status(container.state, times.now()),
@@ -323,10 +336,10 @@ def _command(container: Container) -> str:
     return " ".join([container.path, *words])
 
 
-def _ports(container: Container, endpoints: Sequence[Endpoint]) -> list[dict[str, Any]]:
-    if not container.state.running or not endpoints or container.host.network_mode in ("host", "none"):
+def _ports(container: Container, place: Place) -> list[dict[str, Any]]:
+    if not container.state.running or not _tells_ports(place):
         return []
-    bindings = sorted((b for e in endpoints for b in e.bindings), key=_binding_order)
+    bindings = sorted((b for e in place.endpoints for b in e.bindings), key=_binding_order)
     shown: list[dict[str, Any]] = [
         {"IP": b.host_ip, "PrivatePort": b.port, "PublicPort": b.host_port, "Type": b.protocol} for b in bindings
     ]

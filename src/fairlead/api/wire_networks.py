@@ -14,6 +14,8 @@ from fairlead.core.model import Endpoint, EndpointSettings, Ipam, Network, Netwo
 from fairlead.errors import Invalid
 
 STRINGS = dict[str, str]
+MAY_BE_EMPTY: dict[str, Any] = {"IPAMConfig": {}, "Links": [], "Aliases": [], "DriverOpts": {}}
+"""What is shown as null when nothing was said, and empty when it was given so."""
 
 
 # -- asked ----------------------------------------------------------------------------------
@@ -74,6 +76,7 @@ def endpoint_settings(data: Any, where: str = "") -> EndpointSettings:
         links=get(given, "Links", strings, (), where),
         driver_opts=get(given, "DriverOpts", STRINGS, {}, where),
         gw_priority=get(given, "GwPriority", int, 0, where),
+        empty=tuple(name for name in MAY_BE_EMPTY if given.get(name.lower()) in ({}, [])),
     )
 
 
@@ -111,10 +114,11 @@ def _poolless(network: Network) -> bool:
 
 
 def _pool(pool: Subnet) -> dict[str, Any]:
+    """A user's subnet is shown as it was given, one that we chose with its gateway."""
     shown: dict[str, Any] = {
         "Subnet": pool.subnet,
         "IPRange": pool.ip_range,
-        "Gateway": pool.gateway,
+        "Gateway": "" if pool.gateway_chosen else pool.gateway,
         "AuxiliaryAddresses": pool.auxiliary,
     }
     return {name: value for name, value in shown.items() if value}
@@ -140,12 +144,13 @@ def endpoint(
     """A container's side of one network: what it asked, and (``found``) what came of it."""
     address4, _, prefix4 = (found.ipv4 if found else "").partition("/")
     address6, _, prefix6 = (found.ipv6 if found else "").partition("/")
+    nothing = {name: MAY_BE_EMPTY[name] for name in settings.empty}
     return {
-        "IPAMConfig": _asked_addresses(settings),
-        "Links": list(settings.links) or None,
-        "Aliases": list(aliases) or None,
+        "IPAMConfig": _asked_addresses(settings) or nothing.get("IPAMConfig"),
+        "Links": list(settings.links) or nothing.get("Links"),
+        "Aliases": list(aliases) or nothing.get("Aliases"),
         "MacAddress": found.mac if found else settings.mac,
-        "DriverOpts": settings.driver_opts or None,
+        "DriverOpts": settings.driver_opts or nothing.get("DriverOpts"),
         "GwPriority": settings.gw_priority,
         "NetworkID": network_id,
         "EndpointID": found.id if found else "",
@@ -159,10 +164,10 @@ def endpoint(
     }
 
 
-def _asked_addresses(settings: EndpointSettings) -> dict[str, Any] | None:
+def _asked_addresses(settings: EndpointSettings) -> dict[str, Any]:
     asked: dict[str, Any] = {
         "IPv4Address": settings.ipv4,
         "IPv6Address": settings.ipv6,
         "LinkLocalIPs": list(settings.link_local),
     }
-    return {name: value for name, value in asked.items() if value} or None
+    return {name: value for name, value in asked.items() if value}

@@ -131,8 +131,8 @@ def settle_pools(network: Network, others: Iterable[Network], routes: Iterable[s
         if wanted and not any(family_of(pool.subnet) == family for pool in pools):
             prefix = choose_subnet(plan.of_family(family), [*used, *(p.subnet for p in pools)], routes, plan.resolvers)
             pools.append(Subnet(subnet=prefix, chosen=True))
-    routed = has_gateway(network)
-    return replace(ipam, config=tuple(_with_gateway(pool) if routed else pool for pool in pools))
+    routed = {family for family in (4, 6) if has_gateway(network, family)}
+    return replace(ipam, config=tuple(_with_gateway(p) if family_of(p.subnet) in routed else p for p in pools))
 
 
 def choose_subnet(
@@ -193,7 +193,8 @@ def _route(prefix: str) -> IPNetwork | None:
 def _with_gateway(pool: Subnet) -> Subnet:
     if pool.gateway:
         return pool
-    return replace(pool, gateway=choose(pool, frozenset(pool.auxiliary.values())))
+    gateway = choose(pool, frozenset(pool.auxiliary.values()))
+    return replace(pool, gateway=gateway, gateway_chosen=not pool.chosen)
 
 
 # -- what users say about pools ----------------------------------------------------------

@@ -53,6 +53,4 @@ def _environment(asked: tuple[str, ...], image: tuple[str, ...]) -> tuple[str, .
 
 
 def _both(image: dict[str, Any] | None, asked: dict[str, Any] | None) -> dict[str, Any] | None:
-    if image is None and asked is None:
-        return None
-    return {**(image or {}), **(asked or {})}
+    return {**(image or {}), **asked} if asked else image

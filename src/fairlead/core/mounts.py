@@ -82,9 +82,12 @@ def parse(
         wishes[place] = wish
     for path, options in (host.tmpfs or {}).items():
         wish = _tmpfs(path, options)
-        wishes.setdefault(wish.mount.destination, wish)
+        place = wish.mount.destination
+        if place in seen:
+            raise Invalid(f"Duplicate mount point: {place}")
+        wishes.setdefault(place, wish)
     for path in config.volumes or {}:
-        place = _destination(path)
+        place = _destination(f"/{path}")
         if place not in wishes:
             driver = host.volume_driver or LOCAL
             wishes[place] = Wish(Mount("volume", place, driver=driver, anonymous=True), from_image=True)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from fairlead.core.bridgeoptions import is_device_name
+from fairlead.core.bridgeoptions import bridge_options, is_device_name
 from fairlead.core.model import Network, NetworkRequest
 from fairlead.core.wanted import HOST, Link, Wanted
 from fairlead.errors import FairleadError
@@ -59,8 +59,12 @@ def is_alone(network: Network) -> bool:
     return network.driver in LAN_DRIVERS and not network.options.get(PARENT)
 
 
-def has_gateway(network: Network) -> bool:
+def has_gateway(network: Network, family: int) -> bool:
     """Whether an address is set aside for a router: not where no road leads out, nor where roads need none (l3)."""
+    if network.driver == "bridge" and network.internal:
+        options = bridge_options(network.options)
+        inhibited = family == 4 and options.inhibit_ipv4
+        return not inhibited and (options.mode4 if family == 4 else options.mode6) != "isolated"
     if network.driver not in LAN_DRIVERS:
         return True
     return not (network.internal or is_alone(network) or is_routed(network))

@@ -49,8 +49,10 @@ def container_name(name: str) -> None:
 # -- create ---------------------------------------------------------------------------------
 
 
-def create(config: Config, host: HostConfig, *, cpus: int = 0) -> list[str]:
-    """Refuse what can never be; returns warnings. ``cpus``: processors of this machine, 0: not checked."""
+def create(config: Config, host: HostConfig, *, cpus: int = 0, nodes: int = 0) -> list[str]:
+    """Refuse what can never be; returns warnings.
+
+    ``cpus`` and ``nodes``: processors and memory nodes of this machine, 0: not checked."""
     network_mode(config, host)
     portable(config)
     if host.auto_remove and host.restart_policy.name not in ("", "no"):
@@ -65,13 +67,25 @@ def create(config: Config, host: HostConfig, *, cpus: int = 0) -> list[str]:
         raise Invalid("invalid Annotations: the empty string is not permitted as an annotation key")
     if host.isolation not in ("", "default"):
         raise Invalid(f"invalid isolation ({host.isolation}): linux only supports 'default'")
-    resources(host, cpus=cpus)
+    resources(host, cpus=cpus, nodes=nodes)
     modes(host)
     log_config(host.log_config)
     security_options(host.security_opt or ())
+    if "size" in (host.storage_opt or {}):
+        raise FairleadError("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
+    return _warnings(host)
+
+
+def _warnings(host: HostConfig) -> list[str]:
+    found = []
+    if host.oom_kill_disable and not host.memory:
+        found.append(
+            "OOM killer is disabled for the container, but no memory limit is set, this can result in the system"
+            " running out of resources."
+        )
     if host.network_mode == "host" and host.port_bindings:
-        return ["Published ports are discarded when using host network mode"]
-    return []
+        found.append("Published ports are discarded when using host network mode")
+    return found
 
 
 def network_mode(config: Config, host: HostConfig) -> None:
@@ -206,7 +220,7 @@ def security_options(options: Iterable[str]) -> None:
 # -- resources --------------------------------------------------------------------------------
 
 
-def resources(host: HostConfig, *, cpus: int = 0) -> None:
+def resources(host: HostConfig, *, cpus: int = 0, nodes: int = 0) -> None:
     """Limits out of range, or at odds with each other."""
     _memory(host)
     if host.nano_cpus:
@@ -224,7 +238,12 @@ def resources(host: HostConfig, *, cpus: int = 0) -> None:
     chosen = cpuset(host.cpuset_cpus, "cpus")
     if cpus and any(cpu >= cpus for cpu in chosen):
         raise Invalid(f"Requested CPUs are not available - requested {host.cpuset_cpus}, available: {_span(cpus)}")
-    cpuset(host.cpuset_mems, "mems")
+    if host.cpu_realtime_period and host.cpu_realtime_runtime > host.cpu_realtime_period:
+        raise Invalid("cpu real-time runtime cannot be higher than cpu real-time period")
+    if nodes and any(node >= nodes for node in cpuset(host.cpuset_mems, "mems")):
+        raise Invalid(
+            f"Requested memory nodes are not available - requested {host.cpuset_mems}, available: {_span(nodes)}"
+        )
     if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
         raise Invalid("Range of blkio weight is from 10 to 1000")
     if not -1000 <= host.oom_score_adj <= 1000:

@@ -36,6 +36,8 @@ MAC_DEPRECATED = (
     "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
 )
 SHM_SIZE = 64 << 20
+NODES = tuple(Path("/sys/devices/system/node").glob("node[0-9]*"))
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Creation:
@@ -82,12 +84,14 @@ class Creation:
     ) -> tuple[Container, ImageRecord, list[str]]:
         """The container without its mounts, its image, and warnings; every check passed, nothing made or promised."""
         name = self._name(name)
-        warned = validate.create(config, host, cpus=len(os.sched_getaffinity(0)))
+        host, dropped = _supported(host)
+        warned = validate.create(config, host, cpus=len(os.sched_getaffinity(0)), nodes=len(NODES))
         self._volumes.check(host)
         image = self._images.get(config.image)
         config = merge.merge(config, image.config)
         self._refuse_nothing_to_run(config)
         host = self._with_defaults(host)
+        validate.log_config(host.log_config)
         id = self._new_id()
         networks, warnings = self._networks(config, host, networks)
         container = Container(
@@ -104,7 +108,7 @@ class Creation:
             platform="linux",
         )
         self._links.check(container)
-        return container, image, [*warned, *warnings, *_of_the_host()]
+        return container, image, [*dropped, *warned, *warnings, *_of_the_host()]
 
     def renamed(self, container: Container, new: str) -> Container:
         new = new.removeprefix("/")
@@ -191,8 +195,7 @@ class Creation:
             network_mode=self._mode(host.network_mode),
             shm_size=host.shm_size or defaults.shm_size or SHM_SIZE,
             log_config=_log_config(host.log_config, defaults.log_config),
-            ulimits=host.ulimits or defaults.ulimits,
-            cgroup_parent=host.cgroup_parent or defaults.cgroup_parent,
+            ulimits=host.ulimits or defaults.ulimits or host.ulimits,
             init=host.init if host.init is not None else defaults.init,
             runtime=host.runtime or "runc",
             ipc_mode=host.ipc_mode or "private",
@@ -200,6 +203,10 @@ class Creation:
             masked_paths=_paths(host, host.masked_paths, ocimounts.MASKED),
             readonly_paths=_paths(host, host.readonly_paths, ocimounts.READONLY),
             restart_policy=replace(host.restart_policy, name=host.restart_policy.name or "no"),
+            oom_kill_disable=None if defaults.oom_kill_disable is None else bool(host.oom_kill_disable),
+            pids_limit=host.pids_limit if (host.pids_limit or 0) > 0 else None,
+            memory_swappiness=None if host.memory_swappiness == -1 else host.memory_swappiness,
+            memory_swap=2 * host.memory if host.memory > 0 and not host.memory_swap else host.memory_swap,
         )
 
     def _mode(self, mode: str) -> str:
@@ -267,6 +274,24 @@ def _of_the_host() -> list[str]:
     except OSError:
         return []
     return ["IPv4 forwarding is disabled. Networking will not work."] if forwarding == "0" else []
+
+
+def _supported(host: HostConfig) -> tuple[HostConfig, list[str]]:
+    """The wishes without those that this kernel cannot fulfil, and what to warn about; as dockerd does it."""
+    if _has_weights():
+        return host, []
+    words = "Your kernel does not support Block I/O {} or the cgroup is not mounted. {} discarded."
+    warnings = [words.format("weight", "Weight")] if host.blkio_weight else []
+    warnings += [words.format("weight_device", "Weight-device")] if host.blkio_weight_device else []
+    return replace(host, blkio_weight=0, blkio_weight_device=host.blkio_weight_device and ()), warnings
+
+
+def _has_weights() -> bool:
+    """Whether disks can be shared by weight here."""
+    controllers = CGROUPS / "cgroup.controllers"
+    if controllers.exists():
+        return "io" in controllers.read_text().split()
+    return (CGROUPS / "blkio/blkio.weight").exists()
 
 
 def _log_config(asked: LogConfig, default: LogConfig) -> LogConfig:
