@@ -41,6 +41,7 @@ from fairlead.engine.drivers.host import Host as HostDriver
 from fairlead.engine.drivers.ipvlan import Ipvlan
 from fairlead.engine.drivers.macvlan import Macvlan
 from fairlead.engine.drivers.none import Null
+from fairlead.engine.drivers.overlay import Overlay
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.engine import Engine
 from fairlead.engine.events import Events
@@ -56,6 +57,7 @@ from fairlead.engine.links import Links
 from fairlead.engine.logs import Logs
 from fairlead.engine.machine import SWITCHES, Machine, Wishes
 from fairlead.engine.naming import Naming
+from fairlead.engine.overlays import Overlays
 from fairlead.engine.predefined import Predefined
 from fairlead.engine.publisher import Publisher
 from fairlead.engine.rehearsal import Rehearsal
@@ -122,7 +124,8 @@ class Build:
             self.kernel, self.host, self.exec / "forwarding", _text(BOOT).strip(), self._machine_wishes()
         )
         self.facts = self._facts()
-        kinds: tuple[Driver, ...] = (Bridge(), HostDriver(), Ipvlan(), Macvlan(), Null())
+        self.overlay = Overlay()
+        kinds: tuple[Driver, ...] = (Bridge(), HostDriver(), Ipvlan(), Macvlan(), Null(), self.overlay)
         self.drivers = {driver.name: driver for driver in kinds}
         self.catalog = Catalog(self.store)
         self.parts: dict[str, str] = {}
@@ -161,7 +164,8 @@ class Build:
         self.resolver_process = Child("resolver", resolverclient.command(resolver), self.exec, outlives=True)
         self.relay_process = Child("relay", relayclient.command(relay), self.exec, outlives=True)
         self.naming = Naming(self.resolver, self.drivers)
-        self.sandboxes = Sandboxes(self.kernel, self.drivers, self.facts, self.naming)
+        self.overlays = Overlays(self.store, self.kernel, self.overlay, self.facts, self.resolver)
+        self.sandboxes = Sandboxes(self.kernel, self.drivers, self.facts, self.naming, self.overlays)
         self.endpoints = Endpoints(self.store, self.sandboxes, self.drivers, self.events, new_id)
         self.pools = self._pools()
         self.controller = Controller(
@@ -382,7 +386,7 @@ class Build:
         """Restore the world, then keep it so. On return the API may answer."""
         self.runtime.prepare()
         self.tasks.create_task(self.resolver_process.run())
-        for part in (self.controller, self.endpoints, self.catalog):
+        for part in (self.controller, self.endpoints, self.overlays, self.catalog):
             await part.load()
         await self.images.restore()
         await self.filesystem.restore()

@@ -1,7 +1,7 @@
 """An engine on paper: real controller, endpoints, sandboxes, ports and drivers over a host made of dictionaries."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +18,17 @@ from fairlead.engine.drivers.base import Facts
 from fairlead.engine.drivers.bridge import Bridge
 from fairlead.engine.drivers.host import Host as HostDriver
 from fairlead.engine.drivers.none import Null
+from fairlead.engine.drivers.overlay import Overlay
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.events import Events
 from fairlead.engine.hostfiles import HostFiles, NameSettings
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.links import Links
 from fairlead.engine.machine import Machine, Wishes
+from fairlead.engine.overlays import Overlays
 from fairlead.engine.publisher import Publisher
 from fairlead.engine.relayclient import RelayPort
+from fairlead.engine.resolverclient import EndpointNames
 from fairlead.engine.sandboxes import Sandboxes, Stack
 from fairlead.errors import Conflict
 from fairlead.host.fake import FakeHost
@@ -62,6 +65,22 @@ class PaperNames:
 
     def redirect(self, stack: Stack) -> Skeleton | None:
         return Skeleton(ns=stack.sandbox.namespace, text="redirect")
+
+
+class PaperResolver:
+    """What is told of other hosts' endpoints: (network, endpoint) -> names."""
+
+    def __init__(self) -> None:
+        self.others: dict[tuple[str, str], tuple[str, ...]] = {}
+
+    async def set_names(self, *names: EndpointNames) -> None:
+        self.adopt((), names)
+
+    async def unname(self, network: str, endpoint: str) -> None:
+        del self.others[network, endpoint]
+
+    def adopt(self, sandboxes: Iterable[object], names: Iterable[EndpointNames]) -> None:
+        self.others.update(((name.network, name.endpoint), name.names) for name in names)
 
 
 class PaperRelay:
@@ -105,6 +124,8 @@ class Paper:
     store: MemoryStore
     publisher: Publisher
     files: HostFiles
+    overlays: Overlays
+    told: PaperResolver
 
     async def network(self, name: str, **fields: object) -> None:
         await self.controller.create(NetworkRequest(name, **fields))  # type: ignore[arg-type]
@@ -137,10 +158,12 @@ async def paper(tmp_path: Path) -> Paper:
     kernel, events = Kernel(host), Events(itertools.count(1).__next__)
     machine = Machine(kernel, host, tmp_path / "forwarding", "boot", Wishes())
     machine.ready()
-    drivers = {driver.name: driver for driver in (Bridge(), HostDriver(), Null())}
-    names, relay, facts = PaperNames(), PaperRelay(), Facts()
+    overlay = Overlay()
+    drivers = {driver.name: driver for driver in (Bridge(), HostDriver(), Null(), overlay)}
+    names, relay, facts, told = PaperNames(), PaperRelay(), Facts(vtep="192.168.77.11"), PaperResolver()
     numbers = itertools.count(1)
-    sandboxes = Sandboxes(kernel, drivers, facts, names)
+    overlays = Overlays(store, kernel, overlay, facts, told)
+    sandboxes = Sandboxes(kernel, drivers, facts, names, overlays)
     endpoints = Endpoints(store, sandboxes, drivers, events, lambda: f"{next(numbers):064x}"[::-1])
     controller = Controller(
         store,
@@ -174,4 +197,6 @@ async def paper(tmp_path: Path) -> Paper:
         store,
         publisher,
         files,
+        overlays,
+        told,
     )

@@ -24,7 +24,7 @@ addresses or host ports (``engine.endpoints``), or start anything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,6 +53,15 @@ class Names(Protocol):
         """The redirect of a stack that is served."""
 
 
+class Spreading(Protocol):
+    """Networks that are on this host only while a sandbox is on them (``engine.overlays``)."""
+
+    async def hold(self, stack: str, networks: Iterable[Network]) -> None:
+        """The sandbox is on exactly these networks."""
+
+    def adopt(self, stack: str, networks: Iterable[Network]) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Resolving:
     """Where names go that are not ours: (address, ``sandbox`` or ``host``) in order, and resolv.conf's other lines."""
@@ -76,12 +85,19 @@ class Stack:
     def endpoints(self) -> list[Endpoint]:
         return [endpoint for _, endpoint in self.attached]
 
+    @property
+    def networks(self) -> list[Network]:
+        return [network for network, _ in self.attached]
+
 
 class Sandboxes:
     """Every network stack of this machine, by sandbox id."""
 
-    def __init__(self, kernel: Kernel, drivers: Mapping[str, Driver], facts: Facts, names: Names) -> None:
+    def __init__(
+        self, kernel: Kernel, drivers: Mapping[str, Driver], facts: Facts, names: Names, overlays: Spreading
+    ) -> None:
         self._kernel = kernel
+        self._overlays = overlays
         self._drivers = drivers
         self._facts = facts
         self._names = names
@@ -103,6 +119,7 @@ class Sandboxes:
         try:
             self._kernel.drop(stack.sandbox.id)
         finally:
+            await self._overlays.hold(stack.sandbox.id, ())
             await self._names.forget(stack)
 
     async def join(self, stack: Stack, network: Network, endpoint: Endpoint) -> None:
@@ -122,6 +139,7 @@ class Sandboxes:
     ) -> None:
         """After a restart: note a stack that should still be there; ``resume`` follows when all are noted."""
         stack = self._stacks[sandbox.id] = Stack(sandbox, title, resolving, attached)
+        self._overlays.adopt(sandbox.id, stack.networks)
         if self._has_names(stack):
             self._names.adopt(stack)
 
@@ -140,16 +158,20 @@ class Sandboxes:
             self._kernel.want(stack_id, self.plan(stack), stack.title)
 
     async def _become(self, stack: Stack, attached: list[tuple[Network, Endpoint]]) -> None:
+        before = stack.networks
         old, stack.attached = stack.attached, attached
         try:
+            await self._overlays.hold(stack.sandbox.id, [*before, *stack.networks])
             stack.redirect = await self._names.serve(stack) if self._has_names(stack) else None
             self._kernel.want(stack.sandbox.id, self.plan(stack), stack.title)
             if not stack.redirect:
                 await self._names.forget(stack)  # it may have left its last network with names: they must go too
+            await self._overlays.hold(stack.sandbox.id, stack.networks)
         except BaseException:
             stack.attached = old
             if self._has_names(stack):
                 await self._names.serve(stack)
+            await self._overlays.hold(stack.sandbox.id, before)
             raise
 
     # -- the plan -----------------------------------------------------------------------

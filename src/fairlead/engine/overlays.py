@@ -1,0 +1,187 @@
+"""Overlays: the parts of overlay networks that are on this host, and what it knows of the other hosts'.
+
+    first container of RED here  -->  path: guard, namespace, bridge, tunnel       last one gone: all of it goes
+    an endpoint elsewhere        -->  one entry to reach it, one to answer for it; its names are served
+
+    owner "<network>"            the path
+    owner "<network> <vtep>"     that host, and its endpoints: a change costs what that host has there
+
+Rules
+    1. What other hosts have is known for every network and remembered in the local
+       store; the kernel and the resolver are told only of networks that are here.
+    2. What the kernel refuses is noted all the same: ``healing`` tries again. One bad
+       entry keeps nobody from the rest.
+    3. Losing sight of the cluster changes nothing here: traffic goes on.
+
+What it does not do: ask the cluster (``engine.cluster``), make sandboxes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Protocol
+
+from fairlead.core.model import Network, Remote
+from fairlead.core.wanted import Plan
+from fairlead.engine.drivers.base import Driver, Facts
+from fairlead.engine.kernel import Kernel
+from fairlead.engine.records import Records
+from fairlead.engine.resolverclient import EndpointNames
+from fairlead.errors import FairleadError
+from fairlead.store.base import Store
+
+log = logging.getLogger(__name__)
+
+
+class Spread(Driver, Protocol):
+    """A driver whose networks are on several hosts."""
+
+    def path(self, network: Network, facts: Facts) -> Plan: ...
+
+    def remote(self, network: Network, other: Remote, facts: Facts) -> Plan: ...
+
+    def vtep(self, network: Network, address: str, facts: Facts) -> Plan: ...
+
+
+class Names(Protocol):
+    """The resolver (``engine.resolverclient``)."""
+
+    async def set_names(self, *names: EndpointNames) -> None: ...
+
+    async def unname(self, network: str, endpoint: str) -> None: ...
+
+    def adopt(self, sandboxes: Iterable[object], names: Iterable[EndpointNames]) -> None: ...
+
+
+class Overlays:
+    """``hold`` from the sandboxes, ``learn`` and ``unlearn`` from the cluster."""
+
+    def __init__(self, store: Store, kernel: Kernel, driver: Spread, facts: Facts, names: Names) -> None:
+        self._records = Records(store, "remotes", Remote)
+        self._kernel = kernel
+        self._driver = driver
+        self._facts = facts
+        self._names = names
+        self._here: dict[str, Network] = {}
+        self._stacks: dict[str, set[str]] = defaultdict(set)
+        """network -> the sandboxes on it"""
+        self._others: dict[str, dict[str, dict[str, Remote]]] = defaultdict(lambda: defaultdict(dict))
+        """network -> VTEP -> endpoint -> what is known of it"""
+
+    async def load(self) -> None:
+        await self._records.load()
+        for other in self._records:
+            self._others[other.network][other.vtep][other.id] = other
+
+    def others(self, network_id: str) -> list[Remote]:
+        """The endpoints of other hosts on a network, wherever it is."""
+        return [other for host in self._others.get(network_id, {}).values() for other in host.values()]
+
+    # -- this host ------------------------------------------------------------------------
+
+    async def hold(self, stack: str, networks: Iterable[Network]) -> None:
+        """A sandbox is on exactly these networks; those of other drivers are none of ours."""
+        wanted = {network.id: network for network in networks if network.driver == self._driver.name}
+        held = [id for id, stacks in self._stacks.items() if stack in stacks]
+        for id, network in wanted.items():
+            if id not in self._here:
+                await self._enter(network)
+            self._stacks[id].add(stack)
+        for id in held:
+            if id not in wanted:
+                self._stacks[id].discard(stack)
+                if not self._stacks[id]:
+                    await self._leave(id)
+
+    def adopt(self, stack: str, networks: Iterable[Network]) -> None:
+        """After a restart: a sandbox that is on these networks; ``Kernel.repair`` makes what is missing."""
+        for network in networks:
+            if network.driver != self._driver.name:
+                continue
+            self._stacks[network.id].add(stack)
+            self._here[network.id] = network
+            self._kernel.adopt(network.id, self._driver.path(network, self._facts), f"network {network.name}")
+            for vtep in self._others.get(network.id, {}):
+                self._kernel.adopt(*self._host(network, vtep))
+            self._names.adopt((), [_named(network, other) for other in self.others(network.id)])
+
+    async def _enter(self, network: Network) -> None:
+        self._kernel.want(network.id, self._driver.path(network, self._facts), f"network {network.name}")
+        self._here[network.id] = network
+        for vtep in self._others.get(network.id, {}):
+            self._show(network, vtep)
+        names = [_named(network, other) for other in self.others(network.id)]
+        if names:
+            await self._names.set_names(*names)
+
+    async def _leave(self, id: str) -> None:
+        del self._here[id], self._stacks[id]
+        for vtep in self._others.get(id, {}):
+            self._kernel.drop(f"{id} {vtep}")
+        self._kernel.drop(id)
+        for other in self.others(id):
+            await self._names.unname(id, other.id)
+
+    # -- other hosts ----------------------------------------------------------------------
+
+    async def learn(self, other: Remote) -> None:
+        """An endpoint of another host, new or changed; on return it can be reached and resolved from here."""
+        known = self._records.get(other.id)
+        if known == other:
+            return
+        if known is not None and known.vtep != other.vtep:
+            await self.unlearn(known.id)
+        await self._records.put(other)
+        self._others[other.network][other.vtep][other.id] = other
+        network = self._here.get(other.network)
+        if network is not None:
+            self._show(network, other.vtep)
+            await self._names.set_names(_named(network, other))
+
+    async def unlearn(self, id: str) -> None:
+        """An endpoint of another host is gone."""
+        other = self._records.get(id)
+        if other is None:
+            return
+        await self._records.drop(id)
+        hosts = self._others[other.network]
+        hosts[other.vtep].pop(id)
+        if not hosts[other.vtep]:
+            del hosts[other.vtep]
+        network = self._here.get(other.network)
+        if network is not None:
+            self._show(network, other.vtep)
+            await self._names.unname(other.network, id)
+
+    def _show(self, network: Network, vtep: str) -> None:
+        """Tell the kernel what another host has on a network now."""
+        owner, plan, title = self._host(network, vtep)
+        try:
+            self._kernel.want(owner, plan, title)
+        except FairleadError as problem:
+            log.warning("%s: %s; it will be tried again", title, problem.message)
+            self._kernel.adopt(owner, plan, title)
+
+    def _host(self, network: Network, vtep: str) -> tuple[str, Plan, str]:
+        """Owner, plan and title of one other host on one network; nothing is wanted when it has nothing there."""
+        others = list(self._others.get(network.id, {}).get(vtep, {}).values())
+        plan = [*self._driver.vtep(network, vtep, self._facts)] if others else []
+        for other in others:
+            plan.extend(self._driver.remote(network, other, self._facts))
+        name = others[0].host if others else vtep
+        return f"{network.id} {vtep}", tuple(plan), f"host {name} on network {network.name}"
+
+
+def _named(network: Network, other: Remote) -> EndpointNames:
+    return EndpointNames(
+        network=network.id,
+        name=network.name,
+        endpoint=other.id,
+        names=other.names,
+        ipv4=other.ipv4.partition("/")[0],
+        ipv6=other.ipv6.partition("/")[0],
+        container=other.name,
+        ports=other.ports,
+    )

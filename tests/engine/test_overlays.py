@@ -1,0 +1,120 @@
+"""What a host has of overlay networks: nothing without containers, and of other hosts what it was told."""
+
+import pytest
+
+from engine.paper import Paper
+from fairlead.core.model import Endpoint, Ipam, Network, Remote, Sandbox, Subnet
+from fairlead.core.wanted import Forwarding, Neighbour
+from fairlead.engine.drivers.base import Facts
+from fairlead.engine.drivers.overlay import VNI, Overlay
+from fairlead.engine.overlays import Overlays
+from fairlead.engine.sandboxes import Resolving, Stack
+from fairlead.errors import Internal
+
+RED = Network(
+    id="ed" * 32, name="RED", created="", driver="overlay", scope="global",
+    ipam=Ipam(config=(Subnet(subnet="10.9.0.0/24"),)), options={VNI: "4097"},
+)  # fmt: skip
+
+
+def other(number: int, vtep: str = "192.168.77.12") -> Remote:
+    return Remote(
+        id=f"{number:064x}", network=RED.id, host="two", vtep=vtep, name=f"c{number}",
+        mac=f"02:42:0a:09:00:{number:02x}", ipv4=f"10.9.0.{number}/24", names=(f"c{number}",),
+    )  # fmt: skip
+
+
+async def container(paper: Paper, number: int) -> tuple[Stack, Endpoint]:
+    id = f"c{number}".ljust(64, "0")
+    stack = await paper.sandboxes.open(Sandbox(id, id, "own", id[:12], ""), "container", Resolving())
+    endpoint = Endpoint(
+        id=f"e{number}".ljust(64, "0"), network=RED.id, container=id, sandbox=id, name=f"c{number}", interface="eth0",
+        device=f"veth{number}", ipv4=f"10.9.0.{number}/24", mac=f"02:42:0a:09:00:{number:02x}",
+    )  # fmt: skip
+    await paper.sandboxes.join(stack, RED, endpoint)
+    return stack, endpoint
+
+
+def shown(paper: Paper) -> set[str]:
+    """Which MACs and addresses the kernel knows of other hosts."""
+    found = paper.host.look()
+    return {item.mac for item in found if isinstance(item, Forwarding)} | {
+        item.address for item in found if isinstance(item, Neighbour)
+    }
+
+
+EVERYBODY = "00:00:00:00:00:00"
+
+
+async def test_it_comes_with_the_first_container_and_goes_with_the_last(paper: Paper) -> None:
+    before = set(paper.host.look())
+    await paper.overlays.learn(other(7))
+    assert set(paper.host.look()) == before and not paper.told.others
+    one, _ = await container(paper, 2)
+    two, endpoint = await container(paper, 3)
+    assert shown(paper) == {EVERYBODY, "02:42:0a:09:00:07", "10.9.0.7"}
+    assert paper.told.others == {(RED.id, other(7).id): ("c7",)}
+    await paper.sandboxes.close(one)
+    assert shown(paper)
+    await paper.sandboxes.leave(two, endpoint)
+    assert not shown(paper) and not paper.told.others
+    await paper.sandboxes.close(two)
+    assert set(paper.host.look()) == before
+
+
+async def test_other_hosts_come_and_go(paper: Paper) -> None:
+    await container(paper, 2)
+    await paper.overlays.learn(other(7))
+    await paper.overlays.learn(other(8))
+    await paper.overlays.unlearn(other(7).id)
+    assert shown(paper) == {EVERYBODY, "02:42:0a:09:00:08", "10.9.0.8"}
+    assert paper.told.others == {(RED.id, other(8).id): ("c8",)}
+    await paper.overlays.learn(other(8, vtep="192.168.77.13"))
+    vias = {item.via for item in paper.host.look() if isinstance(item, Forwarding)}
+    assert vias == {"192.168.77.13"}
+    await paper.overlays.unlearn(other(8).id)
+    assert not shown(paper)
+
+
+async def test_a_failed_attach_leaves_nothing(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(paper.host.look())
+    id = "c2".ljust(64, "0")
+    stack = await paper.sandboxes.open(Sandbox(id, id, "own", id[:12], ""), "container", Resolving())
+
+    async def refuse(stack: Stack) -> None:
+        raise Internal("no resolver")
+
+    monkeypatch.setattr(paper.names, "serve", refuse)
+    with pytest.raises(Internal):
+        await paper.sandboxes.join(
+            stack, RED, Endpoint(id="e", network=RED.id, container=id, sandbox=id, name="c2", interface="eth0")
+        )
+    monkeypatch.undo()
+    await paper.sandboxes.close(stack)
+    assert set(paper.host.look()) == before
+
+
+async def test_what_the_kernel_refuses_is_tried_again(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
+    await container(paper, 2)
+    make = paper.host.make
+
+    def refuse(objects: object) -> None:
+        raise Internal("the namespace is gone")
+
+    monkeypatch.setattr(paper.host, "make", refuse)
+    await paper.overlays.learn(other(7))
+    monkeypatch.setattr(paper.host, "make", make)
+    assert not shown(paper)
+    paper.kernel.repair()
+    assert shown(paper) == {EVERYBODY, "02:42:0a:09:00:07", "10.9.0.7"}
+
+
+async def test_after_a_restart_it_knows_what_it_knew(paper: Paper) -> None:
+    """Without asking anybody: the store may be away."""
+    await container(paper, 2)
+    await paper.overlays.learn(other(7))
+    again = Overlays(paper.store, paper.kernel, Overlay(), Facts(vtep="192.168.77.11"), paper.told)
+    await again.load()
+    assert again.others(RED.id) == [other(7)]
+    again.adopt("c2".ljust(64, "0"), [RED])
+    assert paper.kernel.repair() == ((), ())
