@@ -3,6 +3,7 @@
     fairlead daemon …     the engine                (also: any call under the name dockerd)
     fairlead resolver …   the DNS process           (started by the engine)
     fairlead relay …      the port relay            (started by the engine)
+    fairlead leases …     the DHCP clients          (started by the engine)
     fairlead lab …        many hosts on this machine, for learning and for tests
     fairlead …            everything else is the command line, which speaks only HTTP
 
@@ -34,6 +35,11 @@ def main() -> int:
         from fairlead.engine import relay
 
         return int(relay.main(words[1:]) or 0)
+    if words[:1] == ["leases"]:
+        from fairlead.engine import leases
+        from fairlead.host import dhcp
+
+        return leases.main(words[1:], dhcp)
     if words[:1] == ["lab"]:
         from fairlead.lab import command
 

@@ -27,7 +27,7 @@ from typing import Protocol
 from fairlead import __version__
 from fairlead.core import addresses, hostsfile
 from fairlead.core.container import Health, HostConfig, LogConfig, Ulimit
-from fairlead.engine import relayclient, resolverclient
+from fairlead.engine import leasesclient, relayclient, resolverclient
 from fairlead.engine.attachments import Attachments
 from fairlead.engine.builds import Builds
 from fairlead.engine.catalog import Catalog
@@ -53,6 +53,7 @@ from fairlead.engine.health import Healths
 from fairlead.engine.hostfiles import HostFiles, NameSettings
 from fairlead.engine.images import Images
 from fairlead.engine.kernel import Kernel
+from fairlead.engine.leasesclient import Dhcp
 from fairlead.engine.links import Links
 from fairlead.engine.logs import Logs
 from fairlead.engine.machine import SWITCHES, Machine, Wishes
@@ -166,7 +167,10 @@ class Build:
         self.naming = Naming(self.resolver, self.drivers)
         self.overlays = Overlays(self.store, self.kernel, self.overlay, self.facts, self.resolver)
         self.sandboxes = Sandboxes(self.kernel, self.drivers, self.facts, self.naming, self.overlays)
-        self.endpoints = Endpoints(self.store, self.sandboxes, self.drivers, self.events, new_id)
+        self.leases = Dhcp(str(self.exec / "leases.sock"), self.host, self._keep_leases, self._lease_changed)
+        self.leases_process = Child("leases", leasesclient.command(self.leases.path), self.exec, outlives=True)
+        lenders = {"dhcp": self.leases}
+        self.endpoints = Endpoints(self.store, self.sandboxes, self.drivers, self.events, new_id, lenders)
         self.pools = self._pools()
         self.controller = Controller(
             self.store,
@@ -180,6 +184,7 @@ class Build:
             self.pools,
             self.clock.text,
             new_id,
+            lenders,
         )
         self.predefined = Predefined(self.controller, self.host, self.settings, self.pools, self.clock.text, new_id)
         self.publisher = Publisher(
@@ -196,6 +201,16 @@ class Build:
     def _keep_relay(self) -> None:
         self.tasks.create_task(self.relay_process.run())
         self.tasks.create_task(self.relay.keep())
+
+    def _keep_leases(self) -> None:
+        self.tasks.create_task(self.leases_process.run())
+        self.tasks.create_task(self.leases.keep())
+
+    async def _lease_changed(self, endpoint: str, why: str) -> None:
+        container = self.catalog.find(self.endpoints.holder(endpoint))
+        if container is not None:
+            async with self.containers.turn(container.id):
+                await self.attachments.lease_changed(container, endpoint, why)
 
     async def _resolver_moved(self, sandbox: str, ports: Ports) -> None:
         await self.sandboxes.refresh(sandbox)
@@ -251,6 +266,7 @@ class Build:
             new_id,
             lambda: self.catalog,
             self.catalog.get,
+            self.filesystem.image_root,
         )
 
     def _build_processes(self) -> None:
@@ -405,6 +421,7 @@ class Build:
             self.containers,
             self.runtime,
         ).run()
+        self.leases.resume()
         for container in self.catalog:
             if container.state.running:
                 await self._watch_log(container.id)
@@ -417,7 +434,7 @@ class Build:
         """Let go of what goes on without us; where nothing does, nothing stays."""
         self.runtime.leave()
         if not any(container.state.running for container in self.catalog):
-            for child in (self.resolver_process, self.relay_process):
+            for child in (self.resolver_process, self.relay_process, self.leases_process):
                 await child.stop()
 
     async def _bury_the_dead(self) -> None:

@@ -114,7 +114,8 @@ def settle_pools(network: Network, others: Iterable[Network], routes: Iterable[s
 
     ``others``: the networks that exist, without ``network`` itself. ``routes``:
     prefixes of the host's routes, without those of our own devices. Subnets of
-    a family that the network does not have are left out.
+    a family that the network does not have are left out; where somebody else
+    lends the IPv4 addresses (``--ipam-driver``) there is no pool for them.
 
     Raises ``Invalid`` for nonsense, ``Forbidden`` for an overlap (naming the
     other), ``Unavailable`` when every pool is full.
@@ -128,7 +129,8 @@ def settle_pools(network: Network, others: Iterable[Network], routes: Iterable[s
         pools.append(pool)
     used = [pool.subnet for other in others for pool in other.ipam.config]
     for family, wanted in ((4, network.ipv4), (6, network.ipv6)):
-        if wanted and not any(family_of(pool.subnet) == family for pool in pools):
+        lent = family == 4 and ipam.driver != "default"
+        if wanted and not lent and not any(family_of(pool.subnet) == family for pool in pools):
             prefix = choose_subnet(plan.of_family(family), [*used, *(p.subnet for p in pools)], routes, plan.resolvers)
             pools.append(Subnet(subnet=prefix, chosen=True))
     routed = {family for family in (4, 6) if has_gateway(network, family)}
@@ -388,6 +390,11 @@ def gateway_of(pool: Subnet) -> str:
 def family_of(text: str) -> int:
     """4 or 6, of an address or prefix."""
     return 6 if ":" in text else 4
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two prefixes (or addresses with a prefix length) have addresses in common."""
+    return family_of(one) == family_of(other) and _network(one).overlaps(_network(other))
 
 
 def contains(prefix: str, address: str) -> bool:

@@ -110,6 +110,7 @@ class Attachments:
         """The whole stack goes; records last, so that a crash half way is finished by the next start."""
         endpoints = list(stack.endpoints)
         await self._publisher.close(endpoints)
+        await self._endpoints.give_back(*endpoints)
         await self._sandboxes.close(stack)
         self._publisher.flush(endpoints)
         for network, endpoint in stack.attached:
@@ -125,7 +126,9 @@ class Attachments:
     def adopt(self, container: Container, attached: list[tuple[Network, Endpoint]]) -> None:
         """After a restart: the container runs, and these endpoints are in its stack."""
         title, resolving = f"container {container.name}", self._files.resolving(container)
-        self._sandboxes.adopt(self.sandbox(container), title, resolving, attached)
+        stack = self._sandboxes.adopt(self.sandbox(container), title, resolving, attached)
+        for network, endpoint in attached:
+            self._endpoints.adopt_lease(container, stack, network, endpoint)
 
     def sandbox(self, container: Container) -> Sandbox:
         """The value of a container's own sandbox; its id is the container's, its namespace is named after it."""
@@ -180,6 +183,16 @@ class Attachments:
         self._endpoints.release_promises(container.id, asked)
         networks = {name: settings for name, settings in container.networks.items() if name != asked}
         return msgspec.structs.replace(container, networks=networks)
+
+    async def lease_changed(self, container: Container, endpoint_id: str, why: str) -> None:
+        """A lent address came, went or became another one: routes, published ports, names and files follow."""
+        stack = self.stack(container)
+        for network, endpoint in stack.attached if stack else ():
+            if stack is not None and endpoint.id == endpoint_id:
+                before = self._publisher.where(stack)
+                await self._endpoints.lease_changed(stack, network, endpoint, why)
+                await self._publisher.moved(container, stack, before)
+                self._files.write(container, stack)
 
     async def renamed(self, container: Container) -> None:
         """The container has another name: endpoints and names follow."""

@@ -104,6 +104,10 @@ class Containers:
         """Whether something is under way with it: what is seen of it now may be half of a deed."""
         return container_id in self._lives and self._lives[container_id].lock.locked()
 
+    def turn(self, container_id: str) -> asyncio.Lock:
+        """Held while something is under way with it: for those who change it besides us."""
+        return self._lives[container_id].lock
+
     def endpoints(self, container_id: str) -> list[Endpoint]:
         return self._attachments.endpoints(container_id)
 

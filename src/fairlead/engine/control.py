@@ -5,7 +5,8 @@
 
 Every line is answered by one line, in order, after the deed is done: when a
 container's names were acknowledged, they are being served. Several lines may
-be sent at once and cost one round trip.
+be sent at once and cost one round trip. Whoever says "watch" gets, after the
+answer, a line for each thing that happens (``News``) for as long as it listens.
 
 Rules
     1. Only root talks to us: the socket's mode is 0600 from its first moment.
@@ -36,7 +37,18 @@ _CHUNK = 1 << 18
 Deed = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
-def run(part: str, words: Sequence[str], deeds: Callable[[Loop], Mapping[str, Deed]]) -> int:
+class News:
+    """What a process tells those who watch it, without being asked."""
+
+    def __init__(self) -> None:
+        self.watchers: set[_Client] = set()
+
+    def tell(self, line: Mapping[str, Any]) -> None:
+        for client in tuple(self.watchers):
+            client.push(_encoded(line))
+
+
+def run(part: str, words: Sequence[str], deeds: Callable[[Loop], Mapping[str, Deed]], news: News | None = None) -> int:
     """``fairlead PART --socket PATH``: serve until told to exit. 0: as told, 1: somebody serves there, 2: usage."""
     if len(words) != 2 or words[0] != "--socket":
         print(f"usage: fairlead {part} --socket PATH", file=sys.stderr)
@@ -44,7 +56,7 @@ def run(part: str, words: Sequence[str], deeds: Callable[[Loop], Mapping[str, De
     allow_many_files()
     loop = Loop()
     try:
-        control = Control(loop, words[1], deeds(loop))
+        control = Control(loop, words[1], deeds(loop), news)
     except (FairleadError, OSError) as error:
         print(f"fairlead {part}: {error}", file=sys.stderr)
         return 1
@@ -58,10 +70,11 @@ def run(part: str, words: Sequence[str], deeds: Callable[[Loop], Mapping[str, De
 class Control:
     """The listening socket and its clients; ``deeds`` maps the word after "do" to what is done."""
 
-    def __init__(self, loop: Loop, path: str, deeds: Mapping[str, Deed]) -> None:
+    def __init__(self, loop: Loop, path: str, deeds: Mapping[str, Deed], news: News | None = None) -> None:
         self._loop = loop
         self._path = path
         self._deeds = deeds
+        self._news = news or News()
         self._socket = _listen(path)
         self._clients: set[_Client] = set()
         loop.watch(self._socket, self._accept)
@@ -72,15 +85,21 @@ class Control:
         except OSError:
             return
         sock.setblocking(False)
-        self._clients.add(_Client(self._loop, sock, self._answer, self._clients.discard))
+        self._clients.add(_Client(self._loop, sock, self._answer, self._gone))
 
-    def _answer(self, line: bytes) -> bytes:
+    def _gone(self, client: _Client) -> None:
+        self._clients.discard(client)
+        self._news.watchers.discard(client)
+
+    def _answer(self, client: _Client, line: bytes) -> bytes:
         try:
             request = json.loads(line)
             if not isinstance(request, dict) or request.get("do") not in self._deeds:
                 raise Invalid("unknown request")
             result = self._deeds[request["do"]](request) or {}
             result = {"ok": True, **result}
+            if request["do"] == "watch":
+                self._news.watchers.add(client)
         except FairleadError as error:
             result = {"ok": False, "error": error.message}
         except OSError as error:
@@ -89,7 +108,7 @@ class Control:
             result = {"ok": False, "error": f"missing field {error.args[0]!r}"}
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             result = {"ok": False, "error": f"bad request: {error}"}
-        return json.dumps(result, separators=(",", ":")).encode() + b"\n"
+        return _encoded(result)
 
     def close(self) -> None:
         """No more clients; the file goes, so that nobody waits for us."""
@@ -108,7 +127,7 @@ class _Client:
         self,
         loop: Loop,
         sock: socket.socket,
-        answer: Callable[[bytes], bytes],
+        answer: Callable[[_Client, bytes], bytes],
         gone: Callable[[_Client], None],
     ) -> None:
         self._loop, self._socket, self._answer, self._gone = loop, sock, answer, gone
@@ -133,10 +152,18 @@ class _Client:
             *lines, rest = bytes(self._in).split(b"\n")
             self._in = bytearray(rest)
             for line in lines:
-                self._out += self._answer(line)
+                self._out += self._answer(self, line)
         elif searched > LONGEST:
             self.close()
             return
+        self._send()
+
+    def push(self, line: bytes) -> None:
+        """Say something unasked."""
+        self._out += line
+        self._send()
+
+    def _send(self) -> None:
         try:
             self._flush()
         except OSError:
@@ -159,6 +186,10 @@ class _Client:
         self._gone(self)
         self._loop.unwatch(self._socket)
         self._socket.close()
+
+
+def _encoded(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line, separators=(",", ":")).encode() + b"\n"
 
 
 def _listen(path: str) -> socket.socket:

@@ -28,6 +28,7 @@ from fairlead.core.wanted import Plan
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.events import Events
+from fairlead.engine.ipam import Lender
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.machine import Machine
 from fairlead.engine.records import Records
@@ -60,6 +61,7 @@ class Controller:
         pools: addresses.PoolPlan,
         now: Callable[[], str],
         new_id: Callable[[], str],
+        lenders: Mapping[str, Lender] | None = None,
     ) -> None:
         self._records = Records(store, "networks", Network)
         self._host = host
@@ -72,6 +74,7 @@ class Controller:
         self._pools = pools
         self._now = now
         self._new_id = new_id
+        self._lenders = lenders or {}
 
     async def load(self) -> None:
         await self._records.load()
@@ -195,8 +198,10 @@ class Controller:
             raise Forbidden(f'only one instance of "{request.driver}" network is allowed')
         if request.driver not in self._drivers:
             raise NotFound(f'plugin "{request.driver}" not found')
-        if request.ipam.driver not in ("", "default"):
+        if request.ipam.driver not in ("", "default", *self._lenders):
             raise NotFound(f'plugin "{request.ipam.driver}" not found')
+        if request.ipam.driver in self._lenders and not request.config_only:
+            self._lenders[request.ipam.driver].check(request)
         if request.ipv4 is False and not request.ipv6:
             raise Invalid("IPv4 or IPv6 must be enabled")
 
@@ -215,7 +220,7 @@ class Controller:
             config_from=request.config_from,
             ipv4=ipv4,
             ipv6=ipv6,
-            ipam=Ipam(driver="default", options=request.ipam.options, config=request.ipam.config),
+            ipam=msgspec.structs.replace(request.ipam, driver=request.ipam.driver or "default", given=False),
             options=request.options,
             labels=request.labels,
         )

@@ -4,6 +4,7 @@
         choose addresses and MAC   (core.addresses: pure)
         remember the endpoint      (store: the intent, before the first deed)
         join the sandbox           (engine.sandboxes -> kernel)
+        borrow an address          (engine.ipam: only where the LAN has the say, --ipam-driver)
         tell
 
 An address is taken because an endpoint or a stopped container's ``--ip`` holds
@@ -16,25 +17,31 @@ Rules
     2. Static addresses of stopped containers stay theirs.
     3. MACs are stable: derived from container and network, unless asked for.
     4. A failed attach leaves no record, no address, no device.
+    5. A lent address goes back when its endpoint goes, also when its container only stops
+       (docs/why/dhcp.md); a container that is started again asks for the one it had.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from fairlead.core import addresses, ports
 from fairlead.core.container import Container
-from fairlead.core.model import Endpoint, EndpointSettings, Network, PortBinding
+from fairlead.core.model import Endpoint, EndpointSettings, Lease, Network, PortBinding
 from fairlead.engine.drivers.base import Driver
 from fairlead.engine.events import Events
+from fairlead.engine.ipam import Holder, Lender
 from fairlead.engine.records import Records
 from fairlead.engine.sandboxes import Sandboxes, Stack
-from fairlead.errors import FairleadError, Forbidden
+from fairlead.errors import FairleadError, Forbidden, Unavailable
 from fairlead.store.base import Store
+
+log = logging.getLogger(__name__)
 
 MAC_FROM_ADDRESS = "com.fairlead.mac_from_address"
 """Network option: MACs 02:42:<IPv4 address> as engines before 28 had them, instead of stable random ones."""
@@ -48,13 +55,20 @@ class Endpoints:
     """All live endpoints, and the addresses promised to stopped containers."""
 
     def __init__(
-        self, store: Store, sandboxes: Sandboxes, drivers: dict[str, Driver], events: Events, new_id: Callable[[], str]
+        self,
+        store: Store,
+        sandboxes: Sandboxes,
+        drivers: dict[str, Driver],
+        events: Events,
+        new_id: Callable[[], str],
+        lenders: Mapping[str, Lender] | None = None,
     ) -> None:
         self._records = Records(store, "endpoints", Endpoint)
         self._sandboxes = sandboxes
         self._drivers = drivers
         self._events = events
         self._new_id = new_id
+        self._lenders = lenders or {}
         self._by_network: dict[str, dict[str, Endpoint]] = defaultdict(dict)
         self._promised: dict[str, dict[str, EndpointSettings]] = defaultdict(dict)
         """network name or id as asked -> container id -> settings with static addresses"""
@@ -74,6 +88,11 @@ class Endpoints:
     def of_sandbox(self, sandbox_id: str) -> list[Endpoint]:
         stack = self._sandboxes.get(sandbox_id)
         return stack.endpoints if stack else []
+
+    def holder(self, endpoint_id: str) -> str:
+        """Id of its container, "" when there is no such endpoint."""
+        endpoint = self._records.get(endpoint_id)
+        return endpoint.container if endpoint else ""
 
     def everything(self) -> Iterable[Endpoint]:
         return iter(self._records)
@@ -104,6 +123,7 @@ class Endpoints:
         try:
             await self._records.put(endpoint)
             await self._sandboxes.join(stack, network, endpoint)
+            endpoint = await self._borrow(container, stack, network, endpoint)
         except BaseException:
             await self._forget(endpoint)
             raise
@@ -112,6 +132,7 @@ class Endpoints:
 
     async def detach(self, stack: Stack, network: Network, endpoint: Endpoint, *, sticky: bool = False) -> None:
         """The interface goes. ``sticky``: the container will be back for the same address."""
+        await self.give_back(endpoint)
         await self._sandboxes.leave(stack, endpoint)
         await self.forget(network, endpoint, sticky=sticky)
 
@@ -141,6 +162,59 @@ class Endpoints:
         for endpoint in changed:
             await self._records.put(endpoint)
             self._by_network[endpoint.network][endpoint.id] = endpoint
+
+    # -- lent addresses -----------------------------------------------------------------------
+
+    async def _borrow(self, container: Container, stack: Stack, network: Network, endpoint: Endpoint) -> Endpoint:
+        """The endpoint with its lent address; as it is where addresses are ours to choose."""
+        lender = self._lenders.get(network.ipam.driver)
+        if lender is None:
+            return endpoint
+        try:
+            lease = await lender.lease(self._holder(container, stack, network, endpoint))
+            endpoint = _with_lease(network, endpoint, lease)
+            await self.change(stack, [endpoint])
+        except BaseException as error:
+            await self.give_back(endpoint)
+            await self._sandboxes.leave(stack, endpoint)
+            if isinstance(error, Unavailable):
+                raise FairleadError(f"failed to set up container networking: {error.message}") from error
+            raise
+        return endpoint
+
+    def _holder(self, container: Container, stack: Stack, network: Network, endpoint: Endpoint) -> Holder:
+        own = container.config.hostname
+        last = self._last.get((container.id, network.id))
+        return Holder(
+            network=network,
+            endpoint=endpoint,
+            namespace=stack.sandbox.path,
+            hostname=container.name if own in ("", container.short) else own,
+            prefer=last.address4 if last else "",
+        )
+
+    async def give_back(self, *endpoints: Endpoint) -> None:
+        """Their interfaces are about to go."""
+        for endpoint in endpoints:
+            for lender in self._lenders.values():
+                await lender.release(endpoint.id)
+
+    def adopt_lease(self, container: Container, stack: Stack, network: Network, endpoint: Endpoint) -> None:
+        """After a restart: it goes on holding what it held."""
+        lender = self._lenders.get(network.ipam.driver)
+        if lender is not None:
+            lender.adopt(self._holder(container, stack, network, endpoint))
+
+    async def lease_changed(self, stack: Stack, network: Network, endpoint: Endpoint, why: str) -> None:
+        """The lender has news: another address, none any more, or the same one for longer (which is no event)."""
+        lease = self._lenders[network.ipam.driver].current(endpoint.id)
+        before, endpoint = endpoint, _with_lease(network, endpoint, lease)
+        await self.change(stack, [endpoint])
+        if before.ipv4 == endpoint.ipv4:
+            return
+        log.warning("container %s on %s: %s, now %s %s", endpoint.name, network.name, before.ipv4, endpoint.ipv4, why)
+        said = {"name": endpoint.name, "network": network.name, "before": before.ipv4, "address": endpoint.ipv4}
+        self._events.publish("fairlead", "lease" if lease else "lease_lost", endpoint.container, {**said, "why": why})
 
     # -- choosing ---------------------------------------------------------------------------
 
@@ -223,6 +297,11 @@ class Endpoints:
     def _tell(self, action: str, network: Network, endpoint: Endpoint) -> None:
         attributes = {"container": endpoint.container, "name": network.name, "type": network.driver}
         self._events.publish("network", action, network.id, attributes)
+
+
+def _with_lease(network: Network, endpoint: Endpoint, lease: Lease | None) -> Endpoint:
+    gateway = lease.gateway if lease and not network.internal else ""
+    return msgspec.structs.replace(endpoint, ipv4=lease.address if lease else "", gateway4=gateway, lease=lease)
 
 
 def names_of(container: Container, settings: EndpointSettings) -> tuple[str, ...]:

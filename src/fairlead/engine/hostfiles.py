@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fairlead.core import hostsfile
 from fairlead.core.container import Container
+from fairlead.core.model import Lease
 from fairlead.core.wanted import File, Plan
 from fairlead.engine.links import Links
 from fairlead.engine.sandboxes import Resolving, Stack
@@ -62,7 +63,8 @@ class HostFiles:
     def resolving(self, container: Container) -> Resolving:
         """Where the resolver asks for names that are not ours; raises on a ``--dns`` that is no address."""
         found = self._resolution(container, "names")
-        return Resolving(found.upstreams, found.search, found.options)
+        given = bool(container.host.dns or self._settings.dns)
+        return Resolving(found.upstreams, found.search, found.options, given)
 
     def write(self, container: Container, stack: Stack) -> None:
         """All three, as the container's networks are now."""
@@ -77,7 +79,9 @@ class HostFiles:
     def _texts(self, container: Container, stack: Stack) -> dict[str, str]:
         mode = stack.sandbox.mode
         names = any(endpoint.names for endpoint in stack.endpoints)
-        resolution = self._resolution(container, "host" if mode == "host" else "names" if names else "plain")
+        resolution = self._resolution(
+            container, "host" if mode == "host" else "names" if names else "plain", stack.lent
+        )
         return {
             "hosts": self._hosts_of_host(container) if mode == "host" else self._hosts(container, stack),
             "hostname": hostsfile.hostname(container.config.hostname),
@@ -98,7 +102,7 @@ class HostFiles:
         self._host.make((File(path=str(path), content=now), File(path=str(ours), content=text, mode=0o600)))
 
     def _hosts(self, container: Container, stack: Stack) -> str:
-        own = [a for e in stack.endpoints for a in (e.address4, e.address6)]
+        own = [a for e in stack.endpoints if not e.way_out for a in (e.address4, e.address6)]
         config = container.config
         return hostsfile.hosts(
             own, config.hostname, config.domainname, [*self._extra(container), *self._linked(container)]
@@ -115,13 +119,13 @@ class HostFiles:
         for alias, target, endpoint in self._links.standing(container):
             yield hostsfile.link_line(endpoint.address4, alias, target.config.hostname, target.name)
 
-    def _resolution(self, container: Container, mode: str) -> hostsfile.Resolution:
+    def _resolution(self, container: Container, mode: str, lent: Lease | None = None) -> hostsfile.Resolution:
         host, settings = container.host, self._settings
         return hostsfile.resolv_conf(
             self._host_resolv_conf(),
             mode,
             host.dns or settings.dns,
-            host.dns_search or settings.search,
+            host.dns_search or settings.search or (lent.search if lent else ()),
             host.dns_options or settings.options,
         )
 

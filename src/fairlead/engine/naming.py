@@ -67,7 +67,7 @@ class Naming:
         return SandboxNames(
             id=stack.sandbox.id,
             namespace=stack.sandbox.path,
-            upstreams=stack.resolving.upstreams,
+            upstreams=_upstreams(stack),
             search=stack.resolving.search,
             options=stack.resolving.options,
             forward=any(self._drivers[n.driver].attachment(n).default_route for n, _ in stack.attached),
@@ -92,3 +92,10 @@ class Naming:
                     container=endpoint.container,
                     ports=endpoint.ports,
                 )
+
+
+def _upstreams(stack: Stack) -> tuple[tuple[str, str], ...]:
+    """The user's servers, else the LAN's when it is the stack's way to the world and named some, else the host's."""
+    if stack.lent is not None and stack.lent.dns and not stack.resolving.given:
+        return tuple((address, "sandbox") for address in stack.lent.dns)
+    return stack.resolving.upstreams

@@ -24,12 +24,13 @@ addresses or host ports (``engine.endpoints``), or start anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from fairlead.core.addresses import overlap
 from fairlead.core.gateway import Candidate, gateway
-from fairlead.core.model import Endpoint, Network, Sandbox
+from fairlead.core.model import Endpoint, Lease, Network, Sandbox
 from fairlead.core.wanted import Namespace, Plan, Route, Skeleton, Wanted
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.kernel import Kernel
@@ -69,6 +70,8 @@ class Resolving:
     upstreams: tuple[tuple[str, str], ...] = ()
     search: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    given: bool = False
+    """the servers were named by the user"""
 
 
 @dataclass(slots=True)
@@ -78,6 +81,8 @@ class Stack:
     sandbox: Sandbox
     title: str
     resolving: Resolving = Resolving()
+    lent: Lease | None = None
+    """what the LAN said to the endpoint through which this stack reaches the world"""
     attached: list[tuple[Network, Endpoint]] = field(default_factory=list)
     redirect: Skeleton | None = None
 
@@ -136,12 +141,14 @@ class Sandboxes:
 
     def adopt(
         self, sandbox: Sandbox, title: str, resolving: Resolving, attached: list[tuple[Network, Endpoint]]
-    ) -> None:
+    ) -> Stack:
         """After a restart: note a stack that should still be there; ``resume`` follows when all are noted."""
-        stack = self._stacks[sandbox.id] = Stack(sandbox, title, resolving, attached)
+        stack = self._stacks[sandbox.id] = Stack(sandbox, title, resolving, attached=attached)
+        stack.lent = self._lent(stack)
         self._overlays.adopt(sandbox.id, stack.networks)
         if self._has_names(stack):
             self._names.adopt(stack)
+        return stack
 
     async def resume(self) -> None:
         """Names first, then the plans: the redirects into the sandboxes are part of them. ``Kernel.repair`` follows."""
@@ -161,6 +168,7 @@ class Sandboxes:
         before = stack.networks
         old, stack.attached = stack.attached, attached
         try:
+            stack.lent = self._lent(stack)
             await self._overlays.hold(stack.sandbox.id, [*before, *stack.networks])
             stack.redirect = await self._names.serve(stack) if self._has_names(stack) else None
             self._kernel.want(stack.sandbox.id, self.plan(stack), stack.title)
@@ -169,6 +177,7 @@ class Sandboxes:
             await self._overlays.hold(stack.sandbox.id, stack.networks)
         except BaseException:
             stack.attached = old
+            stack.lent = self._lent(stack)
             if self._has_names(stack):
                 await self._names.serve(stack)
             await self._overlays.hold(stack.sandbox.id, before)
@@ -201,8 +210,12 @@ class Sandboxes:
             for network, endpoint in stack.attached
         ]
 
+    def _lent(self, stack: Stack) -> Lease | None:
+        found = self.gateway(stack, 4)
+        return found.endpoint.lease if found else None
+
     def _routes(self, stack: Stack) -> list[Route]:
-        routes = []
+        routes = list(_lent_routes(stack))
         for family, everything in ((4, "0.0.0.0/0"), (6, "::/0")):
             found = self.gateway(stack, family)
             via = found and (found.endpoint.gateway4 if family == 4 else found.endpoint.gateway6)
@@ -214,3 +227,21 @@ class Sandboxes:
 
     def _has_names(self, stack: Stack) -> bool:
         return any(self._drivers[network.driver].attachment(network).names for network, _ in stack.attached)
+
+
+def _lent_routes(stack: Stack) -> Iterator[Route]:
+    """What LANs said about ways to elsewhere. Nobody's word leads a container's packets for *another* network astray:
+    what overlaps a subnet of another network of this stack is not believed."""
+    seen: set[str] = set()
+    for network, endpoint in stack.attached:
+        lease = endpoint.lease
+        if lease is None or network.internal:
+            continue
+        others = [other for other in stack.endpoints if other.id != endpoint.id]
+        foreign = [address for other in others for address in (other.ipv4, other.ipv6) if address]
+        for prefix, via in lease.routes:
+            if prefix not in seen and not any(overlap(prefix, address) for address in foreign):
+                seen.add(prefix)
+                ns, link = stack.sandbox.namespace, endpoint.interface
+                why = f"the DHCP server of {network.name} says so"
+                yield Route(ns=ns, destination=prefix, gateway=via, link=link, why=why)

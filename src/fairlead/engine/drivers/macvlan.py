@@ -65,7 +65,7 @@ class Macvlan:
             kind="macvlan",
             parent=parent,
             mac=endpoint.mac,
-            mtu=_options(network).mtu,
+            mtu=_options(network).mtu or (endpoint.lease.mtu if endpoint.lease else 0),
             options=(("mode", mode),),
             why=f"the container on {parent}, beside the host",
         )
