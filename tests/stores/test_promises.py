@@ -1,0 +1,3 @@
+"""The promises of ``store.base``, asked of real servers."""
+
+from lane.store_promises import *  # noqa: F403
