@@ -18,7 +18,7 @@ from fairlead.core import addresses, validate
 from fairlead.core.container import Config, Container, HostConfig, LogConfig
 from fairlead.core.model import Endpoint, EndpointSettings, Ipam, Network, NetworkRequest, Sandbox, Subnet
 from fairlead.engine.events import Events
-from fairlead.errors import Conflict, Forbidden, Invalid, NotFound, NotModified
+from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound, NotModified
 
 replace = msgspec.structs.replace
 CREATED = "2026-01-02T03:04:05.000000006Z"
@@ -207,10 +207,14 @@ class FakeContainers:
         validate.container_name(new)
         self.all[container.id] = replace(container, name=new)
 
-    async def update(self, ref: str, host: HostConfig) -> list[str]:
+    async def update(self, ref: str, changes: HostConfig) -> list[str]:
         container = self.get(ref)
-        self.all[container.id] = replace(container, host=host)
+        self.all[container.id] = replace(container, host=validate.updated(container, changes))
         return []
+
+    async def unlink(self, ref: str) -> None:
+        self.get(ref)
+        raise FairleadError("Conflict, cannot remove the default link name of the container")
 
     def wait(self, ref: str, condition: str) -> asyncio.Future[Any]:
         container = self.get(ref)

@@ -1,4 +1,4 @@
-"""117 good and bad requests about networks: status and words as dockerd 28.5.2 gave them."""
+"""Good and bad requests about networks and containers: status and words as dockerd 28.5.2 gave them."""
 
 import json
 from collections.abc import Iterator

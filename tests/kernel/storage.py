@@ -88,7 +88,7 @@ class Disk:
         self.transfers = Transfers(self.images, self.layout, self.layers, self.registry, now, "linux/amd64", "28.0.0")
         self.volumes = Volumes(
             self.store, VolumeFolders(str(self.folder / "volumes")), self.events, now,
-            lambda: f"{next(numbers):064x}", containers, self.find,
+            lambda: f"{next(numbers):064x}", containers, self.find, self.filesystem.image_root,
         )  # fmt: skip
 
     def find(self, ref: str) -> Container:

@@ -23,11 +23,11 @@ TAR = "application/x-tar"
 def routes(engine: Engine) -> list[web.RouteDef]:
     here = ContainerFiles(engine)
     return [
-        web.head("/containers/{id}/archive", here.info),
-        web.get("/containers/{id}/archive", here.get, allow_head=False),
-        web.put("/containers/{id}/archive", here.put),
-        web.get("/containers/{id}/changes", here.changes, allow_head=False),
-        web.get("/containers/{id}/export", here.export, allow_head=False),
+        web.head("/containers/{id:.*}/archive", here.info),
+        web.get("/containers/{id:.*}/archive", here.get, allow_head=False),
+        web.put("/containers/{id:.*}/archive", here.put),
+        web.get("/containers/{id:.*}/changes", here.changes, allow_head=False),
+        web.get("/containers/{id:.*}/export", here.export, allow_head=False),
     ]
 
 

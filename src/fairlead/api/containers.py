@@ -28,17 +28,17 @@ def routes(engine: Engine, settings: Settings) -> list[web.RouteDef]:
         web.get("/containers/json", here.list),
         web.post("/containers/create", here.create),
         web.post("/containers/prune", here.prune),
-        web.get("/containers/{id}/json", here.inspect),
-        web.post("/containers/{id}/start", here.start),
-        web.post("/containers/{id}/stop", here.stop),
-        web.post("/containers/{id}/restart", here.restart),
-        web.post("/containers/{id}/kill", here.kill),
-        web.post("/containers/{id}/pause", here.pause),
-        web.post("/containers/{id}/unpause", here.unpause),
-        web.post("/containers/{id}/rename", here.rename),
-        web.post("/containers/{id}/update", here.update),
-        web.post("/containers/{id}/wait", http.abandonable(here.wait)),
-        web.delete("/containers/{id}", here.remove),
+        web.get("/containers/{id:.*}/json", here.inspect),
+        web.post("/containers/{id:.*}/start", here.start),
+        web.post("/containers/{id:.*}/stop", here.stop),
+        web.post("/containers/{id:.*}/restart", here.restart),
+        web.post("/containers/{id:.*}/kill", here.kill),
+        web.post("/containers/{id:.*}/pause", here.pause),
+        web.post("/containers/{id:.*}/unpause", here.unpause),
+        web.post("/containers/{id:.*}/rename", here.rename),
+        web.post("/containers/{id:.*}/update", here.update),
+        web.post("/containers/{id:.*}/wait", http.abandonable(here.wait)),
+        web.delete("/containers/{id:.*}", here.remove),
     ]
 
 
@@ -111,15 +111,10 @@ class Containers:
     async def remove(self, request: web.Request) -> web.Response:
         ref = request.match_info["id"]
         if http.flag(request, "link"):
-            await self._remove_link(ref)
+            await self._containers.unlink(ref)
         else:
             await self._containers.remove(ref, force=http.flag(request, "force"), volumes=http.flag(request, "v"))
         return http.nothing()
-
-    async def _remove_link(self, ref: str) -> None:
-        """``rm --link parent/alias``: only the link; a plain name is no link."""
-        self._containers.get(ref.strip("/").partition("/")[0])
-        raise FairleadError("Conflict, cannot remove the default link name of the container")
 
     async def prune(self, request: web.Request) -> web.Response:
         wanted = http.filters(request, PRUNE_FILTERS)
@@ -188,10 +183,8 @@ class Containers:
 
     async def update(self, request: web.Request) -> web.Response:
         given = wire.members(await http.body(request, {}), "", "container.UpdateConfig")
-        container = self._containers.get(request.match_info["id"])
         changes = wire.read(HostConfig, given)
-        host = validate.updated(container, changes)
-        return http.answer({"Warnings": await self._containers.update(container.id, host) or None})
+        return http.answer({"Warnings": await self._containers.update(request.match_info["id"], changes) or None})
 
     async def wait(self, request: web.Request) -> web.StreamResponse:
         """The head of the answer leaves at once: ``docker run`` starts the container only after it."""

@@ -23,7 +23,7 @@ SIZE = tuple[int, int]
 def routes(engine: Engine) -> list[web.RouteDef]:
     here = Execs(engine)
     return [
-        web.post("/containers/{id}/exec", here.create),
+        web.post("/containers/{id:.*}/exec", here.create),
         web.get("/exec/{id}/json", here.inspect, allow_head=False),
         web.post("/exec/{id}/start", here.start),
         web.post("/exec/{id}/resize", here.resize),

@@ -72,6 +72,13 @@ def text(request: web.Request, name: str, default: str = "") -> str:
     return str(request.query.get(name, default))
 
 
+def reference(given: str) -> str:
+    """A container's name or id where one must be given."""
+    if not given:
+        raise Invalid('invalid name or ID supplied: ""')
+    return given
+
+
 def texts(request: web.Request, name: str) -> list[str]:
     """A parameter that may be given several times."""
     return list(request.query.getall(name, []))

@@ -113,6 +113,8 @@ class Images:
 
     async def tag(self, request: web.Request) -> web.Response:
         repo, tag = http.text(request, "repo"), http.text(request, "tag")
+        if not repo:
+            return http.nothing(200)
         await self._engine.images.tag(request.match_info["name"], repo, tag)
         return http.nothing(201)
 
@@ -172,7 +174,7 @@ class Transfers:
         return await http.progress(request, lines)
 
     async def commit(self, request: web.Request) -> web.Response:
-        container = self._engine.containers.get(http.text(request, "container"))
+        container = self._engine.containers.get(http.reference(http.text(request, "container")))
         body = await http.body(request, None)
         config = wire.read(Config, body) if body else None
         paused = http.flag(request, "pause", http.version(request) >= (1, 13)) and container.state.status == "running"

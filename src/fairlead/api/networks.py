@@ -10,7 +10,7 @@ from aiohttp import web
 from fairlead.api import http, times, wire_networks
 from fairlead.api.wire import get, members
 from fairlead.core.model import Network
-from fairlead.errors import FairleadError, Invalid, NotFound
+from fairlead.errors import FairleadError, NotFound
 
 if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
@@ -65,14 +65,14 @@ class Networks:
     async def connect(self, request: web.Request) -> web.Response:
         given = members(await http.body(request, {}), "", "network.ConnectOptions")
         settings = wire_networks.endpoint_settings(given.get("endpointconfig"), ".EndpointConfig")
-        container = _container_named(get(given, "Container", str, ""))
+        container = http.reference(get(given, "Container", str, ""))
         await self._engine.containers.connect(request.match_info["id"], container, settings)
         return http.nothing(200)
 
     async def disconnect(self, request: web.Request) -> web.Response:
         given = members(await http.body(request, {}), "", "network.DisconnectOptions")
         force = get(given, "Force", bool, False)
-        container = _container_named(get(given, "Container", str, ""))
+        container = http.reference(get(given, "Container", str, ""))
         await self._engine.containers.disconnect(request.match_info["id"], container, force)
         return http.nothing(200)
 
@@ -115,12 +115,6 @@ class Networks:
 
     def _dangles(self, network: Network) -> bool:
         return not network.predefined and not self._engine.networks.endpoints(network.id)
-
-
-def _container_named(ref: str) -> str:
-    if not ref:
-        raise Invalid('invalid name or ID supplied: ""')
-    return ref
 
 
 def _pruned_by_labels(wanted: http.Filters, network: Network) -> bool:

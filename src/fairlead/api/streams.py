@@ -17,7 +17,7 @@ from aiohttp import WSMsgType, web
 
 from fairlead.api import hijack, http, times, wire_stats
 from fairlead.core.container import Container
-from fairlead.core.loglines import LogLine
+from fairlead.core.loglines import LogLine, attributes
 from fairlead.engine.logs import LogWishes
 from fairlead.errors import FairleadError, Invalid
 
@@ -30,12 +30,12 @@ CONTENT_TYPE_TELLS = (1, 42)
 def routes(engine: Engine) -> list[web.RouteDef]:
     here = Streams(engine)
     return [
-        web.post("/containers/{id}/attach", here.attach),
-        web.get("/containers/{id}/attach/ws", here.attach_by_web_socket, allow_head=False),
-        web.get("/containers/{id}/logs", here.logs, allow_head=False),
-        web.post("/containers/{id}/resize", here.resize),
-        web.get("/containers/{id}/stats", here.stats, allow_head=False),
-        web.get("/containers/{id}/top", here.top, allow_head=False),
+        web.post("/containers/{id:.*}/attach", here.attach),
+        web.get("/containers/{id:.*}/attach/ws", here.attach_by_web_socket, allow_head=False),
+        web.get("/containers/{id:.*}/logs", here.logs, allow_head=False),
+        web.post("/containers/{id:.*}/resize", here.resize),
+        web.get("/containers/{id:.*}/stats", here.stats, allow_head=False),
+        web.get("/containers/{id:.*}/top", here.top, allow_head=False),
     ]
 
 
@@ -97,7 +97,7 @@ class Streams:
     async def logs(self, request: web.Request) -> web.StreamResponse:
         wishes = _log_wishes(request)
         container = self._engine.containers.get(request.match_info["id"])
-        line_of = _printer(container, http.flag(request, "timestamps"))
+        line_of = _printer(container, http.flag(request, "timestamps"), http.flag(request, "details"))
         async with http.streaming(request, content_type(request, container.config.tty)) as out:
             async with aclosing(self._engine.logs.read(container, wishes)) as lines:  # type: ignore[type-var]
                 await out.start()
@@ -182,11 +182,13 @@ def _log_wishes(request: web.Request) -> LogWishes:
     )
 
 
-def _printer(container: Container, timestamps: bool) -> Callable[[LogLine], bytes]:
-    """How a line is written: with its time if asked, with its frame if there is no terminal."""
+def _printer(container: Container, timestamps: bool, details: bool) -> Callable[[LogLine], bytes]:
+    """How a line is written: with its time and attributes if asked, with its frame if there is no terminal."""
+    told = f"{attributes(container)} ".encode() if details else b""
 
     def line_of(line: LogLine) -> bytes:
-        text = times.stamp(line.time).encode() + b" " + line.text if timestamps else line.text
+        text = told + line.text
+        text = times.stamp(line.time).encode() + b" " + text if timestamps else text
         return text if container.config.tty else hijack.frame(line.stream, text)
 
     return line_of

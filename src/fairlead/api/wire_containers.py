@@ -310,7 +310,7 @@ def summary(container: Container, place: Place, version: Version, links: Sequenc
     """One line of ``GET /containers/json``."""
     return {
         "Id": container.id,
-        "Names": ["/" + container.name, *links],
+        "Names": sorted(["/" + container.name, *links]),
         "Image": container.config.image,
         "ImageID": container.image,
         "Command": _command(container),

@@ -175,7 +175,7 @@ class HostConfig(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One mount as it is: ``bind``, ``volume`` or ``tmpfs``. ``source`` is a host path."""
+    """One mount as it is: ``bind``, ``volume``, ``tmpfs`` or ``image``. ``source`` is a host path."""
 
     type: str
     destination: str

@@ -25,6 +25,11 @@ def parse(link: str) -> tuple[str, str]:
     return name.removeprefix("/"), (alias or name).rpartition("/")[2]
 
 
+def without(wished: Iterable[str], alias: str) -> tuple[str, ...]:
+    """Those links whose alias is another one."""
+    return tuple(link for link in wished if parse(link)[1] != alias)
+
+
 def environment(
     own_name: str, alias: str, address: str, exposed: Iterable[str], target_env: Iterable[str]
 ) -> Iterator[str]:

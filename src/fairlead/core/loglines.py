@@ -11,10 +11,12 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+from urllib.parse import quote_plus
 
-from fairlead.core.container import LogConfig
+from fairlead.core.container import Container, LogConfig
 from fairlead.core.restart import nanoseconds
 from fairlead.errors import Invalid
 
@@ -81,6 +83,35 @@ def timestamp(time: int) -> str:
     return f"{date}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}.{fraction:09}Z"
 
 
+def attributes(container: Container) -> str:
+    """What ``docker logs --details`` puts before every line: ``env=prod,tag=web``, asked for by log options.
+
+    Told of the container as it is now, not as it was when it said the line."""
+    options, config = container.host.log_config.config or {}, container.config
+    variables = dict(entry.partition("=")[::2] for entry in config.env or () if "=" in entry)
+    found = {**_picked(variables, options, "env"), **_picked(config.labels or {}, options, "labels")}
+    if "tag" in options:
+        found["tag"] = _tag(options["tag"], container)
+    return ",".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in sorted(found.items()))
+
+
+def _picked(known: Mapping[str, str], options: Mapping[str, str], what: str) -> dict[str, str]:
+    names, pattern = options.get(what, "").split(","), options.get(f"{what}-regex", "")
+    try:
+        matching = re.compile(pattern) if pattern else None
+    except re.error:
+        matching = None
+    return {name: known[name] for name in known if name in names or (matching and matching.search(name))}
+
+
+def _tag(template: str, container: Container) -> str:
+    """The tag's template with the fields it may name filled in."""
+    image = container.image.removeprefix("sha256:")
+    fields = {"ID": container.short, "FullID": container.id, "Name": container.name, "DaemonName": "docker"}
+    fields |= {"ImageID": image[:12], "ImageFullID": container.image, "ImageName": container.config.image}
+    return re.sub(r"\{\{\s*\.(\w+)\s*\}\}", lambda found: fields.get(found[1], found[0]), template)
+
+
 class LogSettings(NamedTuple):
     """``kept`` False: no file at all. ``largest`` bytes a file (0: no limit), ``files`` of them."""
 
@@ -106,7 +137,8 @@ def settings(config: LogConfig) -> LogSettings:
         raise Invalid(f"logger: no log driver named '{driver}' is registered")
     for name in sorted(options):
         if name not in _KNOWN[driver]:
-            raise Invalid(f"unknown log opt '{name}' for {driver} log driver")
+            words = "log driver local" if driver == "local" else f"{driver} log driver"
+            raise Invalid(f"unknown log opt '{name}' for {words}")
     largest = _size(options["max-size"]) if "max-size" in options else 20 << 20 if driver == "local" else 0
     files = _count(options["max-file"]) if "max-file" in options else 5 if driver == "local" else 1
     if files > 1 and not largest and "max-size" not in options:

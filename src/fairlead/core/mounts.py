@@ -152,16 +152,19 @@ def mount(
 ) -> Wish:
     """One ``--mount``, in Docker's own keys."""
     kind = str(document.get("Type") or "")
-    maker = {"bind": _mount_bind, "volume": _mount_volume, "tmpfs": _mount_tmpfs}.get(kind)
+    maker = MAKERS.get(kind)
     try:
         if maker is None:
             raise Invalid("mount type unknown")
         target = str(document.get("Target") or "")
         if not target:
             raise Invalid("field Target must not be empty")
-        for other in {"BindOptions": "bind", "VolumeOptions": "volume", "TmpfsOptions": "tmpfs"}.items():
-            if document.get(other[0]) and other[1] != kind:
-                raise _Misplaced(f'{other[0]} must not be specified on mount type "{kind}"')
+        for other in MAKERS:
+            options = f"{other.capitalize()}Options"
+            if document.get(options) and other == "image" != kind:
+                raise Invalid("field ImageOptions must not be specified")
+            if document.get(options) and other != kind:
+                raise _Misplaced(f'{options} must not be specified on mount type "{kind}"')
         return maker(document, _destination(target), exists, volume_driver)
     except _Misplaced:
         raise
@@ -200,15 +203,29 @@ def _mount_volume(document: Mapping[str, Any], place: str, exists: Callable[[str
     read_only = bool(document.get("ReadOnly"))
     if not name and read_only:
         raise Invalid("must not set ReadOnly mode when using anonymous volumes")
-    subpath = str(options.get("Subpath") or "")
-    if subpath and (subpath.startswith("/") or ".." in subpath.split("/")):
-        raise Invalid("subpath must be a relative path within the volume")
+    subpath = _subpath(options)
     chosen = options.get("DriverConfig") or {}
     made = Mount(
         "volume", place, name=name, driver=str(chosen.get("Name") or "") or driver or LOCAL, mode="z",
         rw=not read_only, anonymous=not name, no_copy=bool(options.get("NoCopy")),
     )  # fmt: skip
     return Wish(made, labels=options.get("Labels") or {}, driver_opts=chosen.get("Options") or {}, subpath=subpath)
+
+
+def _subpath(options: Mapping[str, Any]) -> str:
+    subpath = str(options.get("Subpath") or "")
+    if subpath and (subpath.startswith("/") or ".." in subpath.split("/")):
+        raise Invalid("subpath must be a relative path within the volume")
+    return subpath
+
+
+def _mount_image(document: Mapping[str, Any], place: str, exists: Callable[[str], bool], driver: str) -> Wish:
+    """An image's files, to read; ``engine.volumes`` says where they are."""
+    ref = str(document.get("Source") or "")
+    if not ref:
+        raise Invalid("field Source must not be empty")
+    made = Mount("image", place, name=ref, rw=False, propagation="rprivate")
+    return Wish(made, subpath=_subpath(document.get("ImageOptions") or {}))
 
 
 def _mount_tmpfs(document: Mapping[str, Any], place: str, exists: Callable[[str], bool], driver: str) -> Wish:
@@ -222,6 +239,14 @@ def _mount_tmpfs(document: Mapping[str, Any], place: str, exists: Callable[[str]
     words += ["=".join(str(part) for part in pair) for pair in wanted.get("Options") or ()]
     made = _tmpfs(place, ",".join(words)).mount
     return Wish(replace(made, rw=not document.get("ReadOnly")))
+
+
+MAKERS: dict[str, Maker] = {
+    "bind": _mount_bind,
+    "volume": _mount_volume,
+    "tmpfs": _mount_tmpfs,
+    "image": _mount_image,
+}
 
 
 def _tmpfs(path: str, options: str) -> Wish:

@@ -33,7 +33,8 @@ _FILE_OPTIONS = (
     *("max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode"),
     "max-buffer-size",
 )
-LOG_OPTIONS = {"json-file": _FILE_OPTIONS, "local": _FILE_OPTIONS, "none": ("mode", "max-buffer-size")}
+_LOCAL_OPTIONS = ("max-file", "max-size", "compress", "mode", "max-buffer-size")
+LOG_OPTIONS = {"json-file": _FILE_OPTIONS, "local": _LOCAL_OPTIONS, "none": ("mode", "max-buffer-size")}
 MAC = re.compile(
     r"([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}|([0-9a-fA-F]{2}-){5}[0-9a-fA-F]{2}|([0-9a-fA-F]{4}\.){2}[0-9a-fA-F]{4}"
 )
@@ -71,7 +72,9 @@ def create(config: Config, host: HostConfig, *, cpus: int = 0, nodes: int = 0) -
     modes(host)
     log_config(host.log_config)
     security_options(host.security_opt or ())
-    if "size" in (host.storage_opt or {}):
+    for name in host.storage_opt or {}:
+        if name != "size":
+            raise FairleadError(f"Unknown option {name}")
         raise FairleadError("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
     return _warnings(host)
 
@@ -83,6 +86,8 @@ def _warnings(host: HostConfig) -> list[str]:
             "OOM killer is disabled for the container, but no memory limit is set, this can result in the system"
             " running out of resources."
         )
+    if any(mount.get("Type") == "image" for mount in host.mounts or ()):
+        found.append("Image mount is an experimental feature")
     if host.network_mode == "host" and host.port_bindings:
         found.append("Published ports are discarded when using host network mode")
     return found
@@ -203,7 +208,8 @@ def log_config(log: LogConfig) -> None:
         raise Invalid(f'error looking up logging plugin {log.type}: plugin "{log.type}" not found')
     for option in log.config or {}:
         if option not in known:
-            raise Invalid(f"unknown log opt '{option}' for {log.type} log driver")
+            driver = "log driver local" if log.type == "local" else f"{log.type} log driver"
+            raise Invalid(f"unknown log opt '{option}' for {driver}")
 
 
 def security_options(options: Iterable[str]) -> None:
@@ -296,10 +302,11 @@ CHANGEABLE = (
 )
 
 
-def updated(container: Container, changes: HostConfig) -> HostConfig:
+def updated(container: Container, changes: HostConfig, *, cpus: int = 0, nodes: int = 0) -> HostConfig:
     """``container.host`` with what ``changes`` names put in; ``Invalid`` or ``Conflict`` in dockerd's words."""
     restart_policy(changes.restart_policy)
-    resources(changes if changes.memory or not changes.memory_swap else msgspec.structs.replace(changes, memory_swap=0))
+    checked = changes if changes.memory or not changes.memory_swap else msgspec.structs.replace(changes, memory_swap=0)
+    resources(checked, cpus=cpus, nodes=nodes)
     old = container.host
     prefix = f"Cannot update container {container.id}: "
     if changes.nano_cpus and (old.cpu_period or old.cpu_quota):
@@ -310,7 +317,7 @@ def updated(container: Container, changes: HostConfig) -> HostConfig:
             raise Conflict(
                 f"{prefix}Conflicting options: CPU {name} cannot be updated as NanoCPUs has already been set"
             )
-    if changes.memory and changes.memory > old.memory_swap >= 0 and not changes.memory_swap:
+    if changes.memory > old.memory_swap and not changes.memory_swap:
         raise Conflict(
             f"{prefix}Memory limit should be smaller than already set memoryswap limit,"
             " update the memoryswap at the same time"
@@ -320,6 +327,8 @@ def updated(container: Container, changes: HostConfig) -> HostConfig:
         if old.auto_remove and changes.restart_policy.name != "no":
             raise Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
         new["restart_policy"] = changes.restart_policy
+    if changes.pids_limit is not None:
+        new["pids_limit"] = max(changes.pids_limit, 0)
     return msgspec.structs.replace(old, **new)
 
 

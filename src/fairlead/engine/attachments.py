@@ -119,9 +119,13 @@ class Attachments:
     def relink(self, target: Container) -> None:
         """``target`` runs (again), perhaps at another address: those who link to it have its line rewritten."""
         for container in self._files.linking_to(target):
-            stack = self.stack(container)
-            if stack is not None:
-                self._files.write(container, stack)
+            self.rewrite(container)
+
+    def rewrite(self, container: Container) -> None:
+        """Its files once more, if it runs: names in them have changed."""
+        stack = self.stack(container)
+        if stack is not None:
+            self._files.write(container, stack)
 
     def adopt(self, container: Container, attached: list[tuple[Network, Endpoint]]) -> None:
         """After a restart: the container runs, and these endpoints are in its stack."""

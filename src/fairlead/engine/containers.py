@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from fairlead.core import restart, signals
+from fairlead.core import links, restart, signals
 from fairlead.core.container import Config, Container, Health, HostConfig, State
 from fairlead.core.loglines import timestamp
 from fairlead.core.model import Endpoint, EndpointSettings, Network, Sandbox
@@ -373,16 +373,32 @@ class Containers:
         await self._attachments.renamed(container)
         self._tell("rename", container, oldName="/" + old)
 
-    async def update(self, ref: str, host: HostConfig) -> list[str]:
-        """New limits or restart policy, of a running container at once. ``host`` is its whole new half."""
+    async def update(self, ref: str, changes: HostConfig) -> list[str]:
+        """New limits or restart policy, of a running container at once; returns warnings."""
         container = self.get(ref)
         async with self._life(container).lock:
-            container = replace(self.get(container.id), host=host)
+            container = self.get(container.id)
+            host, warnings = self._creation.updated(container, changes)
+            container = replace(container, host=host)
             if container.state.running:
                 await self._runtime.update(container)
             await self._catalog.put(container)
         self._tell("update", container)
-        return []
+        return warnings
+
+    async def unlink(self, ref: str) -> None:
+        """``rm --link parent/alias``: only the link, by which its parent knows the target from now on no more."""
+        parent, _, alias = ref.removeprefix("/").partition("/")
+        if not alias:
+            self.get(parent)
+            raise FairleadError("Conflict, cannot remove the default link name of the container")
+        container = self._catalog.find(parent)
+        if container is None:
+            raise NotFound(f"No such container: {ref}")
+        host = replace(container.host, links=links.without(container.host.links or (), alias) or None)
+        if host == container.host:
+            raise NotFound(f"No such container: {ref}")
+        self._attachments.rewrite(await self._catalog.put(replace(container, host=host)))
 
     async def connect(self, network_ref: str, ref: str, settings: EndpointSettings) -> None:
         network, container = self._controller.network(network_ref), self.get(ref)

@@ -87,7 +87,7 @@ class Creation:
         host, dropped = _supported(host)
         warned = validate.create(config, host, cpus=len(os.sched_getaffinity(0)), nodes=len(NODES))
         self._volumes.check(host)
-        image = self._images.get(config.image)
+        image = self._image(config)
         config = merge.merge(config, image.config)
         self._refuse_nothing_to_run(config)
         host = self._with_defaults(host)
@@ -109,6 +109,11 @@ class Creation:
         )
         self._links.check(container)
         return container, image, [*dropped, *warned, *warnings, *_of_the_host()]
+
+    def updated(self, container: Container, changes: HostConfig) -> tuple[HostConfig, list[str]]:
+        """The container's half about this machine after ``docker update``, and warnings."""
+        changes, dropped = _supported(changes)
+        return validate.updated(container, changes, cpus=len(os.sched_getaffinity(0)), nodes=len(NODES)), dropped
 
     def renamed(self, container: Container, new: str) -> Container:
         new = new.removeprefix("/")
@@ -172,6 +177,11 @@ class Creation:
         validate.mac_address(settings.mac)
 
     # -- inside ------------------------------------------------------------------------------
+
+    def _image(self, config: Config) -> ImageRecord:
+        if not config.image and not merge.command(config):
+            raise Invalid("no command specified")
+        return self._images.get(config.image)
 
     def _name(self, name: str) -> str:
         name = name.removeprefix("/")

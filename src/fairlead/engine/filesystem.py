@@ -84,6 +84,10 @@ class Filesystem:
         place = str(self._disk.rootfs(id))
         return {"Dir": place} if self.driver == "vfs" else {"UpperDir": place}
 
+    async def image_root(self, ref: str) -> str:
+        """Where the files of an image are; unpacked at the first call."""
+        return await self._disk.unpack(self._images.get(ref))
+
     # -- for the process ----------------------------------------------------------------------
 
     async def prepare(self, container: Container) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -116,8 +117,12 @@ class Images:
         return imagespec.history(self.get(ref))
 
     def users(self, id: str) -> list[Container]:
-        """Containers made from this image."""
-        return [container for container in self._containers() if container.image == id]
+        """Containers made from this image, or with it mounted."""
+        return [container for container in self._containers() if container.image == id or self._mounted(id, container)]
+
+    def _mounted(self, id: str, container: Container) -> bool:
+        root = self._disk.rootfs(id)
+        return any(mount.type == "image" and Path(mount.source).is_relative_to(root) for mount in container.mounts)
 
     def children(self, id: str) -> list[ImageRecord]:
         return [image for image in self._records if image.parent == id]

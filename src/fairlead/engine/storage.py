@@ -115,8 +115,8 @@ class VolumeDisk(Protocol):
 
     def exists(self, path: str) -> bool: ...
     def make_directory(self, path: str) -> None: ...
-    def inside(self, name: str, subpath: str) -> str:
-        """The host path of a directory or file within a volume, that no link leads out of."""
+    def inside(self, top: str, subpath: str) -> str:
+        """The host path of a directory or file below ``top`` (a volume, an image), that no link leads out of."""
 
 
 class BuildRun(Protocol):

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import msgspec
 
@@ -54,7 +54,10 @@ class Volume(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Volumes:
-    """All volumes of this machine. ``containers`` are all there are now; ``mounts_of`` knows one by any reference."""
+    """All volumes of this machine.
+
+    ``containers`` are all there are now, ``find_container`` knows one by any reference; ``image_root`` is the path of
+    an image's files."""
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class Volumes:
         new_id: Callable[[], str],
         containers: Callable[[], Iterable[Container]],
         find_container: Callable[[str], Container],
+        image_root: Callable[[str], Awaitable[str]],
     ) -> None:
         self._records: Records[Volume] = Records(store, "volumes", Volume, key="name")
         self._disk = disk
@@ -73,6 +77,7 @@ class Volumes:
         self._new_id = new_id
         self._containers = containers
         self._find_container = find_container
+        self._image_root = image_root
         self._lock = asyncio.Lock()
 
     async def restore(self) -> None:
@@ -98,7 +103,10 @@ class Volumes:
         return self._disk.path(name)
 
     def users(self, name: str) -> list[Container]:
-        return [container for container in self._containers() if name in (mount.name for mount in container.mounts)]
+        def mounts(container: Container) -> bool:
+            return any(mount.type == "volume" and mount.name == name for mount in container.mounts)
+
+        return [container for container in self._containers() if mounts(container)]
 
     async def size(self, name: str) -> int:
         """Bytes of all files in it; -1 for one that is a device of its own, as Docker shows it."""
@@ -185,6 +193,9 @@ class Volumes:
     async def _settle(self, wish: Wish, made: list[str]) -> Mount:
         """One wish as a mount with its source; names of anonymous volumes made are added to ``made``."""
         mount = wish.mount
+        if mount.type == "image":
+            root = await self._image_root(mount.name)
+            return replace(mount, source=self._disk.inside(root, wish.subpath) if wish.subpath else root)
         if mount.type != "volume":
             return mount
         volume = await self.create(mount.name, mount.driver, wish.labels, wish.driver_opts)
@@ -193,7 +204,7 @@ class Volumes:
         source = self._disk.path(volume.name)
         if wish.subpath:
             await asyncio.to_thread(self._disk.mount, volume.name, volume.options) if volume.options else None
-            source = self._disk.inside(volume.name, wish.subpath)
+            source = self._disk.inside(source, wish.subpath)
         return replace(mount, name=volume.name, driver=volume.driver, source=source)
 
     async def prepare(self, container: Container, rootfs: str) -> tuple[Mount, ...]:

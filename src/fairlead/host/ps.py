@@ -33,7 +33,7 @@ async def table(pids: Sequence[int], arguments: str) -> tuple[list[str], list[li
         raise Unsupported("ps is not installed on this machine: only the default columns can be shown")
     done = await run(["ps", *words])
     if done.code:
-        raise FairleadError(f"ps: {done.words}" if done.words else f"ps: exit status {done.code}")
+        raise FairleadError(f"ps: {done.words.partition(chr(10))[0] or f'exit status {done.code}'}")
     return parse(done.out.decode(errors="replace"), pids)
 
 

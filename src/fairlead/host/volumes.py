@@ -121,14 +121,14 @@ class VolumeFolders:
         except OSError as error:
             raise Internal(f"error while creating mount source path '{path}': mkdir {path}: {error.strerror}") from None
 
-    def inside(self, name: str, subpath: str) -> str:
-        """The host path of something within a volume."""
-        with rooted.root(self.path(name)) as top:
+    def inside(self, top: str, subpath: str) -> str:
+        """The host path of something below ``top``."""
+        with rooted.root(top) as root:
             try:
-                with rooted.opened(top, subpath, os.O_PATH) as fd:
+                with rooted.opened(root, subpath, os.O_PATH) as fd:
                     return os.readlink(f"/proc/self/fd/{fd}")
             except OSError:
-                raise NotFound(f"cannot access path {subpath} in volume {name}: no such file or directory") from None
+                raise NotFound(f"cannot access path {top}/{subpath}: no such file or directory") from None
 
 
 def _copy_directory(source: int, target: Path) -> None:
