@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from fairlead.errors import Invalid
 
@@ -34,6 +35,32 @@ class Ulimit(NamedTuple):
 
     soft: int
     hard: int
+
+
+class StoreAddress(NamedTuple):
+    """Where the cluster store is. ``kind``: consul, etcd, zk, boltdb; ``places``: address:port; ``path``: within it."""
+
+    kind: str
+    places: tuple[str, ...]
+    path: str = ""
+    user: str = ""
+    password: str = ""
+
+    def __str__(self) -> str:
+        """As it may be shown: without the password."""
+        login = f"{self.user}:***@" if self.user else ""
+        path = self.path if self.kind == "boltdb" else f"/{self.path}" if self.path else ""
+        return f"{self.kind}://{login}{','.join(self.places)}{path}"
+
+
+class Advertised(NamedTuple):
+    """Where other hosts find this one: an address or an interface, and a port."""
+
+    where: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.where}]:{self.port}" if ":" in self.where else f"{self.where}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -233,6 +260,61 @@ def host(text: str) -> str:
     return f"tcp://{name or 'localhost'}:{port or 2375}"
 
 
+STORE_PORTS = {"consul": 8500, "etcd": 2379, "zk": 2181}
+
+
+def _place(text: str, port: int) -> str:
+    """``address:port`` or ``[address]:port``; ``port`` where none is given (0: it must be)."""
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?", text)
+    if not match:
+        raise Invalid(f'"{text}" is no ADDRESS:PORT')
+    number = int(match[2] or port)
+    if not 0 < number < 65536:
+        raise Invalid(f'"{text}" needs a port between 1 and 65535')
+    return f"{match[1]}:{number}"
+
+
+def store_address(text: str) -> StoreAddress:
+    """``consul://10.0.0.1:8500/network``, ``etcd://user:password@a:2379,b:2379/prefix``, ``boltdb:///a/file``."""
+    kind, found, rest = text.strip().partition("://")
+    if not found or (kind not in STORE_PORTS and kind != "boltdb"):
+        raise Invalid("it must begin with consul://, etcd://, zk:// or boltdb://, as in consul://192.168.99.100:8500")
+    if kind == "boltdb":
+        if not rest.startswith("/"):
+            raise Invalid("boltdb:// needs the absolute path of a file, as in boltdb:///var/lib/cluster.db")
+        return StoreAddress(kind, (), rest)
+    login, _, rest = rest.rpartition("@")
+    user, _, password = (unquote(part) for part in login.partition(":"))
+    hosts, _, path = rest.partition("/")
+    places = tuple(_place(place, STORE_PORTS[kind]) for place in hosts.split(","))
+    return StoreAddress(kind, places, path.strip("/"), user, password)
+
+
+def advertised(text: str) -> Advertised:
+    """``eth0:2376``, ``192.168.99.101:2376`` or ``[fd00::1]:2376``."""
+    where, _, port = _place(text.strip(), 0).rpartition(":")
+    return Advertised(where.strip("[]"), int(port))
+
+
+STORE_OPTIONS = {
+    "kv.cacertfile": "file with the CA of the store's certificate",
+    "kv.certfile": "file with our certificate",
+    "kv.keyfile": "file with our certificate's key",
+    "kv.path": "path within the store",
+    "discovery.heartbeat": "seconds between two signs of life",
+    "discovery.ttl": "seconds after which a silent host is gone",
+}
+
+
+def _store_option(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if name not in STORE_OPTIONS:
+        raise Invalid(f'unknown option "{name}": there are {", ".join(STORE_OPTIONS)}')
+    if name.startswith("discovery.") and not (value.isdecimal() and int(value)):
+        raise Invalid(f"{name} must be a positive number of seconds")
+    return name, value
+
+
 TEXT = Kind("text", _text)
 SWITCH = Kind("true or false", _switch, (bool,), switch=True)
 NUMBER = Kind("number", _number, (int,))
@@ -250,6 +332,9 @@ LABELS = Kind("list of key=value", _label, (list,), tuple)
 HOSTS = Kind("list of sockets", host, (list,), tuple)
 POOLS = Kind("list of pools", _pool, (list,), tuple)
 ULIMITS = Kind("map of limits", ulimit, (dict,), dict)
+STORE = Kind("kind://address:port/path", store_address)
+ADVERTISED = Kind("interface or address:port", advertised)
+STORE_OPTS = Kind("map", _store_option, (dict,), dict)
 MAP = Kind("map", lambda text: text.partition("=")[::2], (dict,), dict)
 MAP_OF_MAPS = Kind("map of maps", _pair_of_pairs, (dict,), _nest)
 

@@ -33,7 +33,7 @@ from typing import Any
 
 from fairlead import options as kinds
 from fairlead.errors import Invalid
-from fairlead.options import AddressPool, Kind, Ulimit
+from fairlead.options import AddressPool, Advertised, Kind, StoreAddress, Ulimit
 
 PROGRAMS: dict[str, dict[str, Any]] = {
     "fairlead daemon": {
@@ -191,6 +191,21 @@ class Settings:
     )
     insecure_registries: tuple[str, ...] = _is(
         (), "--insecure-registry", kinds.TEXTS, "Registry that may speak without TLS.", "insecure-registries"
+    )
+
+    # Many machines
+    cluster_store: StoreAddress | None = _is(  # noqa: RUF009
+        None, "--cluster-store", kinds.STORE, "Key-value store of the cluster: consul://, etcd://, zk:// or boltdb://."
+    )
+    cluster_advertise: Advertised | None = _is(  # noqa: RUF009
+        None, "--cluster-advertise", kinds.ADVERTISED, "Where other hosts reach this one: eth0:2376 or address:port."
+    )
+    cluster_store_opts: Mapping[str, str] = _is(
+        {},
+        "--cluster-store-opt",
+        kinds.STORE_OPTS,
+        "Options of the cluster store: kv.cacertfile=, kv.certfile=, kv.keyfile=, kv.path=.",
+        "cluster-store-opts",
     )
 
     # The engine itself
@@ -372,6 +387,7 @@ def _check(settings: Settings) -> None:
         )
     if settings.mtu < 0:
         raise Invalid(f"invalid default MTU: {settings.mtu}")
+    _check_cluster(settings)
     for name in ("data_root", "exec_root"):
         if not getattr(settings, name).startswith("/"):
             raise Invalid(f"--{name.replace('_', '-')} must be an absolute path: {getattr(settings, name)!r}")
@@ -385,3 +401,21 @@ def _check(settings: Settings) -> None:
             raise Invalid(
                 f"--{name.replace('_', '-')}: {getattr(settings, name)!r} is none of {', '.join(allowed).strip(', ')}"
             )
+
+
+def _check_cluster(settings: Settings) -> None:
+    """Which of the cluster's options is wrong, by name."""
+    options = settings.cluster_store_opts
+    if settings.cluster_store is None:
+        for name, given in (("advertise", settings.cluster_advertise), ("store-opt", options)):
+            if given:
+                raise Invalid(
+                    f"invalid cluster configuration. --cluster-{name} must be accompanied by --cluster-store"
+                    " configuration"
+                )
+        return
+    if ("kv.certfile" in options) != ("kv.keyfile" in options):
+        raise Invalid("--cluster-store-opt: kv.certfile and kv.keyfile belong together, one of them is missing")
+    heartbeat, ttl = (int(options.get(f"discovery.{name}", 0)) for name in ("heartbeat", "ttl"))
+    if heartbeat and ttl and ttl <= heartbeat:
+        raise Invalid("--cluster-store-opt: discovery.ttl must be greater than discovery.heartbeat")

@@ -70,7 +70,7 @@ class Store(Protocol):
     async def list(self, prefix: str) -> list[Entry]: ...
 
     async def put_if(self, key: str, value: bytes, version: int = ANY, lease: Lease | None = None) -> int:
-        """Write and return the new version; ``Conflict`` when the key is not at ``version``."""
+        """Write and return the new version; ``Conflict`` when the key is not at ``version`` or the lease is over."""
 
     async def delete_if(self, key: str, version: int = ANY) -> None:
         """Delete; deleting what is absent is fine with ANY and ``Conflict`` otherwise."""

@@ -113,7 +113,7 @@ class ConsulStore:
         if "ermission" in reason:
             raise Unavailable(f"Consul refused: {reason}")
         if "invalid session" in reason:
-            raise Unavailable("the lease has ended")
+            raise Conflict("the lease is over")
         raise Conflict(f"{key} was changed by somebody else")
 
     # -- watching -------------------------------------------------------------------------

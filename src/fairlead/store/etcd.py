@@ -178,8 +178,10 @@ class EtcdStore:
             reply = _decode(answer.body)
             if answer.status == 200 and not reply.error:
                 return reply
-            if path == "lease/revoke" and "lease not found" in reply.reason:
-                return reply
+            if "lease not found" in reply.reason:
+                if path == "lease/revoke":
+                    return reply
+                raise Conflict("the lease is over")
             if answer.status != UNAUTHENTICATED or not self._token or attempt == 2:
                 break
             self._token = ""  # servers forget tokens when they restart

@@ -26,8 +26,8 @@ from yarl import URL
 
 from fairlead.errors import Unavailable
 
-CONNECT = 2.0
-ANSWER = 4.0
+CONNECT = 1.5
+ANSWER = 3.0
 
 
 class Answer(NamedTuple):

@@ -191,6 +191,8 @@ class ZookeeperStore:
         connection = await self._connection()
         if isinstance(lease, ZookeeperLease):
             connection = lease.connection
+            if connection.lost.is_set():
+                raise Conflict("the lease is over")
         client = connection.client
         for _ in range(TRIES):
             _, clock, stat = await connection.ask(
