@@ -5,6 +5,8 @@ good manners.
 """
 
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from bench.table import Table
@@ -12,6 +14,9 @@ from lane.engines import Engine
 from lane.machine import Lan, eventually
 
 V = "/v1.41"
+PAUSE = 0.1
+"""Seconds between two engines' turns: the kernel goes on removing devices after an engine has answered, under one lock
+for all machines on it, and the next engine is not to pay for that."""
 
 
 class Api:
@@ -63,81 +68,85 @@ class Api:
         return self.timed("POST", f"/networks/{network}/disconnect", {"Container": name})
 
 
-def turns(engines: list[Engine], count: int) -> Any:
-    """Every engine once, ``count`` times over, after one round that does not count."""
-    pairs = [(engine, Api(engine)) for engine in engines]
-    for number in range(-1, count):
-        for engine, api in pairs:
-            yield number, engine, api
+@dataclass
+class Job:
+    """What every part of the run is given."""
+
+    table: Table
+    lan: Lan
+    engines: list[Engine]
+    quick: bool
+    options: Callable[[str], list[str]]
+    """how an engine of this kind is started"""
+
+    def turns(self, count: int) -> Iterator[tuple[int, Engine, Api]]:
+        """Every engine once a round, there and back (ABBA), after one round (-1) that does not count."""
+        pairs = [(engine, Api(engine)) for engine in self.engines]
+        for number in range(-1, count):
+            for engine, api in pairs if number % 2 else reversed(pairs):
+                time.sleep(PAUSE)
+                yield number, engine, api
+
+    def add(self, number: int, engine: Engine, **milliseconds: float) -> None:
+        """Remember the times of a round that counts; ``_`` in a title is a space."""
+        for title, value in milliseconds.items() if number >= 0 else ():
+            self.table.add(title.replace("_", " "), engine.kind, value)
 
 
-def life(table: Table, lan: Lan, engines: list[Engine], quick: bool) -> None:
-    for engine in engines:
+def networks(job: Job) -> None:
+    for number, engine, api in job.turns(10 if job.quick else 20):
+        job.add(number, engine, network_create=api.network("fresh"), network_rm=api.remove_network("fresh"))
+
+
+def containers(job: Job) -> None:
+    for engine in job.engines:
+        Api(engine).network("one")
+    for number, engine, api in job.turns(10 if job.quick else 20):
+        started = api.run("life", "one")
+        listed = api.timed("GET", "/containers/json")
+        job.add(number, engine, create_and_start=started, list=listed, stop=api.stop("life"), rm=api.remove("life"))
+    for engine in job.engines:
+        Api(engine).remove_network("one")
+
+
+def connect(job: Job) -> None:
+    for engine in job.engines:
         api = Api(engine)
         api.network("one")
         api.network("two")
-    for number, engine, api in turns(engines, 10 if quick else 40):
-        got = {"network create": api.network("fresh"), "network rm": api.remove_network("fresh")}
-        got["container create + start"] = api.run("life", "one")
-        got["connect"] = api.connect("two", "life")
-        got["disconnect"] = api.disconnect("two", "life")
-        got["stop"] = api.stop("life")
-        got["rm"] = api.remove("life")
-        got["GET /containers/json"] = api.timed("GET", "/containers/json")
-        if number >= 0:
-            for row, value in got.items():
-                table.add(row, engine.kind, value)
-    for engine in engines:
+        api.run("guest", "one")
+    for number, engine, api in job.turns(10 if job.quick else 30):
+        job.add(number, engine, connect=api.connect("two", "guest"), disconnect=api.disconnect("two", "guest"))
+    for engine in job.engines:
         api = Api(engine)
+        api.remove("guest")
         api.remove_network("one")
         api.remove_network("two")
 
 
-def ports(table: Table, lan: Lan, engines: list[Engine], quick: bool) -> None:
-    for count in (1, 100, 1000):
-        for number, engine, api in turns(engines, 2 if quick else 5):
-            patient = count < 1000 or engine.kind == "fairlead"
-            if not patient and (number != 0 or engine.kind == "podman"):
-                continue  # a thousand take dockerd two minutes to start and remove: once, and not for warming up
-            before = len(engine.processes())
-            api.create("ports", "podman" if engine.kind == "podman" else "bridge", range(20000, 20000 + count))
-            started = api.start("ports")
-            extra = len(engine.processes()) - before
-            gone = api.remove("ports")
-            if number >= 0:
-                table.add(f"start with {count} published ports", engine.kind, started)
-                table.add(f"rm -f with {count} published ports", engine.kind, gone)
-                table.add(f"processes that come with {count} published ports", engine.kind, extra, "processes")
+MANY = 1000
+"""ports. They take dockerd two minutes: it is asked once, and in full runs only."""
 
 
-def crowd(table: Table, lan: Lan, engines: list[Engine], quick: bool) -> None:
-    """How start and connect grow with the number of containers on a network and of networks."""
-    for engine in engines:
-        api = Api(engine)
-        api.network("crowd")
-        api.network("aside")
-        api.run("loner", "aside")
-    sizes = (1, 20) if quick else (1, 50, 200)
-    there = 0
-    for size in sizes:
-        for engine in engines:
-            for number in range(there, size):
-                Api(engine).run(f"crowd{number}", "crowd")
-        there = size
-        for number, engine, api in turns(engines, 5):
-            started = api.run("probe", "crowd")
-            connected, gone = api.connect("crowd", "loner"), api.disconnect("crowd", "loner")
-            api.remove("probe")
-            if number >= 0:
-                table.add(f"create + start beside {size} containers", engine.kind, started)
-                table.add(f"connect beside {size} containers", engine.kind, connected)
-                table.add(f"disconnect beside {size} containers", engine.kind, gone)
-    for engine in engines:
-        api = Api(engine)
-        for name in ("loner", *(f"crowd{number}" for number in range(there))):
-            api.remove(name)
-        api.remove_network("crowd")
-        api.remove_network("aside")
+def ports(job: Job) -> None:
+    def once(number: int, engine: Engine, api: Api, count: int) -> None:
+        before = len(engine.processes())
+        api.create("ports", "podman" if engine.kind == "podman" else "bridge", range(20000, 20000 + count))
+        started = api.start("ports")
+        extra = len(engine.processes()) - before
+        gone = api.remove("ports")
+        if number >= 0:
+            published = f"{count} published port{'s' if count > 1 else ''}"
+            job.table.add(f"start with {published}", engine.kind, started)
+            job.table.add(f"rm -f with {published}", engine.kind, gone)
+            job.table.add(f"processes that come with {published}", engine.kind, extra, "processes")
+
+    for number, engine, api in job.turns(5 if job.quick else 10):
+        for count in (1, MANY) if engine.kind == "fairlead" else (1,):
+            once(number, engine, api, count)
+    for engine in job.engines:
+        if engine.kind == "dockerd" and not job.quick:
+            once(0, engine, Api(engine), MANY)
 
 
 def weight(engine: Engine) -> float:
@@ -152,33 +161,31 @@ def weight(engine: Engine) -> float:
     return total / 1024
 
 
-def memory(table: Table, lan: Lan, engines: list[Engine], quick: bool) -> None:
-    count = 10 if quick else 50
-    for engine in engines:
+def memory(job: Job) -> None:
+    count = 10 if job.quick else 50
+    for engine in job.engines:
         api = Api(engine)
-        table.add("memory, all processes of the engine (no container)", engine.kind, weight(engine), "MiB")
+        job.table.add("memory without containers", engine.kind, weight(engine), "MiB")
         api.network("heavy")
         for number in range(count):
             api.run(f"heavy{number}", "heavy")
-        table.add(f"memory, all processes of the engine ({count} containers)", engine.kind, weight(engine), "MiB")
-        table.add(f"processes of the engine ({count} containers)", engine.kind, len(engine.processes()), "processes")
+        job.table.add(f"memory with {count} containers", engine.kind, weight(engine), "MiB")
+        job.table.add(f"processes with {count} containers", engine.kind, len(engine.processes()), "processes")
         for number in range(count):
             api.remove(f"heavy{number}")
         api.remove_network("heavy")
 
 
-def come_back(table: Table, lan: Lan, engines: list[Engine], quick: bool) -> None:
-    engines = [engine for engine in engines if engine.kind != "podman"]  # it has no state to come back with
+def come_back(job: Job) -> None:
+    engines = [engine for engine in job.engines if engine.kind != "podman"]  # it has no state to come back with
     for engine in engines:
         api = Api(engine)
         for number in range(5):
             api.network(f"back{number}")
             api.run(f"back{number}", f"back{number}")
-    for _ in range(3 if quick else 8):
-        for engine in engines:
-            seconds = engine.restart()
-            title = "daemon back after SIGKILL (5 networks, 5 containers)"
-            table.add(title, engine.kind, seconds * 1000)
+    for number in range(5 if job.quick else 12):
+        for engine in engines if number % 2 else reversed(engines):
+            job.table.add("back after SIGKILL", engine.kind, engine.restart() * 1000)
             running = eventually(lambda engine=engine: Api(engine)("GET", "/containers/json"), "the containers")
             assert len(running) == 5, (engine.kind, running)
     for engine in engines:

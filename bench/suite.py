@@ -1,13 +1,16 @@
-"""The run: which engines, which parts, in which order; then the page.
+"""The run: which engines, which parts, in which order; then the page and its pictures.
 
-part       what is measured                                                   file
-life       networks and containers come and go, through the API               api.py
-ports      containers with 1, 100 and 1,000 published ports                   api.py
-crowd      connect and start among many containers and networks               api.py
-return     the daemon is killed and started again                             api.py
-memory     what the engine's processes weigh                                  api.py
-names      DNS from within a container                                        paths.py
-traffic    bytes and new connections between containers and from outside      paths.py
+part         what is measured                                                        file
+networks     networks come and go                                                    api.py
+containers   containers come and go                                                  api.py
+connect      a running container gets one network more, and less                     api.py
+ports        containers with 1 and with 1,000 published ports                        api.py
+dns          names asked from within a container                                     paths.py
+datapath     bytes and new connections between containers and from outside           paths.py
+memory       what the engine's processes weigh                                       api.py
+return       the daemon is killed and started again                                  api.py
+crowd        start and connect among 1, 50, 200 containers (ours only)               growth.py
+landscape    start and connect among 1, 50, 200 networks (ours only)                 growth.py
 """
 
 import argparse
@@ -15,33 +18,76 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import api, paths
-from bench.table import Table
+from bench import api, growth, paths, plot
+from bench.table import OURS, Goal, Table
 from lane.engines import ENGINES, Engine
 from lane.images import import_images
 from lane.machine import Lan, run
 
-PARTS = {
-    "life": api.life,
+PARTS: dict[str, Callable[[api.Job], None]] = {
+    "networks": api.networks,
+    "containers": api.containers,
+    "connect": api.connect,
     "ports": api.ports,
-    "crowd": api.crowd,
-    "names": paths.names,
-    "traffic": paths.traffic,
+    "dns": paths.names,
+    "datapath": paths.traffic,
     "memory": api.memory,
     "return": api.come_back,
+    "crowd": growth.containers,
+    "landscape": growth.networks,
 }
-NOT_QUICK = {"crowd"}
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+PICTURES = PAGE.parent / "performance"
+
+
+def goals(quick: bool) -> list[Goal]:
+    """What we set out to reach. A quick run holds smaller crowds against the same figures."""
+    heavy, largest = (10, growth.QUICK[-1]) if quick else (50, growth.SIZES[-1])
+    flat = [
+        Goal(growth.row(deed, largest, kind), "<=", 1.3, growth.row(deed, 1, kind))
+        for kind in ("containers", "networks")
+        for deed in ("create + start", "connect")
+    ]
+    published = [
+        Goal(f"{road}: {figure}", ">", 1.0, "both")
+        for road in ("outside to published port", "host to its own published port")
+        for figure in ("throughput", "new connections")
+    ]
+    return [
+        Goal("network create", "<=", 0.15, "dockerd"),
+        Goal("network rm", "<=", 0.10, "dockerd"),
+        Goal("create and start", "<=", 0.40, "dockerd"),
+        Goal("create and start", "<=", 1.0, "podman"),
+        Goal("connect", "<=", 0.40, "dockerd"),
+        Goal("disconnect", "<=", 0.15, "dockerd"),
+        Goal(f"start with {api.MANY} published ports", "<=", 1.5, "start with 1 published port"),
+        Goal(
+            f"processes that come with {api.MANY} published ports",
+            "<=",
+            1.0,
+            "processes that come with 1 published port",
+        ),
+        Goal("back after SIGKILL", "<=", 0.10, "dockerd"),
+        *flat,
+        Goal("container to container: throughput", ">=", 0.95, "bare bridge: throughput"),
+        Goal("container to container: throughput", ">", 1.0, "dockerd"),
+        *published,
+        Goal("DNS rate", ">=", 1.3, "both"),
+        Goal("DNS p99", "<=", 1.0, "both"),
+        Goal(f"memory with {heavy} containers", "<=", 0.5, "dockerd"),
+    ]
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure Fairlead beside other engines.")
-    parser.add_argument("--engines", default="fairlead,dockerd,podman", help="in the order of the columns")
+    parser.add_argument("--engines", default="fairlead,dockerd,podman", help="in the order of the columns, ours first")
     parser.add_argument("--only", default="", help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--quick", action="store_true", help="fewer samples, smaller crowds: about two minutes")
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md")
+    parser.add_argument("--quick", action="store_true", help="fewer samples, smaller crowds: a few minutes")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} and its pictures")
     return parser.parse_args()
 
 
@@ -79,34 +125,72 @@ def version(engine: Engine) -> str:
 
 def main() -> int:
     chosen = arguments()
-    parts = chosen.only.split(",") if chosen.only else [p for p in PARTS if not (chosen.quick and p in NOT_QUICK)]
+    parts = chosen.only.split(",") if chosen.only else list(PARTS)
     kinds = chosen.engines.split(",")
-    table = Table(kinds)
+    table = Table(kinds, goals(chosen.quick))
     begun = time.monotonic()
     lan = Lan()
     try:
         engines = start(lan, kinds)
         try:
             versions = ", ".join(version(engine) for engine in engines)
+            job = api.Job(table, lan, engines, chosen.quick, options)
             for part in parts:
                 print(f"{time.monotonic() - begun:6.1f} s  {part}", file=sys.stderr, flush=True)
-                PARTS[part](table, lan, engines, chosen.quick)
+                PARTS[part](job)
         finally:
             for engine in engines:
                 engine.close()
     finally:
         lan.close()
-    text = table.page(
-        {
-            "machine": machine(),
-            "versions": versions,
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "run": f"{'quick' if chosen.quick else 'full'}, {time.monotonic() - begun:.0f} s",
-            "python": sys.version.split()[0],
-            "commit": run(["git", "-C", os.path.dirname(__file__), "rev-parse", "--short", "HEAD"]).out,
-        }
-    )
+    drawn = pictures(table, chosen.quick)
+    facts = {
+        "machine": machine(),
+        "versions": versions,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "run": f"{'quick' if chosen.quick else 'full'}, {time.monotonic() - begun:.0f} s",
+        "python": sys.version.split()[0],
+        "commit": run(["git", "-C", os.path.dirname(__file__), "rev-parse", "--short", "HEAD"]).out,
+    }
+    text = table.page(facts, {f"{PICTURES.name}/{name}": title for name, (title, _) in drawn.items()})
     if chosen.write:
-        (Path(__file__).parent.parent / "docs" / "performance.md").write_text(text)
+        PAGE.write_text(text)
+        PICTURES.mkdir(exist_ok=True)
+        for name, (_, image) in drawn.items():
+            (PICTURES / name).write_text(image)
     print(text)
     return 0
+
+
+def pictures(table: Table, quick: bool) -> dict[str, tuple[str, str]]:
+    """File name -> (title, SVG), of what was measured."""
+    drawn = {}
+    reached = [(goal, ratio) for goal in table.goals if (ratio := table.reached(goal)) is not None]
+    if reached:
+        title = "How far from the goal (1.00: just reached; shorter is better)"
+        entries = [(_label(goal), _share(goal, ratio), goal.met(ratio)) for goal, ratio in reached]
+        drawn["goals.svg"] = title, plot.bars(title, entries)
+    sizes = growth.QUICK if quick else growth.SIZES
+    for kind in ("containers", "networks"):
+        deeds = ("create + start", "connect", "disconnect")
+        curves = [
+            (d, [table.rows[r].median(OURS) or 0 for r in rows]) for d in deeds if (rows := _grown(table, d, kind))
+        ]
+        if curves:
+            title = f"Milliseconds by the number of {kind}"
+            drawn[f"{kind}.svg"] = title, plot.lines(title, sizes, curves)
+    return drawn
+
+
+def _grown(table: Table, deed: str, kind: str) -> list[float]:
+    """Medians by size, none when this run did not measure them."""
+    titles = dict.fromkeys(growth.row(deed, size, kind) for size in (*growth.QUICK, *growth.SIZES))
+    return [table.rows[title].median(OURS) or 0 for title in titles if title in table.rows]
+
+
+def _label(goal: Goal) -> str:
+    return f"{goal.row} / {goal.against}" if goal.against in ("dockerd", "podman") else goal.row
+
+
+def _share(goal: Goal, ratio: float) -> float:
+    return ratio / goal.bound if goal.sign == "<=" else goal.bound / ratio

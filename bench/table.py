@@ -1,71 +1,141 @@
-"""Samples, their medians, and the page of ratios.
+"""Samples, their medians and spread, the goals, and the page.
 
-A ratio is ours to theirs for what should be small (milliseconds, MiB) and so is it for what should be large (per
-second): the column says which side is better.
+Samples are taken in rounds, every engine once a round, so a ratio is the median of the rounds' own ratios: what slowed
+a whole round down cancels out. (Where one engine has fewer samples, it is the ratio of the medians.) The spread is
+half of the middle half of the samples, as a share of the median.
 """
 
 import statistics
-from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-GOALS = {
-    "network create": "<= 0.15",
-    "network rm": "<= 0.10",
-    "container create + start": "<= 0.40",
-    "connect": "<= 0.40",
-    "disconnect": "<= 0.15",
-    "daemon back after SIGKILL (5 networks, 5 containers)": "<= 0.10",
-    "DNS rate": ">= 1.30",
-    "memory, all processes of the engine": "<= 0.50",
-}
-"""Row -> the ratio to dockerd that we want to reach."""
+OURS = "fairlead"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The ratio of our ``row`` to what it is held ``against``: an engine, ``both`` (the better), or a row of ours."""
+
+    row: str
+    sign: str
+    bound: float
+    against: str
+
+    def met(self, ratio: float) -> bool:
+        return {"<=": ratio <= self.bound, ">=": ratio >= self.bound, ">": ratio > self.bound}[self.sign]
+
+
+@dataclass
+class Row:
+    unit: str = "ms"
+    more: bool = False
+    """more is better"""
+    samples: dict[str, list[float]] = field(default_factory=dict)
+
+    def median(self, engine: str) -> float | None:
+        values = self.samples.get(engine)
+        return statistics.median(values) if values else None
+
+    def spread(self, engine: str) -> float:
+        values = self.samples.get(engine, [])
+        middle = statistics.median(values) if values else 0
+        if len(values) < 4 or not middle:
+            return 0
+        first, _, third = statistics.quantiles(values, n=4)
+        return (third - first) / 2 / middle
 
 
 class Table:
-    def __init__(self, engines: list[str]) -> None:
-        self.engines = engines
-        self.rows: dict[tuple[str, str, bool], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    def __init__(self, engines: list[str], goals: list[Goal]) -> None:
+        self.engines, self.goals = engines, goals
+        self.rows: dict[str, Row] = {}
 
-    def add(self, row: str, engine: str, value: float, unit: str = "ms", more_is_better: bool = False) -> None:
-        self.rows[row, unit, more_is_better][engine].append(value)
+    def add(self, title: str, engine: str, value: float, unit: str = "ms", more_is_better: bool = False) -> None:
+        self.rows.setdefault(title, Row(unit, more_is_better)).samples.setdefault(engine, []).append(value)
 
-    def middle(self, row: tuple[str, str, bool], engine: str) -> float | None:
-        values = self.rows[row].get(engine)
-        return statistics.median(values) if values else None
+    # -- ratios -----------------------------------------------------------------------------
 
-    def page(self, facts: Mapping[str, str]) -> str:
-        ours, *others = self.engines
+    def ratio(self, title: str, engine: str) -> float | None:
+        row = self.rows.get(title)
+        return quotient(row.samples.get(OURS), row.samples.get(engine)) if row else None
+
+    def reached(self, goal: Goal) -> float | None:
+        """How the goal's row stands; None when this run did not measure it."""
+        if goal.against in self.rows:
+            ours, other = self.rows.get(goal.row), self.rows[goal.against]
+            return quotient(ours.samples.get(OURS), other.samples.get(OURS)) if ours else None
+        if goal.against != "both":
+            return self.ratio(goal.row, goal.against)
+        ratios = [r for engine in self.engines if engine != OURS and (r := self.ratio(goal.row, engine)) is not None]
+        if not ratios:
+            return None
+        return min(ratios) if self.rows[goal.row].more else max(ratios)
+
+    # -- the page ---------------------------------------------------------------------------
+
+    def page(self, facts: Mapping[str, str], pictures: Mapping[str, str]) -> str:
         lines = [
             "# Performance: side by side",
             "",
-            "Written by `bench/run --write`. All engines run on one machine in one run, samples taken in turns.",
-            "Medians; the ratio is ours to theirs. Read ratios: absolute numbers are those of a small virtual machine.",
+            "Written by `bench/run --write`. All engines run on one machine in one run, samples taken in turns, there",
+            "and back (ABBA). Medians, and how far the middle half of the samples strays; a ratio is the median of the",
+            "rounds' ratios, ours to theirs. Read ratios: milliseconds are those of a small virtual machine.",
             "",
             *(f"- {name}: {value}" for name, value in facts.items()),
             "",
+            "## Goals",
+            "",
+            *self._goal_lines(),
+            "",
+            *(f"![{title}]({path})" for path, title in pictures.items()),
+            "",
+            "## Everything measured",
+            "",
+            *self._row_lines(),
         ]
-        header = ["what", "n", "unit", "better", *self.engines, *(f"ratio to {other}" for other in others), "goal"]
-        lines += [cells(header), cells(["---"] * len(header))]
-        for row in self.rows:
-            title, unit, more = row
-            middles = {engine: self.middle(row, engine) for engine in self.engines}
-            count = min((len(values) for values in self.rows[row].values()), default=0)
-            ratios = [ratio(middles[ours], middles[other]) for other in others]
-            numbers = [number(middles[engine]) for engine in self.engines]
-            goal = GOALS.get(title.split(" (")[0], GOALS.get(title, ""))
-            lines.append(cells([title, str(count), unit, "more" if more else "less", *numbers, *ratios, goal]))
         return "\n".join(lines) + "\n"
+
+    def _goal_lines(self) -> list[str]:
+        lines = [cells(["what", "held against", "goal", "reached", ""]), cells(["---"] * 5)]
+        for goal in self.goals:
+            reached = self.reached(goal)
+            verdict = "not measured" if reached is None else "met" if goal.met(reached) else "**not met**"
+            against = {"both": "the better of " + " and ".join(e for e in self.engines if e != OURS)}.get(
+                goal.against, goal.against
+            )
+            lines.append(cells([goal.row, against, f"{goal.sign} {goal.bound:.2f}", shown(reached), verdict]))
+        return lines
+
+    def _row_lines(self) -> list[str]:
+        others = [engine for engine in self.engines if engine != OURS]
+        header = ["what", "n", "unit", "better", *self.engines, *(f"ratio to {other}" for other in others)]
+        lines = [cells(header), cells(["---"] * len(header))]
+        for title, row in self.rows.items():
+            count = "/".join(dict.fromkeys(str(len(row.samples.get(e, ()))) for e in self.engines if e in row.samples))
+            numbers = [number(row.median(engine), row.spread(engine)) for engine in self.engines]
+            ratios = [shown(self.ratio(title, other)) for other in others]
+            lines.append(cells([title, count, row.unit, "more" if row.more else "less", *numbers, *ratios]))
+        return lines
+
+
+def quotient(ours: list[float] | None, theirs: list[float] | None) -> float | None:
+    if not ours or not theirs:
+        return None
+    if len(ours) == len(theirs) and all(theirs):
+        return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+    return statistics.median(ours) / statistics.median(theirs) if statistics.median(theirs) else None
 
 
 def cells(words: list[str]) -> str:
     return "| " + " | ".join(words) + " |"
 
 
-def number(value: float | None) -> str:
+def number(value: float | None, spread: float) -> str:
     if value is None:
         return "-"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    text = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{text} ±{spread:.0%}" if spread else text
 
 
-def ratio(ours: float | None, theirs: float | None) -> str:
-    return f"{ours / theirs:.2f}" if ours is not None and theirs else "-"
+def shown(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}"
