@@ -24,7 +24,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Protocol
 
-from fairlead import __version__
+from fairlead import __version__, wiring_cluster
 from fairlead.core import addresses, hostsfile
 from fairlead.core.container import Health, HostConfig, LogConfig, Ulimit
 from fairlead.engine import leasesclient, relayclient, resolverclient
@@ -124,6 +124,8 @@ class Build:
         self.machine = Machine(
             self.kernel, self.host, self.exec / "forwarding", _text(BOOT).strip(), self._machine_wishes()
         )
+        self.cluster = wiring_cluster.store(settings, undo)
+        self.advertised = wiring_cluster.advertised(settings, self.host)
         self.facts = self._facts()
         self.overlay = Overlay()
         kinds: tuple[Driver, ...] = (Bridge(), HostDriver(), Ipvlan(), Macvlan(), Null(), self.overlay)
@@ -349,6 +351,8 @@ class Build:
             tuple(self.drivers),
             self.clock.text,
             self.parts,
+            self.cluster,
+            str(self.advertised or ""),
         )
         return Engine(
             networks=self.controller,
@@ -400,6 +404,8 @@ class Build:
 
     async def start(self) -> None:
         """Restore the world, then keep it so. On return the API may answer."""
+        if self.cluster:
+            self.tasks.create_task(self.cluster.run())
         self.runtime.prepare()
         self.tasks.create_task(self.resolver_process.run())
         for part in (self.controller, self.endpoints, self.overlays, self.catalog):

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairlead import __version__
+from fairlead.engine.clusterstore import ClusterStore
 from fairlead.engine.events import Events
 from fairlead.settings import Settings
 
@@ -101,6 +102,8 @@ class Info:
     mirrors: tuple[str, ...]
     insecure: tuple[str, ...]
     warnings: tuple[str, ...]
+    cluster_store: str = ""
+    cluster_advertise: str = ""
 
 
 class System:
@@ -117,6 +120,8 @@ class System:
         network_drivers: tuple[str, ...],
         now: Callable[[], str],
         parts: Mapping[str, str] | None = None,
+        cluster: ClusterStore | None = None,
+        advertised: str = "",
     ) -> None:
         self._settings = settings
         self._containers = containers
@@ -127,6 +132,8 @@ class System:
         self._drivers = network_drivers
         self._now = now
         self._parts = {} if parts is None else parts
+        self._cluster = cluster
+        self._advertised = advertised
         self._id = ""
 
     def version(self) -> Versions:
@@ -183,6 +190,8 @@ class System:
             mirrors=settings.registry_mirrors,
             insecure=settings.insecure_registries,
             warnings=self._warnings(),
+            cluster_store=str(settings.cluster_store or ""),
+            cluster_advertise=self._advertised,
         )
 
     def _engine_id(self) -> str:
@@ -211,6 +220,8 @@ class System:
             found.append("WARNING: IPv4 forwarding is disabled")
         if any(host.startswith("tcp://") for host in self._settings.hosts) and not self._settings.tlsverify:
             found.append("[DEPRECATION NOTICE]: API is accessible over TCP without client certificates: root for all")
+        if self._cluster and not self._cluster.up:
+            found.append(f"WARNING: {self._cluster.complaint}")
         return tuple(found)
 
 

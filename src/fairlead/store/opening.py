@@ -39,7 +39,9 @@ def open_store(
 
 
 def way_to_see(kind: str, places: Sequence[str], tls: bool = False) -> str:
-    """A command that shows whether the store answers."""
+    """A command that shows whether the store answers; "" for a file."""
+    if not places:
+        return ""
     if kind == "zk":
         return f"echo srvr | nc {' '.join(places[0].rsplit(':', 1))}"
     page = {"consul": "v1/status/leader", "etcd": "health"}[kind]
