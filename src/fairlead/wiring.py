@@ -398,6 +398,7 @@ class Build:
             self.relay.held,
             self.resolver.statistics,
             self.containers.busy,
+            lent=self.leases.held,
         )
 
     # -- life -----------------------------------------------------------------------------------

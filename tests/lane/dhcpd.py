@@ -14,7 +14,9 @@ from lane.machine import FOLLOW, Lan, Place, eventually
 class Dhcpd:
     """Serves ``first`` to ``last`` of the LAN; ``options`` are lines of udhcpd.conf behind ``option``."""
 
-    def __init__(self, lan: Lan, first: int, last: int, *options: str, lease: int = 600, at: Place | None = None) -> None:
+    def __init__(
+        self, lan: Lan, first: int, last: int, *options: str, lease: int = 600, at: Place | None = None
+    ) -> None:
         self.lan, self.at = lan, at or lan
         self.folder = Path(tempfile.mkdtemp(prefix="fl-"))
         self.leases, self.log = self.folder / "leases", self.folder / "log"

@@ -183,10 +183,10 @@ def _lease(yours: bytes, server: str, options: Mapping[int, bytes]) -> Lease:
     if not 0 < t1 < t2 < seconds:
         t1, t2 = seconds // 2, seconds * 7 // 8
     routes = tuple(_routes(options.get(_ROUTES, b"")))
-    routers = (
-        [gateway for prefix, gateway in routes if prefix.prefixlen == 0] if routes else _addresses(options, _ROUTER)
-    )
-    near = [held.network, *(prefix for prefix, gateway in routes if not int(gateway) and prefix.prefixlen)]
+    # With classless routes the router's own option counts no more (RFC 3442).
+    defaults = [gateway for prefix, gateway in routes if not prefix.prefixlen]
+    routers = defaults if routes else _addresses(options, _ROUTER)
+    near = [held.network, *(prefix for prefix, gateway in routes if not int(gateway) and _is_somewhere(prefix, held))]
     return Lease(
         address=str(held),
         server=server,

@@ -21,11 +21,11 @@ def plan(endpoint: Endpoint, own: EndpointOptions, has_ipv6: bool = True) -> tup
     ns, link = endpoint.namespace, endpoint.interface
     given = {path.replace("IFNAME", link): value for path, value in own.sysctls}
     settings = {**_settings(endpoint, has_ipv6), **given}
-    held = [address for address in (endpoint.ipv4, endpoint.ipv6) if address]
-    local = [_with_length(address) for address in endpoint.settings.link_local]
+    held = [(address, why) for address, why in ((endpoint.ipv4, _lent(endpoint)), (endpoint.ipv6, "")) if address]
+    local = [(_with_length(address), "") for address in endpoint.settings.link_local]
     return (
         *(Sysctl(ns=ns, path=path, value=value) for path, value in settings.items()),
-        *(Address(ns=ns, link=link, address=address) for address in (*held, *local)),
+        *(Address(ns=ns, link=link, address=address, why=why) for address, why in (*held, *local)),
         *(Shaper(ns=ns, link=link, rate=rate, why="what the container may send") for rate in (own.rate_out,) if rate),
     )
 
@@ -40,6 +40,13 @@ def _settings(endpoint: Endpoint, has_ipv6: bool) -> dict[str, str]:
         wants_it = endpoint.ipv6 or any(":" in address for address in endpoint.settings.link_local)
         settings[f"net/ipv6/conf/{link}/disable_ipv6"] = "0" if wants_it else "1"
     return settings
+
+
+def _lent(endpoint: Endpoint) -> str:
+    lease = endpoint.lease
+    if lease is None:
+        return ""
+    return f"lent by {lease.server} {f'for {lease.seconds} seconds, and prolonged' if lease.seconds else 'for ever'}"
 
 
 def _with_length(address: str) -> str:

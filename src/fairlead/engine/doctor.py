@@ -3,6 +3,7 @@
     Kernel.seen()     wanted objects, and what was there while exactly those were wanted   missing, different, stray
     records           endpoints, containers, bindings, against each other                  wrong
     relay, resolver   what they hold, against what they should                             wrong
+    lease process     lent addresses that somebody prolongs, and endpoints that wait       missing, wrong
     files, processes  hosts files, the namespace each process really lives in              missing, wrong
     events            what healing put right lately                                        repairs
 
@@ -82,8 +83,11 @@ class Doctor:
         resolving: Callable[[], Awaitable[dict[str, Any]]],
         busy: Callable[[str], bool],
         between: float = BETWEEN,
+        lent: Callable[[], Awaitable[dict[str, dict[str, Any]]]] | None = None,
     ) -> None:
-        """``held``: ids of the relay's ports; ``resolving``: the resolver's counts; ``busy(container id)``."""
+        """``held``: ids of the relay's ports; ``resolving``: the resolver's counts; ``busy(container id)``; ``lent``:
+        how the lease process says that every lease stands, by endpoint."""
+        self._lent = lent
         self._kernel, self._catalog, self._controller = kernel, catalog, controller
         self._endpoints, self._attachments, self._publisher = endpoints, attachments, publisher
         self._naming, self._files, self._events = naming, files, events
@@ -110,7 +114,7 @@ class Doctor:
             *(finding for container in self._settled() for finding in self._container(container)),
         ]
         if not any(self._busy(container.id) for container in self._catalog):
-            found += [*await self._relay(), *await self._resolver()]
+            found += [*await self._relay(), *await self._resolver(), *await self._leases()]
         return list(dict.fromkeys(found))
 
     def _settled(self) -> list[Container]:
@@ -174,7 +178,7 @@ class Doctor:
                 yield Finding("missing", f"file {name}", owner, f"it is mounted at /etc/{name}", str(path))
         yield from _process(container, stack.sandbox.path, owner)
 
-    # -- relay and resolver -----------------------------------------------------------------
+    # -- relay, resolver, lease process -----------------------------------------------------------------
 
     async def _relay(self) -> list[Finding]:
         """Every published port is held or carried, and no other."""
@@ -212,6 +216,27 @@ class Doctor:
             for word, count in wanted.items()
             if there.get(word) != count
         ]
+
+    async def _leases(self) -> list[Finding]:
+        """Every endpoint whose address is lent has one, and somebody sees to it that it stays so."""
+        lenders = {n.id: n for n in self._controller.networks() if n.ipam.driver != "default" and not n.config_only}
+        endpoints = [e for e in self._endpoints.everything() if e.network in lenders]
+        if self._lent is None or not endpoints:
+            return []
+        try:
+            stands = await self._lent()
+        except FairleadError as error:
+            return [Finding("wrong", "lease process", "the engine", "lent addresses are not prolonged", error.message)]
+        found = []
+        for endpoint in endpoints:
+            what = f"lease of {endpoint.name} on {lenders[endpoint.network].name}"
+            owner, one = f"container {endpoint.name}", stands.get(endpoint.id)
+            if one is None:
+                found.append(Finding("missing", what, owner, "nobody prolongs it", endpoint.ipv4))
+            elif not endpoint.ipv4:
+                why = "it has no address: no DHCP server on the LAN lends it one"
+                found.append(Finding("missing", what, owner, why, one["trouble"] or one["phase"]))
+        return found
 
 
 def _kernel_findings(wanted: tuple[Wanted, ...], actual: tuple[Wanted, ...]) -> Iterator[Finding]:

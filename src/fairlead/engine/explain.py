@@ -240,7 +240,9 @@ class Explainer:
     ) -> tuple[list[Hop], str, bool | None]:
         """(hops, address to call, whether the name resolved: None when none was asked)."""
         known = self._address(start, end, family, land)
-        lacking = Hop("name", f"{end.title if end else ask.who} has no IPv{family} address", stops=True)
+        lent = any(network.ipam.driver != "default" for network, _ in self._attached(end))
+        why = ": its LAN's DHCP server lends it none now" if lent and family == 4 else ""
+        lacking = Hop("name", f"{end.title if end else ask.who} has no IPv{family} address{why}", stops=True)
         if is_address(ask.who):
             return [], ask.who, None
         stack = self._stack(start)

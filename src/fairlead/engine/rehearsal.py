@@ -57,6 +57,11 @@ class Rehearsal:
                 f"it lives in the network stack of container {other.container[:12]}: nothing to make",
             ]
         stack = self._attachments.rehearse(container)
+        warnings = [*warnings, *map(_lent, (n.name for n, _ in stack.attached if n.ipam.driver != "default"))]
         if any(endpoint.names for endpoint in stack.endpoints):
             stack.redirect = Skeleton(ns=stack.sandbox.namespace, text="…", why=NAMES)
         return owned((*self._sandboxes.plan(stack), *self._files.plan(container, stack)), title), warnings
+
+
+def _lent(network: str) -> str:
+    return f"its address on {network} is lent by the LAN when it starts: not even the DHCP server knows it now"
