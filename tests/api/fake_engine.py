@@ -42,6 +42,9 @@ class FakeNetworks:
         self.all[network.id] = network
         return network
 
+    def elsewhere(self, network_id: str) -> list[Endpoint]:
+        return []
+
     def networks(self) -> list[Network]:
         return list(self.all.values())
 

@@ -1,5 +1,7 @@
 """An engine on paper: real controller, endpoints, sandboxes, ports and drivers over a host made of dictionaries."""
 
+import asyncio
+import hashlib
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from fairlead.core.model import EndpointSettings, NetworkRequest
 from fairlead.core.wanted import File, Skeleton, Wanted
 from fairlead.engine.attachments import Attachments
 from fairlead.engine.catalog import Catalog
+from fairlead.engine.cluster import Cluster
 from fairlead.engine.controller import Controller
 from fairlead.engine.drivers.base import Facts
 from fairlead.engine.drivers.bridge import Bridge
@@ -32,6 +35,7 @@ from fairlead.engine.resolverclient import EndpointNames
 from fairlead.engine.sandboxes import Sandboxes, Stack
 from fairlead.errors import Conflict
 from fairlead.host.fake import FakeHost
+from fairlead.store.base import Store
 from fairlead.store.memory import MemoryStore
 
 
@@ -126,6 +130,7 @@ class Paper:
     files: HostFiles
     overlays: Overlays
     told: PaperResolver
+    cluster: Cluster | None
 
     async def network(self, name: str, **fields: object) -> None:
         await self.controller.create(NetworkRequest(name, **fields))  # type: ignore[arg-type]
@@ -154,17 +159,30 @@ class Paper:
 
 @pytest.fixture
 async def paper(tmp_path: Path) -> Paper:
+    return engine(tmp_path)
+
+
+def engine(
+    tmp_path: Path, cluster: Store | None = None, node: str = "", name: str = "", vtep: str = "192.168.77.11"
+) -> Paper:
+    """An engine whose files are below ``tmp_path``; with ``cluster``: one of several hosts."""
+    tmp_path.mkdir(exist_ok=True)
     store, host = MemoryStore(), PaperHost()
     kernel, events = Kernel(host), Events(itertools.count(1).__next__)
     machine = Machine(kernel, host, tmp_path / "forwarding", "boot", Wishes())
     machine.ready()
     overlay = Overlay()
     drivers = {driver.name: driver for driver in (Bridge(), HostDriver(), Null(), overlay)}
-    names, relay, facts, told = PaperNames(), PaperRelay(), Facts(vtep="192.168.77.11"), PaperResolver()
+    names, relay, facts, told = PaperNames(), PaperRelay(), Facts(vtep=vtep), PaperResolver()
     numbers = itertools.count(1)
     overlays = Overlays(store, kernel, overlay, facts, told)
     sandboxes = Sandboxes(kernel, drivers, facts, names, overlays)
-    endpoints = Endpoints(store, sandboxes, drivers, events, lambda: f"{next(numbers):064x}"[::-1])
+    shared = Cluster(cluster, overlays, node, name, vtep, pause=lambda seconds: asyncio.sleep(0)) if cluster else None
+
+    def new_id() -> str:
+        return hashlib.sha256(f"{node} {next(numbers)}".encode()).hexdigest() if node else f"{next(numbers):064x}"[::-1]
+
+    endpoints = Endpoints(store, sandboxes, drivers, events, new_id, cluster=shared)
     controller = Controller(
         store,
         host,
@@ -176,7 +194,8 @@ async def paper(tmp_path: Path) -> Paper:
         events,
         PoolPlan(),
         lambda: "",
-        lambda: f"{next(numbers):064x}"[::-1],
+        new_id,
+        cluster=shared,
     )
     catalog = Catalog(store)
     publisher = Publisher(host, controller, endpoints, sandboxes, relay, facts, lambda: None)
@@ -199,4 +218,5 @@ async def paper(tmp_path: Path) -> Paper:
         files,
         overlays,
         told,
+        shared,
     )

@@ -4,9 +4,10 @@ import pytest
 
 from engine.paper import Paper
 from fairlead.core.model import Endpoint, Ipam, Network, Remote, Sandbox, Subnet
+from fairlead.core.remotes import VNI
 from fairlead.core.wanted import Forwarding, Neighbour
 from fairlead.engine.drivers.base import Facts
-from fairlead.engine.drivers.overlay import VNI, Overlay
+from fairlead.engine.drivers.overlay import Overlay
 from fairlead.engine.overlays import Overlays
 from fairlead.engine.sandboxes import Resolving, Stack
 from fairlead.errors import Internal
@@ -19,7 +20,7 @@ RED = Network(
 
 def other(number: int, vtep: str = "192.168.77.12") -> Remote:
     return Remote(
-        id=f"{number:064x}", network=RED.id, host="two", vtep=vtep, name=f"c{number}",
+        id=f"{number:064x}", network=RED.id, node="n2", host="two", vtep=vtep, name=f"c{number}",
         mac=f"02:42:0a:09:00:{number:02x}", ipv4=f"10.9.0.{number}/24", names=(f"c{number}",),
     )  # fmt: skip
 

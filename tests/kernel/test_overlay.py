@@ -12,9 +12,10 @@ import pytest
 
 from fairlead.core import rules
 from fairlead.core.model import Endpoint, Ipam, Network, Remote, Subnet
+from fairlead.core.remotes import VNI
 from fairlead.core.wanted import Namespace
 from fairlead.engine.drivers.base import Facts
-from fairlead.engine.drivers.overlay import VNI, Overlay, namespace
+from fairlead.engine.drivers.overlay import Overlay, namespace
 from fairlead.lab.machine import Machine
 from fairlead.lab.topology import Node, Topology, Wire, one_cable
 from fairlead.lab.world import World
@@ -74,7 +75,7 @@ def make(machine: Machine, facts: Facts, number: int, others: dict[int, str], *w
     for each, vtep in others.items():
         there = joined(each)
         known = Remote(
-            id=there.id, network=RED.id, host="two", vtep=vtep, name=there.name, mac=there.mac,
+            id=there.id, network=RED.id, node="n2", host="two", vtep=vtep, name=there.name, mac=there.mac,
             ipv4=there.ipv4, ipv6=there.ipv6,
         )  # fmt: skip
         plan += driver.remote(RED, known, facts)

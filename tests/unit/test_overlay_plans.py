@@ -1,13 +1,14 @@
 """The overlay driver's plans as text: over an IPv4 and over an IPv6 underlay."""
 
 import pytest
-from lane.golden import same_as
 
 from fairlead.core.model import Endpoint, Ipam, Network, NetworkRequest, Remote, Subnet
+from fairlead.core.remotes import VNI
 from fairlead.core.wanted import as_text
 from fairlead.engine.drivers.base import Facts
-from fairlead.engine.drivers.overlay import MTU, VNI, Overlay
+from fairlead.engine.drivers.overlay import MTU, Overlay
 from fairlead.errors import Invalid, Unsupported
+from lane.golden import same_as
 
 RED = Network(
     id="3f2a91c0ffee".ljust(64, "0"),
@@ -24,7 +25,7 @@ HERE = Endpoint(
     device="veth77b01de", ipv4="10.9.0.2/24", ipv6="fd09::2/64", mac="02:42:0a:09:00:02",
 )  # fmt: skip
 THERE = Remote(
-    id="e" * 64, network=RED.id, host="two", vtep="192.168.77.12", name="db", mac="02:42:0a:09:00:03",
+    id="e" * 64, network=RED.id, node="n2", host="two", vtep="192.168.77.12", name="db", mac="02:42:0a:09:00:03",
     ipv4="10.9.0.3/24", ipv6="fd09::3/64",
 )  # fmt: skip
 

@@ -51,7 +51,11 @@ class Networks:
         scope = http.text(request, "scope")
         if scope and scope != network.scope:
             raise NotFound(f"network {ref} not found")
-        return http.answer(wire_networks.network(network, self._engine.networks.endpoints(network.id)))
+        return http.answer(
+            wire_networks.network(
+                network, self._engine.networks.endpoints(network.id), self._engine.networks.elsewhere(network.id)
+            )
+        )
 
     async def create(self, request: web.Request) -> web.Response:
         asked = wire_networks.network_request(await http.body(request, {}))

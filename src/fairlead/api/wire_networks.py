@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fairlead.api.wire import get, members
-from fairlead.core.model import Endpoint, EndpointSettings, Ipam, Network, NetworkRequest, Subnet
+from fairlead.core.model import Endpoint, EndpointSettings, Ipam, Network, NetworkRequest, Remote, Subnet
 from fairlead.errors import Invalid
 
 STRINGS = dict[str, str]
@@ -83,8 +83,10 @@ def endpoint_settings(data: Any, where: str = "") -> EndpointSettings:
 # -- shown ----------------------------------------------------------------------------------
 
 
-def network(network: Network, endpoints: Iterable[Endpoint] | None = None) -> dict[str, Any]:
-    """``GET /networks/{id}``; a list shows no containers (``endpoints`` None)."""
+def network(
+    network: Network, endpoints: Iterable[Endpoint] | None = None, elsewhere: Iterable[Remote] = ()
+) -> dict[str, Any]:
+    """``GET /networks/{id}``; a list shows no containers (``endpoints`` None). Those of other hosts by endpoint."""
     return {
         "Name": network.name,
         "Id": network.id,
@@ -103,7 +105,10 @@ def network(network: Network, endpoints: Iterable[Endpoint] | None = None) -> di
         "Ingress": network.ingress,
         "ConfigFrom": {"Network": network.config_from},
         "ConfigOnly": network.config_only,
-        "Containers": {e.container: _resource(e) for e in endpoints or ()},
+        "Containers": {
+            **{e.container: _resource(e) for e in endpoints or ()},
+            **{f"ep-{e.id}": _resource(e) for e in elsewhere},
+        },
         "Options": network.options,
         "Labels": network.labels,
     }
@@ -124,7 +129,7 @@ def _pool(pool: Subnet) -> dict[str, Any]:
     return {name: value for name, value in shown.items() if value}
 
 
-def _resource(endpoint: Endpoint) -> dict[str, str]:
+def _resource(endpoint: Endpoint | Remote) -> dict[str, str]:
     return {
         "Name": endpoint.name,
         "EndpointID": endpoint.id,

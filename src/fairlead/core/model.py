@@ -178,6 +178,8 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """in force; empty unless this endpoint is the sandbox's gateway for that family"""
     lease: Lease | None = None
     """where ``ipv4`` and ``gateway4`` come from, when they are not ours to choose"""
+    way_out: bool = False
+    """nobody asked for it: the sandbox's networks have no way to the world of their own (``engine.wayout``)"""
 
     @property
     def namespace(self) -> str:
@@ -199,8 +201,10 @@ class Remote(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     network: str
     """id of the network"""
+    node: str
+    """its host's identity in the cluster"""
     host: str
-    """name of its host"""
+    """its host's name, for people"""
     vtep: str
     """address at which its host receives the network's frames"""
     name: str

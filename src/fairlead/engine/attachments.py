@@ -26,6 +26,7 @@ from fairlead.engine.endpoints import Endpoints, names_of
 from fairlead.engine.hostfiles import HostFiles
 from fairlead.engine.publisher import Publisher
 from fairlead.engine.sandboxes import Sandboxes, Stack
+from fairlead.engine.wayout import WayOut
 from fairlead.errors import FairleadError, Invalid, NotFound
 from fairlead.host.base import Host
 
@@ -58,6 +59,7 @@ class Attachments:
         self._sandboxes = sandboxes
         self._publisher = publisher
         self._files = files
+        self._way_out = WayOut(controller, endpoints)
 
     def stack(self, container: Container) -> Stack | None:
         """The container's own stack; None when it is not running or uses another's."""
@@ -77,6 +79,7 @@ class Attachments:
             undo.push_async_callback(self.close, stack)
             for name, settings in container.networks.items():
                 await self._endpoints.attach(container, stack, self._find(name), settings)
+            await self._way_out.settle(container, stack)
             if mode_of(container) == "own":
                 await self._publish(container, stack)
             self._files.write(container, stack)
@@ -162,6 +165,7 @@ class Attachments:
         if stack is not None:
             before = self._publisher.where(stack)
             await self._endpoints.attach(container, stack, network, settings)
+            await self._way_out.settle(container, stack)
             await self._publisher.moved(container, stack, before)
             self._files.write(container, stack)
         container = _with_network(container, network, settings)
@@ -182,6 +186,7 @@ class Attachments:
             before = self._publisher.where(stack)
             await self._publisher.close([endpoint])
             await self._endpoints.detach(stack, network, endpoint)
+            await self._way_out.settle(container, stack)
             await self._publisher.moved(container, stack, before)
             self._files.write(container, stack)
         self._endpoints.release_promises(container.id, asked)
@@ -206,6 +211,7 @@ class Attachments:
         changed = [
             msgspec.structs.replace(e, name=container.name, names=names_of(container, e.settings) if e.names else ())
             for e in stack.endpoints
+            if not e.way_out
         ]
         await self._endpoints.change(stack, changed)
 

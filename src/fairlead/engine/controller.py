@@ -18,13 +18,15 @@ bridge is (``engine.drivers``).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import msgspec
 
 from fairlead.core import addresses, parents
-from fairlead.core.model import Endpoint, Ipam, Network, NetworkRequest
+from fairlead.core.model import Endpoint, Ipam, Network, NetworkRequest, Remote
 from fairlead.core.wanted import Plan
+from fairlead.engine.cluster import Cluster
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.events import Events
@@ -38,6 +40,8 @@ from fairlead.store.base import Store
 
 log = logging.getLogger(__name__)
 
+SHARED_POOLS = (addresses.AddressPool("10.0.0.0/8", 24),)
+"""Where chosen subnets of networks over many hosts come from: hosts' own networks are elsewhere."""
 PREDEFINED = ("bridge", "host", "none")
 NOT_A_MANAGER = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm'
@@ -62,6 +66,7 @@ class Controller:
         now: Callable[[], str],
         new_id: Callable[[], str],
         lenders: Mapping[str, Lender] | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         self._records = Records(store, "networks", Network)
         self._host = host
@@ -75,6 +80,7 @@ class Controller:
         self._now = now
         self._new_id = new_id
         self._lenders = lenders or {}
+        self._cluster = cluster
 
     async def load(self) -> None:
         await self._records.load()
@@ -100,6 +106,10 @@ class Controller:
     def endpoints(self, network_id: str) -> list[Endpoint]:
         return self._endpoints.of_network(network_id)
 
+    def elsewhere(self, network_id: str) -> list[Remote]:
+        """The endpoints that other hosts have on a network."""
+        return self._cluster.others(network_id) if self._cluster else []
+
     def driver(self, network: Network) -> Driver:
         return self._drivers[network.driver]
 
@@ -110,22 +120,44 @@ class Controller:
 
     async def create(self, request: NetworkRequest) -> Network:
         """Make a network of what was asked; raises in Docker's words and changes nothing."""
-        network = self.settle(request)
+        if self._cluster is not None and self._is_shared(request):
+            network = await self._cluster.found(lambda others: self.settle(request, others))
+        else:
+            network = self.settle(request)
         await self._bring_up(network)
         self._events.publish("network", "create", network.id, {"name": network.name, "type": network.driver})
         return network
 
-    def settle(self, request: NetworkRequest) -> Network:
-        """The network that ``create`` would make of this now, every check passed and nothing made."""
-        self._check_name(request)
+    def settle(self, request: NetworkRequest, elsewhere: Iterable[Network] = ()) -> Network:
+        """The network that ``create`` would make of this now, every check passed and nothing made.
+
+        ``elsewhere``: networks of the cluster that this host may not know yet.
+        """
+        self._check_name(request, elsewhere)
         request = self._with_defaults(request)
         self._check_kind(request)
         if not request.config_only:
             self._drivers[request.driver].check(request, self._facts)
             parents.check(request, self._records, self._host.link_exists)
-        network = self._settle(request)
+        network = self._settle(request, elsewhere)
         self._check_device(network)
         return network
+
+    def _is_shared(self, request: NetworkRequest) -> bool:
+        driver = self._drivers.get(request.driver)
+        return driver is not None and driver.scope == "global" and not request.config_only
+
+    async def accept(self, network: Network) -> None:
+        """Some host of the cluster made it."""
+        if self._records.get(network.id) != network:
+            await self._records.put(network)
+
+    async def dismiss(self, id: str) -> None:
+        """Some host of the cluster removed it."""
+        if self._endpoints.of_network(id):
+            log.error("network %s was removed from the cluster while containers of this host are on it", id)
+        elif id in self._records:
+            await self._records.drop(id)
 
     async def ensure(self, network: Network) -> None:
         """A predefined network, as the settings want it now (under its old id if it was there before)."""
@@ -156,12 +188,12 @@ class Controller:
             plan = ()
         self._kernel.adopt(network.id, plan, f"network {network.name}")
 
-    def _check_name(self, request: NetworkRequest) -> None:
+    def _check_name(self, request: NetworkRequest, elsewhere: Iterable[Network]) -> None:
         if not request.name.strip():
             raise Invalid("invalid name: name is empty")
         if request.name in PREDEFINED:
             raise Forbidden(f"operation is not permitted on predefined {request.name} network ")
-        if any(network.name == request.name for network in self._records):
+        if any(network.name == request.name for network in (*self._records, *elsewhere)):
             raise Conflict(f"network with name {request.name} already exists")
 
     def _with_defaults(self, request: NetworkRequest) -> NetworkRequest:
@@ -192,7 +224,7 @@ class Controller:
             raise Forbidden("Ingress network can only be global scope network")
         if request.scope == "swarm":
             raise Forbidden("cannot create a swarm scoped network when swarm is not active")
-        if request.driver == "overlay":
+        if self._is_shared(request) and self._cluster is None:
             raise Forbidden(NOT_A_MANAGER)
         if request.driver in ("host", "null"):
             raise Forbidden(f'only one instance of "{request.driver}" network is allowed')
@@ -205,7 +237,7 @@ class Controller:
         if request.ipv4 is False and not request.ipv6:
             raise Invalid("IPv4 or IPv6 must be enabled")
 
-    def _settle(self, request: NetworkRequest) -> Network:
+    def _settle(self, request: NetworkRequest, elsewhere: Iterable[Network]) -> Network:
         """The request with every open question answered: id, time, families, address pools."""
         ipv4, ipv6 = request.ipv4 is not False, bool(request.ipv6)
         network = Network(
@@ -213,7 +245,7 @@ class Controller:
             name=request.name,
             created=self._now(),
             driver=request.driver,
-            scope=request.scope or "local",
+            scope="global" if self._is_shared(request) else "local",
             internal=request.internal,
             attachable=request.attachable,
             config_only=request.config_only,
@@ -227,13 +259,14 @@ class Controller:
         if request.config_only:
             return network
         made = parents.to_make(network, self._host.link_exists)
-        return msgspec.structs.replace(network, ipam=self._pools_for(network), made=made)
+        return msgspec.structs.replace(network, ipam=self._pools_for(network, elsewhere), made=made)
 
-    def _pools_for(self, network: Network) -> Ipam:
+    def _pools_for(self, network: Network, elsewhere: Iterable[Network]) -> Ipam:
         """Canonical pools, chosen ones where the user left it to us; ``Forbidden`` on an overlap, naming the other."""
         others = [other for other in self._records if not other.config_only]
         routes = [prefix for prefix, device in self._host.routes() if not self._is_device_of(others, device)]
-        return addresses.settle_pools(network, others, routes, self._pools)
+        pools = self._pools if network.scope == "local" else replace(self._pools, pools=SHARED_POOLS)
+        return addresses.settle_pools(network, [*others, *elsewhere], routes, pools)
 
     def _is_device_of(self, networks: list[Network], device: str) -> bool:
         return bool(device) and any(self.device(network) == device for network in networks)
@@ -259,10 +292,19 @@ class Controller:
             raise Forbidden(f"error while removing network: network {network.name} has active endpoints ({held})")
         if network.config_only:
             self._refuse_if_copied(network)
+        if network.scope == "global":
+            await self._dissolve(network)
         await self._hand_on(network)
         self._kernel.drop(network.id)
         await self._records.drop(network.id)
         self._events.publish("network", "destroy", network.id, {"name": network.name, "type": network.driver})
+
+    async def _dissolve(self, network: Network) -> None:
+        if self._cluster is None:
+            raise Forbidden(
+                f"network {network.name} belongs to a cluster: start the engine with its --cluster-store to remove it"
+            )
+        await self._cluster.dissolve(network)
 
     async def _hand_on(self, network: Network) -> None:
         """The device that was made for this network goes to another one that hangs on it, untouched."""

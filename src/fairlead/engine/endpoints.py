@@ -33,6 +33,7 @@ import msgspec
 from fairlead.core import addresses, ports
 from fairlead.core.container import Container
 from fairlead.core.model import Endpoint, EndpointSettings, Lease, Network, PortBinding
+from fairlead.engine.cluster import Cluster
 from fairlead.engine.drivers.base import Driver
 from fairlead.engine.events import Events
 from fairlead.engine.ipam import Holder, Lender
@@ -62,6 +63,7 @@ class Endpoints:
         events: Events,
         new_id: Callable[[], str],
         lenders: Mapping[str, Lender] | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         self._records = Records(store, "endpoints", Endpoint)
         self._sandboxes = sandboxes
@@ -69,6 +71,7 @@ class Endpoints:
         self._events = events
         self._new_id = new_id
         self._lenders = lenders or {}
+        self._cluster = cluster
         self._by_network: dict[str, dict[str, Endpoint]] = defaultdict(dict)
         self._promised: dict[str, dict[str, EndpointSettings]] = defaultdict(dict)
         """network name or id as asked -> container id -> settings with static addresses"""
@@ -113,11 +116,20 @@ class Endpoints:
     # -- attaching -------------------------------------------------------------------------
 
     async def attach(
-        self, container: Container, stack: Stack, network: Network, settings: EndpointSettings
+        self,
+        container: Container,
+        stack: Stack,
+        network: Network,
+        settings: EndpointSettings,
+        *,
+        way_out: bool = False,
     ) -> Endpoint:
         """One more interface for a running (or starting) container; all or nothing."""
         self._refuse_double(container, stack, network)
         endpoint = self._choose(container, stack, network, settings)
+        if way_out:
+            endpoint = _unnamed(endpoint)
+        endpoint = await self._claim(container, network, endpoint)
         # Taken in memory before anything waits: whoever chooses next must see it.
         self._by_network[network.id][endpoint.id] = endpoint
         try:
@@ -127,6 +139,7 @@ class Endpoints:
         except BaseException:
             await self._forget(endpoint)
             raise
+        self._tell_cluster(endpoint)
         self._tell("connect", network, endpoint)
         return endpoint
 
@@ -162,6 +175,23 @@ class Endpoints:
         for endpoint in changed:
             await self._records.put(endpoint)
             self._by_network[endpoint.network][endpoint.id] = endpoint
+            self._tell_cluster(endpoint)
+
+    # -- addresses of the cluster ---------------------------------------------------------------
+
+    async def _claim(self, container: Container, network: Network, endpoint: Endpoint) -> Endpoint:
+        """The endpoint with addresses that no other host has either; as it is on networks of this host alone."""
+        if network.scope != "global":
+            return endpoint
+        if self._cluster is None:
+            raise Unavailable(f"network {network.name} belongs to a cluster: start the engine with its --cluster-store")
+        here = self._taken(container, network, 4) | self._taken(container, network, 6)
+        endpoint = await self._cluster.lease(network, endpoint, here)
+        return msgspec.structs.replace(endpoint, mac=endpoint.settings.mac or _mac(container, network, endpoint.ipv4))
+
+    def _tell_cluster(self, endpoint: Endpoint) -> None:
+        if self._cluster is not None:
+            self._cluster.changed(endpoint)
 
     # -- lent addresses -----------------------------------------------------------------------
 
@@ -293,10 +323,16 @@ class Endpoints:
     async def _forget(self, endpoint: Endpoint) -> None:
         await self._records.drop(endpoint.id)
         self._by_network[endpoint.network].pop(endpoint.id, None)
+        self._tell_cluster(endpoint)
 
     def _tell(self, action: str, network: Network, endpoint: Endpoint) -> None:
         attributes = {"container": endpoint.container, "name": network.name, "type": network.driver}
         self._events.publish("network", action, network.id, attributes)
+
+
+def _unnamed(endpoint: Endpoint) -> Endpoint:
+    """Nobody is to find it by a name: it is there for the way out only."""
+    return msgspec.structs.replace(endpoint, name=f"gateway_{endpoint.sandbox[:12]}", names=(), ports=(), way_out=True)
 
 
 def _with_lease(network: Network, endpoint: Endpoint, lease: Lease | None) -> Endpoint:
@@ -317,6 +353,7 @@ def _offered(container: Container) -> tuple[str, ...]:
 
 
 def _mac(container: Container, network: Network, ipv4: str) -> str:
-    if network.options.get(MAC_FROM_ADDRESS, "").lower() in ("1", "true") and ipv4:
+    asked = network.options.get(MAC_FROM_ADDRESS, "").lower() in ("1", "true")
+    if (asked or network.scope == "global") and ipv4:
         return addresses.mac_from_address(ipv4.partition("/")[0])
     return addresses.mac_from_dice(hashlib.sha256(f"{container.id} {network.id}".encode()).digest())

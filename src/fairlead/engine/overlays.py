@@ -9,9 +9,10 @@
 Rules
     1. What other hosts have is known for every network and remembered in the local
        store; the kernel and the resolver are told only of networks that are here.
-    2. What the kernel refuses is noted all the same: ``healing`` tries again. One bad
+    2. An endpoint with addresses that are not its network's to give is known, not believed.
+    3. What the kernel refuses is noted all the same: ``healing`` tries again. One bad
        entry keeps nobody from the rest.
-    3. Losing sight of the cluster changes nothing here: traffic goes on.
+    4. Losing sight of the cluster changes nothing here: traffic goes on.
 
 What it does not do: ask the cluster (``engine.cluster``), make sandboxes.
 """
@@ -23,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Protocol
 
+from fairlead.core import remotes
 from fairlead.core.model import Network, Remote
 from fairlead.core.wanted import Plan
 from fairlead.engine.drivers.base import Driver, Facts
@@ -75,6 +77,12 @@ class Overlays:
         for other in self._records:
             self._others[other.network][other.vtep][other.id] = other
 
+    def find(self, id: str) -> Remote | None:
+        return self._records.get(id)
+
+    def everything(self) -> Iterable[Remote]:
+        return iter(self._records)
+
     def others(self, network_id: str) -> list[Remote]:
         """The endpoints of other hosts on a network, wherever it is."""
         return [other for host in self._others.get(network_id, {}).values() for other in host.values()]
@@ -105,23 +113,24 @@ class Overlays:
             self._kernel.adopt(network.id, self._driver.path(network, self._facts), f"network {network.name}")
             for vtep in self._others.get(network.id, {}):
                 self._kernel.adopt(*self._host(network, vtep))
-            self._names.adopt((), [_named(network, other) for other in self.others(network.id)])
+            self._names.adopt((), [_named(network, other) for other in self._believed(network)])
 
     async def _enter(self, network: Network) -> None:
         self._kernel.want(network.id, self._driver.path(network, self._facts), f"network {network.name}")
         self._here[network.id] = network
         for vtep in self._others.get(network.id, {}):
             self._show(network, vtep)
-        names = [_named(network, other) for other in self.others(network.id)]
+        names = [_named(network, other) for other in self._believed(network)]
         if names:
             await self._names.set_names(*names)
 
     async def _leave(self, id: str) -> None:
-        del self._here[id], self._stacks[id]
+        network = self._here.pop(id)
+        del self._stacks[id]
         for vtep in self._others.get(id, {}):
             self._kernel.drop(f"{id} {vtep}")
         self._kernel.drop(id)
-        for other in self.others(id):
+        for other in self._believed(network):
             await self._names.unname(id, other.id)
 
     # -- other hosts ----------------------------------------------------------------------
@@ -136,7 +145,7 @@ class Overlays:
         await self._records.put(other)
         self._others[other.network][other.vtep][other.id] = other
         network = self._here.get(other.network)
-        if network is not None:
+        if network is not None and remotes.fits(other, network):
             self._show(network, other.vtep)
             await self._names.set_names(_named(network, other))
 
@@ -151,7 +160,7 @@ class Overlays:
         if not hosts[other.vtep]:
             del hosts[other.vtep]
         network = self._here.get(other.network)
-        if network is not None:
+        if network is not None and remotes.fits(other, network):
             self._show(network, other.vtep)
             await self._names.unname(other.network, id)
 
@@ -164,9 +173,14 @@ class Overlays:
             log.warning("%s: %s; it will be tried again", title, problem.message)
             self._kernel.adopt(owner, plan, title)
 
+    def _believed(self, network: Network) -> list[Remote]:
+        """Those whose addresses are the network's to give."""
+        return [other for other in self.others(network.id) if remotes.fits(other, network)]
+
     def _host(self, network: Network, vtep: str) -> tuple[str, Plan, str]:
         """Owner, plan and title of one other host on one network; nothing is wanted when it has nothing there."""
-        others = list(self._others.get(network.id, {}).get(vtep, {}).values())
+        there = self._others.get(network.id, {}).get(vtep, {}).values()
+        others = [other for other in there if remotes.fits(other, network)]
         plan = [*self._driver.vtep(network, vtep, self._facts)] if others else []
         for other in others:
             plan.extend(self._driver.remote(network, other, self._facts))

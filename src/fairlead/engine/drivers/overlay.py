@@ -33,11 +33,11 @@ from collections.abc import Iterator
 from fairlead.core import addresses, inside
 from fairlead.core.bridgeoptions import endpoint_options
 from fairlead.core.model import Endpoint, Network, NetworkRequest, Remote
+from fairlead.core.remotes import VNI
 from fairlead.core.wanted import Element, Forwarding, Link, Namespace, Neighbour, Plan, Shaper, Sysctl, Wanted
 from fairlead.engine.drivers.base import Attachment, Facts, Publishing
 from fairlead.errors import Invalid, Unsupported
 
-VNI = "com.docker.network.driver.overlay.vxlanid_list"
 MTU = "com.docker.network.driver.mtu"
 PORT = 4789
 BRIDGE, TUNNEL = "br0", "vxlan0"

@@ -1,0 +1,95 @@
+"""Remotes: what other hosts wrote about their networks and endpoints, read with care.
+
+    endpoints/<node>/<id>   -->  Remote        networks/<id>   -->  Network
+
+A row speaks for its own key only, and every word of it ends in the kernel or in
+the name server: what is not canonical, not in the network's subnets, or
+unreasonably long is refused as a whole (``Invalid`` says which word).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from fairlead.core import addresses
+from fairlead.core.model import Network, Remote
+from fairlead.errors import Invalid
+
+VNI = "com.docker.network.driver.overlay.vxlanid_list"
+MOST_NAMES = 64
+_ID = re.compile(r"[0-9a-f]{64}")
+_MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
+_NAME = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
+_PORT = re.compile(r"[0-9]{1,5}/(tcp|udp|sctp)")
+_REMOTE = msgspec.json.Decoder(Remote)
+_NETWORK = msgspec.json.Decoder(Network)
+
+
+def read_remote(key: str, value: bytes) -> Remote:
+    """One endpoint of another host; its addresses are not yet compared with its network's (``fits``)."""
+    try:
+        row = _REMOTE.decode(value)
+    except msgspec.MsgspecError as problem:
+        raise Invalid(f"{key}: {problem}") from None
+    _check(key, "key", key == f"endpoints/{row.node}/{row.id}")
+    _check(key, "id", _ID.fullmatch(row.id) and _ID.fullmatch(row.network))
+    _check(key, "mac", _MAC.fullmatch(row.mac))
+    _check(key, "vtep", _is_unicast(row.vtep))
+    _check(key, "address", all(_is_interface(text) for text in (row.ipv4, row.ipv6) if text))
+    _check(key, "family", ":" not in row.ipv4 and (not row.ipv6 or ":" in row.ipv6))
+    _check(key, "names", len(row.names) <= MOST_NAMES and all(map(_NAME.fullmatch, (row.name, row.host, *row.names))))
+    _check(key, "ports", len(row.ports) <= 256 and all(map(_PORT.fullmatch, row.ports)))
+    return row
+
+
+def fits(row: Remote, network: Network) -> bool:
+    """Whether an endpoint's addresses are its network's to give."""
+    pools = [pool.subnet for pool in network.ipam.config]
+    held = [text.partition("/")[0] for text in (row.ipv4, row.ipv6) if text]
+    return all(any(addresses.contains(pool, address) for pool in pools) for address in held)
+
+
+def read_network(key: str, value: bytes) -> Network:
+    """A network that some host made for all."""
+    try:
+        network = _NETWORK.decode(value)
+    except msgspec.MsgspecError as problem:
+        raise Invalid(f"{key}: {problem}") from None
+    _check(key, "key", key == f"networks/{network.id}" and _ID.fullmatch(network.id))
+    _check(key, "driver", network.driver == "overlay" and network.scope == "global" and not network.predefined)
+    _check(key, "name", network.name.strip())
+    number = network.options.get(VNI, "")
+    _check(key, VNI, number.isascii() and number.isdecimal() and 0 < int(number) < 1 << 24)
+    _check(key, "subnets", network.ipam.config and _are_subnets(pool.subnet for pool in network.ipam.config))
+    return network
+
+
+def _check(key: str, word: str, holds: object) -> None:
+    if not holds:
+        raise Invalid(f"the cluster store's {key} makes no sense: its {word}")
+
+
+def _is_unicast(text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return str(address) == text and not (address.is_multicast or address.is_unspecified or address.is_loopback)
+
+
+def _is_interface(text: str) -> bool:
+    try:
+        return str(ipaddress.ip_interface(text)) == text and "/" in text
+    except ValueError:
+        return False
+
+
+def _are_subnets(texts: Iterable[str]) -> bool:
+    try:
+        return all(str(ipaddress.ip_network(text)) == text for text in texts)
+    except ValueError:
+        return False

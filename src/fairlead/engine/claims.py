@@ -1,0 +1,203 @@
+"""Claims: what must be one host's alone in the whole cluster, decided by compare-and-swap in the shared store.
+
+    index                            every network's name, subnets and identifier, in one value:
+                                     whether subnets overlap is a question about all of them
+    networks/<id>                    the network itself
+    addresses/<network>/<address>    who holds it: one value each
+
+    found(network):     index (swap) -> networks/<id>
+    dissolve(network):  nobody holds an address? -> networks/<id> goes -> still nobody? -> index (swap)
+    address:            addresses/… (must be absent) -> is the network still there?
+
+Rules
+    1. Whoever loses a swap reads again and decides anew; ``Conflict`` after ``TRIES``.
+    2. A network is removed and an address is taken in opposite orders: each looks
+       after it acted, so one of the two sees the other and takes its step back.
+    3. A host that died between two writes leaves a claim with its own name on it,
+       which it gives back when it returns (``tidy``). Nobody else does: a host that
+       is silent may be alive.
+
+What it does not do: know who is on a network now (``engine.cluster``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import TypeVar
+
+import msgspec
+
+from fairlead.core import addresses
+from fairlead.core.model import Ipam, Network, Subnet
+from fairlead.core.remotes import VNI
+from fairlead.errors import Conflict, Forbidden, NotFound, Unavailable
+from fairlead.store.base import Store
+
+T = TypeVar("T")
+INDEX = "index"
+TRIES = 64
+FIRST_VNI, LAST_VNI = 4096, (1 << 24) - 1
+"""Identifiers below 4096 are left to people who set up VXLAN by hand; Docker begins at 4097."""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A network's line in the index; ``host`` is the one that made it."""
+
+    id: str
+    name: str
+    vni: int
+    subnets: tuple[str, ...]
+    host: str
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who holds an address."""
+
+    host: str
+    endpoint: str
+
+
+_CLAIMS = msgspec.json.Decoder(tuple[Claim, ...])
+_HOLDER = msgspec.json.Decoder(Holder)
+
+
+class Claims:
+    """The claims of one host. ``host``: its identity in the cluster."""
+
+    def __init__(self, store: Store, host: str) -> None:
+        self._store = store
+        self._host = host
+        self._busy: set[str] = set()
+        """networks and endpoints that are being made now: ``tidy`` leaves them alone"""
+
+    # -- networks -------------------------------------------------------------------------
+
+    async def found(self, settle: Callable[[list[Network]], Network]) -> Network:
+        """Claim a network, number it, and write it down for all.
+
+        ``settle`` makes the network, given what must not be collided with, and raises when it cannot be.
+        """
+
+        async def claim(standing: tuple[Claim, ...]) -> tuple[tuple[Claim, ...], Network]:
+            network = settle([_outline(each) for each in standing])
+            vni = _free({each.vni for each in standing})
+            subnets = tuple(pool.subnet for pool in network.ipam.config)
+            own = Claim(network.id, network.name, vni, subnets, self._host)
+            self._busy.add(network.id)
+            options = {**network.options, VNI: str(vni)}
+            return (*standing, own), msgspec.structs.replace(network, options=options)
+
+        network = await self._swap(claim)
+        try:
+            await self._store.put_if(f"networks/{network.id}", msgspec.json.encode(network), 0)
+        finally:
+            self._busy.discard(network.id)
+        return network
+
+    async def dissolve(self, network: Network) -> None:
+        """Take a network away from all hosts; ``Forbidden`` while anybody holds an address of it."""
+        await self._refuse_if_held(network)
+        await self._store.delete_if(f"networks/{network.id}")
+        try:
+            await self._refuse_if_held(network)
+        except Forbidden:
+            await self._store.put_if(f"networks/{network.id}", msgspec.json.encode(network), 0)
+            raise
+        await self._forget({network.id})
+
+    async def _refuse_if_held(self, network: Network) -> None:
+        held = await self._store.list(f"addresses/{network.id}/")
+        if held:
+            found = {_HOLDER.decode(entry.value).endpoint: entry.key.rpartition("/")[2] for entry in held}
+            told = " ".join(f'name:"{address}" id:"{endpoint[:12]}"' for endpoint, address in found.items())
+            raise Forbidden(f"error while removing network: network {network.name} has active endpoints ({told})")
+
+    async def _forget(self, ids: Collection[str]) -> None:
+        async def strike(standing: tuple[Claim, ...]) -> tuple[tuple[Claim, ...], None]:
+            return tuple(each for each in standing if each.id not in ids), None
+
+        await self._swap(strike)
+
+    async def _swap(self, change: Callable[[tuple[Claim, ...]], Awaitable[tuple[tuple[Claim, ...], T]]]) -> T:
+        """Read the index, decide, write it back unless somebody else did meanwhile."""
+        for _ in range(TRIES):
+            entry = await self._store.get(INDEX)
+            after, answer = await change(_CLAIMS.decode(entry.value) if entry else ())
+            try:
+                await self._store.put_if(INDEX, msgspec.json.encode(after), entry.version if entry else 0)
+            except Conflict:
+                continue
+            return answer
+        raise Unavailable(f"the cluster's index changed {TRIES} times while it was read: try again")
+
+    # -- addresses ------------------------------------------------------------------------
+
+    async def address(
+        self, network: Network, endpoint: str, wish: str, taken: Iterable[str], choose: Callable[[set[str]], str]
+    ) -> str:
+        """Claim an address. ``taken``: what is known to be held; ``choose`` picks another; a ``wish`` is not replaced.
+
+        The caller says ``settled`` when the endpoint is known (or given up).
+        """
+        self._busy.add(endpoint)
+        known, value = set(taken), msgspec.json.encode(Holder(self._host, endpoint))
+        while True:
+            chosen = choose(known)
+            try:
+                await self._store.put_if(f"addresses/{network.id}/{chosen}", value, 0)
+                break
+            except Conflict:
+                if wish:
+                    raise Forbidden("Address already in use") from None
+                known.add(chosen)
+        if await self._store.get(f"networks/{network.id}") is None:
+            await self.release(network.id, chosen)
+            raise NotFound(f"network {network.name} not found: it was removed on another host")
+        return chosen
+
+    def settled(self, endpoint: str) -> None:
+        """Its addresses are used from now on, or released."""
+        self._busy.discard(endpoint)
+
+    def is_busy(self, endpoint: str) -> bool:
+        return endpoint in self._busy
+
+    async def release(self, network: str, *held: str) -> None:
+        """Give addresses back; giving back what is not held is fine."""
+        for address in filter(None, held):
+            await self._store.delete_if(f"addresses/{network}/{address}")
+
+    # -- after a crash --------------------------------------------------------------------
+
+    async def tidy(self, alive: Collection[str]) -> None:
+        """Give back what this host claimed and does not use: ``alive`` are its endpoints (ids)."""
+        for entry in await self._store.list("addresses/"):
+            holder = _HOLDER.decode(entry.value)
+            if holder.host == self._host and holder.endpoint not in alive and holder.endpoint not in self._busy:
+                await self._store.delete_if(entry.key, entry.version)
+        standing = await self._store.get(INDEX)
+        known = {entry.key.rpartition("/")[2] for entry in await self._store.list("networks/")}
+        claims = _CLAIMS.decode(standing.value) if standing else ()
+        lost = {claim.id for claim in claims if claim.host == self._host} - known - self._busy
+        if lost:
+            await self._forget(lost)
+
+
+def _outline(claim: Claim) -> Network:
+    """As much of a network as others must not collide with."""
+    pools = tuple(Subnet(subnet=subnet) for subnet in claim.subnets)
+    return Network(id=claim.id, name=claim.name, created="", driver="overlay", ipam=Ipam(config=pools))
+
+
+def _free(taken: Collection[int]) -> int:
+    number = FIRST_VNI + 1
+    while number in taken:
+        number += 1
+    if number > LAST_VNI:
+        raise Unavailable("every VXLAN network identifier is in use")
+    return number
+
+
+def subnet_of(network: Network, address: str) -> str:
+    """The pool an address is from."""
+    return next(pool.subnet for pool in network.ipam.config if addresses.contains(pool.subnet, address))

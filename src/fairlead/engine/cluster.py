@@ -1,0 +1,241 @@
+"""Cluster: networks that several hosts share, through a store that all of them can reach (``--cluster-store``).
+
+       this host                        shared store                       other hosts
+    networks, endpoints --claims-->  index, addresses/…
+                        --tell---->  networks/…, endpoints/<node>/…  --watch-->  engine.overlays
+
+Local networks never come here. With the store away, cluster networks carry
+traffic as before; what needs a claim (a new network, a new endpoint) fails at
+once; what only has to be told (an endpoint is gone) is told when it is back.
+
+Rules
+    1. What this host tells is computed anew from its endpoints and compared with what
+       it told before: a lost message, a crash, an outage all mend the same way.
+    2. ``endpoints/<node>/`` is that node's to write. A row that makes no sense is passed
+       over, and said (``core.remotes``).
+    3. What was learnt is remembered locally: a restart without the store forgets nothing.
+
+What it does not do: decide who wins (``engine.claims``), move packets (``engine.overlays``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from fairlead.core import addresses, remotes
+from fairlead.core.model import Endpoint, Network, Remote
+from fairlead.engine.claims import Claims, subnet_of
+from fairlead.engine.overlays import Overlays
+from fairlead.errors import FairleadError, Invalid, Unavailable
+from fairlead.store.base import Change, Entry, Store
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+PAUSE = 1.0
+"""Seconds between two attempts to tell an absent store."""
+DEADLINE = 5.0
+"""Seconds after which a claim is given up: the store is away, and somebody waits."""
+
+
+class Networks(Protocol):
+    """The controller, as far as other hosts' deeds concern it."""
+
+    def networks(self) -> list[Network]: ...
+
+    def endpoints(self, network_id: str) -> list[Endpoint]: ...
+
+    async def accept(self, network: Network) -> None:
+        """Some host made it."""
+
+    async def dismiss(self, id: str) -> None:
+        """Some host removed it."""
+
+
+class Cluster:
+    """``node``: this host's identity; ``host``: its name for people; ``vtep``: where it receives frames."""
+
+    def __init__(
+        self,
+        store: Store,
+        overlays: Overlays,
+        node: str,
+        host: str,
+        vtep: str,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._overlays = overlays
+        self._claims = Claims(store, node)
+        self._node, self._host, self._vtep = node, host, vtep
+        self._pause = pause
+        self._news = asyncio.Event()
+        self._news.set()
+        self._told: dict[str, Remote] | None = None
+        """rows of ours that the store has; None: not looked yet, or not sure"""
+        self._held: dict[str, tuple[str, ...]] = {}
+        """endpoint -> its network and the addresses claimed for it"""
+
+    def others(self, network_id: str) -> list[Remote]:
+        """The endpoints that other hosts have on a network."""
+        return self._overlays.others(network_id)
+
+    # -- what needs a claim -----------------------------------------------------------------
+
+    async def found(self, settle: Callable[[list[Network]], Network]) -> Network:
+        """Make a network for all hosts. ``settle`` gets what others have, and may be asked again."""
+        return await self._in_time(self._claims.found(settle))
+
+    async def dissolve(self, network: Network) -> None:
+        """Remove it for all hosts; ``Forbidden`` while any of them has somebody on it."""
+        await self._in_time(self._claims.dissolve(network))
+
+    async def lease(self, network: Network, endpoint: Endpoint, taken: set[str]) -> Endpoint:
+        """The endpoint, with addresses that nobody else in the cluster has (``taken``: here); ``changed`` ends it."""
+        others = self._overlays.others(network.id)
+        known = taken | {text.partition("/")[0] for other in others for text in (other.ipv4, other.ipv6)}
+        found = {}
+        try:
+            for family, current, wish in (
+                ("ipv4", endpoint.address4, endpoint.settings.ipv4),
+                ("ipv6", endpoint.address6, endpoint.settings.ipv6),
+            ):
+                if current:
+                    choose = _chooser(network, current, wish)
+                    claim = self._claims.address(network, endpoint.id, wish, known, choose)
+                    address = await self._in_time(claim)
+                    found[family] = f"{address}/{subnet_of(network, address).partition('/')[2]}"
+        except BaseException:
+            self._told = None  # what was claimed, or may have been, is given back when the store is looked at
+            self.changed(endpoint)
+            raise
+        self._held[endpoint.id] = (network.id, *(text.partition("/")[0] for text in found.values()))
+        return msgspec.structs.replace(endpoint, **found)
+
+    def changed(self, endpoint: Endpoint) -> None:
+        """It came, went, is called otherwise, or never came about."""
+        self._claims.settled(endpoint.id)
+        self._news.set()
+
+    async def _in_time(self, deed: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(DEADLINE):
+                return await deed
+        except TimeoutError:
+            raise Unavailable("the cluster store does not answer; networks of this host alone work meanwhile") from None
+
+    # -- what has to be told, and what is heard -----------------------------------------------
+
+    async def run(self, networks: Networks) -> None:
+        """Until cancelled: tell and listen."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_telling(networks))
+            tasks.create_task(self._hear_networks(networks))
+            tasks.create_task(self._hear_endpoints(networks))
+
+    async def _keep_telling(self, networks: Networks) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self._tell(networks)
+            except FairleadError as problem:
+                log.info("the cluster store cannot be told: %s", problem.message)
+                self._told = None
+                self._news.set()
+                await self._pause(PAUSE)
+
+    async def _tell(self, networks: Networks) -> None:
+        """Make our rows in the store what they should be."""
+        rows = {row.id: row for row in self._rows(networks)}
+        if self._told is None:
+            await self._claims.tidy(rows)
+            self._told = await self._own()
+        for id, row in rows.items():
+            if self._told.get(id) != row:
+                await self._store.put_if(self._key(id), msgspec.json.encode(row))
+                self._told[id] = row
+        for id in [id for id in {**self._told, **self._held} if id not in rows and not self._claims.is_busy(id)]:
+            await self._store.delete_if(self._key(id))
+            await self._claims.release(*self._held.get(id, ()) or _addresses(self._told[id]))
+            self._told.pop(id, None)
+            self._held.pop(id, None)
+
+    async def _own(self) -> dict[str, Remote]:
+        found = {}
+        for entry in await self._store.list(f"endpoints/{self._node}/"):
+            try:
+                row = remotes.read_remote(entry.key, entry.value)
+            except Invalid:
+                await self._store.delete_if(entry.key)
+            else:
+                found[row.id] = row
+        return found
+
+    def _key(self, id: str) -> str:
+        return f"endpoints/{self._node}/{id}"
+
+    def _rows(self, networks: Networks) -> Iterable[Remote]:
+        for network in networks.networks():
+            for endpoint in networks.endpoints(network.id) if network.scope == "global" else ():
+                yield Remote(
+                    id=endpoint.id,
+                    network=network.id,
+                    node=self._node,
+                    host=self._host,
+                    vtep=self._vtep,
+                    name=endpoint.name,
+                    mac=endpoint.mac,
+                    ipv4=endpoint.ipv4,
+                    ipv6=endpoint.ipv6,
+                    names=endpoint.names,
+                    ports=endpoint.ports,
+                )
+
+    async def _hear_networks(self, networks: Networks) -> None:
+        known = [Entry(f"networks/{n.id}", b"", 0) for n in networks.networks() if n.scope == "global"]
+        async for change in self._store.watch("networks/", known):
+            try:
+                if change.value is None:
+                    await networks.dismiss(change.key.partition("/")[2])
+                else:
+                    await networks.accept(remotes.read_network(change.key, change.value))
+            except FairleadError as problem:
+                log.warning("a network of the cluster is passed over: %s", problem.message)
+
+    async def _hear_endpoints(self, networks: Networks) -> None:
+        known = [Entry(f"endpoints/{row.node}/{row.id}", b"", 0) for row in self._overlays.everything()]
+        async for change in self._store.watch("endpoints/", known):
+            try:
+                await self._heed(change, {network.id: network for network in networks.networks()})
+            except FairleadError as problem:
+                log.warning("an endpoint of another host is passed over: %s", problem.message)
+
+    async def _heed(self, change: Change, networks: dict[str, Network]) -> None:
+        _, node, id = change.key.split("/", 2)
+        if node == self._node:
+            return
+        if change.value is None:
+            await self._overlays.unlearn(id)
+            return
+        row = remotes.read_remote(change.key, change.value)
+        known = self._overlays.find(row.id)
+        if known is not None and known.node != row.node:
+            raise Invalid(f"{change.key}: the endpoint is {known.host}'s")
+        await self._overlays.learn(row)
+
+
+def _addresses(row: Remote) -> tuple[str, ...]:
+    return row.network, *(text.partition("/")[0] for text in (row.ipv4, row.ipv6) if text)
+
+
+def _chooser(network: Network, prefer: str, wish: str) -> Callable[[set[str]], str]:
+    """Picks an address of the family of ``prefer`` (which was free here) that is not in a set of taken ones."""
+    family = addresses.family_of(prefer)
+    pools = [pool for pool in network.ipam.config if addresses.family_of(pool.subnet) == family]
+    return lambda taken: addresses.lease(pools, taken, wish, prefer, network.name)[0]

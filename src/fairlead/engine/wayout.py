@@ -1,0 +1,63 @@
+"""Way out: an overlay's containers reach the world, and are reached at published ports, through ``docker_gwbridge``.
+
+    container   eth0 - RED (overlay)            eth1 - docker_gwbridge - host - world
+
+One bridge network for all of them, made when it is first needed. Its containers
+do not hear each other (icc off), and the interface is nobody's wish: it comes
+with the first network that has no way out of its own, and goes when another
+network leads to the world, or none is asked to (internal).
+
+What it leaves behind: the bridge, as Docker does; ``network rm docker_gwbridge`` removes it.
+"""
+
+from __future__ import annotations
+
+from fairlead.core.container import Container
+from fairlead.core.model import Endpoint, EndpointSettings, Network, NetworkRequest
+from fairlead.engine.controller import Controller
+from fairlead.engine.endpoints import Endpoints
+from fairlead.engine.sandboxes import Stack
+from fairlead.errors import Conflict, NotFound
+
+NAME = "docker_gwbridge"
+OPTIONS = {
+    "com.docker.network.bridge.enable_icc": "false",
+    "com.docker.network.bridge.enable_ip_masquerade": "true",
+    "com.docker.network.bridge.name": NAME,
+}
+
+
+class WayOut:
+    """Sees to it that each stack has the interface when, and only when, it needs one."""
+
+    def __init__(self, controller: Controller, endpoints: Endpoints) -> None:
+        self._controller = controller
+        self._endpoints = endpoints
+
+    async def settle(self, container: Container, stack: Stack) -> None:
+        """After a stack's networks changed, before its ports are published."""
+        held = next(((network, endpoint) for network, endpoint in stack.attached if endpoint.way_out), None)
+        if held is None and self._needed(stack):
+            await self._endpoints.attach(container, stack, await self._network(), EndpointSettings(), way_out=True)
+        elif held is not None and not self._needed(stack):
+            await self._endpoints.detach(stack, *held)
+
+    def _needed(self, stack: Stack) -> bool:
+        asked = [(network, endpoint) for network, endpoint in stack.attached if not endpoint.way_out]
+        found = [(self._controller.driver(network).attachment(network), endpoint) for network, endpoint in asked]
+        leads_out = any(attachment.default_route and _has_address(endpoint) for attachment, endpoint in found)
+        return any(attachment.way_out for attachment, _ in found) and not leads_out
+
+    async def _network(self) -> Network:
+        try:
+            return self._controller.network(NAME)
+        except NotFound:
+            pass
+        try:
+            return await self._controller.create(NetworkRequest(NAME, options=OPTIONS))
+        except Conflict:  # another start was faster
+            return self._controller.network(NAME)
+
+
+def _has_address(endpoint: Endpoint) -> bool:
+    return bool(endpoint.ipv4 or endpoint.ipv6)

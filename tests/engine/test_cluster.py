@@ -1,0 +1,227 @@
+"""Two hosts and a store: what one makes the other has, nobody has an address twice, and an outage mends itself.
+
+one --- store --- two        each an engine on paper
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+import pytest
+
+from engine.paper import Paper, engine
+from fairlead.core.model import EndpointSettings, Ipam, Network, NetworkRequest, Remote, Subnet
+from fairlead.core.remotes import VNI
+from fairlead.core.wanted import Forwarding
+from fairlead.errors import Conflict, FairleadError, Forbidden, Unavailable
+from fairlead.store.base import ANY
+from fairlead.store.memory import MemoryStore
+
+
+class Flaky(MemoryStore):
+    """A store that can be away. Watches wait, as they promise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+
+    async def put_if(self, key: str, value: bytes, version: int = ANY, lease: object = None) -> int:
+        self._refuse()
+        await asyncio.sleep(0)
+        return await super().put_if(key, value, version)
+
+    async def delete_if(self, key: str, version: int = ANY) -> None:
+        self._refuse()
+        await super().delete_if(key, version)
+
+    async def get(self, key: str):  # type: ignore[no-untyped-def]
+        self._refuse()
+        await asyncio.sleep(0)
+        return await super().get(key)
+
+    async def list(self, prefix: str):  # type: ignore[no-untyped-def]
+        self._refuse()
+        return await super().list(prefix)
+
+    def _refuse(self) -> None:
+        if self.away:
+            raise Unavailable("the cluster store is away")
+
+
+class Hosts:
+    """Two engines; ``settled`` returns when both have said and heard everything."""
+
+    def __init__(self, store: Flaky, one: Paper, two: Paper) -> None:
+        self.store, self.one, self.two = store, one, two
+
+    async def settled(self, look: Callable[[], object]) -> None:
+        async with asyncio.timeout(5):
+            while not look():
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def hosts(tmp_path) -> AsyncIterator[Hosts]:  # type: ignore[no-untyped-def]
+    store = Flaky()
+    async with asyncio.TaskGroup() as tasks:
+        papers = []
+        for number, name in ((11, "one"), (12, "two")):
+            paper = engine(tmp_path / name, cluster=store, node=f"n{number}", name=name, vtep=f"192.168.77.{number}")
+            papers.append(paper)
+        running = [tasks.create_task(p.cluster.run(p.controller)) for p in papers if p.cluster]
+        yield Hosts(store, *papers)
+        for task in running:
+            task.cancel()
+
+
+RED = NetworkRequest("RED", "overlay", ipam=Ipam(config=(Subnet(subnet="10.9.0.0/24"),)))
+
+
+def knows(paper: Paper, name: str) -> Network | None:
+    return next((network for network in paper.controller.networks() if network.name == name), None)
+
+
+async def joined(paper: Paper, name: str, network: str = "RED", **fields: object) -> str:
+    container = await paper.container(name, network, **fields)
+    stack = await paper.attachments.open(container)
+    return next(e.address4 for n, e in stack.attached if n.name == network)
+
+
+async def test_a_network_is_everywhere_with_the_same_id(hosts: Hosts) -> None:
+    made = await hosts.one.controller.create(RED)
+    assert (made.scope, made.options[VNI]) == ("global", "4097")
+    await hosts.settled(lambda: knows(hosts.two, "RED"))
+    assert knows(hosts.two, "RED") == made
+    blue = await hosts.two.controller.create(NetworkRequest("BLUE", "overlay"))
+    assert (blue.options[VNI], blue.ipam.config[0].subnet) == ("4098", "10.0.0.0/24")
+    await hosts.settled(lambda: knows(hosts.one, "BLUE"))
+    await hosts.two.controller.remove("RED")
+    await hosts.settled(lambda: not knows(hosts.one, "RED"))
+    assert [entry.key for entry in await hosts.store.list("networks/")] == [f"networks/{blue.id}"]
+
+
+async def test_the_same_name_or_subnet_is_given_once(hosts: Hosts) -> None:
+    results = await asyncio.gather(
+        *(paper.controller.create(RED) for paper in (hosts.one, hosts.two)), return_exceptions=True
+    )
+    assert {type(result) for result in results} == {Network, Conflict}, results
+    await hosts.settled(lambda: knows(hosts.one, "RED") and knows(hosts.two, "RED"))
+    other = NetworkRequest("PINK", "overlay", ipam=RED.ipam)
+    for paper in (hosts.one, hosts.two):
+        with pytest.raises(Forbidden, match=r"overlaps|conflicts"):
+            await paper.controller.create(other)
+    many = await asyncio.gather(
+        *(p.controller.create(NetworkRequest(f"n{i}", "overlay")) for i in range(8) for p in (hosts.one, hosts.two)),
+        return_exceptions=True,
+    )
+    networks = [each for each in many if isinstance(each, Network)]
+    assert len(networks) == 8
+    assert len({each.options[VNI] for each in networks}) == len({each.ipam.config[0].subnet for each in networks}) == 8
+
+
+async def test_endpoints_are_told_and_heard(hosts: Hosts) -> None:
+    red = await hosts.one.controller.create(RED)
+    await hosts.settled(lambda: knows(hosts.two, "RED"))
+    assert await joined(hosts.one, "web") == "10.9.0.2"
+    assert await joined(hosts.two, "db") == "10.9.0.3"
+    await hosts.settled(lambda: hosts.one.controller.elsewhere(red.id) and hosts.two.controller.elsewhere(red.id))
+    (web,) = hosts.two.controller.elsewhere(red.id)
+    assert (web.name, web.ipv4, web.mac, web.host) == ("web", "10.9.0.2/24", "02:42:0a:09:00:02", "one")
+    assert hosts.two.told.others == {(red.id, web.id): web.names}
+    vias = {item.via for item in hosts.two.host.look() if isinstance(item, Forwarding)}
+    assert vias == {"192.168.77.11"}
+    stack = hosts.one.attachments.stack(hosts.one.catalog.get("web"))
+    assert stack is not None
+    await hosts.one.attachments.close(stack)
+    await hosts.settled(lambda: not hosts.two.controller.elsewhere(red.id))
+    await hosts.settled(lambda: len(hosts.store._entries) == 4)  # index, network, db's address and row
+    assert not [item for item in hosts.two.host.look() if isinstance(item, Forwarding)]
+
+
+async def test_nobody_gets_an_address_twice(hosts: Hosts) -> None:
+    await hosts.one.controller.create(RED)
+    await hosts.settled(lambda: knows(hosts.two, "RED"))
+    found = await asyncio.gather(*(joined(paper, f"c{i}") for i in range(10) for paper in (hosts.one, hosts.two)))
+    assert len(set(found)) == 20
+    with pytest.raises(FairleadError, match="Address already in use"):
+        await joined(hosts.two, "greedy", settings={"RED": EndpointSettings(ipv4=found[0])})
+
+
+async def test_a_network_with_containers_anywhere_stays(hosts: Hosts) -> None:
+    await hosts.one.controller.create(RED)
+    await hosts.settled(lambda: knows(hosts.two, "RED"))
+    await joined(hosts.two, "db")
+    with pytest.raises(Forbidden, match="has active endpoints"):
+        await hosts.one.controller.remove("RED")
+    assert knows(hosts.one, "RED")
+
+
+async def test_with_the_store_away_what_stands_stands(hosts: Hosts) -> None:
+    red = await hosts.one.controller.create(RED)
+    await joined(hosts.one, "web")
+    await hosts.settled(lambda: hosts.two.controller.elsewhere(red.id))
+    hosts.store.away = True
+    with pytest.raises(FairleadError, match="store is away"):
+        await hosts.one.controller.create(NetworkRequest("BLUE", "overlay"))
+    with pytest.raises(FairleadError, match="store is away"):
+        await joined(hosts.one, "late")
+    await hosts.one.controller.create(NetworkRequest("local"))
+    stack = hosts.one.attachments.stack(hosts.one.catalog.get("web"))
+    assert stack is not None
+    await hosts.one.attachments.close(stack)
+    assert hosts.two.controller.elsewhere(red.id)
+    hosts.store.away = False
+    await hosts.settled(lambda: not hosts.two.controller.elsewhere(red.id))
+    await hosts.settled(lambda: len(hosts.store._entries) == 2)  # index, network
+
+
+async def test_a_failed_attach_gives_its_address_back(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    await hosts.one.controller.create(RED)
+
+    async def refuse(*_: object) -> None:
+        raise Conflict("no")
+
+    monkeypatch.setattr(hosts.one.sandboxes, "join", refuse)
+    with pytest.raises(FairleadError):
+        await joined(hosts.one, "web")
+    await hosts.settled(lambda: len(hosts.store._entries) == 2)
+
+
+async def test_what_makes_no_sense_is_passed_over(hosts: Hosts) -> None:
+    """The store may be written by anybody who reaches it."""
+    red = await hosts.one.controller.create(RED)
+    await joined(hosts.one, "web")
+    good = Remote(
+        id="a" * 64, network=red.id, node="n66", host="three", vtep="192.168.77.66", name="x",
+        mac="02:42:0a:09:00:42", ipv4="10.9.0.66/24", names=("x",),
+    )  # fmt: skip
+
+    def row(letter: str, value: object) -> tuple[str, bytes]:
+        kind = "networks" if isinstance(value, Network) else "endpoints/n66"
+        return f"{kind}/{letter * 64}", msgspec.json.encode(msgspec.structs.replace(value, id=letter * 64))
+
+    change = msgspec.structs.replace
+    bad = {
+        "endpoints/n66/junk": b"{",
+        f"endpoints/n66/{'b' * 64}": msgspec.json.encode(good),
+        **dict(
+            [
+                row("c", change(good, mac="ff:ff:ff:ff:ff:ff")),
+                row("d", change(good, vtep="224.0.0.1")),
+                row("e", change(good, names=("a b",))),
+                row("f", change(red, driver="bridge")),
+                row("0", change(red, options={VNI: "1 drop"})),
+            ]
+        ),
+    }
+    for key, value in bad.items():
+        await hosts.store.put_if(key, value)
+    await hosts.store.put_if(f"endpoints/n66/{good.id}", msgspec.json.encode(good))
+    await hosts.settled(lambda: hosts.one.controller.elsewhere(red.id))
+    assert hosts.one.controller.elsewhere(red.id) == [good]
+    assert len([network for network in hosts.one.controller.networks() if network.scope == "global"]) == 1
+    # Known, but its address is not the network's to give: nobody is led astray.
+    stray = msgspec.structs.replace(good, id="9" * 64, ipv4="10.99.0.1/24")
+    await hosts.store.put_if(f"endpoints/n66/{stray.id}", msgspec.json.encode(stray))
+    await hosts.settled(lambda: len(hosts.one.controller.elsewhere(red.id)) == 2)
+    assert (red.id, stray.id) not in hosts.one.told.others
