@@ -19,9 +19,10 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -78,8 +79,18 @@ async def _serve(build: Build, listeners: list[server.Listener]) -> None:
     async with server.serve(server.create_app(build.engine, build.settings), listeners) as addresses:
         took = 1000 * (time.monotonic() - began)
         log.info("API listens on %s (restored in %.0f ms)", ", ".join(addresses), took)
+        _tell_systemd("READY=1")
         await stop.wait()
+        _tell_systemd("STOPPING=1")
     await build.leave()
+
+
+def _tell_systemd(state: str) -> None:
+    """For units with ``Type=notify``, such as Docker's own."""
+    where = os.environ.get("NOTIFY_SOCKET", "")
+    if where:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out, suppress(OSError):
+            out.sendto(state.encode(), where.replace("@", "\0", 1) if where.startswith("@") else where)
 
 
 class Clock:

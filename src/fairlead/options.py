@@ -246,12 +246,14 @@ def ulimit(text: str) -> tuple[str, Ulimit]:
 
 
 def host(text: str) -> str:
-    """A socket to listen on, canonical: ``unix:///path`` or ``tcp://address:port`` (port 0: to be filled by TLS)."""
+    """A socket to listen on, canonical: ``unix:///path``, ``tcp://address:port`` or ``fd://`` (systemd's)."""
     protocol, found, rest = text.strip().partition("://")
     if not found:
         protocol, rest = "tcp", text.strip()
     if protocol == "unix":
         return f"unix://{rest or '/var/run/docker.sock'}"
+    if protocol == "fd":
+        return f"fd://{rest}"
     if protocol != "tcp":
         raise Invalid(f"invalid bind address ({text}): unsupported proto '{protocol}'")
     name, _, port = rest.rpartition(":") if re.search(r":\d*$", rest) else (rest, "", "")

@@ -308,9 +308,9 @@ def _split(words: list[str]) -> tuple[str, str | None]:
 def _foreign(flag: str, text: str | None, words: list[str]) -> str:
     """A flag that is not in the table: one of dockerd's that means nothing here (consumed, named), or an error."""
     name = kinds.SHORT_FOREIGN.get(flag, flag.lstrip("-"))
-    if name in kinds.REFUSED and text != "":
+    if name in kinds.REFUSED and text not in ("", "false"):
         raise Invalid(f"--{name} is not supported: {kinds.REFUSED[name]}")
-    if name not in kinds.IGNORED:
+    if name not in kinds.IGNORED and name not in kinds.REFUSED:
         word = f"unknown flag: {flag}" if flag.startswith("--") else f"unknown shorthand flag: '{flag[1:]}' in {flag}"
         raise Invalid(word)
     if text is None and name not in kinds.IGNORED_SWITCHES:
@@ -366,7 +366,7 @@ def _values(data: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dict[str
 
 
 def _warning(name: str) -> str:
-    return f"--{name} has no effect here: {kinds.IGNORED[name]}"
+    return f"--{name} has no effect here: {kinds.IGNORED.get(name, 'it is off anyway')}"
 
 
 def _check(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import stat
@@ -53,5 +54,26 @@ async def test_an_unknown_scheme_is_refused() -> None:
     with tempfile.TemporaryDirectory() as name:
         app = server.create_app(fake_engine(), Settings(data_root=name))
         with pytest.raises(Invalid, match="invalid protocol"):
+            async with server.serve(app, [server.Listener("npipe://x")]):
+                pass
+
+
+async def test_sockets_of_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        app = server.create_app(fake_engine(), Settings(data_root=name))
+        with pytest.raises(Conflict, match="make sure the service was started by systemd"):
             async with server.serve(app, [server.Listener("fd://")]):
                 pass
+        path = f"{name}/s"
+        opened = socket.socket(socket.AF_UNIX)
+        opened.bind(path)
+        opened.listen()
+        monkeypatch.setattr(server, "FIRST_HANDED", opened.detach())
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        app = server.create_app(fake_engine(), Settings(data_root=name))
+        async with server.serve(app, [server.Listener("fd://")]):
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n")
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+            writer.close()

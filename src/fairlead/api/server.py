@@ -20,6 +20,7 @@ Rules
     3. On the way out streams are ended at once (a follower must not hold the
        engine), what changes something gets ``LAST_SECONDS``.
     4. A socket path is taken over only when nobody listens on it.
+    5. Sockets that systemd opened (``fd://``) are served and left to it.
 """
 
 from __future__ import annotations
@@ -71,13 +72,15 @@ LINGER = 1.0
 body one after the other hear a broken pipe instead of the answer."""
 LAST_SECONDS = 10
 """How long ``serve`` waits, on its way out, for requests that change something. Streams are ended at once."""
+FIRST_HANDED = 3
+"""Number of the first socket that systemd hands over."""
 TABLE = web.AppKey("table", routes.Table)
 CLOSING = web.AppKey("closing", asyncio.Event)
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A socket to listen on: ``unix:///path`` or ``tcp://address:port``, with TLS when a context is given."""
+    """A socket to listen on: ``unix:///path``, ``tcp://address:port`` or systemd's ``fd://``; TLS with a context."""
 
     address: str
     tls: ssl.SSLContext | None = None
@@ -182,7 +185,7 @@ async def serve(app: web.Application, listeners: Iterable[Listener]) -> AsyncIte
         undo.callback(app[CLOSING].set)
         opened = []
         for listener in listeners:
-            opened.append(await _listen(listener, _factory(runner), undo))
+            opened += await _listen(listener, _factory(runner), undo)
         yield opened
 
 
@@ -203,9 +206,11 @@ def _factory(runner: web.AppRunner) -> Callable[[], Connection]:
     )
 
 
-async def _listen(listener: Listener, factory: Callable[[], Any], undo: AsyncExitStack) -> str:
+async def _listen(listener: Listener, factory: Callable[[], Any], undo: AsyncExitStack) -> list[str]:
     loop = asyncio.get_running_loop()
     where = urlsplit(listener.address)
+    if where.scheme == "fd":
+        return [await _serve_handed(one, listener.tls, factory, undo) for one in _handed_over(where.netloc)]
     if where.scheme == "unix":
         path = where.path
         opened = _unix_socket(path, listener.group)
@@ -224,7 +229,37 @@ async def _listen(listener: Listener, factory: Callable[[], Any], undo: AsyncExi
     else:
         raise Invalid(f"invalid protocol: {listener.address}")
     undo.callback(server.close)
-    return address
+    return [address]
+
+
+def _handed_over(which: str) -> list[socket.socket]:
+    """The sockets systemd opened for us: all, or the one numbered ``which``."""
+    ours = os.environ.get("LISTEN_PID") == str(os.getpid())
+    numbers = range(FIRST_HANDED, FIRST_HANDED + int(os.environ.get("LISTEN_FDS", "0") if ours else 0))
+    if not numbers:
+        raise Conflict(
+            "failed to load listeners: no sockets found via socket activation: make sure the service was started by"
+            " systemd"
+        )
+    if which in ("", "*"):
+        return [socket.socket(fileno=number) for number in numbers]
+    if not which.isdigit() or int(which) not in numbers:
+        raise Conflict(f"failed to load listeners: failed to use listening socket fd://{which}: systemd opened no such")
+    return [socket.socket(fileno=int(which))]
+
+
+async def _serve_handed(
+    opened: socket.socket, tls: ssl.SSLContext | None, factory: Callable[[], Any], undo: AsyncExitStack
+) -> str:
+    os.set_inheritable(opened.fileno(), False)
+    opened.setblocking(False)
+    loop = asyncio.get_running_loop()
+    if opened.family == socket.AF_UNIX:
+        server = await loop.create_unix_server(factory, sock=opened, backlog=1024)
+    else:
+        server = await loop.create_server(factory, sock=opened, backlog=1024, ssl=tls)
+    undo.callback(server.close)
+    return f"fd://{opened.fileno()}"
 
 
 def _unix_socket(path: str, group: str) -> socket.socket:
@@ -272,9 +307,7 @@ def listeners(settings: Settings) -> list[Listener]:
     """What the settings say about where to listen, with certificates loaded; ``Invalid`` names a bad file."""
     context = tls_context(settings) if settings.use_tls else None
     return [
-        Listener(
-            host, context if host.startswith("tcp://") else None, settings.group if host.startswith("unix") else ""
-        )
+        Listener(host, None if host.startswith("unix") else context, settings.group if host.startswith("unix") else "")
         for host in settings.hosts
     ]
 
