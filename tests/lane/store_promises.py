@@ -156,4 +156,5 @@ async def test_what_is_leased_ends_with_the_lease(store: Store, other: Store) ->
             await keeping
     await take(watch, "nodes/a", None)
     assert [entry.key for entry in await store.list("nodes/")] == ["nodes/b"]
+    await lease.end()  # again is fine
     await watch.aclose()

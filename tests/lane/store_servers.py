@@ -1,15 +1,21 @@
 """Real etcd, Consul and ZooKeeper on pretend machines: started, killed, cut off."""
 
+import asyncio
 import os
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+import msgspec
+
+from fairlead.errors import Unavailable
 from fairlead.host.netns import inside
 from fairlead.lab import keyvalue
 from fairlead.lab.world import World
+from fairlead.store.base import Store
+from fairlead.store.http import Servers
 
 
 class Server:
@@ -54,3 +60,66 @@ class Server:
 
     def heal(self) -> None:
         self.world.cut(self.node, up=True)
+
+
+async def until_it_answers(ask: Callable[[], Awaitable[object]], seconds: float = 20) -> object:
+    """What ``ask`` answers once the store is there."""
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                return await ask()
+            except Unavailable:
+                await asyncio.sleep(0.02)
+
+
+class Cluster:
+    """Three etcd members."""
+
+    def __init__(self, world: World, names: tuple[str, ...]) -> None:
+        peers = {name: world[name].address4 for name in names}
+        self.members = {name: Server(world, "etcd", name, peers) for name in names}
+
+    @property
+    def places(self) -> list[str]:
+        return [member.place for member in self.members.values()]
+
+    def start(self) -> None:
+        for member in self.members.values():
+            member.start()
+        for member in self.members.values():
+            member.wait()
+
+    def kill(self) -> None:
+        for member in self.members.values():
+            member.kill()
+
+    async def leader(self) -> Server:
+        """The member that leads, asked of each about itself."""
+        for member in self.members.values():
+            servers = Servers([member.place])
+            try:
+                status = msgspec.json.decode((await servers.ask("POST", "/v3/maintenance/status", b"{}")).body)
+            except Unavailable:
+                continue
+            finally:
+                await servers.close()
+            if status["leader"] == status["header"]["member_id"]:
+                return member
+        raise AssertionError("nobody leads")
+
+    async def answers(self, store: Store) -> None:
+        await until_it_answers(lambda: store.get("any"))
+
+    async def kill_leader(self, store: Store) -> None:
+        """... and start it again as soon as another one leads."""
+        leader = await self.leader()
+        leader.kill()
+        await self.answers(store)
+        leader.start().wait()
+
+    async def cut_leader(self, store: Store) -> None:
+        """... and plug it in as soon as another one leads."""
+        leader = await self.leader()
+        leader.cut()
+        await self.answers(store)
+        leader.heal()

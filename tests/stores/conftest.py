@@ -9,21 +9,19 @@ from fairlead.host.netns import inside
 from fairlead.lab.topology import one_cable
 from fairlead.lab.world import World
 from fairlead.store.base import Store
-from fairlead.store.consul import ConsulStore
-from fairlead.store.etcd import EtcdStore
-from fairlead.store.http import Servers
-from fairlead.store.zookeeper import Access, ZookeeperStore
-from lane.store_servers import Server
+from lane.store_servers import Cluster, Server
+from lane.store_writer import connect
 
 pytest.register_assert_rewrite("lane.store_promises")
 
 MEMBERS = ("one", "two", "three")
+HOSTS = ("host1", "host2", "host3")
 fresh = itertools.count()
 
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
-    with World(one_cable("client", "etcd", "consul", "zookeeper", *MEMBERS)) as world:
+    with World(one_cable("client", "etcd", "consul", "zookeeper", *MEMBERS, *HOSTS)) as world:
         with inside(f"/proc/{world['client'].pid}/ns/net"):
             yield world
 
@@ -35,25 +33,34 @@ def servers(world: World) -> dict[str, Server]:
     return {server.kind: server.wait() for server in started}
 
 
+@pytest.fixture(scope="session")
+def cluster(world: World) -> Cluster:
+    """Three etcd members; they end with their machines."""
+    cluster = Cluster(world, MEMBERS)
+    cluster.start()
+    return cluster
+
+
 Connect = Callable[[], Store]
 
 
-def connect(kind: str, place: str, prefix: str) -> Store:
-    if kind == "etcd":
-        return EtcdStore(Servers([place]), f"{prefix}/")
-    if kind == "consul":
-        return ConsulStore(Servers([place]), f"{prefix}/")
-    return ZookeeperStore(Access([place]), f"/{prefix}")
-
-
 @pytest.fixture(params=["etcd", "consul", "zookeeper"])
-async def connecting(request: pytest.FixtureRequest, servers: dict[str, Server]) -> AsyncIterator[Connect]:
+def server(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Server:
+    return servers[request.param]
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"tests/{next(fresh)}"
+
+
+@pytest.fixture
+async def connecting(server: Server, prefix: str) -> AsyncIterator[Connect]:
     """Makes clients of one store, all with the same fresh prefix."""
-    kind, prefix = request.param, f"tests/{next(fresh)}"
     made: list[Store] = []
 
     def make() -> Store:
-        made.append(connect(kind, servers[kind].place, prefix))
+        made.append(connect(server.kind, [server.place], prefix))
         return made[-1]
 
     yield make

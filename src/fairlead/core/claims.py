@@ -15,8 +15,8 @@ Rules
     2. The value names the owner, and an owner that asks again gets what it has: so a
        claim whose answer was lost (``LOST``) is simply asked again, and so is one after
        a crash.
-    3. Everything ends: ``TRIES`` attempts, then ``Unavailable``. What was claimed by
-       then stays the owner's and is given back by ``give_back``.
+    3. Everything ends: ``TRIES`` attempts, then ``Unavailable``. What may have been
+       claimed by then stays the owner's until ``give_back_all``.
     4. Single things (addresses, VNIs) are tried lowest first; after losing one to
        another host, at random among the lowest, in a window that doubles: hosts that
        start together do not stumble together.
@@ -165,6 +165,13 @@ def give_back(key: str, owner: str, dice: Dice) -> Generator[Wish, Any, None]:
             return
         yield Pause(_wait(attempt, dice))
     raise Unavailable(f"{key} could not be given back: {_TOO_OFTEN}")
+
+
+def give_back_all(prefix: str, owner: str, dice: Dice) -> Generator[Wish, Any, None]:
+    """Give back whatever the owner has below ``prefix``: for a claim that may have been made though it failed."""
+    values: Mapping[str, bytes] = yield List(f"{prefix}/")
+    for key in [key for key, value in values.items() if value == owner.encode()]:
+        yield from give_back(key, owner, dice)
 
 
 def _wait(attempt: int, dice: Dice) -> float:

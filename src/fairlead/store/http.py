@@ -17,6 +17,7 @@ What it does not do: understand the answers. A status of 500 or more counts as
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple
@@ -144,4 +145,8 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
 def _words(error: BaseException) -> str:
     if isinstance(error, asyncio.TimeoutError):
         return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
+        return os.strerror(error.os_error.errno).lower()
     return str(error) or type(error).__name__

@@ -1,0 +1,130 @@
+"""Servers killed, restarted and cut off: the store says so, comes back by itself, and its watches miss nothing."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fairlead.errors import Unavailable
+from fairlead.store.base import Store
+from lane import store_writer
+from lane.store_promises import take
+from lane.store_servers import Cluster, Server, until_it_answers
+from lane.store_writer import connect
+
+
+async def until_it_is_away(store: Store, seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                await store.get("any")
+            except Unavailable:
+                return
+
+
+def write(server: Server, prefix: str, *words: str) -> None:
+    """As a client on the server's own machine, whose cable may be pulled."""
+    argv = [sys.executable, store_writer.__file__, server.kind, server.place, prefix, *words]
+    server.machine.run(*argv)
+
+
+async def test_killed_and_started_again(server: Server, store: Store, other: Store) -> None:
+    kept = await store.put_if("a/kept", b"1")
+    watch = store.watch("a/")
+    await take(watch, "a/kept", b"1")
+    server.kill()
+    with pytest.raises(Unavailable):
+        await store.put_if("a/lost", b"", 0)
+    server.start()
+    entry = await until_it_answers(lambda: store.get("a/kept"))
+    assert entry == ("a/kept", b"1", kept)
+    await until_it_answers(lambda: other.put_if("a/kept", b"2", kept))
+    seen = await take(watch, "a/kept", b"2")
+    assert [change[:2] for change in seen if change.key == "a/kept"] == [("a/kept", b"2")]
+    await watch.aclose()
+
+
+async def test_the_cable_is_pulled_and_plugged_in(server: Server, store: Store, prefix: str) -> None:
+    """What others wrote in the meantime is told after it, all of it, deletions too."""
+    await store.put_if("a/gone", b"1")
+    await store.put_if("a/changed", b"1")
+    watch = store.watch("a/")
+    await take(watch, "a/changed", b"1")
+    pending = asyncio.ensure_future(take(watch, "a/end", b"1"))
+    server.cut()
+    try:
+        await until_it_is_away(store)
+        await asyncio.to_thread(
+            write,
+            server,
+            prefix,
+            *["delete", "a/gone", "put", "a/changed", "2", "put", "a/fresh", "1", "put", "a/end", "1"],
+        )
+    finally:
+        server.heal()
+    began = time.monotonic()
+    told = {change.key: change.value for change in await pending}
+    assert told == {"a/gone": None, "a/changed": b"2", "a/fresh": b"1", "a/end": b"1"}
+    assert time.monotonic() - began < 5, "everything is told within five seconds of the cable being back"
+    await watch.aclose()
+
+
+async def test_a_restart_behind_a_pulled_cable(server: Server, store: Store, prefix: str) -> None:
+    """The server's end of the watch is gone, and nobody can tell ours: it has to find out by itself."""
+    watch = store.watch("a/")
+    await store.put_if("a/1", b"1")
+    await take(watch, "a/1", b"1")
+    pending = asyncio.ensure_future(take(watch, "a/1", b"2"))
+    server.cut()
+    server.kill()
+    server.start().wait()
+    await until_it_answers(lambda: asyncio.to_thread(write, server, prefix, "put", "a/1", "2"))
+    assert not pending.done()
+    server.heal()
+    await pending
+    await watch.aclose()
+
+
+async def test_whose_holder_was_killed_is_gone(servers: dict[str, Server], prefix: str) -> None:
+    """Without anybody's help, in each store's own time."""
+    stores = {kind: connect(kind, [server.place], prefix) for kind, server in servers.items()}
+    holders = {kind: _hold(server, prefix) for kind, server in servers.items()}
+    for kind, store in stores.items():
+        assert await store.get("nodes/a"), kind
+    for holder in holders.values():
+        holder.kill()
+        holder.wait()
+    async with asyncio.TaskGroup() as tasks:
+        for store in stores.values():
+            tasks.create_task(take_gone(store))
+    for store in stores.values():
+        await store.close()
+
+
+def _hold(server: Server, prefix: str) -> subprocess.Popen[str]:
+    argv = [sys.executable, store_writer.__file__, server.kind, server.place, prefix, "hold", "nodes/a"]
+    source = str(Path(__file__).parents[2] / "src")
+    holder = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": source})
+    assert holder.stdout and holder.stdout.readline() == "held\n"
+    return holder
+
+
+async def take_gone(store: Store) -> None:
+    watch = store.watch("nodes/")
+    await take(watch, "nodes/a", None)
+    await watch.aclose()
+
+
+async def test_the_leader_is_killed(cluster: Cluster) -> None:
+    store = connect("etcd", cluster.places, "three")
+    version = await until_it_answers(lambda: store.put_if("a", b"0"))
+    watch = store.watch("")
+    await take(watch, "a", b"0")
+    await cluster.kill_leader(store)
+    await until_it_answers(lambda: store.put_if("a", b"1", version))
+    await take(watch, "a", b"1")
+    await watch.aclose()
+    await store.close()
