@@ -1,0 +1,1 @@
+"""Conducts many machines. See docs/map.md."""
