@@ -14,15 +14,15 @@ options of the engine that make no sense), 125 a command line that makes none.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 
 def main() -> int:
     """Run what ``sys.argv`` asks for; returns the exit code."""
     name, *words = sys.argv
-    if Path(name).name == "dockerd":
+    if os.path.basename(name) == "dockerd":
         return daemon(words, "dockerd")
     if words[:1] == ["daemon"]:
         return daemon(words[1:], "fairlead daemon")

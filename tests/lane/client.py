@@ -1,7 +1,8 @@
 """The stock ``docker`` client: found, or unpacked from Debian's package; and one who types on it.
 
 Debian 12's package is called docker.io and holds the client beside the daemon; from Debian 13 on it is docker-cli. We
-take the one file we need out of the package and install nothing.
+take the one file we need out of the package and install nothing. With ``--client fairlead``, every ``docker …`` of the
+lanes is typed at our own command instead.
 """
 
 import functools
@@ -11,6 +12,7 @@ import pty
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,6 +21,19 @@ from pathlib import Path
 from lane.machine import Result, run, typed
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fairlead-tests"
+
+
+chosen = ""
+"""The client that ``--client`` named; "": the stock one."""
+
+
+def choose(client: str) -> None:
+    """``docker``, ``fairlead``, or a path: what the lanes type at from now on."""
+    global chosen
+    ours = Path(sys.executable).parent / "fairlead"
+    chosen = {"docker": "", "fairlead": str(ours)}.get(client, client)
+    if chosen and not os.access(chosen, os.X_OK):
+        raise FileNotFoundError(f"no client {chosen}")
 
 
 @functools.cache
@@ -45,9 +60,9 @@ class Docker:
     """Types ``docker ...`` against one engine. ``docker("run -d nginx")`` must succeed; ``.refused`` must not."""
 
     def __init__(self, host: str, config: Path, binary: str = "") -> None:
-        self.host, self.binary = host, binary or docker_binary()
+        self.host, self.binary = host, binary or chosen or docker_binary()
         config.mkdir(parents=True, exist_ok=True)
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "FAIRLEAD_"))}
         self.env = {**clean, "DOCKER_HOST": host, "DOCKER_CONFIG": str(config)}
 
     def attempt(self, command: str | Sequence[str], *, stdin: str = "", timeout: float = 60) -> Result:

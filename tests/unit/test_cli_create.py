@@ -2,29 +2,18 @@
 
 from typing import Any
 
-import click
 import pytest
 
-from fairlead.cli import create
-from fairlead.cli.options import Command, environment, nanoseconds, switch
+from fairlead.cli import create, running
+from fairlead.cli.command import Usage, environment, nanoseconds
 from fairlead.cli.ports import parse
 from fairlead.errors import Invalid
 
 
 def body(*words: str) -> dict[str, Any]:
     """What ``run WORDS`` would send."""
-    seen: dict[str, Any] = {}
-
-    @click.command(cls=Command, own_words=True)
-    @create.options
-    @switch("-d", "--detach")
-    @click.argument("image")
-    @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-    def run(image: str, command: tuple[str, ...], detach: bool, **flags: Any) -> None:
-        seen.update(create.body(flags, image, command, detach=detach))
-
-    run.main(list(words), standalone_mode=False)
-    return seen
+    (image, *command), flags = running.run.parse(words)
+    return create.body(flags, image, tuple(command), detach=flags["detach"])
 
 
 def test_a_plain_run() -> None:
@@ -55,7 +44,7 @@ def test_networks() -> None:
     sent = body(
         "--net", "RED", "--ip", "10.0.0.9", "--network-alias", "db", "--network", "name=BLUE,alias=x,ip6=fd00::9", "b"
     )
-    assert sent["HostConfig"]["NetworkMode"] == "BLUE"
+    assert sent["HostConfig"]["NetworkMode"] == "RED"
     sent = body(
         "--network",
         "RED",
@@ -126,12 +115,12 @@ def test_mounts_and_volumes() -> None:
         (["--mount", "type=x"], 'invalid argument "type=x" for "--mount" flag: target is required'),
         (["--network", "name=a,foo=b"], 'invalid argument "name=a,foo=b" for "--network" flag: invalid field key foo'),
         (["--cpus", "x"], 'invalid argument "x" for "--cpus" flag: failed to parse x as a rational number'),
-        (["--health-interval", "x"], 'time: invalid duration "x"'),
-        (["--ulimit", "x"], "invalid ulimit argument: x"),
+        (["--health-interval", "x"], 'invalid argument "x" for "--health-interval" flag: time: invalid duration "x"'),
+        (["--ulimit", "x"], 'invalid argument "x" for "--ulimit" flag: invalid ulimit argument: x'),
     ],
 )
 def test_complaints(words: list[str], complaint: str) -> None:
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises((Invalid, Usage)) as caught:
         body(*words, "busybox")
     assert caught.value.message == complaint
 

@@ -8,7 +8,8 @@ Rules
     1. Whom to talk to: ``-H``, else $FAIRLEAD_HOST, else $DOCKER_HOST, else the
        first default socket that is there.
     2. A refusal is ``Refused`` with the engine's own words and status; an engine
-       that is not there is ``Unavailable``. Nothing is tried twice.
+       that is not there is ``Unavailable``. Nothing is tried twice, but for one
+       thing: an older engine names the newest API it speaks, and is asked in that.
     3. Every question has a connection of its own, so a signal handler may ask one
        while another is being answered.
 
@@ -17,18 +18,15 @@ What it does not do: know any command.
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
 import os
+import re
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlencode
+from typing import Any, BinaryIO, NamedTuple
 
 from fairlead import __version__
+from fairlead.cli.http import Answer, ask, quote
 from fairlead.errors import FairleadError, Invalid, Unavailable
 
 DEFAULTS = ("/var/run/fairlead.sock", "/var/run/docker.sock")
@@ -47,17 +45,16 @@ def where(given: str = "") -> str:
     """The engine's address: as given, from the environment, or the first default socket that exists."""
     named = given or os.environ.get("FAIRLEAD_HOST") or os.environ.get("DOCKER_HOST")
     if named:
-        return named
-    return "unix://" + next((path for path in DEFAULTS if Path(path).exists()), DEFAULTS[0])
+        return named if "://" in named else f"tcp://{named}"
+    return "unix://" + next((path for path in DEFAULTS if os.path.exists(path)), DEFAULTS[0])
 
 
 def path(*words: str) -> str:
     """``/containers/NAME/json`` from its words, each escaped."""
-    return "/" + "/".join(quote(word, safe=":") for word in words)
+    return "/" + "/".join(quote(word, ":") for word in words)
 
 
-@dataclass
-class Wire:
+class Wire(NamedTuple):
     """A hijacked connection: the socket, what was read beyond the header, and whether it is multiplexed."""
 
     socket: socket.socket
@@ -65,40 +62,38 @@ class Wire:
     multiplexed: bool
 
 
-class Connection(http.client.HTTPConnection):
-    """http.client over whatever socket ``Client.open`` makes."""
+class Tls(NamedTuple):
+    """How to speak TLS: whether to check the engine's certificate, and the files."""
 
-    def __init__(self, client: Client) -> None:
-        super().__init__("engine")
-        self._client = client
-
-    def connect(self) -> None:
-        self.sock = self._client.open()
+    verify: bool
+    ca: str
+    certificate: str
+    key: str
 
 
 class Client:
-    """Speaks to one engine. ``host``: ``unix:///path`` or ``tcp://address:port``."""
+    """Speaks to one engine. ``host``: ``unix:///path`` or ``tcp://address:port``. ``typed``: the command, for
+    complaints (``fairlead run``)."""
 
-    def __init__(self, host: str = "", *, tls: bool = False, verify: bool = False, certificates: str = "") -> None:
+    def __init__(self, host: str = "", tls: Tls | None = None) -> None:
         self.host = where(host)
-        self.tls = tls or verify
-        self.verify = verify
-        self.certificates = Path(certificates or os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+        self.tls = tls
         self.version = os.environ.get("DOCKER_API_VERSION") or API_VERSION
+        self.typed = "fairlead"
 
     def open(self) -> socket.socket:
         """A fresh connection; ``Unavailable`` in plain words when nobody listens."""
         protocol, _, rest = self.host.partition("://")
+        if protocol not in ("unix", "tcp", "http", "https"):
+            raise Invalid(f"unable to resolve the engine: invalid bind address format: {self.host}")
         try:
             if protocol == "unix":
                 plain = socket.socket(socket.AF_UNIX)
                 plain.connect(rest)
                 return plain
-            if protocol not in ("tcp", "http", "https"):
-                raise Invalid(f"unable to parse docker host `{self.host}`")
-            name, _, port = rest.rstrip("/").rpartition(":")
-            plain = socket.create_connection((name.strip("[]") or "localhost", int(port)))
-            return self._wrap(plain, name) if self.tls else plain
+            name, port = _address(rest, 2376 if self.tls else 2375)
+            plain = socket.create_connection((name, port))
+            return self._wrap(plain, name) if self.tls or protocol == "https" else plain
         except PermissionError:
             raise Unavailable(
                 f"permission denied while trying to connect to the engine at {self.host}: be root or in its group"
@@ -106,19 +101,13 @@ class Client:
         except (OSError, ValueError) as problem:
             reason = getattr(problem, "strerror", None) or problem
             raise Unavailable(
-                f"Cannot connect to the engine at {self.host} ({reason}). Is the fairlead daemon running?"
+                f"Cannot connect to the Docker daemon at {self.host}. Is the fairlead daemon running? ({reason})"
             ) from None
 
     def _wrap(self, plain: socket.socket, name: str) -> socket.socket:
-        import ssl
+        from fairlead.cli.tls import wrap
 
-        context = ssl.create_default_context(cafile=str(self.certificates / "ca.pem") if self.verify else None)
-        if not self.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if (self.certificates / "cert.pem").exists():
-            context.load_cert_chain(self.certificates / "cert.pem", self.certificates / "key.pem")
-        return context.wrap_socket(plain, server_hostname=name)
+        return wrap(plain, name, *(self.tls or Tls(True, "", "", "")))
 
     def _target(self, where_to: str, query: Mapping[str, Any] | None) -> str:
         """The request line's path: version, escaped words, and the query with JSON where the API wants JSON."""
@@ -128,77 +117,74 @@ class Client:
                 continue
             for item in value if isinstance(value, list) else [value]:
                 text = json.dumps(item) if isinstance(item, dict) else "1" if item is True else str(item)
-                pairs.append((key, text))
-        return f"/v{self.version}{where_to}" + (f"?{urlencode(pairs)}" if pairs else "")
+                pairs.append(f"{quote(key)}={quote(text)}")
+        return f"/v{self.version}{where_to}" + (f"?{'&'.join(pairs)}" if pairs else "")
 
-    def stream(
-        self, method: str, where_to: str, query: Mapping[str, Any] | None = None, body: Any = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> http.client.HTTPResponse:  # fmt: skip
-        """The answer, its body still unread. ``body``: JSON value, bytes, or an iterable of bytes (chunked)."""
-        connection = Connection(self)
-        sent = {"User-Agent": f"fairlead/{__version__}", **(headers or {})}
+    def _ask(
+        self, method: str, where_to: str, query: Mapping[str, Any] | None, body: Any, headers: Mapping[str, str]
+    ) -> Answer:
+        """The answer to one question, whatever its status."""
+        sent = {"User-Agent": f"fairlead/{__version__}", **headers}
         data: bytes | Iterable[bytes] | None = body
         if isinstance(body, dict | list):
             data = json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
+        wire = self.open()
         try:
-            chunked = data is not None and not isinstance(data, bytes)
-            # An engine that refuses before it has read everything hangs up on the rest; its words come all the same.
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                connection.request(method, self._target(where_to, query), data, sent, encode_chunked=chunked)
-            answer = connection.getresponse()
-        except (ConnectionError, http.client.HTTPException) as problem:
-            connection.close()
-            raise Unavailable(f"the engine at {self.host} hung up: {problem}") from None
-        if answer.status >= 400:
-            raise Refused(answer.status, _message(answer.read(), answer.reason))
-        return answer
+            return ask(wire, method, self._target(where_to, query), sent, data)
+        except (ConnectionError, Unavailable) as problem:
+            wire.close()
+            raise Unavailable(f"the engine at {self.host}: {problem}") from None
 
-    def call(self, method: str, where_to: str, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
+    def answer(
+        self, method: str, where_to: str, query: Mapping[str, Any] | None = None, body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:  # fmt: skip
+        """The answer, its body unread; a refusal is raised. ``body``: JSON value, bytes, or an iterable of bytes (sent
+        in chunks). An engine older than we are is asked again in its own version."""
+        answer = self._ask(method, where_to, query, body, headers or {})
+        if answer.status < 400:
+            return answer
+        with answer.body() as text:
+            problem = Refused(answer.status, _message(text.read(), answer.reason))
+        older = re.search(r"too new. Maximum supported API version is ([\d.]+)", problem.message)
+        if older and older[1] != self.version and not os.environ.get("DOCKER_API_VERSION"):
+            self.version = older[1]
+            return self.answer(method, where_to, query, body, headers)
+        raise problem
+
+    def stream(self, method: str, where_to: str, *more: Any, **words: Any) -> BinaryIO:
+        """The answer's body as a file."""
+        return self.answer(method, where_to, *more, **words).body()
+
+    def call(
+        self, method: str, where_to: str, query: Mapping[str, Any] | None = None, body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:  # fmt: skip
         """Ask, and read the whole answer: JSON as values, other text as str, None when there is none."""
-        with self.stream(method, where_to, query, body) as answer:
-            data = answer.read()
-            if not data:
-                return None
-            if answer.headers.get_content_type() == "application/json":
-                return json.loads(data)
-            return data.decode(errors="replace")
+        answer = self.answer(method, where_to, query, body, headers)
+        with answer.body() as file:
+            data = file.read()
+        if not data:
+            return None
+        if answer.headers.get("content-type", "").startswith("application/json"):
+            return json.loads(data)
+        return data.decode(errors="replace")
 
     def hijack(self, where_to: str, query: Mapping[str, Any] | None = None, body: Any = None) -> Wire:
         """Post, and take over the connection once the engine agrees."""
-        data = json.dumps(body).encode() if body is not None else b""
-        head = [
-            f"POST {self._target(where_to, query)} HTTP/1.1", "Host: engine", "Connection: Upgrade", "Upgrade: tcp",
-            "Content-Type: application/json", f"Content-Length: {len(data)}", "", "",
-        ]  # fmt: skip
-        raw = self.open()
-        raw.sendall("\r\n".join(head).encode() + data)
-        buffer = b""
-        while b"\r\n\r\n" not in buffer:
-            piece = raw.recv(65536)
-            if not piece:
-                raise Unavailable(f"the engine at {self.host} hung up")
-            buffer += piece
-        header, _, rest = buffer.partition(b"\r\n\r\n")
-        status = int(header.split(b" ", 2)[1])
-        if status >= 400:
-            raise Refused(status, _message(_rest_of_body(raw, header, rest), header.split(b"\r\n")[0].decode()))
-        return Wire(raw, rest, b"multiplexed-stream" in header.lower())
+        upgrade = {"Connection": "Upgrade", "Upgrade": "tcp", "Content-Type": "application/json"}
+        answer = self.answer("POST", where_to, query, body, upgrade)
+        return Wire(answer.wire, answer.early, "multiplexed-stream" in answer.headers.get("content-type", ""))
 
 
-def _rest_of_body(raw: socket.socket, header: bytes, rest: bytes) -> bytes:
-    """The body of a refusal on a connection we wanted to take over."""
-    length = next(
-        (int(line.split(b":")[1]) for line in header.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0
-    )
-    while len(rest) < length:
-        piece = raw.recv(65536)
-        if not piece:
-            break
-        rest += piece
-    raw.close()
-    return rest
+def _address(text: str, otherwise: int) -> tuple[str, int]:
+    """(name, port) of ``host:port/``; an IPv6 address stands in brackets."""
+    plain = text.partition("/")[0]
+    name, colon, port = plain.rpartition(":")
+    if not colon or port.endswith("]"):
+        name, port = plain, str(otherwise)
+    return name.strip("[]") or "localhost", int(port)
 
 
 def _message(body: bytes, otherwise: str) -> str:

@@ -12,95 +12,62 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import click
-
-from fairlead.cli.options import environment, lines_of, many, memory, nanoseconds, pairs_of, switch
+from fairlead.cli.command import Flag, environment, lines_of, many, memory, option, pairs_of
 from fairlead.cli.ports import parse as parse_ports
 from fairlead.errors import Invalid
-from fairlead.options import ulimit
 
-TEXTS = {
-    "--name": "Name of the container.",
-    "-h --hostname": "Host name in the container.",
-    "--domainname": "Domain name in the container.",
-    "-u --user": "User name or id, with :group.",
-    "-w --workdir": "Working directory in the container.",
-    "--ip": "IPv4 address on its network.",
-    "--ip6": "IPv6 address on its network.",
-    "--mac-address": "MAC address on its network.",
-    "--restart": "Restart policy: no, always, unless-stopped, on-failure[:times].",
-    "--pid": "Process namespace: host or container:NAME.",
-    "--ipc": "IPC namespace: private, shareable, host or container:NAME.",
-    "--uts": "Host name namespace: host.",
-    "--userns": "User namespace: host.",
-    "--cgroupns": "Cgroup namespace: host or private.",
-    "--cgroup-parent": "Parent cgroup.",
-    "-m --memory": "Limit of memory: 64m.",
-    "--memory-reservation": "Soft limit of memory.",
-    "--memory-swap": "Limit of memory and swap together; -1: no limit.",
-    "--shm-size": "Size of /dev/shm.",
-    "--cpus": "How many CPUs it may use: 1.5.",
-    "--cpuset-cpus": "On which CPUs it may run: 0-2,4.",
-    "--cpuset-mems": "From which nodes its memory may come.",
-    "--log-driver": "Where its output goes: json-file, local, none.",
-    "--stop-signal": "Signal that asks it to stop.",
-    "--health-cmd": "Command that tells whether it is well.",
-    "--health-interval": "Time between two checks: 30s.",
-    "--health-timeout": "How long one check may take.",
-    "--health-start-period": "Time to start up, in which failures do not count.",
-    "--health-start-interval": "Time between two checks while starting up.",
-    "--entrypoint": "Replaces the image's entrypoint.",
-    "--volume-driver": "Driver of new volumes.",
-    "--runtime": "OCI runtime.",
-    "--platform": "Platform, if the image is for several.",
-    "--cidfile": "File to write the container's id to.",
+LIMITS = {
+    "-m --memory bytes": "Limit of memory: 64m.",
+    "--memory-reservation bytes": "Soft limit of memory.",
+    "--memory-swap bytes": "Limit of memory and swap together; -1: no limit.",
+    "--kernel-memory bytes": "",
+    "--cpus decimal": "How many CPUs it may use: 1.5.",
+    "-c --cpu-shares int": "Weight among those who want the CPU.",
+    "--cpu-period int": "Length of the scheduler's period in microseconds.",
+    "--cpu-quota int": "Microseconds of CPU per period.",
+    "--cpu-rt-period int": "Length of the real-time period in microseconds.",
+    "--cpu-rt-runtime int": "Microseconds of real-time CPU per period.",
+    "--cpuset-cpus string": "On which CPUs it may run: 0-2,4.",
+    "--cpuset-mems string": "From which nodes its memory may come.",
+    "--blkio-weight int": "Weight among those who want the disk (10 to 1000).",
+    "--pids-limit int": "How many processes it may have; -1: any.",
+    "--restart string": "Restart policy: no, always, unless-stopped, on-failure[:times].",
 }
-NUMBERS = {
-    "-c --cpu-shares": "Weight among those who want the CPU.",
-    "--cpu-period": "Length of the scheduler's period in microseconds.",
-    "--cpu-quota": "Microseconds of CPU per period.",
-    "--pids-limit": "How many processes it may have; -1: any.",
-    "--oom-score-adj": "How likely the kernel kills it when memory is short (-1000 to 1000).",
-    "--blkio-weight": "Weight among those who want the disk (10 to 1000).",
-    "--memory-swappiness": "How readily its memory is swapped (0 to 100).",
-    "--stop-timeout": "Seconds it gets to stop.",
-    "--health-retries": "Failures in a row that make it unhealthy.",
-}
-LISTS = {
-    "-e --env": "Environment variable: NAME=value, or NAME to pass ours on.",
-    "--env-file": "File of environment variables.",
-    "-l --label": "Label: key=value.",
-    "--label-file": "File of labels.",
-    "-p --publish": "Publish a port: [[ip:]host:]container[/protocol].",
-    "--expose": "Expose a port or a range of ports.",
-    "-v --volume": "Mount a folder or a volume: [source:]target[:options].",
-    "--mount": "Mount: type=bind|volume|tmpfs,source=…,target=….",
-    "--tmpfs": "Mount a tmpfs: /path[:options].",
-    "--volumes-from": "Mount what another container mounts.",
-    "--network": "Network to connect to: NAME, host, none, container:NAME, or name=…,alias=…,ip=….",
-    "--net": "Same as --network.",
-    "--network-alias": "Further name on its networks.",
-    "--net-alias": "Same as --network-alias.",
-    "--link": "Link to another container: NAME[:alias].",
-    "--link-local-ip": "Link-local address.",
-    "--dns": "Name server.",
-    "--dns-search": "Search domain.",
-    "--dns-option": "Resolver option.",
-    "--add-host": "Line of /etc/hosts: name:address (or host-gateway).",
-    "--cap-add": "Capability to add.",
-    "--cap-drop": "Capability to drop.",
-    "--security-opt": "Security option: seccomp=…, no-new-privileges.",
-    "--device": "Device to pass on.",
-    "--device-cgroup-rule": "Rule for devices.",
-    "--group-add": "Further group of the process.",
-    "--sysctl": "Kernel setting of its namespaces: key=value.",
-    "--ulimit": "Limit of its processes: nofile=1024:2048.",
-    "--log-opt": "Option of the log driver.",
-    "--annotation": "Annotation for the runtime.",
-    "--storage-opt": "Option of the writable layer.",
-    "-a --attach": "Attach to stdin, stdout or stderr.",
-}
-SWITCHES = {
+"""What ``update`` can change. (A flag without a text works, but is not shown.)"""
+
+SINGLE = {
+    "--name string": "Name of the container.",
+    "-h --hostname string": "Host name in the container.",
+    "--domainname string": "Domain name in the container.",
+    "-u --user string": "User name or id, with :group.",
+    "-w --workdir string": "Working directory in the container.",
+    "--ip string": "IPv4 address on its network.",
+    "--ip6 string": "IPv6 address on its network.",
+    "--mac-address string": "MAC address on its network.",
+    "--pid string": "Process namespace: host or container:NAME.",
+    "--ipc string": "IPC namespace: private, shareable, host or container:NAME.",
+    "--uts string": "Host name namespace: host.",
+    "--userns string": "User namespace: host.",
+    "--cgroupns string": "Cgroup namespace: host or private.",
+    "--cgroup-parent string": "Parent cgroup.",
+    "--shm-size bytes": "Size of /dev/shm.",
+    "--log-driver string": "Where its output goes: json-file, local, none.",
+    "--stop-signal string": "Signal that asks it to stop.",
+    "--stop-timeout int": "Seconds it gets to stop.",
+    "--oom-score-adj int": "How likely the kernel kills it when memory is short (-1000 to 1000).",
+    "--memory-swappiness int": "How readily its memory is swapped (0 to 100).",
+    "--health-cmd string": "Command that tells whether it is well.",
+    "--health-interval duration": "Time between two checks: 30s.",
+    "--health-timeout duration": "How long one check may take.",
+    "--health-start-period duration": "Time to start up, in which failures do not count.",
+    "--health-start-interval duration": "Time between two checks while starting up.",
+    "--health-retries int": "Failures in a row that make it unhealthy.",
+    "--volume-driver string": "Driver of new volumes.",
+    "--runtime string": "OCI runtime.",
+    "--isolation string": "",
+    "--platform string": "Platform, if the image is for several.",
+    "--cidfile string": "File to write the container's id to.",
+    "--disable-content-trust": "",
     "-i --interactive": "Keep its input open.",
     "-t --tty": "Give it a terminal.",
     "-P --publish-all": "Publish every exposed port on a port we choose.",
@@ -110,22 +77,71 @@ SWITCHES = {
     "--init": "Run an init in it that forwards signals and reaps processes.",
     "--no-healthcheck": "Ignore the image's health check.",
     "--oom-kill-disable": "Do not let the kernel kill it when memory is short.",
+    "-q --quiet": "Do not show the pull.",
+}
+LISTS = {
+    "-e --env list": "Environment variable: NAME=value, or NAME to pass ours on.",
+    "--env-file list": "File of environment variables.",
+    "-l --label list": "Label: key=value.",
+    "--label-file list": "File of labels.",
+    "-p --publish list": "Publish a port: [[ip:]host:]container[/protocol].",
+    "--expose list": "Expose a port or a range of ports.",
+    "-v --volume list": "Mount a folder or a volume: [source:]target[:options].",
+    "--mount mount": "Mount: type=bind|volume|tmpfs|image,source=…,target=….",
+    "--tmpfs list": "Mount a tmpfs: /path[:options].",
+    "--volumes-from list": "Mount what another container mounts.",
+    "--network --net network": "Network to connect to: NAME, host, none, container:NAME, or name=…,alias=…,ip=….",
+    "--network-alias --net-alias list": "Further name on its networks.",
+    "--link list": "Link to another container: NAME[:alias].",
+    "--link-local-ip list": "Link-local address.",
+    "--dns list": "Name server.",
+    "--dns-search list": "Search domain.",
+    "--dns-option --dns-opt list": "Resolver option.",
+    "--add-host list": "Line of /etc/hosts: name:address (or host-gateway).",
+    "--cap-add list": "Capability to add.",
+    "--cap-drop list": "Capability to drop.",
+    "--security-opt list": "Security option: seccomp=…, no-new-privileges.",
+    "--device list": "Device to pass on.",
+    "--device-cgroup-rule list": "Rule for devices.",
+    "--device-read-bps list": "Limit of reading from a device: /dev/sda:1mb.",
+    "--device-write-bps list": "Limit of writing to a device: /dev/sda:1mb.",
+    "--device-read-iops list": "Limit of reads a second: /dev/sda:100.",
+    "--device-write-iops list": "Limit of writes a second: /dev/sda:100.",
+    "--blkio-weight-device list": "Weight for one device: /dev/sda:100.",
+    "--group-add list": "Further group of the process.",
+    "--sysctl map": "Kernel setting of its namespaces: key=value.",
+    "--ulimit ulimit": "Limit of its processes: nofile=1024:2048.",
+    "--log-opt list": "Option of the log driver.",
+    "--annotation map": "Annotation for the runtime.",
+    "--storage-opt list": "Option of the writable layer.",
+    "-a --attach list": "Attach to stdin, stdout or stderr.",
 }
 
 
-def options(function: Callable[..., Any]) -> Callable[..., Any]:
+def _flags(table: dict[str, str], many: bool = False) -> list[Flag]:
+    """Flags from lines such as ``-m --memory bytes``."""
+    flags = []
+    for line, says in table.items():
+        names = [word for word in line.split() if word.startswith("-")]
+        word = line.split()[-1] if not line.endswith(names[-1]) else ""
+        default = {"": False, "string": ""}.get(word)
+        flags.append(Flag(names, word, default, says, many))
+    return flags
+
+
+def limits(function: Any) -> Any:
+    """The flags that ``update`` knows, too."""
+    function.__dict__.setdefault("flags", []).extend(_flags(LIMITS))
+    return function
+
+
+def options(function: Any) -> Any:
     """All flags of ``run`` and ``create``, as parameters of the function."""
-    for names, says in reversed(TEXTS.items()):
-        function = click.option(*names.split(), default="", help=says)(function)
-    for names, says in reversed(NUMBERS.items()):
-        function = click.option(*names.split(), type=int, help=says)(function)
-    for names, says in reversed(LISTS.items()):
-        function = many(*names.split(), help=says)(function)
-    for names, says in reversed(SWITCHES.items()):
-        function = switch(*names.split(), help=says)(function)
-    return click.option(
-        "--pull", type=click.Choice(["always", "missing", "never"]), default="missing", help="When to pull the image."
-    )(function)
+    flags = [*_flags(SINGLE), *_flags(LISTS, many=True), *_flags(LIMITS)]
+    function.__dict__.setdefault("flags", []).extend(flags)
+    return option("--pull", default="missing", help="When to pull the image: always, missing, never.")(
+        many("--entrypoint", word="string", help="Replaces the image's entrypoint.")(function)
+    )
 
 
 Flags = dict[str, Any]
@@ -134,7 +150,7 @@ Flags = dict[str, Any]
 def body(flags: Flags, image: str, command: tuple[str, ...], *, detach: bool) -> dict[str, Any]:
     """The API's create request for these flags."""
     bindings, exposed = parse_ports(flags["publish"], flags["expose"])
-    networks = [_network(text) for text in (*flags["network"], *flags["net"])] or [("default", {})]
+    networks = [_network(text) for text in flags["network"]] or [("default", {})]
     return {
         **_config(flags, image, command, exposed, detach),
         "HostConfig": _host_config(flags, bindings, networks[0][0]),
@@ -173,8 +189,9 @@ def _config(
     }
 
 
-def _entrypoint(text: str) -> list[str] | None:
-    return [text] if text else None
+def _entrypoint(texts: list[str]) -> list[str] | None:
+    """The last one counts; an empty one says that there is none."""
+    return [texts[-1]] if texts else None
 
 
 def _volume(text: str) -> tuple[str, str]:
@@ -186,10 +203,10 @@ def _volume(text: str) -> tuple[str, str]:
 def _health(flags: Flags) -> dict[str, Any] | None:
     """``--health-*`` as the API has it; None when nothing was said."""
     times = {
-        "Interval": nanoseconds(flags["health_interval"]),
-        "Timeout": nanoseconds(flags["health_timeout"]),
-        "StartPeriod": nanoseconds(flags["health_start_period"]),
-        "StartInterval": nanoseconds(flags["health_start_interval"]),
+        "Interval": flags["health_interval"] or 0,
+        "Timeout": flags["health_timeout"] or 0,
+        "StartPeriod": flags["health_start_period"] or 0,
+        "StartInterval": flags["health_start_interval"] or 0,
         "Retries": flags["health_retries"] or 0,
     }
     said = bool(flags["health_cmd"] or any(times.values()))
@@ -238,7 +255,7 @@ def _endpoints(flags: Flags, networks: list[tuple[str, dict[str, Any]]]) -> dict
             address[key] = flags[flag]
     if flags["link_local_ip"]:
         address["LinkLocalIPs"] = list(flags["link_local_ip"])
-    aliases = [*wish.get("Aliases", []), *flags["network_alias"], *flags["net_alias"]]
+    aliases = [*wish.get("Aliases", []), *flags["network_alias"]]
     if address:
         wish["IPAMConfig"] = address
     if aliases:
@@ -251,16 +268,13 @@ def _endpoints(flags: Flags, networks: list[tuple[str, dict[str, Any]]]) -> dict
 
 
 def _host_config(flags: Flags, bindings: dict[str, Any], network: str) -> dict[str, Any]:
-    policy, _, times = flags["restart"].partition(":")
-    if times and not times.isdigit():
-        raise Invalid(f"invalid restart policy format: maximum retry count must be an integer: {times}")
     return {
         "Binds": [text for text in flags["volume"] if ":" in text],
         "ContainerIDFile": flags["cidfile"],
         "LogConfig": {"Type": flags["log_driver"], "Config": pairs_of(flags["log_opt"])},
         "NetworkMode": network,
         "PortBindings": bindings,
-        "RestartPolicy": {"Name": policy or "no", "MaximumRetryCount": int(times or 0)},
+        "RestartPolicy": policy(flags["restart"] or "no"),
         "AutoRemove": flags["rm"],
         "VolumeDriver": flags["volume_driver"],
         "VolumesFrom": list(flags["volumes_from"]) or None,
@@ -296,37 +310,66 @@ def _host_config(flags: Flags, bindings: dict[str, Any], network: str) -> dict[s
 
 
 def _resources(flags: Flags) -> dict[str, Any]:
-    try:
-        cpus = int(float(flags["cpus"] or 0) * 10**9)
-    except ValueError:
-        text = flags["cpus"]
-        raise Invalid(
-            f'invalid argument "{text}" for "--cpus" flag: failed to parse {text} as a rational number'
-        ) from None
+    """What is limited but cannot be changed later, and what can."""
+    return {
+        **changeable(flags),
+        "MemorySwappiness": flags["memory_swappiness"],
+        "ShmSize": flags["shm_size"] or 0,
+        "CgroupParent": flags["cgroup_parent"],
+        "OomKillDisable": flags["oom_kill_disable"] or None,
+        "OomScoreAdj": flags["oom_score_adj"] or 0,
+        "Ulimits": flags["ulimit"] or None,
+        "Devices": [_device(text) for text in flags["device"]],
+        "DeviceCgroupRules": flags["device_cgroup_rule"] or None,
+        "BlkioDeviceReadBps": _rates(flags["device_read_bps"], memory),
+        "BlkioDeviceWriteBps": _rates(flags["device_write_bps"], memory),
+        "BlkioDeviceReadIOps": _rates(flags["device_read_iops"], int),
+        "BlkioDeviceWriteIOps": _rates(flags["device_write_iops"], int),
+        "BlkioWeightDevice": _rates(flags["blkio_weight_device"], int, "Weight"),
+    }
+
+
+def changeable(flags: Flags) -> dict[str, Any]:
+    """The limits that ``update`` can change."""
     return {
         "CpuShares": flags["cpu_shares"] or 0,
         "CpuPeriod": flags["cpu_period"] or 0,
         "CpuQuota": flags["cpu_quota"] or 0,
+        "CpuRealtimePeriod": flags["cpu_rt_period"] or 0,
+        "CpuRealtimeRuntime": flags["cpu_rt_runtime"] or 0,
         "CpusetCpus": flags["cpuset_cpus"],
         "CpusetMems": flags["cpuset_mems"],
-        "NanoCpus": cpus,
-        "Memory": memory(flags["memory"]),
-        "MemoryReservation": memory(flags["memory_reservation"]),
-        "MemorySwap": memory(flags["memory_swap"]),
-        "MemorySwappiness": flags["memory_swappiness"],
-        "ShmSize": memory(flags["shm_size"]),
+        "NanoCpus": flags["cpus"] or 0,
+        "Memory": flags["memory"] or 0,
+        "MemoryReservation": flags["memory_reservation"] or 0,
+        "MemorySwap": flags["memory_swap"] or 0,
         "BlkioWeight": flags["blkio_weight"] or 0,
-        "CgroupParent": flags["cgroup_parent"],
-        "OomKillDisable": flags["oom_kill_disable"] or None,
-        "OomScoreAdj": flags["oom_score_adj"] or 0,
         "PidsLimit": flags["pids_limit"],
-        "Ulimits": [
-            {"Name": name, "Soft": limit.soft, "Hard": limit.hard} for name, limit in map(ulimit, flags["ulimit"])
-        ]
-        or None,
-        "Devices": [_device(text) for text in flags["device"]],
-        "DeviceCgroupRules": list(flags["device_cgroup_rule"]) or None,
     }
+
+
+def policy(text: str) -> dict[str, Any]:
+    """``on-failure:3`` in the API's keys."""
+    name, _, times = text.partition(":")
+    if text and not name:
+        raise Invalid("invalid restart policy format: no policy provided before colon")
+    if times and not times.lstrip("-").isdigit():
+        raise Invalid("invalid restart policy format: maximum retry count must be an integer")
+    return {"Name": name, "MaximumRetryCount": int(times or 0)}
+
+
+def _rates(texts: list[str], number: Callable[[str], int], key: str = "Rate") -> list[dict[str, Any]] | None:
+    """``/dev/sda:1mb`` in the API's keys."""
+    found = []
+    for text in texts:
+        device, _, rate = text.rpartition(":")
+        try:
+            found.append({"Path": device, key: number(rate)})
+        except (Invalid, ValueError):
+            raise Invalid(f"invalid rate for device: {text}. The correct format is <device-path>:<number>") from None
+        if not device.startswith("/dev/"):
+            raise Invalid(f"bad format for device path: {text}")
+    return found or None
 
 
 def _device(text: str) -> dict[str, str]:

@@ -6,16 +6,12 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-import click
-
 from fairlead.cli.client import Client
-from fairlead.cli.options import Command, switch
-from fairlead.cli.running import pass_client
+from fairlead.cli.command import command, switch
 
 
-@click.command("doctor", cls=Command)
-@switch("--json", "as_json", help="Everything as JSON.")
-@pass_client
+@command("[OPTIONS]")
+@switch("--json", key="as_json", help="Everything as JSON.")
 def doctor(client: Client, as_json: bool) -> int:
     """Compare what should be with what is; exit code 1 when anything differs.
 

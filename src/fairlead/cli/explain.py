@@ -5,22 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import click
-
 from fairlead.cli import completing
 from fairlead.cli.client import Client
-from fairlead.cli.options import Command, switch
-from fairlead.cli.running import pass_client
+from fairlead.cli.command import command, switch
 
 
-@click.command("explain", cls=Command)
+@command("[OPTIONS] SOURCE TARGET", complete=completing.containers)
 @switch("-4", "--ipv4", help="By IPv4.")
 @switch("-6", "--ipv6", help="By IPv6.")
 @switch("--check", help="Compare every hop with the kernel.")
-@switch("--json", "as_json", help="Everything as JSON.")
-@click.argument("source", shell_complete=completing.containers)
-@click.argument("target", shell_complete=completing.containers)
-@pass_client
+@switch("--json", key="as_json", help="Everything as JSON.")
 def explain(client: Client, source: str, target: str, ipv4: bool, ipv6: bool, check: bool, as_json: bool) -> int:
     """Say why SOURCE reaches TARGET, or where it stops and what would help.
 

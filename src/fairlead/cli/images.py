@@ -1,4 +1,4 @@
-"""Commands about images: images, import, load, save, tag, rmi, pull, and ``image prune``."""
+"""Commands about images on this machine: images, history, import, load, save, tag, rmi, commit."""
 
 from __future__ import annotations
 
@@ -6,53 +6,43 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, Any
-
-import click
+from typing import Any, BinaryIO
 
 from fairlead.cli import completing, tables
 from fairlead.cli.client import Client, Refused, path
-from fairlead.cli.containers import inspect_all
-from fairlead.cli.options import Command, filter_query, filters, form, many, no_trunc, quiet, switch
-from fairlead.cli.running import follow, pass_client, tagged
-from fairlead.cli.running import pull as pull_image
+from fairlead.cli.command import command, filter_query, filters, form, many, no_trunc, option, quiet, switch
+from fairlead.cli.progress import follow
+from fairlead.cli.running import tagged
 from fairlead.errors import Invalid
 
 COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
 HEADS = {"ID": "IMAGE ID", "CreatedSince": "CREATED"}
 
 
-@click.command("images", cls=Command)
+@command("[OPTIONS] [REPOSITORY[:TAG]]", complete=completing.images)
 @switch("-a", "--all", help="Also intermediate images.")
 @switch("--digests", help="With digests.")
 @filters
 @form
 @no_trunc
 @quiet
-@click.argument("reference", required=False, default="")
-@pass_client
 def images(
-    client: Client, all: bool, digests: bool, filter: tuple[str, ...], form: str, reference: str, **show: Any
+    client: Client, reference: str = "", *, all: bool, digests: bool, filter: Any, form: str, **show: Any
 ) -> int:
     """List images."""
     wanted = filter_query(filter) or {}
     if reference:
         wanted.setdefault("reference", []).append(reference)
     found = client.call("GET", "/images/json", {"all": all, "filters": wanted or None})
-    rows = [row for one in found for row in _rows(one, show["no_trunc"], time.time())]
-    if show["quiet"] and not form:
-        print("\n".join(row["ID"] for row in rows), end="\n" if rows else "")
-        return 0
+    digests = digests or ".Digest" in form
+    rows = [row for one in found for row in rows_of(one, show["no_trunc"], time.time())]
     fields = ("Repository", "Tag", "Digest", "ID", "CreatedSince", "Size") if digests else COLUMNS
-    text = tables.render(rows, form, fields, HEADS)
-    print(text) if text else None
+    tables.show(rows, form, fields, HEADS, only="ID" if show["quiet"] else "")
     return 0
 
 
-def _rows(one: dict[str, Any], whole: bool, now: float) -> Iterator[dict[str, str]]:
-    """One image as texts, a row for each of its names."""
-    digests = dict(text.split("@", 1) for text in one.get("RepoDigests") or [])
+def rows_of(one: dict[str, Any], whole: bool, now: float) -> Iterator[dict[str, Any]]:
+    """One image as texts, a row for each of its names. Who shares and uses it, only ``system df`` knows."""
     common = {
         "ID": one["Id"] if whole else one["Id"].removeprefix("sha256:")[:12],
         "CreatedSince": tables.span(now - one["Created"]) + " ago",
@@ -61,90 +51,130 @@ def _rows(one: dict[str, Any], whole: bool, now: float) -> Iterator[dict[str, st
         "VirtualSize": tables.bytes_of(one["Size"], 3),
         "SharedSize": "N/A",
         "UniqueSize": "N/A",
-        "Containers": "N/A" if one.get("Containers", -1) < 0 else str(one["Containers"]),
+        "Containers": "N/A",
     }
-    names = [tag for tag in one.get("RepoTags") or [] if tag != "<none>:<none>"] or ["<none>:<none>"]
+    known = dict(text.split("@", 1) for text in one.get("RepoDigests") or [])
+    names = [tag for tag in one.get("RepoTags") or [] if tag != "<none>:<none>"]
     for name in names:
         repository, _, tag = name.rpartition(":")
-        yield {**common, "Repository": repository, "Tag": tag, "Digest": digests.get(repository, "<none>")}
+        yield {**common, "Repository": repository, "Tag": tag, "Digest": known.get(repository, "<none>")}
+    if not names:
+        repository, digest = next(iter(known.items()), ("<none>", "<none>"))
+        yield {**common, "Repository": repository, "Tag": "<none>", "Digest": digest}
 
 
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+@command("[OPTIONS] IMAGE", complete=completing.images)
+@form
+@switch("-H", "--human", default=True, help="Sizes and times for people.")
+@no_trunc
+@option("--platform", help="Accepted: we keep one platform of an image.")
+@quiet
+def history(client: Client, image: str, form: str, human: bool, no_trunc: bool, platform: str, quiet: bool) -> int:
+    """Show what an image was made of, newest first."""
+    rows = []
+    now = time.time()
+    for step in client.call("GET", path("images", image, "history")):
+        made = tables.rfc3339(step["Created"])
+        said = step["CreatedBy"].replace("\t", " ")
+        ident = step["Id"] if no_trunc else step["Id"].removeprefix("sha256:")[:12]
+        rows.append(
+            {
+                "ID": ident,
+                "CreatedSince": f"{tables.span(now - step['Created'])} ago" if human else made,
+                "CreatedAt": made,
+                "CreatedBy": said if no_trunc else tables.ellipsis(said, 45),
+                "Size": tables.bytes_of(step["Size"], 3) if human else str(step["Size"]),
+                "Comment": step["Comment"],
+            }
+        )
+    heads = {"ID": "IMAGE", "CreatedSince": "CREATED" if human else "CREATED AT"}
+    fields = ("ID", "CreatedSince", "CreatedBy", "Size", "Comment")
+    tables.show(rows, form, fields, heads, only="ID" if quiet else "")
+    return 0
+
+
+def pieces(file: BinaryIO) -> Iterator[bytes]:
+    """A file in pieces of a megabyte."""
     while data := file.read(1 << 20):
         yield data
 
 
-@click.command("import", cls=Command)
+@command("[OPTIONS] file|URL|- [REPOSITORY[:TAG]]")
 @many("-c", "--change", help="Dockerfile line to apply: CMD httpd -f.")
-@click.option("-m", "--message", default="", help="Comment of the image.")
-@click.option("--platform", default="", help="Platform of the image.")
-@click.argument("source")
-@click.argument("reference", required=False, default="")
-@pass_client
-def import_(client: Client, source: str, reference: str, change: tuple[str, ...], message: str, platform: str) -> int:
-    """Make an image from a tar file of a root filesystem (``-``: standard input)."""
-    name, _, tag = (reference if ":" in reference.rpartition("/")[2] else f"{reference}:").rpartition(":")
-    query = {"repo": name, "tag": tag, "changes": list(change), "message": message, "platform": platform}
+@option("-m", "--message", help="Comment of the image.")
+@option("--platform", help="Platform of the image.")
+def import_(client: Client, source: str, reference: str = "", *, change: list[str], message: str, platform: str) -> int:
+    """Make an image from a tar file of a root filesystem (-: standard input)."""
+    name, tag = reference, ""
+    if ":" in reference.rpartition("/")[2]:
+        name, _, tag = reference.rpartition(":")
+    query = {"repo": name, "tag": tag, "changes": change, "message": message, "platform": platform}
     if source.startswith(("http://", "https://")):
         raise Invalid("fetch the file yourself and pass it with -")
-    if source == "-":
-        _import(client, sys.stdin.buffer, query)
-    else:
-        with _opened(source) as file:
-            _import(client, file, query)
+    with sys.stdin.buffer if source == "-" else opened(source) as file:
+        sent = {"Content-Type": "application/x-tar"}
+        with client.stream("POST", "/images/create", {"fromSrc": "-", **query}, pieces(file), sent) as answer:
+            follow(answer)
     return 0
 
 
-def _import(client: Client, file: IO[bytes], query: dict[str, Any]) -> None:
-    with client.stream("POST", "/images/create", {"fromSrc": "-", **query}, _pieces(file)) as answer:
-        follow(answer, print)
-
-
-def _opened(name: str) -> IO[bytes]:
+def opened(name: str) -> BinaryIO:
+    """A file to read, or Docker's complaint."""
     try:
-        return Path(name).open("rb")
+        return open(name, "rb")
     except OSError as problem:
         raise Invalid(f"open {name}: {(problem.strerror or '').lower()}") from None
 
 
-@click.command("load", cls=Command)
-@click.option("-i", "--input", "source", default="", help="File to read instead of standard input.")
+@command("[OPTIONS]")
+@option("-i", "--input", key="source", help="File to read instead of standard input.")
+@option("--platform", help="Accepted: all that is in the file is loaded.")
 @switch("-q", "--quiet", help="Do not show the progress.")
-@pass_client
-def load(client: Client, source: str, quiet: bool) -> int:
-    """Load images from a tar file that ``save`` made."""
+def load(client: Client, source: str, platform: str, quiet: bool) -> int:
+    """Load images from a tar file that save made."""
     if not source and sys.stdin.isatty():
         raise Invalid("requested load from stdin, but stdin is empty")
-    file = _opened(source) if source else sys.stdin.buffer
-    with file:
+    with opened(source) if source else sys.stdin.buffer as file:
         sent = {"Content-Type": "application/x-tar"}
-        with client.stream("POST", "/images/load", {"quiet": True}, _pieces(file), sent) as answer:
-            follow(answer, print)
+        plain = quiet or not sys.stdout.isatty()
+        with client.stream("POST", "/images/load", {"quiet": plain}, pieces(file), sent) as answer:
+            follow(answer)
     return 0
 
 
-@click.command("save", cls=Command)
-@click.option("-o", "--output", default="", help="File to write instead of standard output.")
-@click.argument("images", nargs=-1, required=True, shell_complete=completing.images)
-@pass_client
-def save(client: Client, images: tuple[str, ...], output: str) -> int:
+@command("[OPTIONS] IMAGE [IMAGE...]", complete=completing.images)
+@option("-o", "--output", help="File to write instead of standard output.")
+@option("--platform", help="Accepted: we keep one platform of an image.")
+def save(client: Client, *images: str, output: str, platform: str) -> int:
     """Save images to a tar file."""
     if not output and sys.stdout.isatty():
         raise Invalid("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     with client.stream("GET", "/images/get", {"names": list(images)}) as answer:
-        if output:
-            with Path(output).open("wb") as file:
-                shutil.copyfileobj(answer, file, 1 << 20)
-        else:
-            shutil.copyfileobj(answer, sys.stdout.buffer, 1 << 20)
-            sys.stdout.buffer.flush()
+        pour(answer, output)
     return 0
 
 
-@click.command("tag", cls=Command)
-@click.argument("source")
-@click.argument("target")
-@pass_client
+def pour(answer: BinaryIO, output: str) -> None:
+    """What the engine sends, to a file (whole or not at all) or to standard output."""
+    if not output:
+        shutil.copyfileobj(answer, sys.stdout.buffer, 1 << 20)
+        sys.stdout.buffer.flush()
+        return
+    import os
+
+    part = f"{output}.part-{os.getpid()}"
+    try:
+        with open(part, "wb") as file:
+            shutil.copyfileobj(answer, file, 1 << 20)
+        os.replace(part, output)
+    except OSError as problem:
+        raise Invalid(f"failed to save: {output}: {(problem.strerror or '').lower()}") from None
+    finally:
+        if os.path.exists(part):
+            os.unlink(part)
+
+
+@command("SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", complete=completing.images)
 def tag(client: Client, source: str, target: str) -> int:
     """Give an image another name."""
     name, _, label = tagged(target).rpartition(":")
@@ -152,12 +182,11 @@ def tag(client: Client, source: str, target: str) -> int:
     return 0
 
 
-@click.command("rmi", cls=Command)
+@command("[OPTIONS] IMAGE [IMAGE...]", complete=completing.images)
 @switch("-f", "--force", help="Also when it has several names or stopped containers.")
 @switch("--no-prune", help="Keep untagged parents.")
-@click.argument("images", nargs=-1, required=True, shell_complete=completing.images)
-@pass_client
-def rmi(client: Client, images: tuple[str, ...], force: bool, no_prune: bool) -> int:
+@many("--platform", word="strings", help="Accepted: we keep one platform of an image.")
+def rmi(client: Client, *images: str, force: bool, no_prune: bool, platform: list[str]) -> int:
     """Remove images."""
     bad = 0
     for name in images:
@@ -165,65 +194,22 @@ def rmi(client: Client, images: tuple[str, ...], force: bool, no_prune: bool) ->
             for gone in client.call("DELETE", path("images", name), {"force": force, "noprune": no_prune}) or []:
                 print(*(f"{word}: {value}" for word, value in gone.items()))
         except Refused as problem:
-            bad = 1
-            if not (force and problem.status == 404):
-                print(f"Error response from daemon: {problem.message}", file=sys.stderr)
-    return bad
+            bad |= not (force and problem.status == 404)
+            print(f"Error response from daemon: {problem.message}", file=sys.stderr)
+    return int(bad)
 
 
-@click.command("pull", cls=Command)
-@click.option("--platform", default="", help="Platform, if the image is for several.")
-@switch("-q", "--quiet", help="Only print the name.")
-@switch("-a", "--all-tags", help="All tags of the repository.")
-@click.argument("image")
-@pass_client
-def pull(client: Client, image: str, platform: str, quiet: bool, all_tags: bool) -> int:
-    """Pull an image from a registry."""
-    if all_tags:
-        with client.stream("POST", "/images/create", {"fromImage": image, "platform": platform}) as answer:
-            follow(answer, (lambda _: None) if quiet else print)
-        return 0
-    if tagged(image) != image and not quiet:
-        print("Using default tag: latest")
-    pull_image(client, image, platform, (lambda _: None) if quiet else print)
-    if quiet:
-        print(tagged(image))
+@command("[OPTIONS] CONTAINER [REPOSITORY[:TAG]]", complete=completing.containers)
+@option("-a", "--author", help="Who made it.")
+@many("-c", "--change", help="Dockerfile line to apply: CMD httpd -f.")
+@option("-m", "--message", help="Comment of the image.")
+@switch("-p", "--pause", default=True, help="Hold the container meanwhile.")
+def commit(
+    client: Client, container: str, reference: str = "", *, author: str, change: list[str], message: str, pause: bool
+) -> int:
+    """Make an image from what a container changed; prints its id."""
+    name, tag = (tagged(reference).rpartition(":")[::2]) if reference else ("", "")
+    query = {"container": container, "repo": name, "tag": tag, "author": author, "comment": message}
+    made = client.call("POST", "/commit", {**query, "changes": change, "pause": "true" if pause else "false"}, {})
+    print(made["Id"])
     return 0
-
-
-@click.group("image")
-def image() -> None:
-    """Manage images."""
-
-
-@image.command("inspect", cls=Command)
-@click.option("-f", "--format", "form", default="", help="json, or a Go template.")
-@click.argument("images", nargs=-1, required=True, shell_complete=completing.images)
-@pass_client
-def inspect(client: Client, images: tuple[str, ...], form: str) -> int:
-    """Show everything about images."""
-    return inspect_all(client, images, form, ("images",), "image")
-
-
-@image.command("prune", cls=Command)
-@switch("-f", "--force", help="Do not ask.")
-@switch("-a", "--all", help="Also named images that no container uses.")
-@filters
-@pass_client
-def prune(client: Client, force: bool, all: bool, filter: tuple[str, ...]) -> int:
-    """Remove images that nobody uses."""
-    if not force and not click.confirm(
-        "WARNING! This will remove all unused images.\nAre you sure you want to continue?"
-    ):
-        return 1
-    wanted = {**(filter_query(filter) or {}), "dangling": ["false" if all else "true"]}
-    done = client.call("POST", "/images/prune", {"filters": wanted})
-    for gone in done.get("ImagesDeleted") or []:
-        print(*(f"{word.lower()}: {value}" for word, value in gone.items()))
-    print(f"Total reclaimed space: {tables.bytes_of(done.get('SpaceReclaimed', 0))}")
-    return 0
-
-
-for command, name in ((images, "ls"), (import_, "import"), (load, "load"), (save, "save"), (tag, "tag"), (rmi, "rm")):
-    image.add_command(command, name)
-image.add_command(pull)

@@ -3,131 +3,112 @@
     fairlead [-H host] COMMAND …
 
 Rules
-    1. Only the module of the command that was typed is imported (``COMMANDS``).
+    1. Only the module of the command that was typed is imported (``cli.catalog``).
     2. Commands return their exit code. What goes wrong comes here as one of our
        errors and leaves as one line on standard error.
-    3. 125: the command line itself makes no sense. 1: the engine refused.
+    3. 125: the options make no sense. 1: the words do not, or the engine refused.
        130: interrupted. Commands that run something return what it returned.
+    4. Called by the name docker, we call ourselves so too.
 
 What it does not do: anything itself. All it knows, it asks over HTTP.
 """
 
 from __future__ import annotations
 
-import importlib
+import os
 import sys
 from collections.abc import Sequence
 
-import click
-
 from fairlead import __version__
-from fairlead.cli.client import Client, Refused
+from fairlead.cli.catalog import GROUPS, ROOT, find, load
+from fairlead.cli.client import Client, Refused, Tls
+from fairlead.cli.command import HelpWanted, Usage
 from fairlead.errors import FairleadError
 
-COMMANDS = {
-    "run": "running:run",
-    "create": "running:create",
-    "exec": "running:execute",
-    "start": "running:start",
-    "attach": "running:attach",
-    "ps": "containers:ps",
-    "inspect": "containers:inspect",
-    "logs": "containers:logs",
-    "port": "containers:port",
-    "top": "containers:top",
-    "diff": "containers:diff",
-    "stop": "containers:stop",
-    "restart": "containers:restart",
-    "kill": "containers:kill",
-    "pause": "containers:pause",
-    "unpause": "containers:unpause",
-    "rename": "containers:rename",
-    "wait": "containers:wait",
-    "rm": "containers:rm",
-    "network": "networks:network",
-    "images": "images:images",
-    "image": "images:image",
-    "pull": "images:pull",
-    "import": "images:import_",
-    "load": "images:load",
-    "save": "images:save",
-    "tag": "images:tag",
-    "rmi": "images:rmi",
-    "volume": "volumes:volume",
-    "events": "system:events",
-    "plan": "plans:plan",
-    "doctor": "doctor:doctor",
-    "explain": "explain:explain",
-    "info": "system:info",
-    "version": "system:version",
-    "completion": "system:completion",
-}
-"""Command -> where it lives below ``fairlead.cli``; in the order of the help page."""
 
-PARTS = {
-    "daemon": "Run the engine (also under the name dockerd).",
-    "lab": "Many hosts on this machine, for learning and for tests.",
-}
-"""Commands that ``fairlead.__main__`` runs before click is asked; here only for the help page."""
+def _client(values: dict[str, object]) -> Client:
+    """Whom the options and the environment say to talk to, and how."""
+    hosts = values["host"]
+    assert isinstance(hosts, list)
+    if len(hosts) > 1:
+        raise Usage("Specify only one -H", 1)
+    if values["config"]:
+        os.environ["DOCKER_CONFIG"] = str(values["config"])
+    if values["context"] not in ("", "default"):
+        raise Usage(f'context "{values["context"]}": context not found', 1)
+    verify = bool(values["tlsverify"] or os.environ.get("DOCKER_TLS_VERIFY"))
+    tls = None
+    if verify or values["tls"] or os.environ.get("DOCKER_TLS"):
+        folder = os.environ.get("DOCKER_CERT_PATH") or os.path.expanduser("~/.docker")
+        pairs = (("tlscacert", "ca.pem"), ("tlscert", "cert.pem"), ("tlskey", "key.pem"))
+        files = [str(values[flag] or os.path.join(folder, file)) for flag, file in pairs]
+        tls = Tls(verify, *files)
+    return Client(hosts[0] if hosts else "", tls)
 
 
-class Lazy(click.Group):
-    """A group that imports a command when it is typed."""
+def _dispatch(words: Sequence[str], program: str) -> int:
+    typed, usage = program, ROOT
+    try:
+        rest, values = ROOT.parse(words)
+        if values["version"]:
+            print(f"Fairlead version {__version__}")
+            return 0
+        client = _client(values)
+        name, after = find(rest)
+        if not name:
+            return _group(rest, program)
+        typed = " ".join([program, *rest[: len(rest) - len(after)]])
+        client.typed, usage = typed, load(name)
+        return usage.run(client, after)
+    except HelpWanted as asked:
+        from fairlead.cli.help import command_page, root_page
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        place = COMMANDS.get(cmd_name)
-        if place is None:
-            return None
-        module, _, name = place.partition(":")
-        command: click.Command = getattr(importlib.import_module(f"fairlead.cli.{module}"), name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        super().format_commands(ctx, formatter)
-        with formatter.section("Parts"):
-            formatter.write_dl(list(PARTS.items()))
+        print(asked.remark, file=sys.stderr) if asked.remark else None
+        print(root_page(program) if usage is ROOT else command_page(usage, typed))
+        return 0
+    except Usage as problem:
+        print(problem.message, file=sys.stderr)
+        if problem.code == 125:
+            print(f"\nUsage:  {usage.shown(typed)}\n\nRun '{typed} --help' for more information", file=sys.stderr)
+        return problem.code
 
 
-@click.command("fairlead", cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-H", "--host", default="", help="Engine to talk to: unix:///path or tcp://address:port.")
-@click.option("--tls", is_flag=True, help="Use TLS.")
-@click.option(
-    "--tlsverify", is_flag=True, envvar="DOCKER_TLS_VERIFY", help="Use TLS and check the engine's certificate."
-)
-@click.option("--tlscerts", default="", envvar="DOCKER_CERT_PATH", help="Folder of ca.pem, cert.pem and key.pem.")
-@click.version_option(__version__, "-v", "--version", message="fairlead %(version)s")
-@click.pass_context
-def cli(ctx: click.Context, host: str, tls: bool, tlsverify: bool, tlscerts: str) -> None:
-    """Gives containers their networks. Speaks Docker's API to the engine; start that with: fairlead daemon."""
-    ctx.obj = Client(host, tls=tls, verify=tlsverify, certificates=tlscerts)
+def _group(words: Sequence[str], program: str) -> int:
+    """No command was typed, or none that is known."""
+    from fairlead.cli.help import group_page, root_page
+
+    if not words:
+        print(root_page(program))
+        return 0
+    group = words[0] if words[0] in GROUPS else ""
+    typed = f"{program} {group}".rstrip()
+    after = words[1:] if group else words
+    if group and (not after or after[0] in ("--help", "-h")):
+        print(group_page(group, program))
+        return 0
+    if after[0].startswith("-"):
+        raise Usage(
+            f"unknown flag: {after[0]}\n\nUsage:  {typed} COMMAND\n\nRun '{typed} --help' for more information", 1
+        )
+    hint = f"\n\nUsage:  {typed}" if group else ""
+    said = f"{program}: unknown command: {typed} {after[0]}{hint}\n\nRun '{typed} --help' for more information"
+    raise Usage(said, 1)
 
 
 def main(words: Sequence[str]) -> int:
     """Run one command line; returns the exit code."""
+    program = "docker" if os.path.basename(sys.argv[0]) == "docker" else "fairlead"
     try:
-        code = cli.main(list(words), prog_name="fairlead", standalone_mode=False, complete_var="_FAIRLEAD_COMPLETE")
+        code = _dispatch(words, program)
         sys.stdout.flush()
-        return int(code or 0)
-    except click.exceptions.Exit as end:
-        return end.exit_code
-    except click.exceptions.NoArgsIsHelpError as problem:
-        problem.show()
-        return 0 if not words else 125
-    except click.UsageError as problem:
-        problem.show()
-        return 125
-    except click.ClickException as problem:
-        problem.show()
-        return 1
-    except (click.Abort, KeyboardInterrupt):
+        return code
+    except KeyboardInterrupt:
         return 130
     except Refused as problem:
         print(f"Error response from daemon: {problem.message}", file=sys.stderr)
     except FairleadError as problem:
         print(problem.message, file=sys.stderr)
+        return int(getattr(problem, "code", 1))
     except BrokenPipeError:
         sys.stderr.close()  # whoever read us is gone; so is the need to say more
     return 1

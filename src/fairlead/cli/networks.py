@@ -1,40 +1,39 @@
-"""``fairlead network``: ls, create, rm, inspect, connect, disconnect, prune."""
+"""``fairlead network``: ls, create, rm, connect, disconnect."""
 
 from __future__ import annotations
 
-import ipaddress
 import sys
 from typing import Any
 
-import click
-
 from fairlead.cli import completing, tables
 from fairlead.cli.client import Client, Refused, path
-from fairlead.cli.containers import inspect_all
-from fairlead.cli.options import Command, filter_query, filters, form, many, no_trunc, pairs_of, quiet, switch
-from fairlead.cli.running import each, pass_client
+from fairlead.cli.command import (
+    command,
+    filter_query,
+    filters,
+    form,
+    integer,
+    many,
+    no_trunc,
+    option,
+    pairs_of,
+    quiet,
+    switch,
+)  # fmt: skip
+from fairlead.cli.each import Gone, each
 from fairlead.errors import Invalid
 
 
-@click.group("network")
-def network() -> None:
-    """Manage networks."""
-
-
-@network.command("ls", cls=Command)
+@command("[OPTIONS]")
 @filters
 @form
 @no_trunc
 @quiet
-@pass_client
 def ls(client: Client, filter: tuple[str, ...], form: str, no_trunc: bool, quiet: bool) -> int:
     """List networks."""
     found = client.call("GET", "/networks", {"filters": filter_query(filter)})
     rows = [_row(one, no_trunc) for one in sorted(found, key=lambda one: one["Name"])]
-    if quiet and not form:
-        print("\n".join(row["ID"] for row in rows))
-        return 0
-    print(tables.render(rows, form, ("ID", "Name", "Driver", "Scope"), {"ID": "NETWORK ID"}))
+    tables.show(rows, form, ("ID", "Name", "Driver", "Scope"), {"ID": "NETWORK ID"}, only="ID" if quiet else "")
     return 0
 
 
@@ -53,15 +52,15 @@ def _row(one: dict[str, Any], whole: bool) -> dict[str, str]:
     }
 
 
-@network.command("create", cls=Command)
-@click.option("-d", "--driver", default="bridge", help="Kind of network.")
-@many("--subnet", help="Subnet: 172.28.0.0/16.")
-@many("--gateway", help="Gateway of a subnet.")
-@many("--ip-range", help="Part of a subnet that containers get.")
+@command("[OPTIONS] NETWORK")
+@option("-d", "--driver", default="bridge", help="Kind of network.")
+@many("--subnet", word="strings", help="Subnet: 172.28.0.0/16.")
+@many("--gateway", word="strings", help="Gateway of a subnet.")
+@many("--ip-range", word="strings", help="Part of a subnet that containers get.")
 @many("--aux-address", help="Address that nobody gets: name=address.")
 @many("-o", "--opt", help="Option of the driver: key=value.")
 @many("--label", help="Label: key=value.")
-@click.option("--ipam-driver", default="default", help="Who hands out addresses.")
+@option("--ipam-driver", default="default", help="Who hands out addresses.")
 @many("--ipam-opt", help="Option of the address manager.")
 @switch("--internal", help="No way out.")
 @switch("--attachable", help="Containers may be attached by hand.")
@@ -69,10 +68,8 @@ def _row(one: dict[str, Any], whole: bool) -> dict[str, str]:
 @switch("--ipv6", help="With IPv6.")
 @switch("--ipv4", default=True, help="With IPv4.")
 @switch("--config-only", help="Only a configuration for others to use.")
-@click.option("--config-from", default="", help="Network whose configuration to use.")
-@click.option("--scope", default="", help="Scope of the network.")
-@click.argument("name")
-@pass_client
+@option("--config-from", help="Network whose configuration to use.")
+@option("--scope", help="Scope of the network.")
 def create(client: Client, name: str, **flags: Any) -> int:
     """Create a network; prints its id."""
     made = client.call("POST", "/networks/create", body=wish(name, flags))
@@ -125,6 +122,8 @@ def _pools(subnets: Any, gateways: Any, ranges: Any, reserved: dict[str, str]) -
 
 
 def _home(pools: dict[str, dict[str, Any]], value: str, complaint: str) -> dict[str, Any]:
+    import ipaddress
+
     for subnet, pool in pools.items():
         try:
             if ipaddress.ip_interface(value).ip in ipaddress.ip_network(subnet, strict=False):
@@ -134,11 +133,9 @@ def _home(pools: dict[str, dict[str, Any]], value: str, complaint: str) -> dict[
     raise Invalid(complaint)
 
 
-@network.command("rm", cls=Command)
+@command("NETWORK [NETWORK...]", complete=completing.networks)
 @switch("-f", "--force", help="Not there is fine too.")
-@click.argument("networks", nargs=-1, required=True, shell_complete=completing.networks)
-@pass_client
-def rm(client: Client, networks: tuple[str, ...], force: bool) -> int:
+def rm(client: Client, *networks: str, force: bool) -> int:
     """Remove networks."""
 
     def one(name: str) -> None:
@@ -147,32 +144,20 @@ def rm(client: Client, networks: tuple[str, ...], force: bool) -> int:
         except Refused as problem:
             if not (force and problem.status == 404):
                 raise
+            raise Gone from None
 
     return each(networks, one)
 
 
-@network.command("inspect", cls=Command)
-@click.option("-f", "--format", "form", default="", help="json, or a Go template.")
-@switch("-v", "--verbose", help="Also what other nodes know.")
-@click.argument("networks", nargs=-1, required=True, shell_complete=completing.networks)
-@pass_client
-def inspect(client: Client, networks: tuple[str, ...], form: str, verbose: bool) -> int:
-    """Show everything about networks."""
-    return inspect_all(client, networks, form, ("networks",), "network")
-
-
-@network.command("connect", cls=Command)
-@click.option("--ip", default="", help="IPv4 address.")
-@click.option("--ip6", default="", help="IPv6 address.")
-@many("--alias", help="Further name on this network.")
+@command("[OPTIONS] NETWORK CONTAINER", complete=completing.networks)
+@option("--ip", help="IPv4 address.")
+@option("--ip6", help="IPv6 address.")
+@many("--alias", word="strings", help="Further name on this network.")
 @many("--link", help="Link to another container: NAME[:alias].")
-@many("--link-local-ip", help="Link-local address.")
-@many("--driver-opt", help="Option for the driver: key=value.")
-@click.option("--gw-priority", type=int, default=0, help="Highest gives the default route.")
-@click.option("--mac-address", default="", help="MAC address.")
-@click.argument("network", shell_complete=completing.networks)
-@click.argument("container", shell_complete=completing.containers)
-@pass_client
+@many("--link-local-ip", word="strings", help="Link-local address.")
+@many("--driver-opt", word="strings", help="Option for the driver: key=value.")
+@integer("--gw-priority", default=0, help="Highest gives the default route.")
+@option("--mac-address", help="MAC address.")
 def connect(client: Client, network: str, container: str, **flags: Any) -> int:
     """Connect a container to a network."""
     wish: dict[str, Any] = {
@@ -190,27 +175,9 @@ def connect(client: Client, network: str, container: str, **flags: Any) -> int:
     return 0
 
 
-@network.command("disconnect", cls=Command)
+@command("[OPTIONS] NETWORK CONTAINER", complete=completing.networks)
 @switch("-f", "--force", help="Also when the container is gone.")
-@click.argument("network", shell_complete=completing.networks)
-@click.argument("container", shell_complete=completing.containers)
-@pass_client
 def disconnect(client: Client, network: str, container: str, force: bool) -> int:
     """Disconnect a container from a network."""
     client.call("POST", path("networks", network, "disconnect"), body={"Container": container, "Force": force})
-    return 0
-
-
-@network.command("prune", cls=Command)
-@switch("-f", "--force", help="Do not ask.")
-@filters
-@pass_client
-def prune(client: Client, force: bool, filter: tuple[str, ...]) -> int:
-    """Remove all networks that no container uses."""
-    warning = "WARNING! This will remove all custom networks not used by at least one container."
-    if not force and not click.confirm(f"{warning}\nAre you sure you want to continue?"):
-        return 1
-    gone = client.call("POST", "/networks/prune", {"filters": filter_query(filter)}).get("NetworksDeleted")
-    if gone:
-        print("Deleted Networks:\n" + "\n".join(gone) + "\n")
     return 0

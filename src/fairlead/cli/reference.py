@@ -8,13 +8,11 @@ A test compares them with the files, so the manual cannot drift.
 from __future__ import annotations
 
 import sys
-from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
-import click
-
-from fairlead.cli.main import COMMANDS, cli
+from fairlead.cli.catalog import COMMANDS, load
+from fairlead.cli.command import Command
 from fairlead.options import IGNORED, REFUSED, as_go
 from fairlead.settings import PROGRAMS, table
 
@@ -80,43 +78,40 @@ def cli_page() -> str:
         "Whom it talks to: `-H`, else `$FAIRLEAD_HOST`, else `$DOCKER_HOST`, else `/var/run/fairlead.sock`,",
         "else `/var/run/docker.sock`.",
         "",
-        "Exit codes: 0 well; 1 the engine refused; 125 the command line makes no sense or a container could not be",
-        "made; 126 and 127 the command in the container cannot be executed or was not found; else what the container",
-        "returned.",
+        "TLS: `--tlsverify`, `--tlscacert`, `--tlscert`, `--tlskey`, or `$DOCKER_TLS_VERIFY` and `$DOCKER_CERT_PATH`.",
+        "",
+        "Exit codes: 0 well; 1 the engine refused, or the words are too many or too few; 125 the options make no",
+        "sense or a container could not be made; 126 and 127 the command in the container cannot be executed or was",
+        "not found; else what the container returned.",
+        "",
+        "Called by the name `docker` (a link will do), it calls itself so, too. Commands of the groups `container`,",
+        "`image`, `system` that have a shorter name are told by that: `fairlead container ls` is `fairlead ps`.",
         "",
         "Completion: `source <(fairlead completion bash)` in `~/.bashrc`; `zsh` and `fish` likewise.",
         "",
     ]
-    root = click.Context(cli, info_name="fairlead")
     for name in COMMANDS:
-        command = cli.get_command(root, name)
-        lines += _command(command, ["fairlead", name])
+        if name.startswith("_") or name in SAME:
+            continue
+        lines += _command(load(name), f"fairlead {name}")
     return "\n".join(lines)
 
 
-def _command(command: Any, words: list[str]) -> list[str]:
-    if isinstance(command, click.Group):
-        return [line for name, inner in command.commands.items() for line in _command(inner, [*words, name])]
-    arguments = [_argument(each) for each in command.params if isinstance(each, click.Argument)]
-    lines = [
-        f"## {' '.join(words)}",
-        "",
-        cleandoc(command.help or ""),  # Python keeps the indentation until 3.12
-        "",
-        f"    {' '.join([*words, '[OPTIONS]', *arguments])}",
-        "",
-    ]
-    options = [each for each in command.params if isinstance(each, click.Option)]
-    if options:
+SHORT = {place for name, place in COMMANDS.items() if " " not in name}
+SAME = {name for name, place in COMMANDS.items() if " " in name and place in SHORT}
+"""Commands of a group that are known by a shorter name, too."""
+
+
+def _command(command: Command, typed: str) -> list[str]:
+    lines = [f"## {typed}", "", command.help, ""]
+    lines += [f"    {typed} {usage}".rstrip() for usage in command.usage.split("\n")]
+    lines.append("")
+    flags = [flag for flag in command.flags if flag.help]
+    if flags:
         lines += ["| Option | |", "|---|---|"]
-        lines += [f"| {' '.join(f'`{flag}`' for flag in each.opts)} | {_cell(each.help)} |" for each in options]
+        lines += [f"| {' '.join(f'`{name}`' for name in flag.names)} | {_cell(flag.help)} |" for flag in flags]
         lines.append("")
     return lines
-
-
-def _argument(argument: click.Argument) -> str:
-    name = (argument.name or "").upper() + ("..." if argument.nargs == -1 else "")
-    return name if argument.required else f"[{name}]"
 
 
 def _cell(text: str | None) -> str:

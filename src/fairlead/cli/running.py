@@ -11,22 +11,21 @@ when the command cannot be executed, 127 when it was not found.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-import click
 
 from fairlead.cli import completing
 from fairlead.cli import create as creation
 from fairlead.cli.client import Client, Refused, path
-from fairlead.cli.options import Command, environment, many, switch
+from fairlead.cli.command import command, environment, many, option, switch
+from fairlead.cli.each import each
+from fairlead.cli.progress import Failed
 from fairlead.cli.streams import Session, keys
 from fairlead.errors import FairleadError, Invalid
 
-pass_client = click.make_pass_decorator(Client)
-detach_keys = click.option("--detach-keys", default="", help="Keys that leave a terminal (default ctrl-p,ctrl-q).")
+detach_keys = option("--detach-keys", help="Keys that leave a terminal (default ctrl-p,ctrl-q).")
 
 
 def exit_code(problem: FairleadError) -> int:
@@ -39,10 +38,12 @@ def exit_code(problem: FairleadError) -> int:
     return 125
 
 
-def complain(problem: FairleadError, command: str) -> int:
+def complain(client: Client, problem: FairleadError) -> int:
     """Say it as ``docker run`` does; returns the exit code."""
     said = "Error response from daemon: " if isinstance(problem, Refused) else ""
-    print(f"fairlead: {said}{problem.message}\n\nRun 'fairlead {command} --help' for more information", file=sys.stderr)
+    program = client.typed.partition(" ")[0]
+    hint = f"Run '{client.typed} --help' for more information"
+    print(f"{program}: {said}{problem.message}\n\n{hint}", file=sys.stderr)
     return exit_code(problem)
 
 
@@ -52,25 +53,38 @@ def make(
     """Create a container, pulling the image when it is missing; prints warnings. Returns the engine's answer."""
     wanted = creation.body(flags, image, command, detach=detach)
     query = {"name": flags["name"], "platform": flags["platform"]}
-    if flags["cidfile"] and Path(flags["cidfile"]).exists():
+    if flags["cidfile"] and os.path.exists(flags["cidfile"]):
         raise Invalid(
             f"container ID file found, make sure the other container isn't running or delete {flags['cidfile']}"
         )
     if flags["pull"] == "always":
-        pull(client, image, flags["platform"])
+        fetch(client, image, flags)
     try:
         made = client.call("POST", "/containers/create", query, wanted)
     except Refused as problem:
         if problem.status != 404 or "no such image" not in problem.message.lower() or flags["pull"] == "never":
             raise
         print(f"Unable to find image '{tagged(image)}' locally", file=sys.stderr)
-        pull(client, image, flags["platform"])
+        fetch(client, image, flags)
         made = client.call("POST", "/containers/create", query, wanted)
     for warning in made.get("Warnings") or []:
         print(f"WARNING: {warning}", file=sys.stderr)
     if flags["cidfile"]:
-        Path(flags["cidfile"]).write_text(made["Id"])
+        with open(flags["cidfile"], "w") as file:
+            file.write(made["Id"])
     return dict(made)
+
+
+def fetch(client: Client, image: str, flags: dict[str, Any]) -> None:
+    """Pull the image; what is told of it goes where it does not mix with the container's output."""
+    from fairlead.cli.registry import fetch
+
+    fetch(client, image, flags["platform"], quiet=flags["quiet"], out=sys.stderr)
+
+
+def print_refusal(problem: FairleadError) -> None:
+    """A refusal on standard error."""
+    print(("Error response from daemon: " if isinstance(problem, Refused) else "") + problem.message, file=sys.stderr)
 
 
 def tagged(image: str) -> str:
@@ -78,50 +92,24 @@ def tagged(image: str) -> str:
     return image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
 
 
-def pull(client: Client, image: str, platform: str = "", out: Callable[[str], None] | None = None) -> None:
-    """Pull an image and tell what happens, one line each (progress bars are left out)."""
-    say = out or (lambda line: print(line, file=sys.stderr))
-    name, _, tag = tagged(image).rpartition("@" if "@" in image else ":")
-    with client.stream("POST", "/images/create", {"fromImage": name, "tag": tag, "platform": platform}) as answer:
-        follow(answer, say)
-
-
-def follow(lines: Any, say: Callable[[str], None]) -> None:
-    """Say each new message of a progress stream; raises ``Refused`` when it ends in an error."""
-    for line in lines:
-        if not line.strip():
-            continue
-        message = json.loads(line)
-        if "error" in message:
-            raise Refused(500, message.get("errorDetail", {}).get("message") or message["error"])
-        if "stream" in message:
-            say(message["stream"].rstrip("\n"))
-        elif "status" in message and not message.get("progressDetail"):
-            say((f"{message['id']}: " if message.get("id") else "") + message["status"])
-
-
-@click.command("run", cls=Command, own_words=True)
+@command("[OPTIONS] IMAGE [COMMAND] [ARG...]", own_words=True, complete=completing.images)
 @creation.options
 @switch("-d", "--detach", help="Run in the background and print the id.")
 @switch("--sig-proxy", default=True, help="Pass signals on to the process.")
-@switch("-q", "--quiet", help="Do not show the pull.")
 @detach_keys
-@click.argument("image", shell_complete=completing.images)
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@pass_client
-def run(client: Client, image: str, command: tuple[str, ...], detach: bool, sig_proxy: bool, **flags: Any) -> int:
+def run(client: Client, image: str, *words: str, detach: bool, sig_proxy: bool, **flags: Any) -> int:
     """Create a container and start it."""
     try:
         if not detach and flags["tty"] and flags["interactive"] and not sys.stdin.isatty():
             raise Invalid("the input device is not a TTY")
-        made = make(client, flags, image, command, detach=detach)
+        made = make(client, flags, image, words, detach=detach)
         if detach:
             client.call("POST", path("containers", made["Id"], "start"))
             print(made["Id"])
             return 0
         return _run_attached(client, made["Id"], flags, sig_proxy)
-    except (Refused, Invalid) as problem:
-        return complain(problem, "run")
+    except (Refused, Invalid, Failed) as problem:
+        return complain(client, problem)
 
 
 def _run_attached(client: Client, container: str, flags: dict[str, Any], sig_proxy: bool) -> int:
@@ -176,32 +164,24 @@ def killer(client: Client, container: str) -> Callable[[int], None]:
     return lambda number: client.call("POST", path("containers", container, "kill"), {"signal": str(number)})
 
 
-@click.command("create", cls=Command, own_words=True)
+@command("[OPTIONS] IMAGE [COMMAND] [ARG...]", own_words=True, complete=completing.images)
 @creation.options
-@switch("-q", "--quiet", help="Do not show the pull.")
-@click.argument("image", shell_complete=completing.images)
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@pass_client
-def create(client: Client, image: str, command: tuple[str, ...], **flags: Any) -> int:
+def create(client: Client, image: str, *words: str, **flags: Any) -> int:
     """Create a container without starting it; prints its id."""
     try:
-        print(make(client, flags, image, command, detach=False)["Id"])
+        print(make(client, flags, image, words, detach=False)["Id"])
         return 0
-    except (Refused, Invalid) as problem:
-        complain(problem, "create")
-        return 1 if isinstance(problem, Refused) else 125
+    except (Refused, Invalid, Failed) as problem:
+        print_refusal(problem)
+        return 1
 
 
-@click.command("start", cls=Command)
+@command("[OPTIONS] CONTAINER [CONTAINER...]", complete=completing.containers)
 @switch("-a", "--attach", help="Attach to its output and pass signals on.")
 @switch("-i", "--interactive", help="Attach to its input.")
 @switch("--sig-proxy", default=True, help="Pass signals on to the process.")
 @detach_keys
-@click.argument("containers", nargs=-1, required=True, shell_complete=completing.containers)
-@pass_client
-def start(
-    client: Client, containers: tuple[str, ...], attach: bool, interactive: bool, sig_proxy: bool, detach_keys: str
-) -> int:
+def start(client: Client, *containers: str, attach: bool, interactive: bool, sig_proxy: bool, detach_keys: str) -> int:
     """Start stopped containers."""
     if not (attach or interactive):
         return each(containers, lambda name: client.call("POST", path("containers", name, "start")), failed="start")
@@ -235,12 +215,10 @@ def attached(client: Client, name: str, stdin: bool, sig_proxy: bool, detach: st
     )
 
 
-@click.command("attach", cls=Command)
+@command("[OPTIONS] CONTAINER", complete=completing.containers)
 @switch("--no-stdin", help="Do not attach to its input.")
 @switch("--sig-proxy", default=True, help="Pass signals on to the process.")
 @detach_keys
-@click.argument("container", shell_complete=completing.containers)
-@pass_client
 def attach(client: Client, container: str, no_stdin: bool, sig_proxy: bool, detach_keys: str) -> int:
     """Attach to a running container."""
     state = client.call("GET", path("containers", container, "json"))["State"]
@@ -257,20 +235,17 @@ def attach(client: Client, container: str, no_stdin: bool, sig_proxy: bool, deta
     return ended.result()
 
 
-@click.command("exec", cls=Command, own_words=True)
+@command("[OPTIONS] CONTAINER COMMAND [ARG...]", own_words=True, complete=completing.containers)
 @switch("-d", "--detach", help="Run it in the background.")
 @switch("-i", "--interactive", help="Keep its input open.")
 @switch("-t", "--tty", help="Give it a terminal.")
 @switch("--privileged", help="Give it all capabilities.")
 @many("-e", "--env", help="Environment variable.")
 @many("--env-file", help="File of environment variables.")
-@click.option("-u", "--user", default="", help="User name or id, with :group.")
-@click.option("-w", "--workdir", default="", help="Working directory.")
+@option("-u", "--user", help="User name or id, with :group.")
+@option("-w", "--workdir", help="Working directory.")
 @detach_keys
-@click.argument("container", shell_complete=completing.containers)
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@pass_client
-def execute(client: Client, container: str, command: tuple[str, ...], **flags: Any) -> int:
+def execute(client: Client, container: str, *words: str, **flags: Any) -> int:
     """Run a command in a running container."""
     if flags["tty"] and flags["interactive"] and not flags["detach"] and not sys.stdin.isatty():
         raise Invalid("the input device is not a TTY")
@@ -288,7 +263,7 @@ def execute(client: Client, container: str, command: tuple[str, ...], **flags: A
             "DetachKeys": flags["detach_keys"],
             "Env": environment(flags["env_file"], flags["env"]),
             "WorkingDir": flags["workdir"],
-            "Cmd": list(command),
+            "Cmd": list(words),
         },
     )
     if not here:
@@ -299,29 +274,3 @@ def execute(client: Client, container: str, command: tuple[str, ...], **flags: A
     session = Session(wire, flags["tty"], flags["interactive"], keys(flags["detach_keys"]), on_resize=resize)
     session.run()
     return int(client.call("GET", path("exec", made["Id"], "json")).get("ExitCode") or 0)
-
-
-class Gone(Exception):
-    """What was to be removed by force is not there: worth a line, not a failure."""
-
-
-def each(
-    names: tuple[str, ...],
-    action: Callable[[str], Any],
-    failed: str = "",
-    said: Callable[[str, Any], str] | None = None,
-) -> int:
-    """Do it to every name; each success prints one line, each refusal too, and the exit code tells of any."""
-    bad = []
-    for name in names:
-        try:
-            answer = action(name)
-            print(said(name, answer) if said else name)
-        except Gone as remark:
-            print(f"Error response from daemon: {remark}", file=sys.stderr)
-        except Refused as problem:
-            bad.append(name)
-            print(f"Error response from daemon: {problem.message}", file=sys.stderr)
-    if bad and failed:
-        print(f"failed to {failed} containers: {', '.join(bad)}", file=sys.stderr)
-    return 1 if bad else 0

@@ -21,8 +21,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import IO
+from typing import IO, NamedTuple
 
 from fairlead.cli.client import Wire
 from fairlead.errors import FairleadError, Invalid
@@ -125,8 +124,7 @@ def all_signals(action: Callable[[int], None]) -> dict[signal.Signals, Callable[
     return {number: action for number in signal.valid_signals() - NEVER_PROXIED if isinstance(number, signal.Signals)}
 
 
-@dataclass
-class Session:
+class Session(NamedTuple):
     """One attached stream. ``run`` returns True when the person detached, False at the end of the stream."""
 
     wire: Wire

@@ -1,155 +1,116 @@
-"""Commands about the engine itself: version, info, events, completion."""
+"""Commands about the engine itself: version and info."""
 
 from __future__ import annotations
 
 import json
-import platform
+import os
 import sys
-import time
 from typing import Any
-
-import click
 
 from fairlead import __version__
 from fairlead.cli import tables, template
-from fairlead.cli.client import Client
-from fairlead.cli.containers import moment
-from fairlead.cli.options import Command, filter_query, filters
-from fairlead.cli.running import pass_client
-from fairlead.errors import Unavailable
+from fairlead.cli.client import API_VERSION, Client
+from fairlead.cli.command import command, one_form
+from fairlead.errors import FairleadError
 
-only_format = click.option("-f", "--format", "form", default="", help="json, or a Go template.")
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
-@click.command("version", cls=Command)
-@only_format
-@pass_client
-def version(client: Client, form: str) -> int:
-    """Show the versions of this command and of the engine."""
-    mine = {
+def _mine(client: Client) -> dict[str, Any]:
+    """About this command, in the keys of Docker's client."""
+    machine = os.uname().machine
+    return {
         "Version": __version__,
         "ApiVersion": client.version,
-        "Python": platform.python_version(),
+        "DefaultAPIVersion": API_VERSION,
+        "GitCommit": "",
+        "GoVersion": f"python{sys.version_info.major}.{sys.version_info.minor}",
         "Os": "linux",
-        "Arch": platform.machine(),
+        "Arch": ARCHITECTURES.get(machine, machine),
+        "BuildTime": "",
+        "Context": "default",
     }
-    trouble = ""
+
+
+@command("[OPTIONS]")
+@one_form
+def version(client: Client, form: str) -> int:
+    """Show the versions of this command and of the engine."""
+    trouble = None
     try:
         server = client.call("GET", "/version")
-    except Unavailable as problem:
-        server, trouble = None, problem.message
+    except FairleadError as problem:
+        server, trouble = None, problem
+    mine = _mine(client)
     if form:
-        both = {"Client": mine, "Server": server}
-        print(
-            json.dumps(both, separators=(",", ":")) if form == "json" else template.render(tables.unescape(form), both)
-        )
+        told = {key: value for key, value in (server or {}).items() if value or key != "BuildTime"}
+        both = {"Client": mine, "Server": told or None}
+        print(tables.compact(both) if form == "json" else template.render(tables.unescape(form), both))
     else:
-        print(_block("Client: Fairlead", mine, mine))
+        print(_client_block(mine))
         if server:
-            name = f"\nServer: {(server.get('Platform') or {}).get('Name') or 'Engine'}"
-            print(_block(name, server, {**server, "MinAPIVersion": server.get("MinAPIVersion")}))
+            print("\n" + _server_block(server))
     if trouble:
-        print(trouble, file=sys.stderr)
-    return 1 if trouble else 0
+        raise trouble
+    return 0
 
 
-WORDS = {
-    "Version": "Version", "ApiVersion": "API version", "MinAPIVersion": "Oldest API version",
-    "Python": "Python version",
-    "GitCommit": "Git commit", "BuildTime": "Built", "KernelVersion": "Kernel", "Os": "OS", "Arch": "Architecture",
-}  # fmt: skip
+def _client_block(mine: dict[str, Any]) -> str:
+    lines = [
+        ("Version", mine["Version"]),
+        ("API version", mine["ApiVersion"]),
+        ("Go version", mine["GoVersion"]),
+        ("Git commit", mine["GitCommit"]),
+        ("Built", mine["BuildTime"]),
+        ("OS/Arch", f"{mine['Os']}/{mine['Arch']}"),
+        ("Context", mine["Context"]),
+    ]
+    return "Client:\n" + "\n".join(f" {word + ':':<18} {value}" for word, value in lines)
 
 
-def _block(title: str, facts: dict[str, Any], all_facts: dict[str, Any]) -> str:
-    lines = [title]
-    lines += [f" {word + ':':<21}{all_facts[key]}" for key, word in WORDS.items() if all_facts.get(key)]
-    for part in facts.get("Components") or []:
-        lines.append(f" {part['Name'] + ':':<21}{part['Version']}")
+def _server_block(server: dict[str, Any]) -> str:
+    name = (server.get("Platform") or {}).get("Name", "")
+    lines = [f"Server: {name}" if name else "Server:"]
+    for part in server.get("Components") or [{"Name": "Engine", "Version": server["Version"], "Details": server}]:
+        facts = part.get("Details") or {}
+        lines.append(f" {part['Name']}:")
+        rows = [("Version", part["Version"])]
+        if part["Name"] == "Engine":
+            rows += [
+                ("API version", f"{facts['ApiVersion']} (minimum version {facts['MinAPIVersion']})"),
+                ("Go version", facts["GoVersion"]),
+                ("Git commit", facts["GitCommit"]),
+                ("Built", tables.reformatted(facts.get("BuildTime", ""))),
+                ("OS/Arch", f"{facts['Os']}/{facts['Arch']}"),
+                ("Experimental", facts.get("Experimental", "false")),
+            ]
+        else:
+            rows += sorted(facts.items())
+        lines += [f"  {word + ':':<17} {value}" for word, value in rows]
     return "\n".join(lines)
 
 
-@click.command("info", cls=Command)
-@only_format
-@pass_client
+@command("[OPTIONS]")
+@one_form
 def info(client: Client, form: str) -> int:
     """Show what the engine is and has."""
-    facts = client.call("GET", "/info")
+    from fairlead.cli.facts import lines, warnings
+
+    mine = {"Debug": False, "Context": "default", "Plugins": [], "Warnings": None}
+    try:
+        facts, trouble = client.call("GET", "/info"), None
+    except FairleadError as problem:
+        facts, trouble = {}, problem
     if form:
-        print(
-            json.dumps(facts, separators=(",", ":"))
-            if form == "json"
-            else template.render(tables.unescape(form), facts)
-        )
+        everything = {**facts, "ClientInfo": {**_mine(client), **mine}}
+        if form == "json":
+            print(json.dumps(everything, separators=(",", ":"), ensure_ascii=False))
+        else:
+            print(template.render(tables.unescape(form), everything))
         return 0
-    plugins = facts.get("Plugins") or {}
-    swarm = (facts.get("Swarm") or {}).get("LocalNodeState") or "inactive"
-    lines = [
-        ("Engine", f"{facts.get('ServerVersion', '')} at {client.host}"),
-        ("Containers", facts["Containers"]),
-        (" Running", facts["ContainersRunning"]),
-        (" Paused", facts["ContainersPaused"]),
-        (" Stopped", facts["ContainersStopped"]),
-        ("Images", facts["Images"]),
-        ("Network drivers", " ".join(plugins.get("Network") or [])),
-        ("Volume drivers", " ".join(plugins.get("Volume") or [])),
-        ("Log drivers", " ".join(plugins.get("Log") or [])),
-        ("Swarm", swarm),
-        ("Storage driver", facts.get("Driver", "")),
-        ("Cgroup", f"{facts.get('CgroupDriver', '')} v{facts.get('CgroupVersion', '')}"),
-        ("Security options", " ".join(facts.get("SecurityOptions") or [])),
-        ("Kernel", facts["KernelVersion"]),
-        ("Operating system", f"{facts['OperatingSystem']} ({facts['Architecture']})"),
-        ("CPUs", facts["NCPU"]),
-        ("Memory", tables.bytes_of(facts["MemTotal"], 4, 1024.0)),
-        ("Name", facts["Name"]),
-        ("Root", facts["DockerRootDir"]),
-    ]
-    print("\n".join(f"{word + ':':<18} {value}" for word, value in lines))
-    for warning in facts.get("Warnings") or []:
-        print(warning, file=sys.stderr)
-    return 0
-
-
-@click.command("events", cls=Command)
-@filters
-@click.option("--since", default="", help="From this time on: 2026-01-02T13:23:37Z or 42m.")
-@click.option("--until", default="", help="Up to this time.")
-@click.option("--format", "form", default="", help="json, or a Go template.")
-@pass_client
-def events(client: Client, filter: tuple[str, ...], since: str, until: str, form: str) -> int:
-    """Show what happens, as it happens."""
-    now = time.time()
-    query = {"since": moment(since, now), "until": moment(until, now), "filters": filter_query(filter)}
-    with client.stream("GET", "/events", query) as answer:
-        for line in answer:
-            if line.strip():
-                print(_event(json.loads(line), form), flush=True)
-    return 0
-
-
-def _event(event: dict[str, Any], form: str) -> str:
-    """``2026-01-02T03:04:05.000000006Z network create 0123… (name=RED, type=bridge)``."""
-    if form == "json":
-        return json.dumps(event, separators=(",", ":"))
-    if form:
-        return template.render(tables.unescape(form), event)
-    from datetime import UTC, datetime
-
-    seconds, fraction = divmod(event["timeNano"], 10**9)
-    moment = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{fraction:09d}Z"
-    details = ", ".join(f"{key}={value}" for key, value in sorted((event["Actor"].get("Attributes") or {}).items()))
-    return f"{moment} {event['Type']} {event['Action']} {event['Actor']['ID']}" + (f" ({details})" if details else "")
-
-
-@click.command("completion", cls=Command)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@click.pass_context
-def completion(ctx: click.Context, shell: str) -> int:
-    """Print the lines that teach a shell our words: source <(fairlead completion bash)."""
-    from click.shell_completion import get_completion_class
-
-    kind = get_completion_class(shell)
-    if kind is None:
-        raise click.UsageError(f"unknown shell: {shell}")
-    print(kind(ctx.find_root().command, {}, "fairlead", "_FAIRLEAD_COMPLETE").source())
+    print("\n".join(lines(facts, __version__)))
+    for line in warnings(facts):
+        print(line, file=sys.stderr)
+    if trouble:
+        raise trouble
     return 0

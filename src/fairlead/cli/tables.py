@@ -16,16 +16,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fairlead.cli import template
-
 Row = Mapping[str, Any]
 
 
-def columns(lines: Sequence[Sequence[str]]) -> str:
-    """Cells under each other: columns at least ten wide, three blanks between, the last one ragged."""
+def columns(lines: Sequence[Sequence[str]], least: int = 10) -> str:
+    """Cells under each other: columns at least so wide, three blanks between, the last one ragged."""
     if not lines:
         return ""
-    widths = [max(10, *(len(line[at]) + 3 for line in lines if len(line) > at)) for at in range(max(map(len, lines)))]
+    widths = [
+        max(least, *(len(line[at]) + 3 for line in lines if len(line) > at)) for at in range(max(map(len, lines)))
+    ]
     return "\n".join(
         "".join(cell.ljust(width) for cell, width in zip(line[:-1], widths, strict=False)) + line[-1] for line in lines
     )
@@ -43,14 +43,47 @@ def render(rows: Sequence[Row], form: str, default: Sequence[str], heads: Mappin
         table = [[heads.get(name) or heading(name) for name in default]]
         return columns(table + [[str(row[name]) for name in default] for row in rows])
     if form == "json":
-        plain = [{key: value for key, value in row.items() if not callable(value)} for row in rows]
-        return "\n".join(json.dumps(row, separators=(",", ":"), sort_keys=True, ensure_ascii=False) for row in plain)
+        return "\n".join(compact({key: row[key] for key in sorted(row) if not callable(row[key])}) for row in rows)
+    from fairlead.cli import template
+
     if form.startswith("table "):
         pattern = unescape(form.removeprefix("table "))
         names = _Headings(heads)
         lines = [template.render(pattern, names)] + [template.render(pattern, row) for row in rows]
         return columns([line.split("\t") for line in lines])
     return "\n".join(template.render(unescape(form), row) for row in rows)
+
+
+def show(rows: Sequence[Row], form: str, default: Sequence[str], heads: Mapping[str, str], only: str = "") -> None:
+    """Print the rows. ``only``: the field that ``--quiet`` asks for, unless a template asks for others."""
+    if form and not rows:  # a template that makes no sense is refused even when there is nothing to show
+        from fairlead.cli import template
+
+        template.parse(form)
+    if only and form in ("", "table"):
+        text = "\n".join(str(row[only]) for row in rows)
+    else:
+        text = render(rows, form, default, heads)
+    if text or rows:
+        print(text)
+
+
+def compact(value: Any) -> str:
+    """JSON as Go writes it: no blanks, and nothing that HTML could mistake."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    for letter, code in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
+        text = text.replace(letter, code)
+    return text
+
+
+def go_quoted(text: str) -> str:
+    """A text in double quotes, as Go quotes it."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\x7f")
+
+
+def ellipsis(text: str, length: int) -> str:
+    """At most ``length`` letters, the last one ``…`` when something is missing."""
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def unescape(text: str) -> str:
@@ -145,6 +178,29 @@ def seconds_of(stamp: str) -> float:
 
     plain = re.sub(r"(\.\d{6})\d+", r"\1", stamp.replace("Z", "+00:00"))
     return datetime.fromisoformat(plain).timestamp()
+
+
+def rfc3339(seconds: float) -> str:
+    """``2026-01-02T03:04:05Z``, in the local zone."""
+    from datetime import datetime
+
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def rfc3339_nano(nanoseconds: int) -> str:
+    """``2026-01-02T03:04:05.000000006Z``, in the local zone."""
+    whole = rfc3339(nanoseconds // 10**9)
+    return f"{whole[:19]}.{nanoseconds % 10**9:09d}{whole[19:]}"
+
+
+def reformatted(stamp: str) -> str:
+    """A time of building as ``version`` shows it: ``Fri May 30 12:07:14 2025``."""
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(stamp.replace("Z", "+00:00")).strftime("%a %b %e %H:%M:%S %Y")
+    except ValueError:
+        return stamp
 
 
 def local_time(seconds: float) -> str:

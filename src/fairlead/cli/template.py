@@ -21,8 +21,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from fairlead.errors import Invalid
 
@@ -31,27 +30,32 @@ def _bad(why: str) -> Invalid:
     return Invalid(f"template parsing error: template: :1: {why}")
 
 
+class _Failed(Exception):
+    """Filling in went wrong at ``word``, ``offset`` letters into it."""
+
+    def __init__(self, word: str, why: str, offset: int = 0) -> None:
+        super().__init__(why)
+        self.word, self.why, self.offset = word, why, offset
+
+
 # What is in a template
 
 
-@dataclass
-class Text:
+class Text(NamedTuple):
     text: str
 
 
-@dataclass
-class Show:
+class Show(NamedTuple):
     pipe: list[str]
 
 
-@dataclass
 class Block:
     """``if``, ``range`` or ``with``: what to look at, what to do, what else to do."""
 
-    kind: str
-    pipe: list[str]
-    body: list[Any] = field(default_factory=list)
-    other: list[Any] = field(default_factory=list)
+    def __init__(self, kind: str, pipe: list[str]) -> None:
+        self.kind, self.pipe = kind, pipe
+        self.body: list[Any] = []
+        self.other: list[Any] = []
 
 
 _PIECES = re.compile(r"\{\{(- )?(.*?)( -)?\}\}", re.S)
@@ -123,8 +127,16 @@ def _place(words: list[str], here: list[Any], stack: list[tuple[Block, list[Any]
 
 
 def render(source: str, data: Any) -> str:
-    """The template filled from ``data``."""
-    return _Renderer(data).run(parse(source), data)
+    """The template filled from ``data``. What goes wrong is told with its place, as Go tells it."""
+    nodes = parse(source)
+    try:
+        return _Renderer(data).run(nodes, data)
+    except _Failed as problem:
+        before = source[: max(0, source.find(problem.word))]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n") - 1 + problem.offset
+        raise Invalid(
+            f'template parsing error: template: :{line}:{column}: executing "" at <{problem.word}>: {problem.why}'
+        ) from None
 
 
 class _Renderer:
@@ -241,19 +253,33 @@ class _Renderer:
         raise _bad(f'function "{word}" not defined')
 
 
+ABSENT = {"Health", "Healthcheck", "SizeRw", "SizeRootFs", "StopTimeout", "Shell"}
+"""Fields that the API leaves out when there is nothing to say; asking for them is no mistake."""
+
+
 def follow(value: Any, path: str) -> Any:
-    """``.A.b`` from a value; a name that is not there is ``Invalid``, as with Docker."""
-    for name in path.split("."):
+    """``.A.b`` from a value; a name that is not there is refused, as with Docker."""
+    offset = 0
+    for name in path.split(".")[1:]:
         if not name:
             continue
         if value is None:
             return None
         if not isinstance(value, Mapping):
-            raise _bad(f'executing "" at <{path}>: can\'t evaluate field {name} in type {type(value).__name__}')
+            raise _Failed(path, f"can't evaluate field {name} in type {_kind(value)}", offset)
         if name not in value:
-            raise _bad(f'executing "" at <{path}>: map has no entry for key "{name}"')
+            if name in ABSENT:
+                return None
+            raise _Failed(path, f'map has no entry for key "{name}"', offset)
         value = value[name]
+        offset += len(name) + 1
     return value
+
+
+def _kind(value: Any) -> str:
+    """A value's type, in Go's words."""
+    names = {bool: "bool", int: "int", float: "float64", str: "string", list: "[]interface {}"}
+    return names.get(type(value), "interface {}")
 
 
 def truth(value: Any) -> bool:
@@ -268,21 +294,36 @@ def show(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
-        return "map[" + " ".join(f"{key}:{_inner(item)}" for key, item in sorted(value.items())) + "]"
+        if value.keys() == {"HostIp", "HostPort"}:  # a struct, of those the only one that people print
+            return f"{{{value['HostIp']} {value['HostPort']}}}"
+        return "map[" + " ".join(f"{key}:{_inner(item, key)}" for key, item in sorted(value.items())) + "]"
     if isinstance(value, list | tuple):
         return "[" + " ".join(map(_inner, value)) + "]"
     return str(value)
 
 
-def _inner(value: Any) -> str:
+def _inner(value: Any, key: str = "") -> str:
+    if "/" in key and not value:  # of ports and volumes: 80/tcp:{} in Config, 80/tcp:[] in NetworkSettings
+        return "[]" if value is None else "{}"
     return "<nil>" if value is None else show(value)
 
 
+def _json(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = {key: item for key, item in value.items() if not callable(item)}
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
 def _call(name: str, arguments: list[Any]) -> Any:
+    deed = FUNCTIONS[name]
+    wants = getattr(getattr(deed, "__code__", None), "co_argcount", None)
+    several = getattr(getattr(deed, "__code__", None), "co_flags", 0) & 4
+    if wants is not None and not several and len(arguments) != wants:
+        raise _Failed(name, f"wrong number of args for {name}: want {wants} got {len(arguments)}")
     try:
-        return FUNCTIONS[name](*arguments)
-    except (TypeError, ValueError, KeyError, IndexError) as problem:
-        raise _bad(f'executing "" at <{name}>: error calling {name}: {problem}') from None
+        return deed(*arguments)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as problem:
+        raise _Failed(name, f"error calling {name}: {problem}") from None
 
 
 def _index(value: Any, *keys: Any) -> Any:
@@ -320,7 +361,7 @@ def _order(values: tuple[Any, ...], test: Callable[[Any, Any], bool]) -> bool:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "json": lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False),
+    "json": _json,
     "index": _index,
     "len": len,
     "join": lambda items, separator: separator.join(items or []),
