@@ -24,9 +24,7 @@ def host(pretend_host: PretendHost) -> LinuxHost:
 
 def flows() -> set[tuple[int, str, int]]:
     netlink = Netlink.here(NETFILTER)
-    found = {
-        flow for family in (socket.AF_INET, socket.AF_INET6) for flow, _ in conntrack._flows(netlink, family) if flow[2]
-    }
+    found = {flow for flow, _ in conntrack._flows(netlink, conntrack._header(socket.AF_UNSPEC)) if flow[2]}
     netlink.close()
     return found
 
@@ -62,11 +60,14 @@ def test_many_flows_are_forgotten_at_once(host: LinuxHost) -> None:
     host.remove([TRACKING])
 
 
-def test_the_kernel_chooses_when_there_are_few(host: LinuxHost) -> None:
+def test_the_kernel_chooses_when_there_are_many(host: LinuxHost, monkeypatch: pytest.MonkeyPatch) -> None:
     for port in range(20000, 20050):
         talk("127.0.0.1", port)
     netlink = Netlink.here(NETFILTER)
-    chosen = list(conntrack._flows(netlink, socket.AF_INET, conntrack._choice(17, 20007)))
+    chosen = list(conntrack._flows(netlink, conntrack._header(socket.AF_INET) + conntrack._choice(17, 20007)))
     netlink.close()
     assert [flow for flow, _ in chosen] == [(17, "127.0.0.1", 20007)]
+    monkeypatch.setattr(conntrack, "WORTH_CHOOSING", 10)
+    host.forget_flows([("udp", "", 20007), ("udp", "", 20008)])
+    assert len(flows()) == 48
     host.remove([TRACKING])

@@ -20,10 +20,11 @@ Rules
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+
+import msgspec
 
 from fairlead.errors import FairleadError, Internal, Unavailable
 
@@ -131,10 +132,10 @@ class ControlClient:
         assert self._streams is not None
         reader, writer = self._streams
         try:
-            writer.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+            writer.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
             async with asyncio.timeout(PATIENCE):
                 await writer.drain()
-                return [json.loads(await reader.readuntil(b"\n")) for _ in lines]
+                return [msgspec.json.decode(await reader.readuntil(b"\n")) for _ in lines]
         except (OSError, EOFError, TimeoutError) as error:
             self._hang_up()
             raise Unavailable(f"the process at {self._path} went away: {error}") from error

@@ -172,14 +172,14 @@ class Publisher:
             mode4=of4.mode4,
             mode6=of6.mode6 if 6 in gateways else "nat",
         )
-        bindings: Bindings = {}
+        bindings: dict[str, list[PortBinding]] = {}
         for binding in chosen:
             if binding.protocol == "sctp" and binding.host_ip == "::" and 6 not in gateways:
                 continue  # the relay knows no SCTP, and nobody asked for this address
             family = 6 if ":" in binding.host_ip else 4
             owner = gateways.get(family) or gateways[4 if family == 6 else 6]
-            bindings[owner.endpoint.id] = (*bindings.get(owner.endpoint.id, ()), binding)
-        return bindings
+            bindings.setdefault(owner.endpoint.id, []).append(binding)
+        return {id: tuple(carried) for id, carried in bindings.items()}
 
     def _wake_relay(self) -> None:
         if self._first is not None:

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fairlead.engine import control
@@ -66,7 +66,7 @@ class Port:
         return all((self.said.get(key) or 0) == (said.get(key) or 0) for key in keys)
 
     def bound(self) -> int:
-        return int(self.sock.getsockname()[1]) if self.sock is not None else self.port
+        return self.port or int(self.sock.getsockname()[1]) if self.sock is not None else self.port
 
 
 class Relay:
@@ -79,8 +79,7 @@ class Relay:
     def deeds(self) -> dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]]:
         """The control protocol: word -> deed."""
         return {
-            "listen": self.listen,
-            "hold": self.listen,
+            "open": self.open,
             "close": self.close,
             "state": self.state,
             "statistics": self.statistics,
@@ -88,47 +87,63 @@ class Relay:
             "exit": self.exit,
         }
 
-    def listen(self, said: dict[str, Any]) -> dict[str, Any]:
-        """Have a port: serve it when it has a target, else hold it. The same again changes nothing."""
+    def open(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Have all of these ports, or none: the first that cannot be had is told in ``failed``. The same again changes
+        nothing."""
+        answer = self._have(said["ports"], all_or_none=True)
+        if answer["failed"]:
+            self.close({"ids": [entry["id"] for entry in said["ports"]]})
+        return answer
+
+    def close(self, said: dict[str, Any]) -> None:
+        """Give ports up; unknown ones are fine."""
+        for id_ in said["ids"]:
+            port = self._ports.pop(id_, None)
+            if port is None:
+                continue
+            if port.serving is not None:
+                port.serving.close()
+            if port.sock is not None:
+                self._loop.unwatch(port.sock)
+                port.sock.close()
+
+    def state(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Replace everything; what cannot be had is told in ``failed``."""
+        entries = said.get("ports") or ()
+        wanted = {str(entry["id"]) for entry in entries}
+        self.close({"ids": [id_ for id_ in self._ports if id_ not in wanted]})
+        return self._have(entries)
+
+    def _have(self, entries: Iterable[dict[str, Any]], all_or_none: bool = False) -> dict[str, Any]:
+        """Ports had, by id -> number; refused, by id -> reason. With ``all_or_none`` the first refusal is the end."""
+        ports: dict[str, int] = {}
+        failed: dict[str, str] = {}
+        for entry in entries:
+            try:
+                ports[entry["id"]] = self._one(entry)
+            except OSError as error:
+                failed[entry["id"]] = reason(error)
+            except FairleadError as error:
+                failed[entry["id"]] = error.message
+            if failed and all_or_none:
+                break
+        return {"ports": ports, "failed": failed}
+
+    def _one(self, said: dict[str, Any]) -> int:
+        """Have a port: serve it when it has a target, else hold it; its number."""
         id_ = str(said["id"])
         known = self._ports.get(id_)
-        if known is not None and known.same(said):
-            return {"port": known.bound()}
-        port = Port(said)
         if known is not None:
-            self.close({"id": id_})
+            if known.same(said):
+                return known.bound()
+            self.close({"ids": [id_]})
+        port = Port(said)
         if port.target[0]:
             self._serve(port)
         else:
             port.sock = _held(port)
         self._ports[id_] = port
-        return {"port": port.bound()}
-
-    def close(self, said: dict[str, Any]) -> None:
-        """Give a port up; an unknown one is fine."""
-        port = self._ports.pop(str(said["id"]), None)
-        if port is None:
-            return
-        if port.serving is not None:
-            port.serving.close()
-        if port.sock is not None:
-            self._loop.unwatch(port.sock)
-            port.sock.close()
-
-    def state(self, said: dict[str, Any]) -> dict[str, Any]:
-        """Replace everything; what cannot be had is told in ``failed``."""
-        wanted = {str(entry["id"]): entry for entry in said.get("ports") or ()}
-        for id_ in [id_ for id_ in self._ports if id_ not in wanted]:
-            self.close({"id": id_})
-        ports, failed = {}, {}
-        for id_, entry in wanted.items():
-            try:
-                ports[id_] = self.listen(entry)["port"]
-            except OSError as error:
-                failed[id_] = reason(error)
-            except FairleadError as error:
-                failed[id_] = error.message
-        return {"ports": ports, "failed": failed}
+        return port.bound()
 
     def statistics(self, said: dict[str, Any]) -> dict[str, Any]:
         serving = [port.serving for port in self._ports.values()]

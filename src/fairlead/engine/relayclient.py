@@ -1,8 +1,8 @@
 """The engine's side of the relay: which ports are carried by hand, and which are only held.
 
-    listen(port)   the relay accepts there and passes everything on to the target
-    hold(port)     nobody else gets the port while the kernel's maps carry it
-    close(id)      either of them ends
+    open(port, …)   with a target: the relay accepts there and passes everything on to it;
+                    without: nobody else gets the port while the kernel's maps carry it
+    close(id, …)    either of them ends
 
 As with the resolver, the client remembers what should be and tells everything
 to a relay it meets anew. A port that cannot be had is ``Conflict`` with
@@ -70,19 +70,24 @@ class RelayClient:
         if not ports:
             return {}
         self.adopt(ports)
-        answers = await self._control.say(*map(_line, ports))
-        refused = next(((port, answer) for port, answer in zip(ports, answers, strict=True) if not answer["ok"]), None)
-        if refused is not None:
-            await self.close(*(port.id for port in ports))
-            port, answer = refused
-            raise Conflict(f"failed to bind host port for {port}: {answer.get('error')}")
-        return {port.id: int(answer["port"]) for port, answer in zip(ports, answers, strict=True)}
+        (answer,) = await self._control.say({"do": "open", "ports": ports})
+        failed = answer["failed"] if answer["ok"] else {ports[0].id: answer.get("error")}
+        if failed:
+            self._forget(port.id for port in ports)
+            id_, why = next(iter(failed.items()))
+            port = next(port for port in ports if port.id == id_)
+            raise Conflict(f"failed to bind host port for {port}: {why}")
+        return dict(answer["ports"])
 
     async def close(self, *ids: str) -> None:
         """Stop listening or holding; established connections of these ports end with it."""
+        self._forget(ids)
+        if ids:
+            await self._control.say({"do": "close", "ids": ids})
+
+    def _forget(self, ids: Iterable[str]) -> None:
         for id_ in ids:
             self._ports.pop(id_, None)
-        await self._control.say(*({"do": "close", "id": id_} for id_ in ids))
 
     async def statistics(self) -> Line:
         return (await self._control.say({"do": "statistics"}))[0]
@@ -98,16 +103,12 @@ class RelayClient:
         await self._control.close()
 
     def _state(self) -> Line:
-        return {"do": "state", "ports": [msgspec.to_builtins(port) for port in self._ports.values()]}
+        return {"do": "state", "ports": list(self._ports.values())}
 
     def _told(self, answer: Line) -> list[Afterwards]:
         if self._lost is None:
             return []
         return [partial(self._lost, id_, reason) for id_, reason in answer["failed"].items()]
-
-
-def _line(port: RelayPort) -> Line:
-    return {"do": "listen" if port.target else "hold", **msgspec.to_builtins(port)}
 
 
 def _bracketed(address: str) -> str:

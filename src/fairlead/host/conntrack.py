@@ -6,9 +6,10 @@ destination is the published address and port is deleted.
 
     dump --> delete each by its own tuple
 
-A busy machine has hundreds of thousands of flows. For a few bindings the kernel is
-asked to report only flows of their protocol and port; for many, one dump of all is
-cheaper. A kernel too old to choose reports them all, so what it reports is always
+A dump costs the kernel some milliseconds, for it walks its whole table, and us some
+microseconds for every flow. So a quiet machine is asked for everything at once; a busy
+one, with hundreds of thousands of flows, for the flows of each binding's protocol and
+port. A kernel too old to choose reports them all, so what it reports is always
 looked at again. A kernel without conntrack has nothing to forget.
 """
 
@@ -27,8 +28,9 @@ _SUBSYSTEM = 1 << 8
 _GET, _DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2
 _ORIGINAL, _ID, _ZONE, _FILTER = 1, 12, 18, 25
 _BY_PROTOCOL, _BY_TARGET_PORT = 1 << 3, 1 << 5
-FEW = 16
-"""ports worth a dump each"""
+WORTH_CHOOSING = 1000
+"""flows for each port: with more, two dumps (one a family) for every port cost less than one of everything"""
+COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
 _IP, _PROTOCOL = 1, 2
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 _NOT_THERE = (errno.ENOENT, errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP)
@@ -39,27 +41,39 @@ Binding = tuple[str, str, int]
 
 def forget(bindings: Sequence[Binding]) -> None:
     """In the namespace the calling thread is in."""
-    if not bindings:
+    known = _count() if bindings else 0
+    if not known:
         return
     wanted = {(PROTOCOLS.get(protocol, 0), _any(address), port) for protocol, address, port in bindings}
     ports = {(protocol, port) for protocol, _, port in wanted}
-    choices = [_choice(protocol, port) for protocol, port in ports] if len(ports) <= FEW else [b""]
+    questions = [_header(socket.AF_UNSPEC)]
+    if known > len(ports) * WORTH_CHOOSING:
+        choices = [_choice(protocol, port) for protocol, port in ports]
+        questions = [_header(family) + choice for family in (socket.AF_INET, socket.AF_INET6) for choice in choices]
     netlink = Netlink.here(NETFILTER)
     try:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            try:
-                flows = {body: flow for choice in choices for flow, body in _flows(netlink, family, choice)}
-            except Refused as refusal:
-                if refusal.errno in _NOT_THERE:
-                    return
-                raise Internal(f"cannot read the connection table: {refusal}") from None
-            doomed = [body for body, flow in flows.items() if _matches(flow, wanted)]
-            refused = netlink.do([Request(_DELETE, 0, _header(family) + body) for body in doomed])
-            for error in refused.values():
-                if error.errno != errno.ENOENT:
-                    raise Internal(f"cannot forget a connection: {error}")
+        try:
+            flows = {again: flow for question in questions for flow, again in _flows(netlink, question)}
+        except Refused as refusal:
+            if refusal.errno in _NOT_THERE:
+                return
+            raise Internal(f"cannot read the connection table: {refusal}") from None
+        doomed = [again for again, flow in flows.items() if _matches(flow, wanted)]
+        refused = netlink.do([Request(_DELETE, 0, again) for again in doomed])
+        for error in refused.values():
+            if error.errno != errno.ENOENT:
+                raise Internal(f"cannot forget a connection: {error}")
     finally:
         netlink.close()
+
+
+def _count() -> int:
+    """How many flows there are; none where the kernel does not track them."""
+    try:
+        with open(COUNT) as file:
+            return int(file.read())
+    except OSError:
+        return 0
 
 
 def _any(address: str) -> str:
@@ -78,9 +92,9 @@ def _choice(protocol: int, port: int) -> bytes:
     return tuple_ + attribute(_FILTER | NESTED, attribute(1, struct.pack("=I", _BY_PROTOCOL | _BY_TARGET_PORT)))
 
 
-def _flows(netlink: Netlink, family: int, choice: bytes = b"") -> Iterator[tuple[tuple[int, str, int], bytes]]:
+def _flows(netlink: Netlink, question: bytes) -> Iterator[tuple[tuple[int, str, int], bytes]]:
     """((protocol, destination, port) of the first packet, what the kernel needs to find the flow again)."""
-    for message in netlink.dump(_GET, _header(family) + choice):
+    for message in netlink.dump(_GET, question):
         found = attributes(message, 4)
         original = attributes(found.get(_ORIGINAL, b""))
         address, protocol = attributes(original.get(_IP, b"")), attributes(original.get(_PROTOCOL, b""))
@@ -88,7 +102,7 @@ def _flows(netlink: Netlink, family: int, choice: bytes = b"") -> Iterator[tuple
         if destination is None or 1 not in protocol or 3 not in protocol:
             continue
         port = struct.unpack(">H", protocol[3][:2])[0]
-        body = attribute(_ORIGINAL | NESTED, found[_ORIGINAL])
+        body = _header(message[0]) + attribute(_ORIGINAL | NESTED, found[_ORIGINAL])
         for kind in (_ID, _ZONE):
             if kind in found:
                 body += attribute(kind, found[kind])
