@@ -20,6 +20,7 @@ import asyncio
 import platform
 import re
 import secrets
+import socket
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +32,7 @@ from fairlead.engine import leasesclient, relayclient, resolverclient
 from fairlead.engine.attachments import Attachments
 from fairlead.engine.builds import Builds
 from fairlead.engine.catalog import Catalog
+from fairlead.engine.cluster import Cluster
 from fairlead.engine.containers import Containers
 from fairlead.engine.controller import Controller
 from fairlead.engine.creation import Creation
@@ -156,7 +158,14 @@ class Build:
             bridge=settings.bridge,
             bridge_netfilter=_text(Path("/proc/sys/net/bridge/bridge-nf-call-iptables")).strip() == "1",
             has_ipv6=Path("/proc/sys/net/ipv6").is_dir(),
+            vtep=self.advertised.where if self.advertised else "",
+            underlay_mtu=self._underlay_mtu(),
         )
+
+    def _underlay_mtu(self) -> int:
+        """MTU of the device on which other hosts find this one."""
+        here = {address.partition("/")[0]: device for device, address in self.host.addresses()}
+        return self.host.link_mtu(here.get(self.advertised.where, "") if self.advertised else "") or 1500
 
     # -- packets ------------------------------------------------------------------------------
 
@@ -172,7 +181,8 @@ class Build:
         self.leases = Dhcp(str(self.exec / "leases.sock"), self.host, self._keep_leases, self._lease_changed)
         self.leases_process = Child("leases", leasesclient.command(self.leases.path), self.exec, outlives=True)
         lenders = {"dhcp": self.leases}
-        self.endpoints = Endpoints(self.store, self.sandboxes, self.drivers, self.events, new_id, lenders)
+        self.shared = self._shared()
+        self.endpoints = Endpoints(self.store, self.sandboxes, self.drivers, self.events, new_id, lenders, self.shared)
         self.pools = self._pools()
         self.controller = Controller(
             self.store,
@@ -187,6 +197,7 @@ class Build:
             self.clock.text,
             new_id,
             lenders,
+            self.shared,
         )
         self.predefined = Predefined(self.controller, self.host, self.settings, self.pools, self.clock.text, new_id)
         self.publisher = Publisher(
@@ -199,6 +210,13 @@ class Build:
         self.attachments = Attachments(
             self.host, self.controller, self.endpoints, self.sandboxes, self.publisher, self.files
         )
+
+    def _shared(self) -> Cluster | None:
+        """Networks over several hosts need a store that all reach, and an address at which others reach this one."""
+        if self.cluster is None or self.advertised is None:
+            return None
+        node = self._seed().hex()
+        return Cluster(self.cluster, self.overlays, node, socket.gethostname(), self.advertised.where)
 
     def _keep_relay(self) -> None:
         self.tasks.create_task(self.relay_process.run())
@@ -399,6 +417,7 @@ class Build:
             self.resolver.statistics,
             self.containers.busy,
             lent=self.leases.held,
+            elsewhere=self.overlays.named,
         )
 
     # -- life -----------------------------------------------------------------------------------
@@ -435,6 +454,8 @@ class Build:
         self.tasks.create_task(self._bury_the_dead())
         self.tasks.create_task(self._ask_versions())
         self.tasks.create_task(self.resolver.keep())
+        if self.shared:
+            self.tasks.create_task(self.shared.run(self.controller))
         self.tasks.create_task(Healing(self.kernel, self.host.monitor(), self.events, self.machine.declare).run())
 
     async def leave(self) -> None:

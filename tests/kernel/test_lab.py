@@ -4,6 +4,7 @@ outside --+-- lan --+-- one          lan -- r1 -- far -- two   (a topology from 
                     +-- two
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -45,7 +46,8 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     typed.attempt("down")
     assert list((tmp_path / "labs").iterdir()) == []
     assert not subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False).stdout
-    assert not [each for each in Path("/sys/fs/cgroup").glob("**/fairlead-lab-*") if each.is_dir()]
+    digest = hashlib.sha256(str(tmp_path / "labs" / "lab").encode()).hexdigest()[:8]
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/fairlead-lab-{digest}-*"))
     assert set(os.listdir("/sys/class/net")) == before
 
 

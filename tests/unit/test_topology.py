@@ -28,7 +28,7 @@ wires = ["mid", "far"]
 
 
 def test_names_tell_addresses() -> None:
-    plan = one_cable("one", "two", store=True)
+    plan = one_cable("one", "two", store="etcd")
     assert plan.nodes == ("outside", "store", "one", "two")
     assert [plan.address(node, "lan", 4) for node in plan.nodes] == [
         "192.168.77.1", "192.168.77.10", "192.168.77.11", "192.168.77.12"

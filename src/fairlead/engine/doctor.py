@@ -84,10 +84,12 @@ class Doctor:
         busy: Callable[[str], bool],
         between: float = BETWEEN,
         lent: Callable[[], Awaitable[dict[str, dict[str, Any]]]] | None = None,
+        elsewhere: Callable[[], int] = lambda: 0,
     ) -> None:
         """``held``: ids of the relay's ports; ``resolving``: the resolver's counts; ``busy(container id)``; ``lent``:
-        how the lease process says that every lease stands, by endpoint."""
-        self._lent = lent
+        how the lease process says that every lease stands, by endpoint; ``elsewhere``: how many endpoints of other
+        hosts are named here."""
+        self._lent, self._elsewhere = lent, elsewhere
         self._kernel, self._catalog, self._controller = kernel, catalog, controller
         self._endpoints, self._attachments, self._publisher = endpoints, attachments, publisher
         self._naming, self._files, self._events = naming, files, events
@@ -203,7 +205,7 @@ class Doctor:
         told = [self._naming.told(s) for c in self._catalog if (s := self._attachments.stack(c)) is not None]
         wanted = {
             "sandboxes": sum(bool(names) for _, names in told),
-            "endpoints": sum(len(names) for _, names in told),
+            "endpoints": sum(len(names) for _, names in told) + self._elsewhere(),
         }
         if not wanted["endpoints"]:
             return []

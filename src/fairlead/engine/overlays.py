@@ -87,6 +87,10 @@ class Overlays:
         """The endpoints of other hosts on a network, wherever it is."""
         return [other for host in self._others.get(network_id, {}).values() for other in host.values()]
 
+    def named(self) -> int:
+        """How many endpoints of other hosts the resolver serves."""
+        return sum(len(self._believed(network)) for network in self._here.values())
+
     # -- this host ------------------------------------------------------------------------
 
     async def hold(self, stack: str, networks: Iterable[Network]) -> None:

@@ -27,8 +27,9 @@ import click
 import msgspec
 
 from fairlead.errors import FairleadError, Invalid, NotFound, Unavailable
-from fairlead.lab import picture, topology, weather
+from fairlead.lab import keyvalue, picture, topology, weather
 from fairlead.lab.machine import Machine
+from fairlead.lab.topology import STORE
 from fairlead.lab.world import BOOK, World
 
 LABS = Path(os.environ.get("FAIRLEAD_LABS", "/var/lib/fairlead-labs"))
@@ -53,18 +54,27 @@ def lab(ctx: click.Context, name: str) -> None:
 @click.option(
     "--option", "options", multiple=True, metavar="OPTION", help="Tell all engines, e.g. --option=--mtu=1400."
 )
+@click.option("--store", type=click.Choice(["none", *keyvalue.PORTS]), default="none", help="A store for a cluster.")
 @click.option("--no-engines", is_flag=True, help="Start no engine.")
 @click.pass_obj
-def up(folder: Path, hosts: int | None, file: Path | None, options: tuple[str, ...], no_engines: bool) -> None:
+def up(
+    folder: Path, hosts: int | None, file: Path | None, options: tuple[str, ...], store: str, no_engines: bool
+) -> None:
     """Build a lab, and start an engine on every host."""
     if folder.exists():
         raise Invalid(f"the lab {folder.name} is there already: look with `fairlead lab ls`, end it with `lab down`")
     if hosts and file:
         raise Invalid("--hosts and --topology both say which hosts there are: give one of them")
     plan = topology.read(file) if file else topology.one_cable(*_names(hosts or 3))
+    if store != "none":
+        keyvalue.program(store)  # missing? say so before anything is made
+        plan = msgspec.structs.replace(plan, store=store)
     began = time.monotonic()
     with World(plan, folder=folder) as world:
         _say(f"{len(plan.nodes)} machines stand after {time.monotonic() - began:.1f} s")
+        if plan.store:
+            world.start_store()
+            _say(f"{plan.store} serves after {time.monotonic() - began:.1f} s")
         if not no_engines:
             world.start_engines(plan.hosts, *options)
             _say(f"{len(plan.hosts)} engines answer after {time.monotonic() - began:.1f} s")
@@ -201,6 +211,8 @@ def reboot(folder: Path, host: str, engine: bool) -> None:
         _running(world, host).stop_daemon()
     else:
         world.reboot(host)
+    if host == STORE:
+        world.start_store()
     if host in world.topology.hosts:
         world.start_engines([host], *world.options)
     world.keep()

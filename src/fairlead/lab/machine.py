@@ -18,6 +18,7 @@ What it does not do: know Docker. ``run`` types what it is told.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
 import os
 import select
@@ -47,7 +48,8 @@ class Machine:
         self, name: str, folder: Path, address4: str = "", address6: str = "", resolver: str = "", hosts: str = ""
     ) -> None:
         self.name, self.folder, self.address4, self.address6 = name, folder, address4, address6
-        self.cgroup = f"/fairlead-{folder.parent.name}-{name}"
+        digest = hashlib.sha256(str(folder.parent).encode()).hexdigest()[:8]  # two labs of one name, in two places
+        self.cgroup = f"/fairlead-{folder.parent.name}-{digest}-{name}"
         self.anchor: subprocess.Popen[str] | None = None
         self.pid = 0
         """of process 1, as the real machine sees it"""

@@ -60,8 +60,8 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hosts: dict[str, Node]
     wires: dict[str, Wire] = msgspec.field(default_factory=lambda: {"lan": Wire("192.168.77.0/24", "fd77:77::/64")})
     routers: dict[str, Node] = {}
-    store: bool = False
-    """a machine named ``store`` on the first wire, for a key-value store"""
+    store: str = ""
+    """``etcd``, ``consul`` or ``zookeeper``: a machine named ``store`` on the first wire serves it to all engines"""
 
     def __post_init__(self) -> None:
         names = [*self.wires, *self.routers, *self.hosts]
@@ -173,7 +173,7 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return ways.get(wire, "")
 
 
-def one_cable(*hosts: str, mtu: int = 1500, store: bool = False) -> Topology:
+def one_cable(*hosts: str, mtu: int = 1500, store: str = "") -> Topology:
     """Hosts on one wire of both families."""
     if len(set(hosts)) != len(hosts):
         raise Invalid(f"topology: every host needs a name of its own: {', '.join(hosts)}")

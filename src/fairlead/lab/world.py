@@ -26,6 +26,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -33,8 +34,9 @@ from types import TracebackType
 import msgspec
 
 from fairlead.errors import Forbidden, Internal, Invalid, NotFound, Unavailable
-from fairlead.lab.machine import Machine
-from fairlead.lab.topology import OUTSIDE, UNDERLAY, Topology, one_cable
+from fairlead.lab import keyvalue
+from fairlead.lab.machine import PATIENCE, Machine
+from fairlead.lab.topology import OUTSIDE, STORE, UNDERLAY, Topology, one_cable
 
 BOOK = "world.json"
 
@@ -154,13 +156,35 @@ class World:
         machine.up()
         self._plug(node)
 
+    def start_store(self) -> None:
+        """Serve the store that the topology asks for; ``Unavailable`` when it does not come up."""
+        kind = self.topology.store
+        machine = self[STORE]
+        address = machine.address4 or machine.address6
+        serving = machine.start(*keyvalue.command(kind, machine.folder / "data", address), log=kind)
+        until = time.monotonic() + PATIENCE
+        while not machine.run("ss", "-Hltn", f"sport = :{keyvalue.PORTS[kind]}", check=False).stdout:
+            if serving.poll() is not None or time.monotonic() > until:
+                raise Unavailable(f"{kind} does not come up:\n" + "\n".join(machine.log(kind).splitlines()[-15:]))
+            time.sleep(0.05)
+
+    @property
+    def cluster_options(self) -> tuple[str, ...]:
+        """What an engine is told so that it is one of a cluster; nothing without a store."""
+        if not self.topology.store:
+            return ()
+        machine = self[STORE]
+        url = keyvalue.url(self.topology.store, machine.address4 or f"[{machine.address6}]", path="/network")
+        return f"--cluster-store={url}", "--cluster-advertise=eth0:2376"
+
     def start_engines(self, names: Iterable[str], *options: str) -> None:
         """Start the engines of these hosts, all at once; return when all answer. ``options``: what all are told."""
         self.options = options
         started = []
         for name in names:
             own = self.topology.hosts[name].options
-            started.append((self[name], self[name].start_daemon(*options, *own, wait=False)))
+            words = (*self.cluster_options, *options, *own)
+            started.append((self[name], self[name].start_daemon(*words, wait=False)))
         for machine, starting in started:
             machine.wait_ready(starting)
 
