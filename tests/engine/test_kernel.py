@@ -1,5 +1,7 @@
 """Kernel: owners want plans; the machine follows, or nothing changes."""
 
+from collections.abc import Callable, Sequence
+
 import pytest
 
 from fairlead.core.wanted import HOST, Address, Element, Link, Route, Skeleton, Wanted
@@ -53,6 +55,22 @@ def test_a_refused_plan_changes_nothing(host: FakeHost, kernel: Kernel) -> None:
     host.relent()
     kernel.want("red", (BRIDGE, SECOND, GATEWAY))
     assert there(host, BRIDGE, SECOND, GATEWAY) == [True, True, True]
+
+
+def test_a_plan_refused_for_what_somebody_deleted_is_tried_again(host: FakeHost, kernel: Kernel) -> None:
+    kernel.want("red", (BRIDGE, GATEWAY))
+    host.remove([BRIDGE])
+    cable = Link(name="veth1", kind="veth", master="br-red", peer="eth0", peer_ns="")
+    refuse, host.make = host.make, lambda items: _on_ground(host, refuse, items)  # type: ignore[method-assign]
+    kernel.want("sandbox", (cable,))
+    assert there(host, BRIDGE, GATEWAY, cable) == [True, True, True]
+
+
+def _on_ground(host: FakeHost, make: Callable[[Sequence[Wanted]], None], items: Sequence[Wanted]) -> None:
+    """The kernel's way: no cable to a bridge that is not there."""
+    if any(item.kind == "veth" for item in items if isinstance(item, Link)) and not there(host, BRIDGE)[0]:
+        raise Internal("there is no device br-red")
+    make(items)
 
 
 def test_two_owners_cannot_want_the_same_object(host: FakeHost, kernel: Kernel) -> None:

@@ -133,7 +133,11 @@ async def dispatch(request: web.Request) -> web.StreamResponse:
         level = logging.ERROR if isinstance(error, Internal) else logging.DEBUG
         log.log(level, "%s %s: %s", request.method, request.path, error.message)
         response = http.failure(error)
-    except (ConnectionError, asyncio.CancelledError):
+    except ConnectionError:
+        if request.transport is not None and not request.transport.is_closing():
+            raise
+        return http.Taken()  # the client has left: that is no error of ours, and nobody would read it
+    except asyncio.CancelledError:
         raise
     except Exception:
         log.exception("%s %s", request.method, request.path)

@@ -20,6 +20,9 @@ Rules
     4. When the nft skeleton of a namespace had to be made again, its elements
        went with the old one and are made again too.
     5. Nothing here waits: a change is a millisecond or two in the kernel.
+    6. A plan may be refused only because somebody deleted what it stands on (a bridge) a moment
+       ago. So after a refusal everything is repaired, and if there was anything to repair, it is
+       tried once more.
 
 What it leaves behind on failure: nothing, or a note on the error saying what.
 """
@@ -56,12 +59,8 @@ class Kernel:
         self._refuse_shared(owner, after)
         make, surplus = difference(after, before)
         self._wishes += 1
-        try:
-            if make:
-                self._host.make(_with_elements(make, self._wanted_with(owner, make, after)))
-        except Exception as error:
-            self._undo(before, make, error)
-            raise
+        if make:
+            self._make(owner, before, after, make)
         self._note(owner, after)
         if surplus:
             self._host.remove(surplus)
@@ -156,6 +155,24 @@ class Kernel:
             return after
         mine = {item.key for item in self._plans.get(owner, ())}
         return (*(item for key, item in self._wanted.items() if key not in mine), *after)
+
+    def _make(self, owner: str, before: Plan, after: Plan, make: Plan) -> None:
+        """Make it all or nothing, the second time on repaired ground."""
+        everything = _with_elements(make, self._wanted_with(owner, make, after))
+        for attempt in (1, 2):
+            try:
+                return self._host.make(everything)
+            except Exception as error:
+                self._undo(before, make, error)
+                if attempt == 2 or not self._was_broken():
+                    raise
+
+    def _was_broken(self) -> bool:
+        """Whether something of what is wanted was missing or different, and now stands again."""
+        try:
+            return bool(self.repair()[0])
+        except FairleadError:
+            return False
 
     def _note(self, owner: str, after: Plan) -> None:
         self._wishes += 1
