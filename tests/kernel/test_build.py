@@ -85,6 +85,13 @@ async def test_what_cannot_be_built(builds: Builds) -> None:
         await build(builds, BuildRequest(network="x"), ("Dockerfile", b"FROM base\n"))
 
 
+async def test_a_build_without_a_network(builds: Builds) -> None:
+    look = b"FROM base\nRUN while read -r line; do echo device $line; done </proc/net/dev\n"
+    told = await build(builds, BuildRequest(network="none"), ("Dockerfile", look))
+    devices = [line.split()[1] for line in "".join(told).splitlines() if line.startswith("device ") and ":" in line]
+    assert devices == ["lo:"]
+
+
 async def test_a_dockerfile_outside_its_context_is_not_read(builds: Builds, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"FROM base\n")
     for name in ("../../../../secret", str(tmp_path / "secret")):

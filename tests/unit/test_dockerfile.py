@@ -31,3 +31,22 @@ def test_bases(text: str, arguments: dict[str, str | None], expected: tuple[str,
 def test_without_a_stage_there_is_nothing_to_build(text: str) -> None:
     with pytest.raises(Invalid, match="no build stage in current context"):
         dockerfile.bases(text, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "words"),
+    [
+        (" \n", "", "the Dockerfile (D) cannot be empty"),
+        ("FROM a\n\n# c\nRUN x \\\n  y\nBOGUS z", "", "dockerfile parse error on line 6: unknown instruction: BOGUS"),
+        ("FROM a AS one\nFROM b", "two", 'target stage "two" could not be found'),
+    ],
+)
+def test_what_is_no_dockerfile(text: str, target: str, words: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        dockerfile.check(text, "D", target)
+    assert refused.value.message == words
+
+
+@pytest.mark.parametrize("target", ["", "one", "ONE", "1"])
+def test_what_is_one(target: str) -> None:
+    dockerfile.check("from a as one\nFROM b\nRUN cat <<X\nhi there\nX", "D", target)

@@ -1,7 +1,8 @@
-"""Dockerfiles, as far as we have to know them before a build: which images it starts from.
+"""Dockerfiles, as far as we have to know them before a build: which images it starts from, and plain mistakes.
 
     FROM ${BASE:-busybox} AS one        the image "busybox", under the stage name "one"
     COPY --from=redis:7 /x /y           the image "redis:7"
+    BOGUS x                             dockerfile parse error on line 3: unknown instruction: BOGUS
 
 Everything else of a Dockerfile is the builder's.
 """
@@ -15,8 +16,26 @@ from fairlead.core.instructions import expand
 from fairlead.errors import Invalid
 
 SCRATCH = "scratch"
+INSTRUCTIONS = {
+    *("ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER"),
+    *("ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
+}
 _MOUNT = re.compile(r"(?:^|\s)--mount=(?:\S*,)?from=([^,\s]+)")
 _FLAG = re.compile(r"--([a-z-]+)=(\S+)\s+")
+
+
+def check(text: str, name: str, target: str) -> None:
+    """``Invalid``, in dockerd's words, for what is no Dockerfile at all. ``target``: the stage to end with, if any."""
+    if not text.strip():
+        raise Invalid(f"the Dockerfile ({name}) cannot be empty")
+    stages = []
+    for line, word, rest in _lines(text):
+        if word not in INSTRUCTIONS and "<<" not in text:  # a heredoc's lines are no instructions
+            raise Invalid(f"dockerfile parse error on line {line}: unknown instruction: {word}")
+        if word == "FROM":
+            stages.append((rest.split() or [""])[-1].lower())
+    if target and target.lower() not in stages and not (target.isdigit() and int(target) < len(stages)):
+        raise Invalid(f'target stage "{target}" could not be found')
 
 
 def bases(text: str, arguments: Mapping[str, str | None]) -> tuple[str, ...]:
@@ -25,7 +44,7 @@ def bases(text: str, arguments: Mapping[str, str | None]) -> tuple[str, ...]:
     stages: set[str] = {SCRATCH}
     found: list[str] = []
     began = False
-    for word, rest in _lines(text):
+    for _, word, rest in _lines(text):
         if word == "ARG" and not began:
             name, _, value = rest.partition("=")
             known.setdefault(name.strip(), expand(value.strip().strip("\"'"), known))
@@ -42,7 +61,7 @@ def bases(text: str, arguments: Mapping[str, str | None]) -> tuple[str, ...]:
             if source.lower() not in stages and not source.isdigit():
                 found.append(expand(source, known))
     if not began:
-        raise Invalid("dockerfile parse error: no build stage in current context")
+        raise Invalid("no build stage in current context")
     return tuple(dict.fromkeys(found))
 
 
@@ -61,21 +80,21 @@ def _without_flags(rest: str) -> tuple[dict[str, str], str]:
     return flags, rest
 
 
-def _lines(text: str) -> Iterator[tuple[str, str]]:
-    """(instruction, rest) of every logical line: comments gone, continued lines joined."""
+def _lines(text: str) -> Iterator[tuple[int, str, str]]:
+    """(number, instruction, rest) of every logical line: comments gone, continued lines joined."""
     escape = "`" if re.match(r"\s*#\s*escape\s*=\s*`", text) else "\\"
-    whole = ""
-    for line in text.splitlines():
+    whole, first = "", 0
+    for number, line in enumerate(text.splitlines(), 1):
         if line.lstrip().startswith("#") or (whole and not line.strip()):
             continue
-        stripped = line.rstrip()
+        stripped, first = line.rstrip(), first if whole else number
         if stripped.endswith(escape):
             whole += stripped[:-1] + " "
             continue
         word, _, rest = (whole + stripped).strip().partition(" ")
         whole = ""
         if word:
-            yield word.upper(), rest.strip()
+            yield first, word.upper(), rest.strip()
     if whole.strip():
         word, _, rest = whole.strip().partition(" ")
-        yield word.upper(), rest.strip()
+        yield first, word.upper(), rest.strip()

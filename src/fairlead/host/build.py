@@ -37,6 +37,8 @@ _NOISE = (
     "Getting image source signatures", "Copying blob ", "Copying config ", "Writing manifest to", "Storing signat",
     "subprocess exited with status ", 'Error: building at STEP "', 'error building at STEP "',
 )  # fmt: skip
+_UNUSED = re.compile(r"\[Warning\] one or more build args were not consumed: \[(.*)\]")
+_MISSING = re.compile(r'copier: stat: "/?(.*)": no such file or directory')
 _EXIT = re.compile(r"subprocess exited with status (\d+)|exit status (\d+)")
 _LIMIT = 1_048_576
 """Open files and processes that buildah asks for by itself."""
@@ -117,7 +119,9 @@ class Run:
         self._request = request
         self._folder = folder
         self._name = name
-        self.bases = dockerfile.bases(self._dockerfile(), request.arguments)
+        text = self._dockerfile()
+        dockerfile.check(text, request.dockerfile, request.target)
+        self.bases = dockerfile.bases(text, request.arguments)
 
     def _dockerfile(self) -> str:
         wanted = self._request.dockerfile
@@ -142,6 +146,7 @@ class Run:
     async def run(self) -> AsyncIterator[str]:
         """Output line by line, in Docker's words; ``FairleadError`` with the reason when a step fails."""
         words = self._builder.words(*self._options(), "context")
+        words[1:1] = ["--net"] if self._request.network == "none" else []
         process = await command.start(
             words, cwd=str(self._folder), env=self._layout.environment(), stderr=asyncio.subprocess.STDOUT
         )
@@ -161,9 +166,11 @@ class Run:
             await command.end(process)
 
     def _options(self) -> list[str]:
+        """The network is that of the builder: the host's, or an empty one that it is started in."""
         request = self._request
+        _check_network(request.network)
         words = ["build", "--isolation=chroot", "--format=docker", "--pull-never", "--layers", f"--tag={self._name}"]
-        words += [f"--file=context/{request.dockerfile.lstrip('/')}", "--network", _network(request.network)]
+        words += [f"--file=context/{request.dockerfile.lstrip('/')}", "--network=host"]
         words += ["--signature-policy", self._layout.policy]
         words += ["--no-cache"] if request.no_cache else []
         words += [f"--target={request.target}"] if request.target else []
@@ -186,6 +193,9 @@ class Run:
         if made:
             cached = " ---> Using cache\n" if "Using cache" in plain else ""
             return f"{cached} ---> {made[1][:12]}\n"
+        unused = _UNUSED.fullmatch(plain)
+        if unused:
+            return f"[Warning] One or more build-args [{unused[1]}] were not consumed\n"
         bookkeeping = self._name in plain or plain.startswith(_NOISE) or re.fullmatch(r"[0-9a-f]{64}", plain)
         return "" if bookkeeping else line
 
@@ -234,11 +244,9 @@ def _lower_limits() -> list[str]:
     return [f"--ulimit={name}={limit}:{limit}" for name, limit in ours.items() if 0 <= limit < _LIMIT]
 
 
-def _network(mode: str) -> str:
-    if mode in ("", "default", "bridge", "host"):
-        return "host"
-    if mode == "none":
-        return "none"
+def _check_network(mode: str) -> None:
+    if mode in ("", "default", "bridge", "host", "none"):
+        return
     raise NotFound(f"network {mode} not found: a build has the host's network or none")
 
 
@@ -250,4 +258,10 @@ def _failure(step: str, told: list[str]) -> FairleadError:
     if word.upper() == "RUN" and codes:
         shown = rest.strip() if rest.strip().startswith("[") else f"'/bin/sh -c {rest.strip()}'"
         return Invalid(f"The command {shown} returned a non-zero code: {codes[0]}")
+    missing = _MISSING.search(last)
+    if missing:
+        return Invalid(
+            f"{word.upper()} failed: file not found in build context or excluded by .dockerignore:"
+            f" stat {missing[1]}: file does not exist"
+        )
     return Invalid(re.sub(r"^[Ee]rror:? ?(building at STEP \".*?\": )?", "", last) or last)
