@@ -33,7 +33,7 @@ from fairlead.engine.publisher import Publisher
 from fairlead.engine.relayclient import RelayPort
 from fairlead.engine.resolverclient import EndpointNames
 from fairlead.engine.sandboxes import Sandboxes, Stack
-from fairlead.errors import Conflict
+from fairlead.errors import Conflict, FairleadError
 from fairlead.host.fake import FakeHost
 from fairlead.store.base import Store
 from fairlead.store.memory import MemoryStore
@@ -151,6 +151,16 @@ class Paper:
         )
         self.endpoints.promise(container)
         return await self.catalog.put(container)
+
+    async def open(self, container: Container) -> Stack:
+        """Its stack with its ports, as a start has it before the process runs; all of it or nothing."""
+        stack = await self.attachments.open(container)
+        try:
+            await self.attachments.publish(container, stack)
+        except FairleadError:
+            await self.attachments.close(stack)
+            raise
+        return stack
 
     def addresses(self, container: Container) -> dict[str, str]:
         stack = self.attachments.stack(container)

@@ -23,7 +23,7 @@ async def test_addresses_go_upwards_and_freed_ones_come_first(paper: Paper) -> N
     await paper.network("net")
     one, two, three = [await paper.container(name) for name in ("one", "two", "three")]
     for container in (one, two, three):
-        await paper.attachments.open(container)
+        await paper.open(container)
     net = paper.controller.network("net")
     one = await paper.attachments.connect(one, net, EndpointSettings())
     two = await paper.attachments.connect(two, net, EndpointSettings())
@@ -42,7 +42,7 @@ async def test_an_open_that_fails_leaves_nothing(paper: Paper) -> None:
     device = paper.controller.device(paper.controller.network("b"))
     paper.host.remove([item for item in paper.kernel.wanted() if isinstance(item, Link) and item.name == device])
     with pytest.raises(FairleadError):
-        await paper.attachments.open(web)
+        await paper.open(web)
     assert not [item for item in paper.host.look() if item.key not in {other.key for other in before}]
     assert list(paper.endpoints.everything()) == []
     assert await paper.store.list("endpoints/") == []
@@ -54,9 +54,9 @@ async def test_a_taken_port_fails_and_leaves_nothing(paper: Paper) -> None:
     await paper.network("net")
     first = await paper.container("first", "net", ports=(PortRequest(80, "tcp", "", 8080, 8080),))
     second = await paper.container("second", "net", ports=(PortRequest(80, "tcp", "", 8080, 8080),))
-    await paper.attachments.open(first)
+    await paper.open(first)
     with pytest.raises(FairleadError, match=r"Bind for 0\.0\.0\.0:8080 failed: port is already allocated"):
-        await paper.attachments.open(second)
+        await paper.open(second)
     assert published(paper) == {"tcp . 8080": "172.17.0.2 . 80"}
     assert [endpoint.name for endpoint in paper.endpoints.everything()] == ["first"]
 
@@ -66,10 +66,10 @@ async def test_a_program_on_the_port_is_found_out_by_taking_it(paper: Paper) -> 
     paper.relay.busy = {8080, 32768}
     fixed = await paper.container("fixed", "net", ports=(PortRequest(80, "tcp", "", 8080, 8080),))
     with pytest.raises(FairleadError, match="address already in use"):
-        await paper.attachments.open(fixed)
+        await paper.open(fixed)
     assert published(paper) == {}
     any_port = await paper.container("any", "net", ports=(PortRequest(80, "tcp"),))
-    await paper.attachments.open(any_port)
+    await paper.open(any_port)
     assert published(paper) == {"tcp . 32769": "172.17.0.2 . 80"}
 
 
@@ -77,7 +77,7 @@ async def test_priority_moves_the_default_route_and_the_ports(paper: Paper) -> N
     await paper.network("alpha")
     await paper.network("beta")
     web = await paper.container("web", "alpha", ports=(PortRequest(80, "tcp", "", 8080, 8080),))
-    await paper.attachments.open(web)
+    await paper.open(web)
     assert default_route(paper, web.id) == "172.17.0.1"
     beta = paper.controller.network("beta")
     web = await paper.attachments.connect(web, beta, EndpointSettings(gw_priority=1))
@@ -91,7 +91,7 @@ async def test_priority_moves_the_default_route_and_the_ports(paper: Paper) -> N
 async def test_an_internal_network_leads_nowhere(paper: Paper) -> None:
     await paper.network("inside", internal=True)
     web = await paper.container("web", "inside")
-    await paper.attachments.open(web)
+    await paper.open(web)
     assert default_route(paper, web.id) == ""
 
 
@@ -100,21 +100,21 @@ async def test_static_addresses_of_stopped_containers_stay_theirs(paper: Paper) 
     await paper.network("net", ipam=Ipam(config=(pool,)))
     await paper.container("sleeper", settings={"net": EndpointSettings(ipv4="10.9.0.2")})
     web = await paper.container("web", "net")
-    await paper.attachments.open(web)
+    await paper.open(web)
     assert paper.addresses(web) == {"net": "10.9.0.3"}
     thief = await paper.container("thief", settings={"net": EndpointSettings(ipv4="10.9.0.2")})
     with pytest.raises(Forbidden, match="Address already in use"):
-        await paper.attachments.open(thief)
+        await paper.open(thief)
 
 
 async def test_a_container_gets_its_address_back(paper: Paper) -> None:
     await paper.network("net")
     one, two = await paper.container("one", "net"), await paper.container("two", "net")
-    first, second = await paper.attachments.open(one), await paper.attachments.open(two)
+    first, second = await paper.open(one), await paper.attachments.open(two)
     await paper.attachments.close(first, sticky=True)
     await paper.attachments.close(second, sticky=True)
-    await paper.attachments.open(two)
-    await paper.attachments.open(one)
+    await paper.open(two)
+    await paper.open(one)
     assert (paper.addresses(one)["net"], paper.addresses(two)["net"]) == ("172.17.0.2", "172.17.0.3")
 
 
@@ -122,7 +122,7 @@ async def test_closing_leaves_nothing(paper: Paper) -> None:
     await paper.network("net")
     before = {item.key for item in paper.host.look()}
     web = await paper.container("web", "net", ports=(PortRequest(80, "tcp", "", 8080, 8080),))
-    stack = await paper.attachments.open(web)
+    stack = await paper.open(web)
     assert paper.host.forgotten
     paper.host.forgotten.clear()
     await paper.attachments.close(stack)
@@ -134,10 +134,10 @@ async def test_closing_leaves_nothing(paper: Paper) -> None:
 async def test_macs_are_stable_and_local(paper: Paper) -> None:
     await paper.network("net")
     web = await paper.container("web", "net")
-    stack = await paper.attachments.open(web)
+    stack = await paper.open(web)
     mac = stack.endpoints[0].mac
     await paper.attachments.close(stack)
-    assert (await paper.attachments.open(web)).endpoints[0].mac == mac
+    assert (await paper.open(web)).endpoints[0].mac == mac
     assert int(mac[:2], 16) & 3 == 2
 
 
@@ -145,7 +145,7 @@ async def test_interfaces_are_numbered_in_order_and_gaps_are_filled(paper: Paper
     for name in ("a", "b", "c"):
         await paper.network(name)
     web = await paper.container("web", "a", "b")
-    await paper.attachments.open(web)
+    await paper.open(web)
     web = await paper.attachments.disconnect(web, paper.controller.network("a"))
     web = await paper.attachments.connect(web, paper.controller.network("c"), EndpointSettings())
     stack = paper.attachments.stack(web)
@@ -171,6 +171,6 @@ async def test_sctp_is_left_to_the_kernel(paper: Paper) -> None:
     await paper.network("net")
     wishes = (PortRequest(9000, "sctp", "", 9000, 9000), PortRequest(80, "tcp", "", 8080, 8080))
     web = await paper.container("web", "net", ports=wishes)
-    stack = await paper.attachments.open(web)
+    stack = await paper.open(web)
     found = [(binding.protocol, binding.host_ip) for binding in stack.endpoints[0].bindings]
     assert sorted(found) == [("sctp", "0.0.0.0"), ("tcp", "0.0.0.0"), ("tcp", "::")]

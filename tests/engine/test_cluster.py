@@ -83,7 +83,7 @@ def knows(paper: Paper, name: str) -> Network | None:
 
 async def joined(paper: Paper, name: str, network: str = "RED", **fields: object) -> str:
     container = await paper.container(name, network, **fields)
-    stack = await paper.attachments.open(container)
+    stack = await paper.open(container)
     return next(e.address4 for n, e in stack.attached if n.name == network)
 
 

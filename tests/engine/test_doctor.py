@@ -68,7 +68,7 @@ async def clinic(paper: Paper) -> Clinic:
     await paper.network("RED")
     for name, ports in (("web", (PortRequest(80, "tcp", "", 8080, 8080),)), ("db", ())):
         container = await paper.container(name, "RED", ports=ports)
-        await paper.attachments.open(container)
+        await paper.open(container)
         made.containers[name] = container
     return made
 

@@ -70,7 +70,7 @@ class Shop:
 
     async def run(self, name: str, network: str, *ports: PortRequest) -> Container:
         container = await self.paper.container(name, network, ports=ports)
-        await self.paper.attachments.open(container)
+        await self.paper.open(container)
         return container
 
     async def says(self, source: str, target: str, family: int = 0, check: bool = False) -> Explanation:

@@ -27,8 +27,8 @@ async def linked(paper: Paper) -> tuple[Container, Container]:
     web = await paper.catalog.put(
         msgspec.structs.replace(web, host=msgspec.structs.replace(web.host, links=("database:db",)))
     )
-    await paper.attachments.open(database)
-    await paper.attachments.open(web)
+    await paper.open(database)
+    await paper.open(web)
     return database, web
 
 
@@ -40,8 +40,8 @@ async def test_the_line_follows_its_target(paper: Paper, tmp_path: Path) -> None
     stack = paper.attachments.stack(database)
     assert stack
     await paper.attachments.close(stack)
-    await paper.attachments.open(await paper.container("squatter", "bridge"))
-    await paper.attachments.open(database)
+    await paper.open(await paper.container("squatter", "bridge"))
+    await paper.open(database)
     paper.attachments.relink(database)
     text = hosts.read_text()
     assert "172.17.0.4\tdb database\n" in text

@@ -76,7 +76,7 @@ async def test_what_is_refused_is_refused_here(stage: tuple[Paper, PaperCreation
         rehearsal.network(NetworkRequest("X", driver="host"))
     creation.ports = (PortRequest(80, "tcp", "", 8080, 8080),)
     taken = await paper.container("web", "RED", ports=creation.ports)
-    await paper.attachments.open(taken)
+    await paper.open(taken)
     with pytest.raises(Conflict, match="port is already allocated"):
         await rehearsal.container("new", Config(), HostConfig(), {})
 
@@ -93,7 +93,7 @@ async def test_a_container_is_planned_and_not_made(stage: tuple[Paper, PaperCrea
     assert of(plan, Element) == ["element map=published4 item=tcp . 8080 value=172.17.0.2 . 80"]
     assert len(of(plan, File)) == 3 and len(of(plan, Skeleton)) == 1
     real = await paper.container("new", "RED", ports=creation.ports)
-    await paper.attachments.open(real)
+    await paper.open(real)
     assert paper.addresses(real) == {"RED": "172.17.0.2"}
 
 

@@ -1,6 +1,7 @@
 """Attachments: a container on its networks, from the first interface to the last.
 
-    open      namespace -> an endpoint on each network, in order -> published ports -> hosts files
+    open      namespace -> an endpoint on each network, in order -> hosts files
+    publish   its ports, beside the making of its process
     connect   one more endpoint of a running container, or one more wish of a stopped one
     close     all of it goes, in one go
 
@@ -15,6 +16,8 @@ Rules
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -71,7 +74,7 @@ class Attachments:
     # -- all networks -------------------------------------------------------------------------
 
     async def open(self, container: Container) -> Stack:
-        """Everything ``container`` asked for, ready before its process starts."""
+        """Every network ``container`` asked for, ready for its process; its ports are for ``publish``."""
         self._refuse_company(container)
         async with AsyncExitStack() as undo:
             resolving = self._files.resolving(container)
@@ -80,8 +83,6 @@ class Attachments:
             for name, settings in container.networks.items():
                 await self._endpoints.attach(container, stack, self._find(name), settings)
             await self._way_out.settle(container, stack)
-            if mode_of(container) == "own":
-                await self._publish(container, stack)
             self._files.write(container, stack)
             undo.pop_all()
         return stack
@@ -144,7 +145,10 @@ class Attachments:
         name = container.id[:12]
         return Sandbox(container.id, container.id, "own", name, self._host.namespace_path(name))
 
-    async def _publish(self, container: Container, stack: Stack) -> None:
+    async def publish(self, container: Container, stack: Stack | None) -> None:
+        """The ports it asked for, all or none; nothing in the stack of another."""
+        if stack is None or mode_of(container) != "own":
+            return
         try:
             await self._publisher.publish(container, stack)
         except FairleadError as error:
@@ -155,6 +159,18 @@ class Attachments:
             return self._controller.network(name)
         except NotFound as error:
             raise NotFound(f"{SETTING_UP}: {error.message}") from error
+
+    async def publish_beside(self, process: Awaitable[int], container: Container, stack: Stack | None) -> int:
+        """``publish`` while other programs make the process, which then waits for our word; its pid.
+
+        Both go to their ends, then what went wrong is raised: nothing is left half done.
+        """
+        pid, refusal = await asyncio.gather(process, self.publish(container, stack), return_exceptions=True)
+        if isinstance(refusal, BaseException):
+            raise refusal
+        if isinstance(pid, BaseException):
+            raise pid
+        return pid
 
     # -- one network ----------------------------------------------------------------------------
 

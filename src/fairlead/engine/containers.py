@@ -1,7 +1,7 @@
 """Containers: the story of ``run``, from a wish to a process with a network, and back.
 
     create   check everything -> remember
-    start    root file system -> networks, names, ports -> process            each step says how it is undone
+    start    root file system -> networks, names -> ports, process            each step says how it is undone
     (exit)   networks go -> file system goes -> told -> restart policy
     remove   forget
 
@@ -170,12 +170,14 @@ class Containers:
             mounts = await self._volumes.prepare(container, rootfs)
             undo.push_async_callback(self._volumes.release, container)
             sandbox = await self._creation.sandbox(container)
+            stack = None
             if sandbox.container == container.id:
                 stack = await self._attachments.open(container)
                 undo.push_async_callback(self._attachments.close, stack)
             env, joined = self._creation.linked(container), self._creation.joined(container)
-            pid = await self._runtime.create(container, sandbox, rootfs, mounts, env=env, joined=joined)
             undo.push_async_callback(self._runtime.delete, container.id)
+            process = self._runtime.create(container, sandbox, rootfs, mounts, env=env, joined=joined)
+            pid = await self._attachments.publish_beside(process, container, stack)
             await self._runtime.start(container.id)
             undo.pop_all()
         return pid

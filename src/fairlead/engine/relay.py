@@ -201,8 +201,7 @@ class Relay:
 
 def _socket(port: Port) -> socket.socket:
     kind, protocol = _KINDS[port.protocol]
-    sock = socket.socket(port.family, kind, protocol)
-    sock.setblocking(False)
+    sock = socket.socket(port.family, kind | socket.SOCK_NONBLOCK, protocol)
     # An address that the host does not have yet may be published all the same, as dockerd allows.
     if port.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
