@@ -136,15 +136,19 @@ def test_a_server_that_takes_it_back(lab: Lab, server: Dhcpd) -> None:
 
 
 def test_routes_of_the_lan(lab: Lab, server: Dhcpd) -> None:
-    server.options += (f"staticroutes 10.55.0.0/16 {lab.outside.net}.7,0.0.0.0/0 {lab.outside.net}.1",)
+    routes = ("10.55.0.0/16", "10.66.0.0/24", "0.0.0.0/0")
+    server.options += (f"staticroutes {','.join(f'{prefix} {lab.outside.net}.1' for prefix in routes)}",)
     server.stop()
     server.start()
     create(lab)
     lab.docker("network create --subnet 10.66.0.0/16 other")
     lab.run(f"-d --name web --network lan {NAP}")
-    assert f"10.55.0.0/16 via {lab.outside.net}.7" in lab.inside("web", "ip route")
+    shown = lab.inside("web", "ip route")
+    assert all(f"{prefix} via {lab.outside.net}.1" in shown for prefix in routes[:2])
     lab.docker("network connect --gw-priority 1 other web")
-    assert "default via 10.66.0.1" in lab.inside("web", "ip route")
+    shown = lab.inside("web", "ip route")
+    assert f"10.55.0.0/16 via {lab.outside.net}.1" in shown and "default via 10.66.0.1" in shown
+    assert "10.66.0.0/24" not in shown, "the LAN has no say about the way to another network"
 
 
 def test_what_cannot_be(lab: Lab) -> None:

@@ -92,6 +92,7 @@ class Story:
     def until(self, end: float) -> None:
         while self.client.wake_at is not None and self.client.wake_at <= end:
             self.now = max(self.now, self.client.wake_at)
+            assert len(self.sent) < 10_000, "a storm"
             self.follow(self.client.due(self.now))
         self.now = end
 

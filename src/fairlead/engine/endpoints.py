@@ -242,7 +242,8 @@ class Endpoints:
         await self.change(stack, [endpoint])
         if before.ipv4 == endpoint.ipv4:
             return
-        log.warning("container %s on %s: %s, now %s %s", endpoint.name, network.name, before.ipv4, endpoint.ipv4, why)
+        now, was = endpoint.ipv4 or "no address", before.ipv4 or "none"
+        log.warning("container %s has %s on %s (before: %s) %s", endpoint.name, now, network.name, was, why)
         said = {"name": endpoint.name, "network": network.name, "before": before.ipv4, "address": endpoint.ipv4}
         self._events.publish("fairlead", "lease" if lease else "lease_lost", endpoint.container, {**said, "why": why})
 

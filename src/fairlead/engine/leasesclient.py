@@ -23,6 +23,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -113,8 +114,8 @@ class Dhcp:
     # -- life ---------------------------------------------------------------------------------
 
     def resume(self) -> None:
-        """Everything that had to be was adopted: tell it."""
-        if self._asks:
+        """Everything that had to be was adopted: tell it, also a process of before that has more than that."""
+        if self._asks or Path(self.path).exists():
             self._start()
 
     async def keep(self) -> None:
@@ -172,7 +173,7 @@ class Dhcp:
         try:
             writer.write(b'{"do":"watch"}\n')
             for id_, stands in json.loads(await reader.readuntil())["leases"].items():
-                self._hear(id_, stands["lease"], "", tasks)
+                self._hear(id_, stands["lease"], "" if stands["lease"] else "lost while nobody listened", tasks)
             while True:
                 news = json.loads(await reader.readuntil())
                 self._hear(news["id"], news["lease"], news["why"], tasks)
