@@ -18,10 +18,11 @@ What it does not do: know what a container is (``host.oci``).
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from subprocess import Popen
@@ -138,7 +139,10 @@ def launch(argv: Sequence[str], directory: str, temporary: str, attach: bool = F
 
 
 class Wire:
-    """The attach socket of one conmon: standard streams of its process (``engine.runtime.Wire``)."""
+    """The attach socket of one conmon: standard streams of its process (``engine.runtime.Wire``).
+
+    Closing wakes who waits, and the last of them closes: a descriptor closed under the loop's eyes would soon be a
+    stranger's, watched by us."""
 
     def __init__(self, directory: str) -> None:
         """Connect; ``FileNotFoundError`` or ``ConnectionRefusedError`` when nobody is there."""
@@ -151,6 +155,9 @@ class Wire:
             raise
         finally:
             os.close(fd)
+        self._waiting = 0
+        self._closed = False
+        self._one_writer = asyncio.Lock()
 
     async def read(self) -> tuple[int, bytes] | None:
         """(stream, bytes) or None at the end."""
@@ -158,7 +165,7 @@ class Wire:
             try:
                 packet = self._socket.recv(PACKET)
             except BlockingIOError:
-                await readable(self._socket.fileno())
+                await self._until(readable)
                 continue
             except OSError as error:
                 if error.errno in (errno.ECONNRESET, errno.EBADF):
@@ -173,15 +180,16 @@ class Wire:
     async def write(self, data: bytes) -> None:
         """Standard input; waits while nobody reads. ``BrokenPipeError`` when nobody ever will."""
         view = memoryview(data)
-        while view:
-            try:
-                sent = self._socket.send(view[:CHUNK], socket.MSG_NOSIGNAL)
-            except BlockingIOError:
-                await writable(self._socket.fileno())
-                continue
-            except OSError as error:
-                raise BrokenPipeError(error.errno, "the process takes no input") from None
-            view = view[sent:]
+        async with self._one_writer:
+            while view:
+                try:
+                    sent = self._socket.send(view[:CHUNK], socket.MSG_NOSIGNAL)
+                except BlockingIOError:
+                    await self._until(writable)
+                    continue
+                except OSError as error:
+                    raise BrokenPipeError(error.errno, "the process takes no input") from None
+                view = view[sent:]
 
     def end_input(self) -> None:
         """No more input; output goes on."""
@@ -189,7 +197,21 @@ class Wire:
             self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        self._socket.close()
+        self._closed = True
+        if self._waiting:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+        else:
+            self._socket.close()
+
+    async def _until(self, ready: Callable[[int], Awaitable[None]]) -> None:
+        self._waiting += 1
+        try:
+            await ready(self._socket.fileno())
+        finally:
+            self._waiting -= 1
+            if self._closed and not self._waiting:
+                self._socket.close()
 
 
 def control(directory: str, line: str) -> None:
