@@ -137,13 +137,14 @@ def choose(
     desk = _Desk(taken, free)
     modes = {4: mode4, 6: mode6}
     served = {4: ipv4 and mode4 != "isolated", 6: ipv6 and mode6 != "isolated"}
-    defaults = {4: host_ip4, 6: host_ip6}
+    everywhere = [address for address in (host_ip4, host_ip6) if address]
     requests = list(requests)
     order = sorted(range(len(requests)), key=lambda index: _freedom(requests[index]))
     settled: dict[int, list[PortBinding]] = {}
     for index in order:
         request = requests[index]
-        addresses = [address for address in _addresses(request, defaults) if served[_family(address)]]
+        addresses = [request.host_ip] if request.host_ip else everywhere
+        addresses = [address for address in addresses if served[_family(address)]]
         bound = [address for address in addresses if modes[_family(address)] in NAT_MODES]
         port = desk.settle(request, bound) if bound else 0
         settled[index] = [
@@ -161,12 +162,6 @@ def _freedom(request: PortRequest) -> int:
 def _open(request: PortRequest) -> bool:
     """Whether the host port is ours to choose, within limits or without."""
     return request.host_first != request.host_last or not request.host_first
-
-
-def _addresses(request: PortRequest, defaults: Mapping[int, str]) -> list[str]:
-    if request.host_ip:
-        return [request.host_ip]
-    return [address for address in (defaults[4], defaults[6]) if address]
 
 
 def _family(address: str) -> int:

@@ -247,11 +247,10 @@ def owned(plan: Iterable[Wanted], owner: str) -> Plan:
 
 def difference(wanted: Iterable[Wanted], actual: Iterable[Wanted]) -> tuple[Plan, Plan]:
     """What to make (missing or different, in the order wanted) and what to remove (there, but nobody wants it)."""
-    wanted = tuple(wanted)
+    asked = {item.key: item for item in wanted}
     there = {item.key: item for item in actual}
-    keys = {item.key for item in wanted}
-    make = tuple(item for item in wanted if there.get(item.key) != item)
-    return make, tuple(item for key, item in there.items() if key not in keys)
+    make = tuple(item for key, item in asked.items() if there.get(key) != item)
+    return make, tuple(item for key, item in there.items() if key not in asked)
 
 
 def as_text(plan: Iterable[Wanted]) -> str:

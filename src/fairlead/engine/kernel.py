@@ -186,10 +186,11 @@ class Kernel:
         mine = {item.key for item in self._plans.get(owner, ())}
         seen: set[Key] = set()
         for item in plan:
-            other = self._wanted.get(item.key)
-            if item.key in seen or (other is not None and item.key not in mine):
+            key = item.key
+            other = self._wanted.get(key)
+            if key in seen or (other is not None and key not in mine):
                 raise Internal(f"two owners want {item}: {item.owner} and {other.owner if other else item.owner}")
-            seen.add(item.key)
+            seen.add(key)
 
     def _undo(self, before: Plan, make: Plan, error: Exception) -> None:
         """The host took back what it made; give what it changed in place its old shape."""
