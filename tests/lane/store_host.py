@@ -42,13 +42,13 @@ class Host:
 
     async def work(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            for job in (self.registers, self.addresses, self.subnets):
+            for job in (*[self.registers] * 4, self.addresses, self.subnets):
                 tasks.create_task(self.repeat(job))
 
     async def repeat(self, job: Callable[[], Any]) -> None:
         while time.monotonic() < self.until:
             await job()
-            await asyncio.sleep(self.dice.random() / 50)
+            await asyncio.sleep(self.dice.random() / 500)
 
     async def registers(self) -> None:
         """Read one, and write over what was read."""

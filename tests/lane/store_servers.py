@@ -17,6 +17,11 @@ from fairlead.lab.world import World
 from fairlead.store.base import Store
 from fairlead.store.http import Servers
 
+MEMBERS = ("one", "two", "three")
+"""Machines of a cluster of servers."""
+HOSTS = ("host1", "host2", "host3")
+"""Machines of those who use it."""
+
 
 class Server:
     """One server on the machine of its name. It keeps its data when it is killed and started again."""

@@ -9,13 +9,11 @@ from fairlead.host.netns import inside
 from fairlead.lab.topology import one_cable
 from fairlead.lab.world import World
 from fairlead.store.base import Store
-from lane.store_servers import Cluster, Server
+from lane.store_servers import HOSTS, MEMBERS, Cluster, Server, until_it_answers
 from lane.store_writer import connect
 
 pytest.register_assert_rewrite("lane.store_promises")
 
-MEMBERS = ("one", "two", "three")
-HOSTS = ("host1", "host2", "host3")
 fresh = itertools.count()
 
 
@@ -63,6 +61,7 @@ async def connecting(server: Server, prefix: str) -> AsyncIterator[Connect]:
         made.append(connect(server.kind, [server.place], prefix))
         return made[-1]
 
+    await until_it_answers(lambda store=make(): store.get("any"))
     yield make
     for store in made:
         await store.close()

@@ -16,10 +16,9 @@ from fairlead.lab.world import World
 from fairlead.store.base import Store
 from lane import store_host
 from lane.history import READ, Hold, Operation, held_twice, unexplained
-from lane.store_servers import Cluster, Server
+from lane.store_servers import HOSTS, Cluster, Server
 from lane.store_writer import connect
 
-HOSTS = ("host1", "host2", "host3")
 TESTS = Path(__file__).parents[1]
 
 

@@ -23,6 +23,8 @@ from fairlead.errors import Invalid, Unavailable
 PORTS = {"etcd": 2379, "consul": 8500, "zookeeper": 2181}
 SCHEMES = {"etcd": "etcd", "consul": "consul", "zookeeper": "zk"}
 ZOOKEEPER_JAR = Path("/usr/share/java/zookeeper.jar")
+TLS_JAR = Path("/usr/share/java/netty-codec.jar")
+"""What Debian's list of ZooKeeper's needs lacks for TLS."""
 
 
 def url(kind: str, *addresses: str, path: str = "") -> str:
@@ -83,7 +85,7 @@ def _zookeeper(folder: Path, address: str, peers: dict[str, str]) -> list[str]:
     }
     file = folder / "zoo.cfg"
     file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    return ["-Xmx128m", "-XX:+UseSerialGC", "-cp", str(ZOOKEEPER_JAR), _MAIN, str(file)]
+    return ["-Xmx128m", "-XX:+UseSerialGC", "-cp", f"{ZOOKEEPER_JAR}:{TLS_JAR}", _MAIN, str(file)]
 
 
 _MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"

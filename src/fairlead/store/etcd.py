@@ -13,7 +13,9 @@ Rules
        path that died quietly, or a server cut off from the others, is noticed so.
     2. Where the history was compacted or the server knows less than we have seen
        (restored from a backup), a watch lists and tells the difference.
-    3. The token that stands for user and password is taken when it is first asked
+    3. With a certificate and a user, the certificate may have no common name: etcd's
+       gateway refuses to choose between the two, and says so.
+    4. The token that stands for user and password is taken when it is first asked
        for, and anew when the server forgot it. Neither is in any message of ours.
 """
 
@@ -175,7 +177,8 @@ class EtcdStore:
         for attempt in (1, 2):
             headers = await self._headers()
             answer = await self._servers.ask("POST", f"/v3/{path}", _encode(body), headers, again=again)
-            reply = _decode(answer.body)
+            plain = answer.status != 200 and not answer.body.startswith(b"{")  # its gateway's own words
+            reply = Reply(error=answer.body.decode(errors="replace").strip()) if plain else _decode(answer.body)
             if answer.status == 200 and not reply.error:
                 return reply
             if "lease not found" in reply.reason:
@@ -185,7 +188,7 @@ class EtcdStore:
             if answer.status != UNAUTHENTICATED or not self._token or attempt == 2:
                 break
             self._token = ""  # servers forget tokens when they restart
-        raise Unavailable(f"etcd refused: {reply.reason or answer.status}")
+        raise Unavailable(f"etcd refused: {reply.reason[:200] or answer.status}")
 
     async def _headers(self) -> dict[str, str]:
         if not self._user:
