@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fairlead.cli.command import Flag, environment, lines_of, many, memory, option, pairs_of
+from fairlead.cli.command import Flag, Usage, environment, lines_of, many, memory, option, pairs_of
 from fairlead.cli.ports import parse as parse_ports
 from fairlead.errors import Invalid
 
@@ -149,6 +149,7 @@ Flags = dict[str, Any]
 
 def body(flags: Flags, image: str, command: tuple[str, ...], *, detach: bool) -> dict[str, Any]:
     """The API's create request for these flags."""
+    _check(flags)
     bindings, exposed = parse_ports(flags["publish"], flags["expose"])
     networks = [_network(text) for text in flags["network"]] or [("default", {})]
     return {
@@ -156,6 +157,37 @@ def body(flags: Flags, image: str, command: tuple[str, ...], *, detach: bool) ->
         "HostConfig": _host_config(flags, bindings, networks[0][0]),
         "NetworkingConfig": {"EndpointsConfig": _endpoints(flags, networks)},
     }
+
+
+def _check(flags: Flags) -> None:
+    """What Docker's client refuses before it asks anybody."""
+    for text in flags["env"]:
+        if text.startswith("="):
+            raise _bad(text, "-e, --env", f"invalid environment variable: {text}")
+    for text in flags["add_host"]:
+        if ":" not in text and "=" not in text:
+            raise _bad(text, "--add-host", f'bad format for add-host: "{text}"')
+    for text in flags["dns"]:
+        if not all(letter in "0123456789abcdefABCDEF.:%" for letter in text):
+            raise _bad(text, "--dns", f"IP address is not correctly formatted: {text}")
+    if flags["rm"] and flags["restart"] not in (None, "", "no"):
+        raise Invalid("conflicting options: cannot specify both --restart and --rm")
+
+
+def _bad(text: str, flag: str, why: str) -> Usage:
+    return Usage(f'invalid argument "{text}" for "{flag}" flag: {why}', 125)
+
+
+def _security(text: str) -> str:
+    """``seccomp=FILE``: the engine is sent what is in the file."""
+    key, equals, value = text.partition("=")
+    if key != "seccomp" or not equals or value in ("unconfined", "builtin"):
+        return text
+    try:
+        with open(value) as file:
+            return f"seccomp={file.read()}"
+    except OSError as problem:
+        raise Invalid(f"opening seccomp profile ({value}) failed: {(problem.strerror or '').lower()}") from None
 
 
 def _config(
@@ -241,7 +273,7 @@ def _network(text: str) -> tuple[str, dict[str, Any]]:
         elif key == "gw-priority":
             wish["GwPriority"] = int(value)
         else:
-            raise Invalid(f'invalid argument "{text}" for "--network" flag: invalid field key {key}')
+            raise _bad(text, "--network", f"invalid field key {key}")
     return name, {**wish, **({"IPAMConfig": address} if address else {})}
 
 
@@ -297,7 +329,7 @@ def _host_config(flags: Flags, bindings: dict[str, Any], network: str) -> dict[s
         "Privileged": flags["privileged"],
         "PublishAllPorts": flags["publish_all"],
         "ReadonlyRootfs": flags["read_only"],
-        "SecurityOpt": list(flags["security_opt"]) or None,
+        "SecurityOpt": [_security(text) for text in flags["security_opt"]] or None,
         "StorageOpt": pairs_of(flags["storage_opt"]) or None,
         "Tmpfs": {path: rest for path, _, rest in (text.partition(":") for text in flags["tmpfs"])} or None,
         "Sysctls": pairs_of(flags["sysctl"]) or None,
@@ -385,9 +417,7 @@ def _mount(text: str) -> dict[str, Any]:
     for part in text.split(","):
         key, equals, value = part.partition("=")
         if not equals and key not in ("readonly", "ro", "volume-nocopy"):
-            raise Invalid(
-                f'invalid argument "{text}" for "--mount" flag: invalid field \'{part}\' must be a key=value pair'
-            )
+            raise _bad(text, "--mount", f"invalid field '{part}' must be a key=value pair")
         if key == "type":
             mount["Type"] = value
         elif key in ("source", "src"):
@@ -406,7 +436,7 @@ def _mount(text: str) -> dict[str, Any]:
                 int(value, 8) if mode else memory(value)
             )
         else:
-            raise Invalid(f"invalid argument \"{text}\" for \"--mount\" flag: unexpected key '{key}' in '{part}'")
+            raise _bad(text, "--mount", f"unexpected key '{key}' in '{part}'")
     if not mount.get("Target"):
-        raise Invalid(f'invalid argument "{text}" for "--mount" flag: target is required')
+        raise _bad(text, "--mount", "target is required")
     return mount

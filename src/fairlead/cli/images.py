@@ -11,8 +11,7 @@ from typing import Any, BinaryIO
 from fairlead.cli import completing, tables
 from fairlead.cli.client import Client, Refused, path
 from fairlead.cli.command import command, filter_query, filters, form, many, no_trunc, option, quiet, switch
-from fairlead.cli.progress import follow
-from fairlead.cli.running import tagged
+from fairlead.cli.progress import follow, tagged
 from fairlead.errors import Invalid
 
 COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")

@@ -105,6 +105,8 @@ def wish(name: str, flags: dict[str, Any]) -> dict[str, Any]:
 
 def _pools(subnets: Any, gateways: Any, ranges: Any, reserved: dict[str, str]) -> list[dict[str, Any]]:
     """IPAM.Config: every gateway, range and reserved address goes to the subnet that holds it."""
+    if len(subnets) < max(len(ranges), len(gateways)):
+        raise Invalid("every ip-range or gateway must have a corresponding subnet")
     pools: dict[str, dict[str, Any]] = {}
     for subnet in subnets:
         if subnet in pools:

@@ -48,3 +48,8 @@ def silently(lines: Iterable[bytes]) -> None:
     import io
 
     follow(lines, io.StringIO())
+
+
+def tagged(image: str) -> str:
+    """``busybox`` -> ``busybox:latest``."""
+    return image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"

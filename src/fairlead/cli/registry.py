@@ -18,8 +18,7 @@ from typing import Any
 from fairlead.cli import completing, tables
 from fairlead.cli.client import Client, path
 from fairlead.cli.command import command, filter_query, filters, form, integer, no_trunc, option, switch
-from fairlead.cli.progress import follow, silently
-from fairlead.cli.running import tagged
+from fairlead.cli.progress import follow, silently, tagged
 from fairlead.errors import Invalid
 
 HUB = "https://index.docker.io/v1/"

@@ -21,7 +21,7 @@ from fairlead.cli import create as creation
 from fairlead.cli.client import Client, Refused, path
 from fairlead.cli.command import command, environment, many, option, switch
 from fairlead.cli.each import each
-from fairlead.cli.progress import Failed
+from fairlead.cli.progress import Failed, tagged
 from fairlead.cli.streams import Session, keys
 from fairlead.errors import FairleadError, Invalid
 
@@ -30,6 +30,8 @@ detach_keys = option("--detach-keys", help="Keys that leave a terminal (default 
 
 def exit_code(problem: FairleadError) -> int:
     """What ``run`` and ``start`` end with when the engine could not start the command."""
+    if not isinstance(problem, Refused):
+        return 125
     words = problem.message.lower()
     if "executable file not found" in words or "no such file or directory" in words:
         return 127
@@ -57,6 +59,8 @@ def make(
         raise Invalid(
             f"container ID file found, make sure the other container isn't running or delete {flags['cidfile']}"
         )
+    if flags["pull"] not in ("always", "missing", "never"):
+        raise Invalid(f"""invalid pull option: '{flags["pull"]}': must be one of "always", "missing" or "never\"""")
     if flags["pull"] == "always":
         fetch(client, image, flags)
     try:
@@ -87,11 +91,6 @@ def print_refusal(problem: FairleadError) -> None:
     print(("Error response from daemon: " if isinstance(problem, Refused) else "") + problem.message, file=sys.stderr)
 
 
-def tagged(image: str) -> str:
-    """``busybox`` -> ``busybox:latest``."""
-    return image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
-
-
 @command("[OPTIONS] IMAGE [COMMAND] [ARG...]", own_words=True, complete=completing.images)
 @creation.options
 @switch("-d", "--detach", help="Run in the background and print the id.")
@@ -99,9 +98,9 @@ def tagged(image: str) -> str:
 @detach_keys
 def run(client: Client, image: str, *words: str, detach: bool, sig_proxy: bool, **flags: Any) -> int:
     """Create a container and start it."""
+    if not detach and flags["tty"] and flags["interactive"] and not sys.stdin.isatty():
+        raise Invalid("the input device is not a TTY")
     try:
-        if not detach and flags["tty"] and flags["interactive"] and not sys.stdin.isatty():
-            raise Invalid("the input device is not a TTY")
         made = make(client, flags, image, words, detach=detach)
         if detach:
             client.call("POST", path("containers", made["Id"], "start"))
@@ -222,9 +221,12 @@ def attached(client: Client, name: str, stdin: bool, sig_proxy: bool, detach: st
 def attach(client: Client, container: str, no_stdin: bool, sig_proxy: bool, detach_keys: str) -> int:
     """Attach to a running container."""
     state = client.call("GET", path("containers", container, "json"))["State"]
-    for word, why in (("Paused", "paused container, unpause it first"), ("Restarting", "restarting container")):
+    for word, why in (
+        ("Paused", "paused container, unpause it first"),
+        ("Restarting", "restarting container, wait until it is running"),
+    ):
         if state.get(word):
-            raise Invalid(f"cannot attach to a {why}")
+            raise Invalid(f"You cannot attach to a {why}")
     if not state["Running"]:
         raise Invalid("cannot attach to a stopped container, start it first")
     ended = Waiting(client, container, "not-running")

@@ -86,7 +86,7 @@ def raw_terminal(file: int) -> Iterator[None]:
 
     before = termios.tcgetattr(file)
     try:
-        tty.setraw(file)
+        tty.setraw(file, termios.TCSADRAIN)  # what was typed before stays
         yield
     finally:
         termios.tcsetattr(file, termios.TCSADRAIN, before)
