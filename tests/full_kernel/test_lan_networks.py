@@ -2,6 +2,7 @@
 
 from lane.machine import eventually
 from scenarios.lab import Lab
+from scenarios.rows import rows
 
 NAP = "busybox sleep 1000"
 
@@ -24,6 +25,7 @@ def repaired(lab: Lab) -> None:
     assert lab.host("ip -o link").out == before
 
 
+@rows("S095")
 def test_a_vlan_comes_and_goes_with_its_network(lab: Lab) -> None:
     vlan(lab, 10)
     assert "vlan protocol 802.1Q id 10" in lab.host.must("ip -d link show eth0.10")
@@ -42,6 +44,7 @@ def test_a_vlan_comes_and_goes_with_its_network(lab: Lab) -> None:
     assert "eth0.10" not in lab.host.links()
 
 
+@rows("S096")
 def test_vlans_are_apart(lab: Lab) -> None:
     vlan(lab, 10)
     vlan(lab, 20)

@@ -3,6 +3,7 @@
     tests/data/scenarios.tsv   the rows: what is typed, what must be seen, what dockerd 28.5.2 does
     @rows("S006", "S007")      on a test: when it passes, these rows work
     LATER                      rows that no test claims yet, each with its reason
+    ELSEWHERE                  rows that another lane proves
     NOTES                      rows that work with a remark
 
 The page is written from a run (``pytest tests/scenarios --write-scenarios``), never by hand; ``test_report`` checks it
@@ -20,19 +21,23 @@ TABLE = TESTS / "data" / "scenarios.tsv"
 PAGE = TESTS.parent / "docs" / "scenarios.md"
 COMPARED_WITH = "dockerd 28.5.2"
 
-VLAN = "proved in the full-kernel lane: the kernel of this one has no 802.1q"
-CLUSTER = "not yet: needs several engines that know each other"
+VLAN = "works (full-kernel lane: it needs 802.1q)"
+CLUSTER = "works (cluster lane: with etcd, Consul and ZooKeeper)"
+SWARM = "not yet: needs swarm mode"
 NOT_OURS = "not the engine's: "
 LATER = {
     "S059": "not yet: needs Open vSwitch in the kernel; the engine's part is the same as S058",
-    **dict.fromkeys(("S095", "S096"), VLAN),
     "S102": NOT_OURS + "third-party daemons; their engine options are S097 to S101",
-    **{f"S{n}": CLUSTER for n in range(103, 147)},
+    **{f"S{n}": SWARM for n in range(103, 133)},
     "S148": "not yet: needs services and the HTTP mesh",
     "S149": NOT_OURS + "provisioning of hosts",
 }
+ELSEWHERE = {
+    **dict.fromkeys(("S095", "S096"), VLAN),
+    **{f"S{n}": CLUSTER for n in range(133, 147)},
+}
+"""Rows that tests of other lanes claim."""
 NOTES = {
-    "S003": "overlay joins the list together with clusters",
     "S061": "the lab's engine was older; today's refuses",
     "S083": "the lab's engine was older; today's resolves",
     "S100": "container to container only with --allow-direct-routing, as in Docker 28",
