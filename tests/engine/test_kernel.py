@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from fairlead.core.wanted import HOST, Address, Element, Link, Route, Skeleton, Wanted
+from fairlead.core.wanted import HOST, Address, Element, Link, Plan, Route, Skeleton, Wanted
 from fairlead.engine.kernel import Kernel
 from fairlead.errors import FairleadError, Internal
 from fairlead.host.fake import FakeHost
@@ -62,7 +62,10 @@ def test_a_plan_refused_for_what_somebody_deleted_is_tried_again(host: FakeHost,
     host.remove([BRIDGE])
     cable = Link(name="veth1", kind="veth", master="br-red", peer="eth0", peer_ns="")
     refuse, host.make = host.make, lambda items: _on_ground(host, refuse, items)  # type: ignore[method-assign]
+    told: list[Plan] = []
+    kernel.when_repaired(lambda made, removed: told.append(made))
     kernel.want("sandbox", (cable,))
+    assert [len(made) for made in told] == [2]
     assert there(host, BRIDGE, GATEWAY, cable) == [True, True, True]
 
 

@@ -58,6 +58,7 @@ class Healing:
         self._woken = asyncio.Event()
         self._heard: set[str] = set()
         self._complained: set[str] = set()
+        kernel.when_repaired(self._repaired)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -74,17 +75,20 @@ class Healing:
     async def heal(self) -> None:
         """Look once, repair what is wrong, tell it."""
         try:
-            make, surplus = await self._kernel.heal()
-            if any(item.key[0] == "skeleton" for item in make):
-                self._declare()
+            self._repaired(*await self._kernel.heal())
         except Exception as error:
             if str(error) not in self._complained:
                 log.error("cannot put the kernel right: %s", error)
                 self._complained.add(str(error))
             return
         self._complained.clear()
-        self._tell("made", make)
-        self._tell("removed", surplus)
+
+    def _repaired(self, made: Sequence[Wanted], removed: Sequence[Wanted]) -> None:
+        """What follows a repair, whoever made it."""
+        if any(item.key[0] == "skeleton" for item in made):
+            self._declare()
+        self._tell("made", made)
+        self._tell("removed", removed)
 
     def _tell(self, deed: str, objects: Sequence[Wanted]) -> None:
         """One event and one line for each owner and kind: a flush is a thousand elements and one fact."""

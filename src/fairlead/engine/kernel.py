@@ -22,7 +22,7 @@ Rules
     5. Nothing here waits: a change is a millisecond or two in the kernel.
     6. A plan may be refused only because somebody deleted what it stands on (a bridge) a moment
        ago. So after a refusal everything is repaired, and if there was anything to repair, it is
-       tried once more.
+       told (``when_repaired``) and the plan tried once more.
 
 What it leaves behind on failure: nothing, or a note on the error saying what.
 """
@@ -30,7 +30,7 @@ What it leaves behind on failure: nothing, or a note on the error saying what.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from fairlead.core.wanted import HOST, Element, Key, Link, Plan, Skeleton, Wanted, difference, owned
 from fairlead.errors import FairleadError, Internal
@@ -49,6 +49,11 @@ class Kernel:
         self._wanted: dict[Key, Wanted] = {}
         self._wishes = 0
         """counts changes of what is wanted, begun ones too"""
+        self._repaired: Callable[[Plan, Plan], None] = lambda made, removed: None
+
+    def when_repaired(self, call: Callable[[Plan, Plan], None]) -> None:
+        """``call(made, removed)`` after a repair that nobody asked for."""
+        self._repaired = call
 
     # -- wishes ---------------------------------------------------------------------
 
@@ -170,9 +175,11 @@ class Kernel:
     def _was_broken(self) -> bool:
         """Whether something of what is wanted was missing or different, and now stands again."""
         try:
-            return bool(self.repair()[0])
+            made, removed = self.repair()
         except FairleadError:
             return False
+        self._repaired(made, removed)
+        return bool(made)
 
     def _note(self, owner: str, after: Plan) -> None:
         self._wishes += 1
