@@ -121,13 +121,14 @@ async def test_a_container_gets_its_address_back(paper: Paper) -> None:
 async def test_closing_leaves_nothing(paper: Paper) -> None:
     await paper.network("net")
     before = {item.key for item in paper.host.look()}
-    web = await paper.container("web", "net", ports=(PortRequest(80, "tcp", "", 8080, 8080),))
+    wishes = PortRequest(53, "udp", "", 5353, 5353), PortRequest(80, "tcp", "", 8080, 8080)
+    web = await paper.container("web", "net", ports=wishes)
     stack = await paper.open(web)
-    assert paper.host.forgotten
+    assert paper.host.forgotten == [("udp", "0.0.0.0", 5353)]
     paper.host.forgotten.clear()
     await paper.attachments.close(stack)
     assert {item.key for item in paper.host.look()} == before
-    assert paper.host.forgotten == [("tcp", "0.0.0.0", 8080)]
+    assert paper.host.forgotten == [("udp", "0.0.0.0", 5353), ("tcp", "0.0.0.0", 8080)]
     assert paper.relay.ports == {}
 
 

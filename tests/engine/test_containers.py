@@ -12,7 +12,7 @@ from runtimes import PaperRuntime
 
 from fairlead.core.container import Container, HostConfig, Mount, RestartPolicy, State
 from fairlead.core.life import Ended
-from fairlead.core.model import Sandbox
+from fairlead.core.model import PortRequest, Sandbox
 from fairlead.engine.containers import Containers
 from fairlead.errors import Conflict, FairleadError, NotModified
 
@@ -117,6 +117,20 @@ async def test_an_end_before_the_start_is_recorded_is_not_lost(world: World) -> 
     await world.containers.start("web")
     assert (await asyncio.wait_for(end, 5)) == Ended(web.id, 7)
     assert world.status("web") == "exited" and world.nothing_left()
+
+
+async def test_a_port_that_is_taken_ends_the_process_that_was_made_meanwhile(world: World) -> None:
+    async def refuse(*ports: Any) -> dict[str, int]:
+        await asyncio.sleep(0)
+        raise Conflict("address already in use")
+
+    world.paper.relay.open = refuse  # type: ignore[method-assign]
+    web = await world.container("web")
+    await world.paper.catalog.put(replace(web, ports=(PortRequest(80, "tcp", "", 8080, 8080),)))
+    with pytest.raises(FairleadError, match="address already in use"):
+        await world.containers.start("web")
+    assert world.runtime.wires == {} and world.runtime.started == [] and world.nothing_left()
+    assert world.status("web") == "created"
 
 
 async def test_a_start_that_fails_leaves_nothing_but_the_reason(world: World) -> None:

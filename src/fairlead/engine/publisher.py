@@ -14,15 +14,16 @@ Rules
        is no list of our own that could go stale.
     2. A taken port fails before anything is published, in Docker's words. Where
        the choice was ours (a random port, a range) the next one is tried.
-    3. Flows that conntrack remembers for a host port are flushed when its
-       mapping comes or goes: a restarted container gets its UDP clients back.
+    3. Flows that conntrack remembers for a host port are flushed when its mapping
+       goes, and those of UDP also when it comes: a restarted container gets its
+       clients back. (A TCP flow that is there by then is another program's.)
 
 What it leaves behind on failure: no binding, no listener.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from fairlead.core import ports
 from fairlead.core.container import Container
@@ -81,7 +82,7 @@ class Publisher:
             raise FairleadError(
                 f"driver failed programming external connectivity on {where}: {error.message}"
             ) from error
-        self.flush(stack.endpoints)
+        self.flush(stack.endpoints, ("udp",))
 
     async def withdraw(self, stack: Stack) -> None:
         """No port of this stack is published any more."""
@@ -118,9 +119,9 @@ class Publisher:
             self._wake_relay()
             await self._relay.connect()
 
-    def flush(self, endpoints: Iterable[Endpoint]) -> None:
+    def flush(self, endpoints: Iterable[Endpoint], protocols: Collection[str] = ports.PROTOCOLS) -> None:
         """Forget the flows through these endpoints' host ports."""
-        bindings = [binding for endpoint in endpoints for binding in endpoint.bindings if binding.host_port]
+        bindings = [b for endpoint in endpoints for b in endpoint.bindings if b.host_port and b.protocol in protocols]
         flows = [(binding.protocol, binding.host_ip, binding.host_port) for binding in bindings]
         if flows:
             self._host.forget_flows(flows)
