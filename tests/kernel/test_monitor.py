@@ -9,7 +9,7 @@ import pytest
 
 from fairlead.core.wanted import Address, Element, Link, Namespace, Plan, Route, Skeleton
 from fairlead.host.linux import LinuxHost
-from fairlead.host.monitor import EVERYTHING, Monitor
+from fairlead.host.monitor import EVERYTHING, SANDBOX, Monitor
 from lane.pretend import PretendHost, eventually
 
 pytestmark = pytest.mark.kernel
@@ -114,3 +114,28 @@ def test_it_knows_itself_in_a_pid_namespace() -> None:
     inside, outside = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
     assert inside == "1"
     assert int(outside) > 1
+
+
+def test_a_device_on_a_card_has_nobody_else_to_tell(pretend_host: PretendHost) -> None:
+    """A macvlan in a sandbox has no end on the host; its loss is heard all the same."""
+    pretend_host.run("ip", "link", "add", "card", "type", "veth", "peer", "name", "plug")
+    host = pretend_host.open()
+    plan = (Namespace(name="s1"), Link(name="eth0", kind="macvlan", ns="s1", parent="card"))
+    host.make(plan)
+    monitor = host.monitor()
+    pretend_host.run("ip", "link", "add", "own0", "type", "bridge", ns="s1")
+    pretend_host.run("ip", "link", "delete", "own0", ns="s1")
+    assert heard(monitor) == set()
+    pretend_host.run("ip", "link", "delete", "eth0", ns="s1")
+    assert heard(monitor) == {SANDBOX}
+    host.make(plan)
+    heard(monitor)
+    host.remove(plan[1:])
+    host.settle()
+    assert heard(monitor) == set(), "what we do ourselves"
+    host.make(plan)
+    heard(monitor)
+    host.remove(plan)
+    host.settle()
+    assert SANDBOX not in heard(monitor)
+    pretend_host.run("ip", "link", "delete", "card")

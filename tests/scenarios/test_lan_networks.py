@@ -4,6 +4,8 @@ import socket
 import struct
 from collections.abc import Iterator
 
+import pytest
+
 from lane.machine import Lan, eventually
 from scenarios.lab import Lab
 
@@ -137,3 +139,59 @@ def test_the_engine_returns_although_a_parent_is_gone(lab: Lab) -> None:
     lab.docker("rm -f there")
     lab.docker.refused(f"run --rm --network pulled {NAP}", "card0")
     lab.docker("network rm pulled")
+
+
+def test_a_deleted_device_is_back_at_once(lab: Lab) -> None:
+    """It has no other end on the host that would tell; nobody waits for the half minute's look."""
+    create(lab)
+    lab.run(f"-d --name c1 --network lan {NAP}")
+    before = lab.inside("c1", "ip route").lines
+    place = lab.docker.field("c1", ".NetworkSettings.SandboxKey")
+    assert lab.host.inside(["nsenter", f"--net={place}", "ip", "link", "del", "eth0"]).code == 0
+    eventually(lambda: lab.pings("c1", lab.outside.address), "it is on the LAN again", 3)
+    assert lab.inside("c1", "ip route").lines == before
+
+
+# Who reaches whom: two containers on one parent, the LAN, and the host.
+REACHES = {
+    "bridge": {"neighbour": True, "lan": True},
+    "private": {"neighbour": False, "lan": True},
+    "vepa": {"neighbour": False, "lan": True},
+}
+
+
+@pytest.mark.parametrize("mode", REACHES)
+def test_modes(lab: Lab, mode: str) -> None:
+    create(lab, f"-o macvlan_mode={mode}")
+    for name in ("one", "two"):
+        lab.run(f"-d --name {name} --network lan {NAP}")
+    other = lab.address("two", "lan")
+    seen = {"neighbour": bool(lab.pings("one", other)), "lan": bool(lab.pings("one", lab.outside.address))}
+    assert seen == REACHES[mode]
+    assert lab.outside.pings(other) and not lab.host.pings(other)
+    assert lab.resolves("one", "two"), "names are ours in every mode"
+
+
+def test_vepa_behind_a_switch_that_turns_frames_round(lab: Lab) -> None:
+    """That is what the mode is for: the switch decides, and sees every frame."""
+    lab.outside.must(f"bridge link set dev port{lab.host.last} hairpin on")
+    try:
+        create(lab, "-o macvlan_mode=vepa")
+        for name in ("one", "two"):
+            lab.run(f"-d --name {name} --network lan {NAP}")
+        assert eventually(lambda: lab.pings("one", lab.address("two", "lan")), "by way of the switch")
+    finally:
+        lab.outside.must(f"bridge link set dev port{lab.host.last} hairpin off")
+
+
+def test_host_access_in_ipv6(lab: Lab) -> None:
+    """With an address reserved for the host, which IPv6 needs; the host's own ones are for the LAN."""
+    net = lab.outside.net
+    four = f"--subnet {net}.0/24 --gateway {net}.1 --ip-range {net}.128/28"
+    six = "--ipv6 --subnet fd00:88::/64 --aux-address host=fd00:88::ffff"
+    lab.docker(f"network create -d macvlan {four} {six} -o parent=eth0 -o host_access=true lan")
+    lab.run(f"-d --name near --network lan {NAP}")
+    address = lab.docker.field("near", '(index .NetworkSettings.Networks "lan").GlobalIPv6Address')
+    assert eventually(lambda: lab.host.pings(address), "the host reaches it")
+    assert lab.inside("near", "ping -6 -c1 -W1 fd00:88::ffff"), "and is reached"
+    assert lab.host.pings(lab.address("near", "lan"))

@@ -125,7 +125,7 @@ def test_it_is_prolonged_from_its_own_address_when_half_is_over() -> None:
 def test_a_silent_server_then_another_one() -> None:
     story = Story(Server()).start()
     story.server.gone = True
-    story.until(1000 + 3600 * 0.86)
+    story.until(1000 + 3600 * 0.874)
     assert {send.destination for _, send in story.sent[2:]} == {"10.0.0.1"}
     assert len(story.sent[2:]) < 10, "half of what is left, and not more often than every minute"
     story.server = Server(name="10.0.0.2")

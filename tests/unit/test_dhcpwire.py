@@ -136,6 +136,13 @@ def test_odd_values_are_left_out() -> None:
     assert (found.mtu, found.search, found.dns) == (0, ("a", "nameserver", "6.6.6.6"), ("9.9.9.9",))
 
 
+def test_a_cut_message_is_none() -> None:
+    """Half an address is no address, and half a message none."""
+    whole = answer(wire.ACK, 7, "10.0.0.50", options={**MASK, 54: packed("10.0.0.1"), 51: b"\0\0\1\0", 26: b"\5\xdc"})
+    assert wire.parse(whole) is not None
+    assert wire.parse(whole[:-2]) is None
+
+
 def test_options_in_borrowed_fields_and_in_parts() -> None:
     """Overload (RFC 2132, 9.3) and long options (RFC 3396)."""
     message = bytearray(

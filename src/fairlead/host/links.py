@@ -36,6 +36,7 @@ from fairlead.errors import Unsupported
 from fairlead.host.netlink import CREATE, EXCL, Request, attribute, attributes, nested, string, text, u8, u16, u32
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
+RTM_NEWNSID, NSID, NSID_FILE = 88, 1, 3
 AF_BRIDGE = 7
 UP, RUNNING = 1, 0x40
 ADDRESS, IFNAME, MTU, LOWER, MASTER, PROTINFO, LINKINFO = 1, 3, 4, 5, 10, 12, 18
@@ -272,6 +273,11 @@ def cut(index: int) -> Request:
 
 def delete(index: int) -> Request:
     return Request(RTM_DELLINK, 0, header(index))
+
+
+def number(namespace: int) -> Request:
+    """Give the namespace of that open file a number here, so that ``monitor`` hears of it; it may have one already."""
+    return Request(RTM_NEWNSID, 0, struct.pack("=B3x", 0) + u32(NSID, 0xFFFFFFFF) + u32(NSID_FILE, namespace))
 
 
 def set_group(index: int, group: int) -> Request:

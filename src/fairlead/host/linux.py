@@ -134,7 +134,7 @@ class LinuxHost:
     def monitor(self) -> Monitor:
         """Tells when something of ours may have changed by another hand; see ``host.monitor``."""
         with self._turn, self._doors.visit(HOST):
-            return Monitor(self._doors.ports)
+            return Monitor(self._doors.ports, self._remover.expected)
 
     # -- inside -----------------------------------------------------------------------
 

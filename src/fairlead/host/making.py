@@ -205,6 +205,8 @@ class Making:
             requests = [links.create(link, place) for link, place in zip(run, places, strict=True)]
             if ns == origin:
                 requests += [links.dress(link) for link in run]
+            elif origin == HOST:
+                requests.append(links.number(places[0].namespace))
             refused = self._doors[origin].netlink.do(requests)
         born = [at for at in range(len(run)) if at not in refused]
         for at in born:

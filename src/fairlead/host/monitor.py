@@ -9,7 +9,9 @@ out. A bell that rings too often costs a look; one that does not ring leaves a h
 the next periodic look. So in doubt it rings.
 
 Rules
-    1. Only what concerns the host's namespace, and tables of any namespace we can hear of.
+    1. What concerns the host's namespace; of the others that we can hear of, tables, and macvlan and ipvlan devices
+       that somebody deleted: those have no end on the host that would go with them. (We can hear of a
+       namespace that has a number here: of every sandbox with such a device or a veth's end, see ``links.number``.)
     2. What our own sockets caused is not told, as far as the kernel says who did it.
     3. When the kernel had to drop notifications, everything may have changed.
 """
@@ -32,14 +34,19 @@ _GROUPS = {ROUTE: (1, 5, 7, 8, 9, 11, 19), NETFILTER: (7,)}
 """link; v4 address, route, rule; v6 address, route, rule; nftables"""
 _KINDS = {16: "link", 17: "link", 20: "address", 21: "address", 24: "route", 25: "route", 32: "rule", 33: "rule"}
 _NEW_GENERATION, _GET_GENERATION = (10 << 8) | 15, (10 << 8) | 16
-EVERYTHING = "everything"
+_NOTE = socket.CMSG_SPACE(4)
+"""room for the number of the namespace that a notification comes from, if it is another one"""
+_WITHOUT_END = frozenset({"macvlan", "ipvlan"})
+EVERYTHING, SANDBOX = "everything", "sandbox"
 
 
 class Monitor:
-    """Open until ``close``. ``own_ports``: netlink ports of our own sockets, asked at each notification."""
+    """Open until ``close``. ``own_ports``: netlink ports of our own sockets, asked at each notification.
+    ``expected(name, index)``: that device in a sandbox was removed by us (of deletions the kernel names no port)."""
 
-    def __init__(self, own_ports: Callable[[], set[int]]) -> None:
+    def __init__(self, own_ports: Callable[[], set[int]], expected: Callable[[str, int], bool]) -> None:
         self._own_ports = own_ports
+        self._expected = expected
         self._myself = myself()
         self._poll = select.epoll()
         self._sockets: dict[int, tuple[int, socket.socket]] = {}
@@ -49,8 +56,7 @@ class Monitor:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
             for group in _GROUPS[protocol]:
                 sock.setsockopt(SOL_NETLINK, _ADD_MEMBERSHIP, group)
-            if protocol == NETFILTER:
-                sock.setsockopt(SOL_NETLINK, _LISTEN_ALL, 1)
+            sock.setsockopt(SOL_NETLINK, _LISTEN_ALL, 1)
             self._poll.register(sock, select.EPOLLIN)
             self._sockets[sock.fileno()] = (protocol, sock)
 
@@ -65,7 +71,7 @@ class Monitor:
             protocol, sock = self._sockets[file]
             while True:
                 try:
-                    data = sock.recv(1 << 16)
+                    data, notes, _, _ = sock.recvmsg(1 << 16, _NOTE)
                 except BlockingIOError:
                     break
                 except OSError as error:
@@ -73,7 +79,8 @@ class Monitor:
                         raise
                     found.add(EVERYTHING)
                     continue
-                found.update(self._meanings(protocol, data))
+                elsewhere = any((level, kind) == (SOL_NETLINK, _LISTEN_ALL) for level, kind, _ in notes)
+                found.update(self._meanings(protocol, data, elsewhere))
         return found
 
     def close(self) -> None:
@@ -81,7 +88,7 @@ class Monitor:
         for _, sock in self._sockets.values():
             sock.close()
 
-    def _meanings(self, protocol: int, data: bytes) -> Iterator[str]:
+    def _meanings(self, protocol: int, data: bytes, elsewhere: bool) -> Iterator[str]:
         offset, ports = 0, self._own_ports()
         while offset + 16 <= len(data):
             size, kind, _, _, port = struct.unpack_from("=IHHII", data, offset)
@@ -90,8 +97,16 @@ class Monitor:
             if protocol == NETFILTER:
                 if kind == _NEW_GENERATION and _cause(body) != self._myself:
                     yield "firewall"
-            elif kind in _KINDS and port not in ports and _concerns_us(_KINDS[kind], body):
+            elif kind not in _KINDS or port in ports:
+                continue
+            elif elsewhere:
+                if kind == links.RTM_DELLINK and self._is_loss(links.seen(body)):
+                    yield SANDBOX
+            elif _concerns_us(_KINDS[kind], body):
                 yield _KINDS[kind]
+
+    def _is_loss(self, gone: links.Seen) -> bool:
+        return gone.kind in _WITHOUT_END and not self._expected(gone.name, gone.index)
 
 
 def _concerns_us(what: str, body: bytes) -> bool:

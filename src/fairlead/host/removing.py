@@ -21,6 +21,7 @@ from __future__ import annotations
 import errno
 import itertools
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ Name = tuple[str, str]
 
 GONE = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO})
 _groups = itertools.count(0x6C000000)
+_REMEMBERED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class Remover:
         self._pending: dict[Name, int] = {}
         self._failures: list[Exception] = []
         self._running = False
+        self._elsewhere: deque[tuple[str, int]] = deque(maxlen=_REMEMBERED)
+        """(name, index) of what was removed in other namespaces, and not asked for by ``expected`` yet"""
 
     @property
     def pending(self) -> set[Name]:
@@ -69,12 +73,22 @@ class Remover:
             for one in leaving:
                 if one.ns not in sockets:
                     sockets[one.ns] = self._open(one.ns)
+                if one.ns != HOST:
+                    self._elsewhere.append((one.name, one.index))
                 self._queue.append((one, sockets[one.ns]))
                 for name in one.names:
                     self._pending[name] = self._pending.get(name, 0) + 1
             if self._queue and not self._running:
                 self._running = True
                 threading.Thread(target=self._run, name="removing devices", daemon=True).start()
+
+    def expected(self, name: str, index: int) -> bool:
+        """Whether that device of another namespace went by our hand; told once."""
+        with self._changed:
+            if (name, index) not in self._elsewhere:
+                return False
+            self._elsewhere.remove((name, index))
+            return True
 
     def wait_for(self, names: Iterable[Name]) -> None:
         """Return when none of these names is on its way out."""
