@@ -55,14 +55,15 @@ def command(kind: str, folder: Path, address: str, peers: Mapping[str, str] | No
 
 def _etcd(folder: Path, address: str, peers: dict[str, str]) -> list[str]:
     name = next(name for name, place in peers.items() if place == address)
+    at = {name: f"http://[{place}]" if ":" in place else f"http://{place}" for name, place in peers.items()}
     return [
         f"--name={name}",
         f"--data-dir={folder}/etcd",
-        f"--listen-client-urls=http://{address}:2379",
-        f"--advertise-client-urls=http://{address}:2379",
-        f"--listen-peer-urls=http://{address}:2380",
-        f"--initial-advertise-peer-urls=http://{address}:2380",
-        f"--initial-cluster={','.join(f'{name}=http://{place}:2380' for name, place in peers.items())}",
+        f"--listen-client-urls={at[name]}:2379",
+        f"--advertise-client-urls={at[name]}:2379",
+        f"--listen-peer-urls={at[name]}:2380",
+        f"--initial-advertise-peer-urls={at[name]}:2380",
+        f"--initial-cluster={','.join(f'{name}={place}:2380' for name, place in at.items())}",
         "--logger=zap",
     ]
 
