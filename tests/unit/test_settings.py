@@ -174,3 +174,60 @@ def test_every_option_has_a_sentence_and_a_name_of_its_own() -> None:
 
 def test_as_go() -> None:
     assert as_go([True, "a", {"k": 1}]) == "[true a map[k:1]]"
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("consul://10.0.0.1:8500/network", ("consul", ("10.0.0.1:8500",), "network", "", "")),
+        ("etcd://u:p%40ss@a:2379,b/x/y", ("etcd", ("a:2379", "b:2379"), "x/y", "u", "p@ss")),
+        ("zk://[fd00::1]:2182", ("zk", ("[fd00::1]:2182",), "", "", "")),
+        ("boltdb:///var/lib/c.db", ("boltdb", (), "/var/lib/c.db", "", "")),
+    ],
+)
+def test_where_the_cluster_store_is(text: str, address: tuple[object, ...]) -> None:
+    store = parse([*NO_FILE, "--cluster-store", text]).cluster_store
+    assert store == address
+    assert "p@ss" not in str(store) and "p%40ss" not in str(store)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--cluster-store=redis://x"], ('for "--cluster-store" flag', "consul://, etcd://, zk:// or boltdb://")),
+        (["--cluster-store=10.0.0.1:8500"], ('for "--cluster-store" flag', "as in consul://192.168.99.100:8500")),
+        (["--cluster-store=consul://10.0.0.1:0"], ('for "--cluster-store" flag', "port between 1 and 65535")),
+        (["--cluster-store=consul:///network"], ('for "--cluster-store" flag', "no ADDRESS:PORT")),
+        (["--cluster-store=boltdb://x"], ('for "--cluster-store" flag', "absolute path")),
+        (["--cluster-store=zk://a", "--cluster-advertise=eth0"], ('for "--cluster-advertise" flag', "needs a port")),
+        (["--cluster-advertise=eth0:2376"], ("--cluster-advertise must be accompanied by --cluster-store",)),
+        (["--cluster-store-opt=kv.path=x"], ("--cluster-store-opt must be accompanied by --cluster-store",)),
+        (["--cluster-store=zk://a", "--cluster-store-opt=kv.cafile=x"], ('"kv.cafile"', "kv.cacertfile")),
+        (
+            ["--cluster-store=zk://a", "--cluster-store-opt=kv.certfile=x"],
+            ("kv.certfile and kv.keyfile belong together",),
+        ),
+        (
+            [
+                "--cluster-store=zk://a",
+                "--cluster-store-opt=discovery.ttl=5",
+                "--cluster-store-opt=discovery.heartbeat=5",
+            ],
+            ("discovery.ttl must be greater",),
+        ),
+    ],
+)
+def test_which_of_the_cluster_options_is_wrong(argv: list[str], words: tuple[str, ...]) -> None:
+    message = refused(argv)
+    for word in words:
+        assert word in message
+
+
+def test_a_cluster_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "daemon.json"
+    file.write_text(
+        '{"cluster-store": "etcd://a:2379", "cluster-advertise": "eth1:2376", "cluster-store-opts": {"kv.path": "x"}}'
+    )
+    settings = parse(["--config-file", str(file)])
+    assert str(settings.cluster_store) == "etcd://a:2379" and str(settings.cluster_advertise) == "eth1:2376"
+    assert settings.cluster_store_opts == {"kv.path": "x"}

@@ -1,0 +1,97 @@
+"""The cluster's store, seen from the engine: up, down, and no at once."""
+
+import asyncio
+
+import pytest
+
+from fairlead.core import claims
+from fairlead.engine import clusterstore
+from fairlead.engine.claiming import carry_out
+from fairlead.engine.clusterstore import ClusterStore
+from fairlead.errors import Conflict, Unavailable
+from fairlead.store.base import Entry
+from fairlead.store.memory import MemoryStore
+
+
+class Flaky(MemoryStore):
+    """Away when it is told so; counts how often it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+        self.asked = 0
+
+    async def get(self, key: str) -> Entry | None:
+        self.asked += 1
+        if self.away:
+            raise Unavailable("10.0.0.1:8500: connection refused")
+        return await super().get(key)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusterstore, "CALM", 60.0)
+    monkeypatch.setattr(clusterstore, "ANXIOUS", 0.001)
+
+
+async def until(store: ClusterStore, up: bool) -> None:
+    async with asyncio.timeout(5):
+        while store.up != up:
+            await asyncio.sleep(0.001)
+
+
+async def test_down_says_no_at_once_and_how_to_see_it() -> None:
+    inner = Flaky()
+    inner.away = True
+    store = ClusterStore(inner, "consul://10.0.0.1:8500/network", "curl http://10.0.0.1:8500/v1/status/leader")
+    before = inner.asked
+    for verb in (store.get("k"), store.list(""), store.put_if("k", b""), store.delete_if("k"), store.lease(5)):
+        with pytest.raises(Unavailable) as told:
+            await verb
+    assert inner.asked == before, "nobody waits for a store that is away"
+    for word in ("--cluster-store=consul://10.0.0.1:8500/network", "curl http", "local networks do not need it"):
+        assert word in told.value.message
+
+
+async def test_it_comes_and_goes_and_comes() -> None:
+    inner, told = Flaky(), []
+    store = ClusterStore(inner, "etcd://a:2379")
+    store.when_changed(told.append)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(store.run())
+        await store.wait_up()
+        watch = store.watch("")
+        await store.put_if("k", b"1")
+        inner.away = True
+        with pytest.raises(Unavailable, match="connection refused"):
+            await store.get("k")  # makes run() ask at once, not after CALM
+        await until(store, False)
+        await inner.put_if("k", b"2")
+        inner.away = False
+        await until(store, True)
+        assert [(await anext(watch)).value for _ in range(2)] == [b"1", b"2"]
+        running.cancel()
+    assert told == [True, False, True]
+
+
+async def test_a_refusal_is_not_an_outage() -> None:
+    store = ClusterStore(Flaky(), "etcd://a:2379")
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(store.run())
+        await store.wait_up()
+        await store.put_if("k", b"1")
+        with pytest.raises(Conflict):
+            await store.put_if("k", b"2", 0)
+        assert store.up
+        running.cancel()
+
+
+async def test_claims_are_carried_out() -> None:
+    store = MemoryStore()
+    owners = [f"endpoint{number}" for number in range(5)]
+    found = await asyncio.gather(
+        *(carry_out(store, claims.take_one("p", map(str, range(9)), owner, lambda _: 0)) for owner in owners)
+    )
+    assert sorted(found) == ["0", "1", "2", "3", "4"]
+    await carry_out(store, claims.give_back_all("p", owners[0], lambda _: 0))
+    assert len(await store.list("p/")) == 4
