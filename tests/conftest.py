@@ -20,3 +20,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     choose(config.getoption("--client"))
     config.addinivalue_line("markers", "rows(*ids): the rows of docs/scenarios.md that this test proves")
+    config.addinivalue_line("markers", "proves(*rows, guard): the rows of docs/security.md that this test proves")

@@ -430,6 +430,7 @@ class Build:
         self.tasks.create_task(self.resolver_process.run())
         for part in (self.controller, self.endpoints, self.overlays, self.catalog):
             await part.load()
+        self.logs.sweep(container.id for container in self.catalog)
         await self.images.restore()
         await self.filesystem.restore()
         await self.volumes.restore()

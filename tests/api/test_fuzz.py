@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -80,6 +81,7 @@ async def send(requests: list[Any]) -> None:
             await client.close()
 
 
+@pytest.mark.proves("CVE-2020-7219", guard=("api/http.py", "        if size > limit:", "        if False:"))
 async def test_a_body_too_large_is_refused(client: Client) -> None:
     answer = await client.ask("POST", "/networks/create", raw=b'{"Name":"' + b"x" * (17 << 20) + b'"}')
     assert answer.status == 400

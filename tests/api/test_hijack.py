@@ -193,6 +193,14 @@ async def test_a_client_that_sends_more_than_is_taken_is_not_read(addresses: lis
     writer.close()
 
 
+@pytest.mark.proves(
+    "CVE-2020-7219",
+    guard=(
+        "api/connection.py",
+        "call_later(HEAD_SECONDS, self._give_up)",
+        "call_later(HEAD_SECONDS * 1e6, self._give_up)",
+    ),
+)
 async def test_a_head_that_never_ends_is_cut_off(addresses: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.05)
     for start in (b"GET /plain HTTP/1.1\r\nHost:", b"POST /containers/x/att", b"P"):

@@ -17,6 +17,9 @@ from lane.certificates import certificate
 from .fake_engine import fake_engine
 
 
+@pytest.mark.proves(
+    "CVE-2018-12608", guard=("api/server.py", "verify_mode = ssl.CERT_REQUIRED", "verify_mode = ssl.CERT_NONE")
+)
 @pytest.mark.parametrize(("who", "gets_in"), [("client", True), ("stranger", False), ("", False)])
 async def test_only_clients_of_the_ca_get_in(who: str, gets_in: bool) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -371,6 +371,10 @@ async def test_a_silent_server_costs_a_moment_once(world: World, upstreams: Call
     assert rcode(await world.ask(ports, dnswire.query("c.example"))) == dnswire.SERVFAIL
 
 
+@pytest.mark.proves(
+    "CVE-2025-23028",
+    guard=("engine/forwarder.py", "dnswire.check_answer(data, exchange.query.question)", "data[3] & 15"),
+)
 async def test_forged_and_broken_answers_are_not_believed(world: World, upstreams: Callable[..., Upstream]) -> None:
     def hostile(packet: bytes) -> list[bytes]:
         true = good(packet)
@@ -447,6 +451,14 @@ async def test_a_flood_hurts_only_its_sender(world: World, upstreams: Callable[.
     assert (await world.client.statistics())["failed"] == FAIR + 88
 
 
+@pytest.mark.proves(
+    "CVE-2024-8418",
+    guard=(
+        "engine/dnstcp.py",
+        "                next(iter(self._connections)).close()\n            connection",
+        "                pass\n            connection",
+    ),
+)
 @pytest.mark.parametrize("trickle", [b"\0", b"\1"], ids=["empty messages", "a message that never ends"])
 async def test_idle_and_trickling_connections_keep_nobody_out(ground: Ground, tmp_path: Path, trickle: bytes) -> None:
     patch = "import fairlead.engine.dnstcp as d; d.IDLE = 0.4; d.MOST = 8"
@@ -499,6 +511,14 @@ async def test_a_client_cannot_fill_our_memory_with_questions(world: World, upst
     assert 0 < (await world.client.statistics())["remembered"] <= 2048
 
 
+@pytest.mark.proves(
+    "CVE-2026-35406",
+    guard=(
+        "engine/dnstcp.py",
+        "        if not data:\n            self.close()\n            return\n        self._in += data",
+        "        self._in += data",
+    ),
+)
 async def test_nothing_a_container_sends_ends_the_process_and_rest_costs_nothing(world: World) -> None:
     ports = await world.open("one", WEB, DB, forward=False)
     with netns.socket_in(world.ground.at("one"), socket.AF_INET, socket.SOCK_DGRAM) as sock:

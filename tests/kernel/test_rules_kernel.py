@@ -54,6 +54,10 @@ What to notice:
 """
 
 
+@pytest.mark.proves(
+    "CVE-2023-27594",
+    guard=("core/rules.py", 'yield Element(map="internal", item=device,', "Element(map='internal', item=device,"),
+)
 def test_everybody_calls_everybody(pretend_host: PretendHost) -> None:
     with town(pretend_host) as everybody:
         matrix.build(everybody)

@@ -3,6 +3,7 @@
 devices     of the machine's network            processes   of the engine, by program
 rules       of the firewall, counters aside     mounts      below the engine's folders
 namespaces  that lie in the exec root           cgroups     below the machine's own
+folders     of containers and their layers
 """
 
 import os
@@ -12,6 +13,8 @@ from typing import Any
 
 from lane.engines import Engine
 from lane.machine import eventually
+
+FOLDERS = ("data/containers", "data/layers", "exec/containers", "exec/exits", "exec/crun")
 
 
 def footprint(engine: Engine) -> dict[str, Any]:
@@ -28,6 +31,7 @@ def footprint(engine: Engine) -> dict[str, Any]:
         "mounts": sorted(inside),
         "processes": {name: programs.count(name) for name in programs},
         "cgroups": sorted(_cgroups(engine)),
+        "folders": sorted(str(path.relative_to(base)) for place in FOLDERS for path in engine.base.glob(f"{place}/*")),
     }
 
 
@@ -38,7 +42,7 @@ def _cgroups(engine: Engine) -> set[str]:
     return found
 
 
-def same_as(engine: Engine, before: dict[str, Any], timeout: float = 10) -> None:
+def same_as(engine: Engine, before: dict[str, Any], timeout: float = 10, where: str = "") -> None:
     """Fails, naming what differs, unless the footprint becomes what it was."""
 
     def differences() -> dict[str, Any]:
@@ -50,7 +54,7 @@ def same_as(engine: Engine, before: dict[str, Any], timeout: float = 10) -> None
     except AssertionError:
         found = {key: _delta(*both) for key, both in differences().items()}
         if found:
-            raise AssertionError(f"left behind or lost: {found}") from None
+            raise AssertionError(f"{where} left behind or lost: {found}".strip()) from None
 
 
 def _delta(before: Any, now: Any) -> Any:

@@ -190,7 +190,7 @@ class Attachments:
 
     async def disconnect(self, container: Container, network: Network) -> Container:
         """The opposite; raises when the container is not on that network."""
-        asked = _asked_name(container, network)
+        asked = asked_name(container, network)
         stack = self.stack(container)
         endpoint = self._endpoint(stack, network)
         if network.name == "host" and mode_of(container) == "host":
@@ -247,11 +247,11 @@ class Attachments:
         return next((endpoint for other, endpoint in attached if other.id == network.id), None)
 
 
-def _asked_name(container: Container, network: Network) -> str | None:
+def asked_name(container: Container, network: Network) -> str | None:
     """Under which name (or id) the container asked for this network."""
     return next((name for name in container.networks if name == network.name or network.id.startswith(name)), None)
 
 
 def _with_network(container: Container, network: Network, settings: EndpointSettings) -> Container:
-    asked = _asked_name(container, network) or network.name
+    asked = asked_name(container, network) or network.name
     return msgspec.structs.replace(container, networks={**container.networks, asked: settings})

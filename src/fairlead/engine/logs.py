@@ -23,7 +23,7 @@ import asyncio
 import os
 import shutil
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack, aclosing, suppress
 from itertools import chain
 from pathlib import Path
@@ -123,6 +123,12 @@ class Logs:
     def forget(self, container: Container) -> None:
         """The container was removed: its directory goes, with all its log files."""
         shutil.rmtree(self.path(container).parent, ignore_errors=True)
+
+    def sweep(self, known: Iterable[str]) -> None:
+        """At the start: directories of containers that are gone, by an engine that was killed while they went."""
+        if self._root.is_dir():
+            for place in {*self._root.iterdir()} - {self._root / id for id in known}:
+                shutil.rmtree(place, ignore_errors=True)
 
     # -- rotation -------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ r"""Restore: the engine comes back, and finds the world as it left it, or puts i
         known to run, but ended     buried as if we had been there (restart policy and all)
         runs, but is not known      it was half started when we died: it is ended, nobody was told of it
         endpoint without a runner   the intent of a deed that never came about: forgotten
+        endpoint not asked for      a connect that its container never heard of: forgotten, too
+        asked for, no endpoint      a disconnect that was nearly done: finished
 
 Then one repair makes the kernel agree: what is missing is made, what nobody
 wants is removed. Running containers do not notice any of it.
@@ -22,9 +24,12 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
+
 from fairlead.core.container import Container
+from fairlead.core.model import Endpoint
 from fairlead.core.wanted import Plan
-from fairlead.engine.attachments import Attachments, mode_of
+from fairlead.engine.attachments import Attachments, asked_name, mode_of
 from fairlead.engine.catalog import Catalog
 from fairlead.engine.containers import Containers
 from fairlead.engine.controller import Controller
@@ -70,7 +75,8 @@ class Restore:
             if not network.predefined:
                 self._controller.adopt(network)
         running = [container for container in self._catalog if self._adopt(container, found)]
-        await self._forget_orphans({container.id for container in running})
+        running = [await self._finish_disconnecting(container) for container in running]
+        await self._forget_orphans({endpoint.id for container in running for endpoint in self._mine(container)})
         await self._sandboxes.resume()
         make, surplus = self._repair()
         for item in (*make, *surplus):
@@ -95,16 +101,31 @@ class Restore:
         if not container.state.running or container.id not in found.running:
             return False
         if mode_of(container) != "container":
-            mine = [endpoint for endpoint in self._endpoints.everything() if endpoint.container == container.id]
-            attached = [(self._controller.network(endpoint.network), endpoint) for endpoint in mine]
+            attached = [(self._controller.network(endpoint.network), endpoint) for endpoint in self._mine(container)]
             attached.sort(key=lambda pair: (len(pair[1].interface), pair[1].interface))
             self._attachments.adopt(container, attached)
             self._publisher.adopt(attached)
         return True
 
-    async def _forget_orphans(self, running: set[str]) -> None:
+    def _mine(self, container: Container) -> list[Endpoint]:
+        """Endpoints of a container on the networks it asked for."""
+        endpoints = [endpoint for endpoint in self._endpoints.everything() if endpoint.container == container.id]
+        return [e for e in endpoints if asked_name(container, self._controller.network(e.network)) is not None]
+
+    async def _finish_disconnecting(self, container: Container) -> Container:
+        """A running container is on every network it asked for; one it is not on any more, it asks for no longer."""
+        if mode_of(container) != "own":
+            return container
+        there = {asked_name(container, self._controller.network(e.network)) for e in self._mine(container)}
+        networks = {name: settings for name, settings in container.networks.items() if name in there or name == "none"}
+        if networks != container.networks:
+            container = msgspec.structs.replace(container, networks=networks)
+            await self._catalog.put(container)
+        return container
+
+    async def _forget_orphans(self, kept: set[str]) -> None:
         for endpoint in list(self._endpoints.everything()):
-            if endpoint.container not in running:
+            if endpoint.id not in kept:
                 await self._endpoints.forget(None, endpoint, sticky=True)
 
     async def _end_strangers(self, found: Recovered) -> None:

@@ -95,6 +95,7 @@ class Namespaces:
         self.root = root
         self._kind = os.stat(HERE).st_dev
         self._prepared = False
+        self._sweep()
 
     def path(self, name: str) -> str:
         return str(self.root / name)
@@ -145,6 +146,13 @@ class Namespaces:
         if self.root.is_dir() and not self.names() and _mount_of(self.root)[0] == os.path.realpath(self.root):
             with suppress(OSError):
                 _call("umount2", str(self.root).encode(), MNT_DETACH)
+
+    def _sweep(self) -> None:
+        """Remove files that are no namespaces (any more): of an engine that was killed while it made or removed one."""
+        if self.root.is_dir():
+            for name in set(os.listdir(self.root)) - set(self.names()):
+                with suppress(OSError):
+                    (self.root / name).unlink()
 
     def _prepare(self) -> None:
         """The directory must be a shared mount: else copies of our mounts in other mount
