@@ -121,7 +121,7 @@ async def test_following_goes_on_to_the_end(desk: Desk) -> None:
     assert (await coming).text == b"c\n"
     desk.write("d", tag="P")
     desk.ended.set()
-    assert [line.text async for line in lines] == [b"d\n"]
+    assert [line.text async for line in lines] == [b"d"]
 
 
 async def test_following_before_there_is_a_file(desk: Desk) -> None:

@@ -158,7 +158,7 @@ def test_log_lines_are_put_together(size: int) -> None:
 def test_a_line_without_end_is_told_at_the_end() -> None:
     assembler = loglines.Assembler()
     assert list(assembler.feed(RECORDS + b"\n"))[-1].text == b"hello\n"
-    assert [line.text for line in assembler.finish()] == [b"last\n"]
+    assert [line.text for line in assembler.finish()] == [b"last"]
 
 
 def test_a_very_long_line_comes_in_pieces() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from aiohttp import web
 
 from fairlead.api import container_filters, http, times, wire, wire_containers
@@ -195,7 +196,13 @@ class Containers:
         try:
             async with http.streaming(request, http.JSON) as out:
                 await out.start()
-                await out.write(msgspec.json.encode({"StatusCode": (await end).code}) + b"\n")
+                try:
+                    told: dict[str, Any] = {"StatusCode": (await end).code}
+                except asyncio.CancelledError:
+                    with suppress(ConnectionError):
+                        await out.write_json({"Error": {"Message": "context canceled"}, "StatusCode": -1}, end=b"\n")
+                    raise
+                await out.write_json(told, end=b"\n")
                 return out.response
         finally:
             end.cancel()

@@ -55,10 +55,15 @@ class Execs:
         if alone:
             await self._engine.execs.start(record.id, detach=True, tty=tty, size=rows_columns)
             return http.nothing(200)
-        self._engine.execs.check(record.id)
+        self._engine.execs.check_container(record.id)
         # The head goes first and alone: docker-py would lose output that came together with it.
         async with hijack.hijacked(request, http.HEADERS, content_type(request, tty)) as stream:
-            attached = await self._engine.execs.start(record.id, tty=tty, size=rows_columns)
+            try:
+                attached = await self._engine.execs.start(record.id, tty=tty, size=rows_columns)
+            except FairleadError as error:
+                words = f"{error.message}\r\n".encode()
+                await stream.write(words if tty else hijack.frame(1, words))
+                return http.Taken()
             if attached is not None:
                 try:
                     stream.when_lost(attached.close)

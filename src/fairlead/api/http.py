@@ -21,10 +21,11 @@ Rules
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -279,13 +280,21 @@ class Out:
 async def streaming(request: web.Request, content_type: str, status: int = 200) -> AsyncIterator[Out]:
     """A chunked answer. Headers leave with the first ``write`` (or ``start``), so an earlier error is still an answer.
 
-    Ended in order when the block is left; cut off (so that the client notices) when it is left by an error.
+    Ended in order when the block is left, or when the client has closed its half and hears no more; cut off (so that
+    the client notices) when it is left by an error.
     """
     response = web.StreamResponse(status=status, headers=HEADERS)
     response.content_type = content_type
     response.enable_chunked_encoding()
     out = Out(request, response)
-    yield out
+    try:
+        yield out
+    except asyncio.CancelledError:
+        gone = getattr(request.protocol, "gone", None)
+        if response.prepared and gone is not None and gone.done():
+            with suppress(ConnectionError):
+                await response.write_eof()
+        raise
     await out.start()
     await response.write_eof()
 

@@ -1,7 +1,7 @@
 """Complaints of the runtime, in dockerd's words: clients, and people, look for these.
 
 crun: executable file `nosuch` not found in $PATH: No such file or directory
-  ->  …: exec: "nosuch": executable file not found in $PATH: unknown         (Invalid, exit code 127)
+  ->  …: exec: "nosuch": executable file not found in $PATH         (Invalid, exit code 127)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def of_create(words: str, program: str) -> FairleadError:
 def of_exec(words: str, program: str) -> FairleadError:
     """The error a failed ``exec`` becomes; ``exit_code`` is the exec's."""
     reason, code = _reason(words, program)
-    return _error(f"{EXEC}unable to start container process: {reason}: unknown", code)
+    return _error(f"{EXEC}unable to start container process: {reason}", code)
 
 
 def of_start(words: str) -> str:

@@ -50,7 +50,7 @@ class Assembler:
         """Lines that never got their end: the process is gone."""
         self._rest = b""
         for stream, (time, text) in sorted(self._open.items()):
-            yield LogLine(stream, time, text + b"\n")
+            yield LogLine(stream, time, text)
         self._open.clear()
 
     def _take(self, record: bytes) -> LogLine | None:

@@ -156,13 +156,12 @@ class Execs:
         self._tell(record, f"exec_create: {_command(config)}")
         return record.id
 
-    def check(self, id: str) -> Container:
-        """The container it would start in; raises what ``start`` would, before anything is done."""
+    def check_container(self, id: str) -> Container:
+        """The container it would start in; ``Conflict`` when nothing starts there now."""
         record = self.get(id)
-        if record.exit_code is not None:
-            raise Conflict(f"exec command {id} has already run")
-        if record.running:
-            raise Conflict(f"exec command {id} is already running")
+        container = self._catalog.get(record.container)
+        if container.state.status == "paused":
+            raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
         return self._active(record.container)
 
     async def start(
@@ -170,7 +169,11 @@ class Execs:
     ) -> Attached | None:
         """Run it. The streams of an attached one, even when the program cannot be run; None of a detached one."""
         record = self.get(id)
-        container = self.check(id)
+        if record.exit_code is not None:
+            raise Conflict(f"exec command {id} has already run")
+        if record.running:
+            raise Conflict(f"exec command {id} is already running")
+        container = self.check_container(id)
         config = record.config if all(record.config.size) else msgspec.structs.replace(record.config, size=size)
         record.running = True
         self._tell(record, f"exec_start: {_command(config)}")
@@ -221,7 +224,9 @@ class Execs:
         record = self.get(id)
         process = self._processes.get(id)
         if process is None or not record.running:
-            raise Conflict(f"exec {id} is not running" if record.exit_code is None else f"exec {id} has ended")
+            if record.exit_code is not None:
+                raise NotFound(f"NotFound: process does not exist {id}: not found")
+            raise Conflict(f"exec {id} is not running")
         await process.resize(rows, columns)
 
     # -- inside -----------------------------------------------------------------------------
