@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fairlead.errors import Unavailable
@@ -80,6 +81,25 @@ async def test_the_cable_is_pulled_and_plugged_in(server: Server, store: Store, 
     told = {change.key: change.value for change in await pending}
     assert told == {"a/gone": None, "a/changed": b"2", "a/fresh": b"1", "a/end": b"1"}
     assert time.monotonic() - began < 5, "everything is told within five seconds of the cable being back"
+    await watch.aclose()
+
+
+@pytest.mark.parametrize("server", ["etcd"], indirect=True)
+async def test_history_that_was_thrown_away(server: Server, store: Store, prefix: str) -> None:
+    """What a watch of etcd has not seen was compacted away while it was cut off: it lists, and tells the difference."""
+    await store.put_if("a/gone", b"1")
+    watch = await listening(store)
+    pending = asyncio.ensure_future(take(watch, "a/end", b"1"))
+    server.cut()
+    try:
+        await until_it_is_away(store)
+        await asyncio.to_thread(write, server, prefix, *["delete", "a/gone", "put", "a/0", "2", "put", "a/end", "1"])
+        found = server.machine.run("curl", "-s", f"http://{server.place}/v3/kv/range", "-d", '{"key": "AA=="}').stdout
+        revision = msgspec.json.encode({"revision": msgspec.json.decode(found)["header"]["revision"]}).decode()
+        server.machine.run("curl", "-sf", f"http://{server.place}/v3/kv/compaction", "-d", revision)
+    finally:
+        server.heal()
+    assert {change.key: change.value for change in await pending} == {"a/gone": None, "a/0": b"2", "a/end": b"1"}
     await watch.aclose()
 
 

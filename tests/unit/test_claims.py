@@ -148,7 +148,7 @@ def test_only_ones_own_is_given_back() -> None:
 
 @given(st.data())
 def test_however_they_interleave_nobody_has_what_another_has(data: st.DataObject) -> None:
-    """Four owners, three things, any order of steps, any answer lost: each thing has one owner, each owner one thing."""
+    """Four owners, three things, any order of steps, any answer lost: each thing has one owner and each owner one."""
     store = Paper()
     running = {name: take_one("p", "123", name, lambda bound: data.draw(st.integers(0, bound - 1))) for name in "abcd"}
     answers: dict[str, Any] = dict.fromkeys(running)
