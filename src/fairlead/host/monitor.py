@@ -9,9 +9,10 @@ out. A bell that rings too often costs a look; one that does not ring leaves a h
 the next periodic look. So in doubt it rings.
 
 Rules
-    1. What concerns the host's namespace; of the others that we can hear of, tables, and macvlan and ipvlan devices
-       that somebody deleted: those have no end on the host that would go with them. (We can hear of a
-       namespace that has a number here: of every sandbox with such a device or a veth's end, see ``links.number``.)
+    1. What concerns the host's namespace; of the others that we can hear of, tables, and devices of ours (an overlay's
+       tunnel and bridge), macvlans and ipvlans that somebody deleted: those have no end on the host that would go
+       with them. (We can hear of a namespace that has a number here: of every one with such a device or a veth's
+       end, see ``links.number``.)
     2. What our own sockets caused is not told, as far as the kernel says who did it.
     3. When the kernel had to drop notifications, everything may have changed.
 """
@@ -106,7 +107,7 @@ class Monitor:
                 yield _KINDS[kind]
 
     def _is_loss(self, gone: links.Seen) -> bool:
-        return gone.kind in _WITHOUT_END and not self._expected(gone.name, gone.index)
+        return (gone.ours or gone.kind in _WITHOUT_END) and not self._expected(gone.name, gone.index)
 
 
 def _concerns_us(what: str, body: bytes) -> bool:
