@@ -67,7 +67,12 @@ def has_gateway(network: Network, family: int) -> bool:
         return not inhibited and (options.mode4 if family == 4 else options.mode6) != "isolated"
     if network.driver not in LAN_DRIVERS:
         return True
-    return not (network.internal or is_alone(network) or is_routed(network))
+    return leads_out(network) and not is_routed(network)
+
+
+def leads_out(network: Network) -> bool:
+    """Whether its containers get to the world by it."""
+    return not (network.internal or is_alone(network))
 
 
 def is_routed(network: Network) -> bool:

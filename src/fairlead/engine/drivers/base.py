@@ -112,14 +112,28 @@ class Driver(Protocol):
         """Name of the network's device on the host ("" when it has none)."""
 
 
-class Fixed:
-    """A driver with one network, made by the engine, that wants nothing of the kernel: ``host`` and ``none``.
+class Unpublished:
+    """What drivers answer alike whose packets do not pass the host's stack: there is nothing to lead a port through.
 
-    Published ports are discarded, as in dockerd: there is nothing to lead them through.
+    Published ports are discarded, as in dockerd.
     """
 
-    name = ""
     scope = "local"
+
+    def publish(self, network: Network, endpoint: Endpoint, facts: Facts) -> Plan:
+        return ()
+
+    def publishing(self, network: Network) -> Publishing:
+        return Publishing()
+
+    def device(self, network: Network) -> str:
+        return ""
+
+
+class Fixed(Unpublished):
+    """A driver with one network, made by the engine, that wants nothing of the kernel: ``host`` and ``none``."""
+
+    name = ""
 
     def check(self, request: NetworkRequest, facts: Facts) -> None:
         raise Forbidden(f'only one instance of "{self.name}" network is allowed')
@@ -130,14 +144,5 @@ class Fixed:
     def endpoint(self, network: Network, endpoint: Endpoint, facts: Facts) -> Plan:
         return ()
 
-    def publish(self, network: Network, endpoint: Endpoint, facts: Facts) -> Plan:
-        return ()
-
-    def publishing(self, network: Network) -> Publishing:
-        return Publishing()
-
     def attachment(self, network: Network) -> Attachment:
         return Attachment(default_route=False, names=False)
-
-    def device(self, network: Network) -> str:
-        return ""

@@ -25,17 +25,16 @@ from fairlead.core import inside, parents
 from fairlead.core.bridgeoptions import lan_endpoint_options, lan_options
 from fairlead.core.model import Endpoint, Network, NetworkRequest
 from fairlead.core.wanted import Link, Plan
-from fairlead.engine.drivers.base import Attachment, Facts, Publishing
+from fairlead.engine.drivers.base import Attachment, Facts, Unpublished
 from fairlead.errors import FairleadError, Invalid
 
 FLAGS = ("bridge", "private", "vepa")
 
 
-class Ipvlan:
+class Ipvlan(Unpublished):
     """Driver of ``ipvlan`` networks."""
 
     name = "ipvlan"
-    scope = "local"
 
     def check(self, request: NetworkRequest, facts: Facts) -> None:
         parents.mode_of(self.name, request.options)
@@ -60,24 +59,14 @@ class Ipvlan:
         )
         return (link, *inside.plan(endpoint, lan_endpoint_options(endpoint.settings.driver_opts), facts.has_ipv6))
 
-    def publish(self, network: Network, endpoint: Endpoint, facts: Facts) -> Plan:
-        return ()
-
-    def publishing(self, network: Network) -> Publishing:
-        return Publishing()
-
     def attachment(self, network: Network) -> Attachment:
-        leads_out = not (network.internal or parents.is_alone(network))
         return Attachment(
             interface_prefix=lan_options(network.options).prefix,
-            default_route=leads_out,
+            default_route=parents.leads_out(network),
             through_host=False,
             gateway_needed=not parents.is_routed(network),
             own_mac=False,
         )
-
-    def device(self, network: Network) -> str:
-        return ""
 
 
 def _flag(options: Mapping[str, str]) -> str:

@@ -32,18 +32,17 @@ from fairlead.core import inside, parents
 from fairlead.core.bridgeoptions import LanOptions, lan_endpoint_options, lan_options
 from fairlead.core.model import Endpoint, Network, NetworkRequest
 from fairlead.core.wanted import Address, Link, Neighbour, Plan, Route, Sysctl, Wanted
-from fairlead.engine.drivers.base import Attachment, Facts, Publishing
+from fairlead.engine.drivers.base import Attachment, Facts, Unpublished
 from fairlead.errors import Invalid
 
 HOST_ADDRESS = "host"
 """Name of the ``--aux-address`` that the host takes for ``host_access``."""
 
 
-class Macvlan:
+class Macvlan(Unpublished):
     """Driver of ``macvlan`` networks."""
 
     name = "macvlan"
-    scope = "local"
 
     def check(self, request: NetworkRequest, facts: Facts) -> None:
         mode = parents.mode_of(self.name, request.options)
@@ -76,16 +75,11 @@ class Macvlan:
             *ways,
         )
 
-    def publish(self, network: Network, endpoint: Endpoint, facts: Facts) -> Plan:
-        return ()
-
-    def publishing(self, network: Network) -> Publishing:
-        return Publishing()
-
     def attachment(self, network: Network) -> Attachment:
-        leads_out = not (network.internal or parents.is_alone(network))
         return Attachment(
-            interface_prefix=_options(network).prefix, default_route=leads_out, names=True, through_host=False
+            interface_prefix=_options(network).prefix,
+            default_route=parents.leads_out(network),
+            through_host=False,
         )
 
     def device(self, network: Network) -> str:
