@@ -12,7 +12,6 @@ What it does not do: speak Docker. ``eval "$(fairlead lab env one)"``, and any c
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -21,13 +20,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 import msgspec
 
 from fairlead.errors import FairleadError, Invalid, NotFound, Unavailable
-from fairlead.lab import keyvalue, picture, topology, weather
+from fairlead.lab import keyvalue, picture, topology, tour, weather
 from fairlead.lab.machine import Machine
 from fairlead.lab.topology import STORE
 from fairlead.lab.world import BOOK, World
@@ -144,7 +143,7 @@ def ip(folder: Path, host: str | None) -> None:
 def map_(folder: Path) -> None:
     """A picture: wires, machines, weather, and the containers on each host."""
     world = _open(folder)
-    states = {machine.name: _state(machine) for machine in world.hosts}
+    states = {machine.name: picture.state(machine) for machine in world.hosts}
     click.echo(picture.draw(world.topology, weather.outlook(world), states))
 
 
@@ -229,6 +228,36 @@ def capture(folder: Path, host: str, words: tuple[str, ...]) -> NoReturn:
     _become(_running(_open(folder), host), "tcpdump", "-lni", "eth0", *words)
 
 
+@lab.command("tour")
+@click.option("--no-wait", is_flag=True, help="Do not wait for Enter between steps.")
+@click.option("--store", type=click.Choice(["none", *keyvalue.PORTS]), help="A store for the cluster.  [default: etcd]")
+def tour_(no_wait: bool, store: str | None) -> None:
+    """Walk through the labs of Docker networking, step by step, on three hosts that are gone afterwards."""
+    try:
+        keyvalue.program(store or "etcd")
+    except FairleadError as problem:
+        if store not in (None, "none"):
+            raise
+        if store is None:
+            _say(f"The tour keeps to one host: {problem.message}")
+        store = "none"
+    plan = topology.one_cable("one", "two", "three", store="" if store == "none" else store or "etcd")
+    with World(plan) as world:
+        if plan.store:
+            world.start_store()
+        world.start_engines(plan.hosts)
+        _say("Three hosts stand, each with an engine; what follows is typed on them. Enter goes on, ^C ends it.")
+        tour.walk(world, click.echo, _no_pause if no_wait else _pause)
+
+
+def _pause() -> None:
+    click.prompt("", "", prompt_suffix="", show_default=False)
+
+
+def _no_pause() -> None:
+    """For those who only want to see."""
+
+
 @lab.command()
 @click.pass_obj
 def down(folder: Path) -> None:
@@ -258,22 +287,6 @@ def _become(machine: Machine, *words: str) -> NoReturn:
 
 def _with(before: dict[str, int], host: str, value: int) -> dict[str, int]:
     return {name: each for name, each in {**before, host: value}.items() if each}
-
-
-def _state(machine: Machine) -> picture.State:
-    """What a host says of itself."""
-    if not machine.alive:
-        return picture.State("off")
-    try:
-        listed: list[dict[str, Any]] = json.loads(machine.ask("/v1.40/containers/json"))
-    except (OSError, ValueError):
-        return picture.State("no engine")
-    containers = []
-    for each in listed:
-        places = each["NetworkSettings"]["Networks"]
-        at = ", ".join(f"{name} {one['IPAddress'] or one['GlobalIPv6Address']}".strip() for name, one in places.items())
-        containers.append(f"{each['Names'][0].lstrip('/')}  ({at})")
-    return picture.State("engine up", tuple(containers))
 
 
 def _typed(folder: Path) -> str:

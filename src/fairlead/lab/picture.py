@@ -6,15 +6,18 @@
      |     web  (RED 172.18.0.2)
      `- two       192.168.77.12   engine up    hears not: one
 
-Pure: topology, weather and what the hosts said of themselves go in, text comes out.
+``state`` asks a host; ``draw`` is pure: topology, weather and what the hosts said go in, text comes out.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
+from fairlead.lab.machine import Machine
 from fairlead.lab.topology import OUTSIDE, STORE, Topology
 from fairlead.lab.weather import Weather
 
@@ -24,6 +27,22 @@ class State(msgspec.Struct, frozen=True):
 
     words: str
     containers: tuple[str, ...] = ()
+
+
+def state(machine: Machine) -> State:
+    """What a host says of itself."""
+    if not machine.alive:
+        return State("off")
+    try:
+        listed: list[dict[str, Any]] = json.loads(machine.ask("/v1.40/containers/json"))
+    except (OSError, ValueError):
+        return State("no engine")
+    containers = []
+    for each in listed:
+        places = each["NetworkSettings"]["Networks"]
+        at = ", ".join(f"{name} {one['IPAddress'] or one['GlobalIPv6Address']}".strip() for name, one in places.items())
+        containers.append(f"{each['Names'][0].lstrip('/')}  ({at})")
+    return State("engine up", tuple(containers))
 
 
 def draw(topology: Topology, weather: Weather, states: Mapping[str, State]) -> str:
