@@ -35,10 +35,15 @@ from fairlead.wiring import Build
 
 log = logging.getLogger("fairlead")
 
+SHORT_TURN = 0.0005
+"""Seconds a thread may keep the interpreter while another wants it. Looking at hundreds of devices is done in a thread;
+at Python's 5 ms, whoever answers a request meanwhile would wait that long after every call to the kernel."""
+
 
 def main(settings: Settings) -> int:
     """Run until told to stop; the exit code."""
     _log_to_stderr(settings)
+    sys.setswitchinterval(SHORT_TURN)
     for warning in settings.warnings:
         log.warning("%s", warning)
     code = 0

@@ -46,7 +46,11 @@ class Door:
 
     def devices(self) -> list[links.Seen]:
         """Everything with a name here."""
-        return [links.seen(message) for message in self.netlink.dump(links.RTM_GETLINK, links.EVERY)]
+        return [links.seen(message) for message in self.device_messages()]
+
+    def device_messages(self) -> list[bytes]:
+        """The same as the kernel tells it."""
+        return self.netlink.dump(links.RTM_GETLINK, links.EVERY)
 
     def new_index(self) -> int:
         if not self._next_index:

@@ -75,13 +75,14 @@ class LinuxHost:
 
     def devices_stand(self, wanted: Iterable[Link]) -> bool:
         with self._turn:
-            devices = self._doors[HOST].devices()
+            messages = self._doors[HOST].device_messages()
             leaving = {name for ns, name in self._remover.pending if ns == HOST}
+        devices = [links.seen(message) for message in messages]
         names = {device.index: device.name for device in devices}
         ours = {device.name: device for device in devices if device.ours and device.name not in leaving}
-        links = {link.name: link for link in wanted if link.ns == HOST}
-        return ours.keys() == links.keys() and all(
-            ours[name].up == link.up and names.get(ours[name].master, "") == link.master for name, link in links.items()
+        asked = {link.name: link for link in wanted if link.ns == HOST}
+        return ours.keys() == asked.keys() and all(
+            ours[name].up == link.up and names.get(ours[name].master, "") == link.master for name, link in asked.items()
         )
 
     def settle(self) -> None:

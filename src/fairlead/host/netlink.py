@@ -111,16 +111,13 @@ class Netlink:
         if sock.proto == ROUTE:
             sock.setsockopt(SOL_NETLINK, STRICT_CHECK, 1)
         sock.bind((0, 0))
+        self.port = int(sock.getsockname()[0])
+        """the number by which notifications tell who caused them"""
 
     @classmethod
     def here(cls, protocol: int = ROUTE) -> Netlink:
         """A socket of the namespace the calling thread is in."""
         return cls(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol))
-
-    @property
-    def port(self) -> int:
-        """The number by which notifications tell who caused them."""
-        return int(self._socket.getsockname()[0])
 
     def close(self) -> None:
         self._socket.close()
