@@ -86,7 +86,7 @@ class Probing:
         self._errands: dict[int, Errand] = {}
         self._knocks: dict[int, str] = {}
         self.alarms: Alarms[tuple[str, int]] = Alarms()
-        """``tick``; ``late`` and ``over`` of a probe; ``nack`` and ``drop`` of an errand or a knock."""
+        """``tick``; ``late`` for a probe; ``nack`` and ``drop`` of an errand or a knock."""
 
     def start(self, now: float) -> None:
         """Begin to probe, somewhere within the first interval."""
@@ -98,9 +98,7 @@ class Probing:
             if what == "tick":
                 self._tick(now)
             elif what == "late":
-                self._ask_around(now)
-            elif what == "over":
-                self._give_up(now)
+                self._ask_around(sequence, now)
             elif what == "nack":
                 errand = self._errands.get(sequence)
                 if errand and errand.nack:
@@ -112,6 +110,8 @@ class Probing:
     # -- our own probes -------------------------------------------------------------------------------------------
 
     def _tick(self, now: float) -> None:
+        if self._probe:  # its end and this beginning fall together
+            self._give_up(now)
         interval = self._members.health.stretched(self._config.probe_interval)
         self.alarms.set(("tick", 0), now + interval)
         member = self._members.next_to_probe()
@@ -120,7 +120,6 @@ class Probing:
         sequence = self._dice.getrandbits(32)
         self._probe = Probe(sequence, member, now)
         self.alarms.set(("late", sequence), now + self._members.health.stretched(self._config.probe_timeout))
-        self.alarms.set(("over", sequence), now + interval)
         ping = self._ping(sequence, member.name)
         if member.state == State.SUSPECT:
             suspect = Suspect(member.incarnation, member.name, self._members.me)
@@ -131,9 +130,9 @@ class Probing:
     def _ping(self, sequence: int, name: str) -> Ping:
         return Ping(sequence, name, self._me(), self._members.me)
 
-    def _ask_around(self, now: float) -> None:
+    def _ask_around(self, sequence: int, now: float) -> None:
         probe = self._probe
-        if probe is None:
+        if probe is None or probe.sequence != sequence:
             return
         target = probe.member
         helpers = self._members.some(
@@ -146,7 +145,7 @@ class Probing:
             probe.nacks_promised |= nack
             asked = IndirectPing(probe.sequence, target.address, target.name, nack, self._me(), self._members.me)
             self._wires.post(helper, asked)
-        left = self.alarms.when(("over", probe.sequence)) - now
+        left = self.alarms.when(("tick", 0)) - now
         self._wires.call_ping(target, probe.sequence, left)
 
     def _give_up(self, now: float) -> None:
@@ -155,9 +154,8 @@ class Probing:
             return
         self._probe = None
         self._members.health.worse(probe.nacks if probe.nacks_promised else 1)
-        member = self._members.table.get(probe.member.name)
-        if member is not None:
-            self._members.suspect(Suspect(member.incarnation, member.name, self._members.me), now)
+        # Of the incarnation we asked: what it has said of itself since then stands.
+        self._members.suspect(Suspect(probe.member.incarnation, probe.member.name, self._members.me), now)
 
     def acked(self, ack: Ack, now: float, by_stream: bool = False) -> str:
         """Somebody answered. Returns the name of a dead member that turned out to answer, else nothing."""
@@ -166,7 +164,6 @@ class Probing:
         elif self._probe and self._probe.sequence == ack.sequence:
             probe, self._probe = self._probe, None
             self.alarms.cancel(("late", ack.sequence))
-            self.alarms.cancel(("over", ack.sequence))
             self._members.health.better()
             if not probe.helpers and not by_stream:
                 self._tell(Acked(probe.member.name, now - probe.sent, ack.payload))
