@@ -99,18 +99,22 @@ class Cluster:
             member.kill()
 
     async def leader(self) -> Server:
-        """The member that leads, asked of each about itself."""
-        for member in self.members.values():
-            servers = Servers([member.place])
-            try:
-                status = msgspec.json.decode((await servers.ask("POST", "/v3/maintenance/status", b"{}")).body)
-            except Unavailable:
-                continue
-            finally:
-                await servers.close()
-            if status["leader"] == status["header"]["member_id"]:
-                return member
-        raise AssertionError("nobody leads")
+        """The member that leads, asked of each about itself; there may be none for a moment."""
+        async with asyncio.timeout(20):
+            while True:
+                for member in self.members.values():
+                    if await self._leads(member):
+                        return member
+
+    async def _leads(self, member: Server) -> bool:
+        servers = Servers([member.place])
+        try:
+            status = msgspec.json.decode((await servers.ask("POST", "/v3/maintenance/status", b"{}")).body)
+        except Unavailable:
+            return False
+        finally:
+            await servers.close()
+        return status.get("leader") == status["header"]["member_id"]
 
     async def answers(self, store: Store) -> None:
         await until_it_answers(lambda: store.get("any"))

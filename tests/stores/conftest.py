@@ -19,7 +19,7 @@ fresh = itertools.count()
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
-    with World(one_cable("client", "etcd", "consul", "zookeeper", *MEMBERS, *HOSTS)) as world:
+    with World(one_cable("client", "engine", "late", "etcd", "consul", "zookeeper", *MEMBERS, *HOSTS)) as world:
         with inside(f"/proc/{world['client'].pid}/ns/net"):
             yield world
 

@@ -73,10 +73,12 @@ class Reply(msgspec.Struct):
     canceled: bool = False
     compact_revision: int = 0
     error: str | dict[str, Any] = ""
+    message: str = ""
 
     @property
     def reason(self) -> str:
-        return str(self.error.get("message", "")) if isinstance(self.error, dict) else self.error
+        """Why not; each etcd has its own place for it."""
+        return str(self.error.get("message", "")) if isinstance(self.error, dict) else self.error or self.message
 
 
 class EtcdStore:
