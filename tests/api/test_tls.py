@@ -2,19 +2,91 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from fairlead.api import server
+from fairlead.api.tls import Tls
 from fairlead.errors import Invalid
 from fairlead.settings import Settings
 from lane.certificates import certificate
 
 from .fake_engine import fake_engine
+
+
+class Wire(asyncio.Transport):
+    """The raw side of a connection: keeps what is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent, self.closed = bytearray(), False
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]
+        self.sent += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+class Guest(asyncio.Protocol):
+    """What is inside: remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.heard.append(data)
+
+    def eof_received(self) -> bool:
+        self.heard.append(b"(end)")
+        return True
+
+
+async def test_a_client_that_ends_its_half_still_listens() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        ca = certificate(Path(name), "ca")
+        ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ours.load_cert_chain(*certificate(Path(name), "server", ca))
+        theirs = ssl.create_default_context(cafile=ca[0])
+    came, goes, wire, guest = ssl.MemoryBIO(), ssl.MemoryBIO(), Wire(), Guest()
+    client = theirs.wrap_bio(came, goes, server_hostname="127.0.0.1")
+    side = Tls(guest, ours)
+    side.connection_made(wire)
+
+    def exchange() -> None:
+        side.data_received(goes.read())
+        came.write(bytes(wire.sent))
+        wire.sent.clear()
+
+    for _ in range(3):
+        with suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        exchange()
+    client.write(b"x" * 100_000)
+    exchange()
+    with suppress(ssl.SSLWantReadError):
+        client.unwrap()
+    exchange()
+    assert b"".join(guest.heard) == b"x" * 100_000 + b"(end)" and not wire.closed
+    side.write(b"and yet")
+    exchange()
+    assert client.read(100) == b"and yet"
+    side.close()
+    assert wire.closed
 
 
 @pytest.mark.proves(

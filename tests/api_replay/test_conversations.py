@@ -7,8 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from lane.certificates import certificate
+from lane.client import docker_binary
 from lane.engines import Engine, Http, clean
-from lane.machine import eventually
+from lane.fixtures import Starter
+from lane.images import import_images
+from lane.machine import Lan, eventually
 
 pytestmark = pytest.mark.lab
 V = "/v1.51"
@@ -53,7 +57,7 @@ def test_an_input_that_ends_leaves_the_output_open(box: Engine) -> None:
     assert hear(sock, b"\r\n\r\n").startswith(b"HTTP/1.1 101 UPGRADED\r\n")
     sock.sendall(b"words\n")
     sock.shutdown(socket.SHUT_WR)
-    assert hear(sock).endswith(b"\1\0\0\0\0\0\0\x06after\n")
+    assert hear(sock).endswith(b"after\n")
     answer = box.http().call("GET", f"{V}/exec/{id}/json").json
     assert answer["ExitCode"] == 3 and answer["Running"] is False
 
@@ -133,3 +137,30 @@ def test_an_image_mounted(box: Engine) -> None:
     assert "Read-only" in box.docker.attempt("exec reader touch /pages/x")
     box.docker("restart -t 0 reader")
     assert box.docker("exec reader ls /pages/www")
+
+
+@pytest.fixture
+def guarded(another: Starter) -> Iterator[tuple[Engine, list[str]]]:
+    """An engine on tcp for those with a certificate, and the words that start a client who has one."""
+    engine = another.machine(23)
+    address = engine.machine.address
+    ca = certificate(engine.base, "ca")
+    server = certificate(engine.base, "server", ca, address)
+    client = certificate(engine.base, "client", ca)
+    files = ["--tlscacert", ca[0], "--tlscert", server[0], "--tlskey", server[1]]
+    engine.options += ["-H", f"tcp://{address}:2376", "--tlsverify", *files]
+    engine.start()
+    import_images(engine.docker, engine.base, ("busybox",))
+    mine = ["--tlsverify", "--tlscacert", ca[0], "--tlscert", client[0], "--tlskey", client[1]]
+    yield engine, [docker_binary(), "-H", f"tcp://{address}:2376", *mine]
+
+
+def test_an_input_that_ends_over_tls(lan: Lan, guarded: tuple[Engine, list[str]]) -> None:
+    engine, docker = guarded
+    many = "".join(f"line {number}\n" for number in range(20_000))
+    counted = lan([*docker, "run", "--rm", "-i", "busybox", "sh", "-c", "wc -l; echo after"], stdin=many)
+    assert counted.lines == ["20000", "after"]
+    engine.docker("run -d --name box busybox sleep 1000")
+    assert lan([*docker, "exec", "-i", "box", "sort", "-r"], stdin="a\nb\n").lines == ["b", "a"]
+    stranger = lan([docker[0], "-H", docker[2], "--tls", "ps"])
+    assert stranger.code != 0 and "certificate" in stranger

@@ -54,6 +54,7 @@ from fairlead.api import (
     streams,
     swarm_absent,
     system,
+    tls,
     volumes,
 )
 from fairlead.api.connection import IDLE_SECONDS, LARGEST_HEAD, Connection
@@ -189,43 +190,45 @@ async def serve(app: web.Application, listeners: Iterable[Listener]) -> AsyncIte
         undo.callback(app[CLOSING].set)
         opened = []
         for listener in listeners:
-            opened += await _listen(listener, _factory(runner), undo)
+            opened += await _listen(listener, _factory(runner, listener.tls), undo)
         yield opened
 
 
-def _factory(runner: web.AppRunner) -> Callable[[], Connection]:
+def _factory(runner: web.AppRunner, context: ssl.SSLContext | None) -> Callable[[], asyncio.Protocol]:
     manager = runner.server
     assert manager is not None
     loop = asyncio.get_running_loop()
-    return lambda: Connection(
-        manager,
-        loop=loop,
-        keepalive_timeout=IDLE_SECONDS,
-        access_log=None,
-        logger=log,
-        max_line_size=LARGEST_HEAD,
-        max_field_size=LARGEST_HEAD,
-        auto_decompress=False,
-        lingering_time=LINGER,
-    )
+
+    def connection() -> Connection:
+        return Connection(
+            manager,
+            loop=loop,
+            keepalive_timeout=IDLE_SECONDS,
+            access_log=None,
+            logger=log,
+            max_line_size=LARGEST_HEAD,
+            max_field_size=LARGEST_HEAD,
+            auto_decompress=False,
+            lingering_time=LINGER,
+        )
+
+    return connection if context is None else lambda: tls.Tls(connection(), context)
 
 
 async def _listen(listener: Listener, factory: Callable[[], Any], undo: AsyncExitStack) -> list[str]:
     loop = asyncio.get_running_loop()
     where = urlsplit(listener.address)
     if where.scheme == "fd":
-        return [await _serve_handed(one, listener.tls, factory, undo) for one in _handed_over(where.netloc)]
+        return [await _serve_handed(one, factory, undo) for one in _handed_over(where.netloc)]
     if where.scheme == "unix":
         path = where.path
         opened = _unix_socket(path, listener.group)
         undo.callback(_unlink, path)
-        server = await loop.create_unix_server(factory, sock=opened, backlog=1024, ssl=listener.tls)
+        server = await loop.create_unix_server(factory, sock=opened, backlog=1024)
         address = listener.address
     elif where.scheme == "tcp":
         try:
-            server = await loop.create_server(
-                factory, where.hostname or "127.0.0.1", where.port or 0, backlog=1024, ssl=listener.tls
-            )
+            server = await loop.create_server(factory, where.hostname or "127.0.0.1", where.port or 0, backlog=1024)
         except OSError as error:
             raise Conflict(f"failed to load listeners: listen {listener.address}: {error.strerror}") from error
         host, port = server.sockets[0].getsockname()[:2]
@@ -252,16 +255,14 @@ def _handed_over(which: str) -> list[socket.socket]:
     return [socket.socket(fileno=int(which))]
 
 
-async def _serve_handed(
-    opened: socket.socket, tls: ssl.SSLContext | None, factory: Callable[[], Any], undo: AsyncExitStack
-) -> str:
+async def _serve_handed(opened: socket.socket, factory: Callable[[], Any], undo: AsyncExitStack) -> str:
     os.set_inheritable(opened.fileno(), False)
     opened.setblocking(False)
     loop = asyncio.get_running_loop()
     if opened.family == socket.AF_UNIX:
         server = await loop.create_unix_server(factory, sock=opened, backlog=1024)
     else:
-        server = await loop.create_server(factory, sock=opened, backlog=1024, ssl=tls)
+        server = await loop.create_server(factory, sock=opened, backlog=1024)
     undo.callback(server.close)
     return f"fd://{opened.fileno()}"
 
@@ -311,7 +312,9 @@ def listeners(settings: Settings) -> list[Listener]:
     """What the settings say about where to listen, with certificates loaded; ``Invalid`` names a bad file."""
     context = tls_context(settings) if settings.use_tls else None
     return [
-        Listener(host, None if host.startswith("unix") else context, settings.group if host.startswith("unix") else "")
+        Listener(
+            host, context if host.startswith("tcp://") else None, settings.group if host.startswith("unix") else ""
+        )
         for host in settings.hosts
     ]
 
