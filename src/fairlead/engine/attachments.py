@@ -95,6 +95,7 @@ class Attachments:
             network = self._find(name)
             endpoint = self._endpoints.rehearse(container, stack, network, settings)
             stack.attached.append((network, endpoint))
+        self._way_out.rehearse(container, stack)
         bindings = self._publisher.rehearse(container, stack) if mode_of(container) == "own" else {}
         stack.attached = [
             (network, msgspec.structs.replace(endpoint, bindings=bindings.get(endpoint.id, ())))

@@ -96,9 +96,10 @@ class Cluster:
         await self._in_time(self._claims.dissolve(network))
 
     async def lease(self, network: Network, endpoint: Endpoint, taken: set[str]) -> Endpoint:
-        """The endpoint, with addresses that nobody else in the cluster has (``taken``: here); ``changed`` ends it."""
-        others = self._overlays.others(network.id)
-        known = taken | {text.partition("/")[0] for other in others for text in (other.ipv4, other.ipv6)}
+        """The endpoint, with addresses that nobody else in the cluster has; ``changed`` ends it.
+
+        ``taken``: addresses known to be held.
+        """
         found = {}
         try:
             for family, current, wish in (
@@ -107,7 +108,7 @@ class Cluster:
             ):
                 if current:
                     choose = _chooser(network, current, wish)
-                    claim = self._claims.address(network, endpoint.id, wish, known, choose)
+                    claim = self._claims.address(network, endpoint.id, wish, taken, choose)
                     address = await self._in_time(claim)
                     found[family] = f"{address}/{subnet_of(network, address).partition('/')[2]}"
         except BaseException:

@@ -33,8 +33,9 @@ from fairlead.engine.events import Events
 from fairlead.engine.ipam import Lender
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.machine import Machine
+from fairlead.engine.overlays import Spread
 from fairlead.engine.records import Records
-from fairlead.errors import Conflict, Forbidden, Invalid, NotFound
+from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound
 from fairlead.host.base import Host
 from fairlead.store.base import Store
 
@@ -177,6 +178,11 @@ class Controller:
     def plan(self, network: Network) -> Plan:
         """What the kernel holds for this network while it exists."""
         return () if network.config_only else self._drivers[network.driver].network(network, self._facts)
+
+    def whole(self, network: Network) -> Plan:
+        """The same, and what the first container on this host would bring."""
+        driver = None if network.config_only else self._drivers[network.driver]
+        return driver.path(network, self._facts) if isinstance(driver, Spread) else self.plan(network)
 
     def adopt(self, network: Network) -> None:
         """After a restart: note what should be there; ``Kernel.repair`` makes what is missing."""
@@ -331,7 +337,11 @@ class Controller:
         for network in self.networks():
             if network.predefined or self._endpoints.of_network(network.id) or not wants(network):
                 continue
-            await self.remove(network.id)
-            gone.append(network.name)
+            try:
+                await self.remove(network.id)
+            except FairleadError as problem:
+                log.info("network %s stays: %s", network.name, problem.message)
+            else:
+                gone.append(network.name)
         self._events.publish("network", "prune", "", {"reclaimed": "0"})
         return gone

@@ -125,10 +125,7 @@ class Endpoints:
         way_out: bool = False,
     ) -> Endpoint:
         """One more interface for a running (or starting) container; all or nothing."""
-        self._refuse_double(container, stack, network)
-        endpoint = self._choose(container, stack, network, settings)
-        if way_out:
-            endpoint = _unnamed(endpoint)
+        endpoint = self.rehearse(container, stack, network, settings, way_out=way_out)
         endpoint = await self._claim(container, network, endpoint)
         # Taken in memory before anything waits: whoever chooses next must see it.
         self._by_network[network.id][endpoint.id] = endpoint
@@ -249,10 +246,19 @@ class Endpoints:
 
     # -- choosing ---------------------------------------------------------------------------
 
-    def rehearse(self, container: Container, stack: Stack, network: Network, settings: EndpointSettings) -> Endpoint:
+    def rehearse(
+        self,
+        container: Container,
+        stack: Stack,
+        network: Network,
+        settings: EndpointSettings,
+        *,
+        way_out: bool = False,
+    ) -> Endpoint:
         """The endpoint that ``attach`` would make now; nothing is taken or remembered."""
         self._refuse_double(container, stack, network)
-        return self._choose(container, stack, network, settings)
+        endpoint = self._choose(container, stack, network, settings)
+        return _unnamed(endpoint) if way_out else endpoint
 
     def _choose(self, container: Container, stack: Stack, network: Network, settings: EndpointSettings) -> Endpoint:
         attachment = self._drivers[network.driver].attachment(network)
@@ -300,6 +306,8 @@ class Endpoints:
     def _taken(self, container: Container, network: Network, family: int) -> set[str]:
         live = self._by_network.get(network.id, {}).values()
         taken = {endpoint.address4 if family == 4 else endpoint.address6 for endpoint in live}
+        for other in self._cluster.others(network.id) if self._cluster else ():
+            taken.add((other.ipv4 if family == 4 else other.ipv6).partition("/")[0])
         for name in (network.name, network.id):
             for owner, settings in self._promised.get(name, {}).items():
                 if owner != container.id:

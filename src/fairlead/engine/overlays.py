@@ -22,7 +22,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fairlead.core import remotes
 from fairlead.core.model import Network, Remote
@@ -37,6 +37,7 @@ from fairlead.store.base import Store
 log = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class Spread(Driver, Protocol):
     """A driver whose networks are on several hosts."""
 

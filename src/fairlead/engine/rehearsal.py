@@ -42,7 +42,7 @@ class Rehearsal:
     def network(self, request: NetworkRequest) -> Plan:
         """What ``network create`` would make; raises what it would raise."""
         network = self._controller.settle(request)
-        return owned(self._controller.plan(network), f"network {network.name}")
+        return owned(self._controller.whole(network), f"network {network.name}")
 
     async def container(
         self, name: str, config: Config, host: HostConfig, networks: dict[str, EndpointSettings]

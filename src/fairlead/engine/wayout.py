@@ -17,7 +17,7 @@ from fairlead.core.model import Endpoint, EndpointSettings, Network, NetworkRequ
 from fairlead.engine.controller import Controller
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.sandboxes import Stack
-from fairlead.errors import Conflict, NotFound
+from fairlead.errors import Conflict
 
 NAME = "docker_gwbridge"
 OPTIONS = {
@@ -42,19 +42,25 @@ class WayOut:
         elif held is not None and not self._needed(stack):
             await self._endpoints.detach(stack, *held)
 
+    def rehearse(self, container: Container, stack: Stack) -> None:
+        """What ``settle`` would add to a stack that is not made."""
+        if self._needed(stack):
+            network = self._known() or self._controller.settle(NetworkRequest(NAME, options=OPTIONS))
+            endpoint = self._endpoints.rehearse(container, stack, network, EndpointSettings(), way_out=True)
+            stack.attached.append((network, endpoint))
+
     def _needed(self, stack: Stack) -> bool:
         asked = [(network, endpoint) for network, endpoint in stack.attached if not endpoint.way_out]
         found = [(self._controller.driver(network).attachment(network), endpoint) for network, endpoint in asked]
         leads_out = any(attachment.default_route and _has_address(endpoint) for attachment, endpoint in found)
         return any(attachment.way_out for attachment, _ in found) and not leads_out
 
+    def _known(self) -> Network | None:
+        return next((network for network in self._controller.networks() if network.name == NAME), None)
+
     async def _network(self) -> Network:
         try:
-            return self._controller.network(NAME)
-        except NotFound:
-            pass
-        try:
-            return await self._controller.create(NetworkRequest(NAME, options=OPTIONS))
+            return self._known() or await self._controller.create(NetworkRequest(NAME, options=OPTIONS))
         except Conflict:  # another start was faster
             return self._controller.network(NAME)
 

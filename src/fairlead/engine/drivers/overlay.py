@@ -136,8 +136,8 @@ def namespace(network: Network) -> str:
 
 
 def vni(network: Network) -> str:
-    """The network's identifier on the wire: 24 bits, the same on all hosts."""
-    return network.options[VNI]
+    """The network's identifier on the wire: 24 bits, the same on all hosts; "…" while nobody has chosen it."""
+    return network.options.get(VNI, "…")
 
 
 def _path(network: Network, facts: Facts) -> Iterator[Wanted]:
