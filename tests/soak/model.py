@@ -82,4 +82,6 @@ class Model:
         return [self.nets[name] for name in sorted(one.networks & other.networks)]
 
     def published(self, box: Box) -> bool:
-        return box.answers and any(self.nets[name].publishes for name in box.networks)
+        """Ports belong to the gateway: of the networks that lead out, the first by name."""
+        leading = [net for _, net in sorted(self.nets.items()) if net.name in box.networks and net.kind != "internal"]
+        return box.answers and bool(leading) and leading[0].publishes

@@ -41,7 +41,7 @@ class Soak:
     def __init__(self, engine: Engine, seed: int, say: Callable[[str], None] = print, moves: int = ROUND) -> None:
         self.player, self.seed, self.say, self.round_moves = Player(engine, seed, MOVES), seed, say, moves
         self.engine, self.rounds = engine, 0
-        self.last: deque[str] = deque(maxlen=40)
+        self.last: deque[str] = deque(maxlen=80)
         self.samples: list[growth.Sample] = []
         self.durations: list[dict[str, list[float]]] = []
         """of each round: move -> seconds"""
