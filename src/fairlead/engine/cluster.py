@@ -137,7 +137,7 @@ class Cluster:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_telling(networks))
             tasks.create_task(self._hear_networks(networks))
-            tasks.create_task(self._hear_endpoints(networks))
+            tasks.create_task(self._hear_endpoints())
 
     async def _keep_telling(self, networks: Networks) -> None:
         while True:
@@ -209,15 +209,15 @@ class Cluster:
             except FairleadError as problem:
                 log.warning("a network of the cluster is passed over: %s", problem.message)
 
-    async def _hear_endpoints(self, networks: Networks) -> None:
+    async def _hear_endpoints(self) -> None:
         known = [Entry(f"endpoints/{row.node}/{row.id}", b"", 0) for row in self._overlays.everything()]
         async for change in self._store.watch("endpoints/", known):
             try:
-                await self._heed(change, {network.id: network for network in networks.networks()})
+                await self._heed(change)
             except FairleadError as problem:
                 log.warning("an endpoint of another host is passed over: %s", problem.message)
 
-    async def _heed(self, change: Change, networks: dict[str, Network]) -> None:
+    async def _heed(self, change: Change) -> None:
         _, node, id = change.key.split("/", 2)
         if node == self._node:
             return
