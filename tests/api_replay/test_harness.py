@@ -14,10 +14,9 @@ from lane.machine import Lan
 pytestmark = pytest.mark.lab
 
 OPTIONS: dict[str, list[str]] = {
-    "plain": ["--debug", "--log-level", "debug"],
     "bip": ["--bip=10.9.0.1/24", "--fixed-cidr=10.9.0.128/25", "--mtu", "1400", "--icc=false"],
     "ipv6": ["--ipv6", "--fixed-cidr-v6=fd00:9::/64", "--ip6tables=true", "--ip", "127.0.0.1"],
-    "pools": ["--default-address-pool", "base=10.200.0.0/16,size=24", "--ip-masq=false"],
+    "pools": ["--debug", "--default-address-pool", "base=10.200.0.0/16,size=24", "--ip-masq=false"],
     "no firewall": ["--iptables=false", "--ip6tables=false", "--ip-forward=false"],
     "no bridge": ["--bridge=none", "--selinux-enabled=false", "--live-restore=false", "--experimental"],
 }
