@@ -29,7 +29,7 @@ from fairlead import __version__, wiring_cluster
 from fairlead.core import addresses, hostsfile
 from fairlead.core.container import Health, HostConfig, LogConfig, Ulimit
 from fairlead.engine import leasesclient, relayclient, resolverclient
-from fairlead.engine.attachments import Attachments
+from fairlead.engine.attachments import Attachments, mode_of
 from fairlead.engine.builds import Builds
 from fairlead.engine.catalog import Catalog
 from fairlead.engine.cluster import Cluster
@@ -199,6 +199,7 @@ class Build:
             lenders,
             self.shared,
         )
+        self.kernel.inhabited_by(self._inhabitant)
         self.predefined = Predefined(self.controller, self.host, self.settings, self.pools, self.clock.text, new_id)
         self.publisher = Publisher(
             self.host, self.controller, self.endpoints, self.sandboxes, self.relay, self.facts, self._keep_relay
@@ -217,6 +218,11 @@ class Build:
             return None
         node = self._seed().hex()
         return Cluster(self.cluster, self.overlays, node, socket.gethostname(), self.advertised.where)
+
+    def _inhabitant(self, namespace: str) -> int:
+        """The first process of the running container whose sandbox that is."""
+        running = (c for c in self.catalog if c.state.running and c.id.startswith(namespace))
+        return next((c.state.pid for c in running if mode_of(c) == "own"), 0)
 
     def _keep_relay(self) -> None:
         self.tasks.create_task(self.relay_process.run())

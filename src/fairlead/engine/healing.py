@@ -4,8 +4,8 @@
     every half minute, in case a message was lost  ------------^
 
 A breath, because a flush comes as a hundred messages and one repair answers
-them all. Of our own changes the monitor tells most apart; those of devices ring
-all the same, so that bell alone gets a glance at the devices before the whole
+them all. Of our own changes the monitor tells most apart; those of devices and
+mounts ring all the same, so these bells alone get a glance before the whole
 machine is looked at.
 
 Rules
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 BREATH = 0.1
 TICK = 30.0
-LINK = "link"
-"""what the monitor calls a change of a device"""
+LINK, MOUNT = "link", "mount"
+"""what the monitor calls a change of a device, and of a mount"""
 
 
 class Monitor(Protocol):
@@ -67,10 +67,17 @@ class Healing:
         try:
             while True:
                 heard = await self._something_or_tick()
-                if heard != {LINK} or not await self._kernel.devices_stand():
+                if not await self._stands(heard):
                     await self.heal()
         finally:
             loop.remove_reader(self._monitor.fileno())
+
+    async def _stands(self, heard: set[str]) -> bool:
+        """Whether a glance is enough to see that nothing happened: bells that ring for our own doings, too."""
+        if not heard or heard - {LINK, MOUNT}:
+            return False
+        devices = LINK not in heard or await self._kernel.devices_stand()
+        return devices and (MOUNT not in heard or await self._kernel.namespaces_stand())
 
     async def heal(self) -> None:
         """Look once, repair what is wrong, tell it."""

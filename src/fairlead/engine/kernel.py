@@ -32,7 +32,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from fairlead.core.wanted import HOST, Element, Key, Link, Plan, Skeleton, Wanted, difference, owned
+from fairlead.core.wanted import HOST, Element, Key, Link, Namespace, Plan, Skeleton, Wanted, difference, owned
 from fairlead.errors import FairleadError, Internal
 from fairlead.host.base import Host
 
@@ -49,7 +49,13 @@ class Kernel:
         self._wanted: dict[Key, Wanted] = {}
         self._wishes = 0
         """counts changes of what is wanted, begun ones too"""
+        self._inhabitant: Callable[[str], int] = lambda name: 0
         self._repaired: Callable[[Plan, Plan], None] = lambda made, removed: None
+
+    def inhabited_by(self, call: Callable[[str], int]) -> None:
+        """``call(name)``: a process that lives in the namespace of that name, 0 when none does. One whose mount was
+        lost is then kept again, not made anew beside the process."""
+        self._inhabitant = call
 
     def when_repaired(self, call: Callable[[Plan, Plan], None]) -> None:
         """``call(made, removed)`` after a repair that nobody asked for."""
@@ -110,6 +116,13 @@ class Kernel:
         stand = await asyncio.to_thread(self._host.devices_stand, links)
         return stand or self._wishes != wishes
 
+    async def namespaces_stand(self) -> bool:
+        """A glance at the mounts that keep namespaces; the same."""
+        wishes = self._wishes
+        names = [item.name for item in self._wanted.values() if isinstance(item, Namespace)]
+        stand = await asyncio.to_thread(self._host.namespaces_stand, names)
+        return stand or self._wishes != wishes
+
     async def heal(self) -> tuple[Plan, Plan]:
         """``repair`` for a machine at work: looking takes a millisecond or two a sandbox, and is done in a thread.
 
@@ -129,6 +142,9 @@ class Kernel:
     def _mend(self, make: Plan, surplus: Plan) -> tuple[Plan, Plan]:
         if surplus:
             self._host.remove(surplus)
+        for item in make:
+            if isinstance(item, Namespace) and (pid := self._inhabitant(item.name)):
+                self._host.keep_namespace(item.name, pid)
         if make:
             try:
                 self._host.make(_with_elements(make, self.wanted()))

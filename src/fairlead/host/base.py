@@ -42,6 +42,12 @@ class Host(Protocol):
     def devices_stand(self, wanted: Iterable[Link]) -> bool:
         """Whether our devices on the host are these, up and plugged in as wanted, and no others. One dump: a glance."""
 
+    def namespaces_stand(self, names: Iterable[str]) -> bool:
+        """Whether each of these namespaces is kept by its mount. A glance, too."""
+
+    def keep_namespace(self, name: str, pid: int) -> None:
+        """A namespace whose mount was lost, and which process ``pid`` lives in, is kept by a mount again."""
+
     def settle(self) -> None:
         """Return when every removal begun before is complete in the kernel."""
 

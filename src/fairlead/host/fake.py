@@ -46,6 +46,7 @@ class FakeHost:
         self.foreign: set[Key] = set()
         self.log: list[tuple[str, Wanted]] = []
         """("make" or "remove", object) of everything done"""
+        self.kept: list[tuple[str, int]] = []
         self.forgotten: list[tuple[str, str, int]] = []
         self.default_mtu = 1500
         self._root = exec_root
@@ -107,6 +108,14 @@ class FakeHost:
     def devices_stand(self, wanted: Iterable[Link]) -> bool:
         ours = {key: item for key, item in self.things.items() if isinstance(item, Link) and key not in self.foreign}
         return {item for item in ours.values() if item.ns == HOST} == {link for link in wanted if link.ns == HOST}
+
+    def namespaces_stand(self, names: Iterable[str]) -> bool:
+        return all(Namespace(name=name).key in self.things for name in names)
+
+    def keep_namespace(self, name: str, pid: int) -> None:
+        self.kept.append((name, pid))
+        item = Namespace(name=name)
+        self.things[item.key] = item
 
     def settle(self) -> None:
         """Removals are complete when ``remove`` returns."""

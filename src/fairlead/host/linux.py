@@ -33,6 +33,7 @@ from fairlead.host.monitor import Monitor
 from fairlead.host.netlink import Netlink
 from fairlead.host.netns import Namespaces, inside
 from fairlead.host.removing import GONE, Leaving, Remover
+from fairlead.host.watched import Watched
 
 
 class LinuxHost:
@@ -42,6 +43,7 @@ class LinuxHost:
         self._namespaces = Namespaces(Path(exec_root) / "netns")
         self._doors = Doors(self._namespaces)
         self._remover = Remover(self._open_netlink)
+        self._settings = Watched()
         self._turn = threading.RLock()
 
     def close(self) -> None:
@@ -50,6 +52,7 @@ class LinuxHost:
             self._remover.close()
             self._doors.close()
             self._namespaces.close()
+            self._settings.close()
 
     # -- Host -------------------------------------------------------------------------
 
@@ -62,15 +65,19 @@ class LinuxHost:
                 for name in ((item.ns, item.name), (item.peer_ns, item.peer))
             )
             Making(objects, self._doors, self._namespaces, self._remover).run()
+            self._settings.also(_settings_of(objects))
 
     def remove(self, objects: Sequence[Wanted]) -> None:
         with self._turn:
+            self._settings.forget(_settings_of(objects))
             errors = _Removal(objects, self._doors, self._namespaces, self._remover).run()
         if errors:
             raise ExceptionGroup("not everything could be removed", errors)
 
     def look(self, objects: Iterable[Wanted] = ()) -> Plan:
+        objects = tuple(objects)
         with self._turn:
+            self._settings.only(_settings_of(objects))
             return looking.look(self._doors, self._namespaces, objects, self._remover.pending)
 
     def devices_stand(self, wanted: Iterable[Link]) -> bool:
@@ -84,6 +91,14 @@ class LinuxHost:
         return ours.keys() == asked.keys() and all(
             ours[name].up == link.up and names.get(ours[name].master, "") == link.master for name, link in asked.items()
         )
+
+    def namespaces_stand(self, names: Iterable[str]) -> bool:
+        return all(self._namespaces.exists(name) for name in names)
+
+    def keep_namespace(self, name: str, pid: int) -> None:
+        with self._turn:
+            self._doors.forget(name)
+            self._namespaces.keep(name, pid)
 
     def settle(self) -> None:
         self._remover.settle()
@@ -135,7 +150,7 @@ class LinuxHost:
     def monitor(self) -> Monitor:
         """Tells when something of ours may have changed by another hand; see ``host.monitor``."""
         with self._turn, self._doors.visit(HOST):
-            return Monitor(self._doors.ports, self._remover.expected)
+            return Monitor(self._doors.ports, self._remover.expected, self._settings)
 
     # -- inside -----------------------------------------------------------------------
 
@@ -147,6 +162,10 @@ class LinuxHost:
     def _open_netlink(self, ns: str) -> Netlink:
         with inside(self._doors.home if ns == HOST else self._namespaces.path(ns)):
             return Netlink.here()
+
+
+def _settings_of(objects: Iterable[Wanted]) -> list[str]:
+    return [sysctls.place(item) for item in objects if isinstance(item, Sysctl) and item.ns == HOST]
 
 
 class _Removal:

@@ -1,6 +1,7 @@
 """Monitor: a bell that rings when something of ours may have been changed by another hand.
 
     kernel --notifications--> two sockets --one file descriptor--> loop.add_reader(monitor, ...)
+             settings (host.watched), mounts --------^
                                                                         |
                                                   monitor.heard() -> {"link", "firewall", ...}
 
@@ -14,7 +15,8 @@ Rules
        with them. (We can hear of a namespace that has a number here: of every one with such a device or a veth's
        end, see ``links.number``.)
     2. What our own sockets caused is not told, as far as the kernel says who did it.
-    3. When the kernel had to drop notifications, everything may have changed.
+    3. Of mounts only that something changed: any of them may have been what keeps a namespace of ours.
+    4. When the kernel had to drop notifications, everything may have changed.
 """
 
 from __future__ import annotations
@@ -29,25 +31,40 @@ from collections.abc import Callable, Iterator
 from fairlead.host import links
 from fairlead.host.netlink import NETFILTER, ROUTE, SOL_NETLINK, attributes
 from fairlead.host.routing import KERNEL
+from fairlead.host.watched import Watched
 
 _ADD_MEMBERSHIP, _LISTEN_ALL = 1, 8
-_GROUPS = {ROUTE: (1, 5, 7, 8, 9, 11, 19), NETFILTER: (7,)}
-"""link; v4 address, route, rule; v6 address, route, rule; nftables"""
-_KINDS = {16: "link", 17: "link", 20: "address", 21: "address", 24: "route", 25: "route", 32: "rule", 33: "rule"}
+_GROUPS = {ROUTE: (1, 5, 7, 8, 9, 11, 19, 24, 25), NETFILTER: (7,)}
+"""link; v4 address, route, rule; v6 address, route, rule; forwarding of v4, v6; nftables"""
+_KINDS = {
+    16: "link",
+    17: "link",
+    20: "address",
+    21: "address",
+    24: "route",
+    25: "route",
+    32: "rule",
+    33: "rule",
+    80: "setting",
+}
 _NEW_GENERATION, _GET_GENERATION = (10 << 8) | 15, (10 << 8) | 16
+_OF_ALL_DEVICES = struct.pack("=HHi", 8, 1, -1)
 _NOTE = socket.CMSG_SPACE(4)
 """room for the number of the namespace that a notification comes from, if it is another one"""
 _WITHOUT_END = frozenset({"macvlan", "ipvlan"})
-EVERYTHING, SANDBOX = "everything", "sandbox"
+EVERYTHING, SANDBOX, MOUNT, SETTING = "everything", "sandbox", "mount", "setting"
 
 
 class Monitor:
     """Open until ``close``. ``own_ports``: netlink ports of our own sockets, asked at each notification.
     ``expected(name, index)``: that device in a sandbox was removed by us (of deletions the kernel names no port)."""
 
-    def __init__(self, own_ports: Callable[[], set[int]], expected: Callable[[str, int], bool]) -> None:
+    def __init__(
+        self, own_ports: Callable[[], set[int]], expected: Callable[[str, int], bool], settings: Watched
+    ) -> None:
         self._own_ports = own_ports
         self._expected = expected
+        self._settings = settings
         self._myself = myself()
         self._poll = select.epoll()
         self._sockets: dict[int, tuple[int, socket.socket]] = {}
@@ -60,6 +77,14 @@ class Monitor:
             sock.setsockopt(SOL_NETLINK, _LISTEN_ALL, 1)
             self._poll.register(sock, select.EPOLLIN)
             self._sockets[sock.fileno()] = (protocol, sock)
+        self._poll.register(settings, select.EPOLLIN)
+        # A change of mounts is told once to each open file, and the file that wakes whoever waits for us has told it by
+        # the time we ask.
+        self._waker = open("/proc/self/mountinfo", "rb")  # noqa: SIM115
+        self._mounts = open("/proc/self/mountinfo", "rb")  # noqa: SIM115
+        self._poll.register(self._waker, select.EPOLLPRI)
+        self._mounted = select.poll()
+        self._mounted.register(self._mounts, select.POLLPRI)
 
     def fileno(self) -> int:
         """Readable when there is something to hear."""
@@ -67,8 +92,13 @@ class Monitor:
 
     def heard(self) -> set[str]:
         """Kinds of what may have changed since the last call; empty when it was all our own doing."""
-        found: set[str] = set()
+        found = {MOUNT} if self._mounted.poll(0) else set()
         for file, _ in self._poll.poll(0):
+            if file == self._waker.fileno():
+                continue
+            if file == self._settings.fileno():
+                found.update([SETTING] if self._settings.heard() else [])
+                continue
             protocol, sock = self._sockets[file]
             while True:
                 try:
@@ -86,6 +116,8 @@ class Monitor:
 
     def close(self) -> None:
         self._poll.close()
+        self._waker.close()
+        self._mounts.close()
         for _, sock in self._sockets.values():
             sock.close()
 
@@ -111,9 +143,12 @@ class Monitor:
 
 
 def _concerns_us(what: str, body: bytes) -> bool:
-    """Not the devices of others, and not the routes that the kernel makes and drops along with an address."""
+    """Not the devices of others, not the routes that the kernel makes and drops along with an address, and of settings
+    not those that a new device is born with."""
     if what == "link":
         return links.seen(body).ours
+    if what == "setting":
+        return body[4:12] == _OF_ALL_DEVICES
     return what != "route" or body[5] != KERNEL
 
 

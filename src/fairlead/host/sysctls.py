@@ -44,6 +44,11 @@ def read(item: Sysctl) -> Sysctl | None:
     return Sysctl(ns=item.ns, path=item.path, value=item.value if same else value.strip())
 
 
+def place(item: Sysctl) -> str:
+    """The file of a setting, as seen from its own namespace."""
+    return _path(item)
+
+
 def _path(item: Sysctl) -> str:
     if not item.path.startswith("net/") or ".." in item.path.split("/"):
         raise Invalid(f"{item.path} is no network setting")
