@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fairlead.cli import ignoring, registry, tars
+from fairlead.cli import ignoring, registry, tables, tars
 from fairlead.cli.client import Client
 from fairlead.cli.command import command, integer, many, option, pairs_of, switch
 from fairlead.cli.progress import follow
@@ -124,7 +124,7 @@ def _query(flags: dict[str, Any]) -> dict[str, Any]:
 def _context(source: str, file: str, quiet: bool) -> tuple[Iterator[bytes], str]:
     """(the archive, the Dockerfile's name in it)."""
     if source == "-":
-        return _from_input(file)
+        return _from_input(file, quiet)
     if source.startswith(("http://", "https://", "git://", "github.com/", "git@")):
         raise Invalid("this engine builds from a context that is sent along: fetch it yourself and pass its folder")
     folder = Path(source)
@@ -138,9 +138,15 @@ def _context(source: str, file: str, quiet: bool) -> tuple[Iterator[bytes], str]
         except OSError as problem:
             raise Invalid(f"unable to open Dockerfile: open {file}: {(problem.strerror or '').lower()}") from None
     ignore = folder / ".dockerignore"
-    rules = ignoring.patterns(ignore.read_text()) if ignore.is_file() else []
-    pairs = ignoring.context(folder, rules, {name, ".dockerignore"})
-    return _sent(pairs, outside, quiet), name or ELSEWHERE
+    text = ignore.read_text() if ignore.is_file() else ""
+    pairs = ignoring.context(folder, ignoring.patterns(text), {name, ".dockerignore"})
+    if name:
+        return _sent(pairs, b"", quiet), name
+    # The engine reads it, but no COPY shall find it: the engine is told to ignore what we add.
+    added = f"{text}\n{ELSEWHERE}\n" if text else f".dockerignore\n{ELSEWHERE}\n"
+    pairs = (pair for pair in pairs if pair[0] != ".dockerignore")
+    extra = tars.plain(ELSEWHERE, outside) + tars.plain(".dockerignore", added.encode())
+    return _sent(pairs, extra, quiet), ELSEWHERE
 
 
 def _place(folder: Path, file: str) -> str:
@@ -156,25 +162,28 @@ def _place(folder: Path, file: str) -> str:
     return os.path.relpath(full, home) if os.path.commonpath([full, home]) == home else ""
 
 
-def _sent(pairs: Iterator[tuple[str, str]], outside: bytes, quiet: bool) -> Iterator[bytes]:
-    """The archive; files belong to root, whoever builds."""
-    from fairlead.cli.tables import bytes_of
+def _sent(pairs: Iterable[tuple[str, str]], first: bytes, quiet: bool) -> Iterator[bytes]:
+    """The archive; files belong to root, whoever builds. ``first``: entries made by us."""
 
     def change(entry: Any) -> None:
         entry.uid = entry.gid = 0
         entry.uname = entry.gname = ""
 
-    total = 0
-    if outside:
-        yield tars.plain(ELSEWHERE, outside)
+    total = len(first)
+    if first:
+        yield first
     for piece in tars.pack(pairs, change):
         total += len(piece)
         yield piece
     if not quiet:
-        print(f"Sending build context to the engine  {bytes_of(total)}", flush=True)
+        _say(total)
 
 
-def _from_input(file: str) -> tuple[Iterator[bytes], str]:
+def _say(total: int) -> None:
+    print(f"Sending build context to Docker daemon  {tables.bytes_of(total)}\n", flush=True)
+
+
+def _from_input(file: str, quiet: bool) -> tuple[Iterator[bytes], str]:
     """A tar file as it comes, or a lone Dockerfile packed up."""
     from fairlead.cli.images import pieces
 
@@ -185,4 +194,7 @@ def _from_input(file: str) -> tuple[Iterator[bytes], str]:
     text = source.read()
     if not text.strip():
         raise Invalid("unable to prepare context: stdin is empty")
-    return iter([tars.plain("Dockerfile", text), bytes(1024)]), "Dockerfile"
+    archive = tars.plain("Dockerfile", text) + bytes(1024)
+    if not quiet:
+        _say(len(archive))
+    return iter([archive]), "Dockerfile"

@@ -110,7 +110,7 @@ def _followed(stat: dict[str, Any], inside: str) -> str:
 
 
 def _absolute(inside: str) -> str:
-    return inside if inside.startswith("/") else f"/{inside}"
+    return inside if inside.startswith("/") or not inside else f"/{inside}"
 
 
 def _out(client: Client, container: str, inside: str, target: str, owners: bool, follow: bool) -> int:

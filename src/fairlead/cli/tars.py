@@ -29,6 +29,7 @@ def pack(pairs: Iterable[tuple[str, str]], change: Callable[[tarfile.TarInfo], N
             raise Invalid(f"{path}: {(problem.strerror or '').lower()}") from None
         if entry is None:  # a socket: nothing to pack
             continue
+        entry.mtime = int(entry.mtime)  # a fraction would cost a header of its own for every file
         if change:
             change(entry)
         yield entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
