@@ -4,9 +4,7 @@ import asyncio
 
 import pytest
 
-from fairlead.core import claims
 from fairlead.engine import clusterstore
-from fairlead.engine.claiming import carry_out
 from fairlead.engine.clusterstore import ClusterStore
 from fairlead.errors import Conflict, Unavailable
 from fairlead.store.base import Entry
@@ -84,14 +82,3 @@ async def test_a_refusal_is_not_an_outage() -> None:
             await store.put_if("k", b"2", 0)
         assert store.up
         running.cancel()
-
-
-async def test_claims_are_carried_out() -> None:
-    store = MemoryStore()
-    owners = [f"endpoint{number}" for number in range(5)]
-    found = await asyncio.gather(
-        *(carry_out(store, claims.take_one("p", map(str, range(9)), owner, lambda _: 0)) for owner in owners)
-    )
-    assert sorted(found) == ["0", "1", "2", "3", "4"]
-    await carry_out(store, claims.give_back_all("p", owners[0], lambda _: 0))
-    assert len(await store.list("p/")) == 4

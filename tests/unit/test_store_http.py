@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.errors import Unavailable
+from fairlead.store.base import ANY
 from fairlead.store.consul import ConsulStore
 from fairlead.store.etcd import EtcdStore
 from fairlead.store.http import Servers
@@ -40,14 +41,17 @@ def json(text: str, status: str = "200 OK") -> Callable[[bytes], bytes]:
     return lambda _: f"HTTP/1.1 {status}\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}".encode()
 
 
-async def test_a_write_with_a_compare_is_sent_once() -> None:
+@pytest.mark.parametrize("version", [7, ANY])
+@pytest.mark.parametrize("kind", [ConsulStore, EtcdStore])
+async def test_a_write_is_sent_once(kind: type[ConsulStore | EtcdStore], version: int) -> None:
     async with listening(nothing) as (one, first), listening(nothing) as (two, second):
-        for store in (ConsulStore(Servers([one, two])), EtcdStore(Servers([one, two]))):
+        store = kind(Servers([one, two]))
+        for write in (store.put_if("k", b"v", version), store.delete_if("k", version)):
             with pytest.raises(Unavailable):
-                await store.put_if("k", b"v", 7)
+                await write
             assert len(first) + len(second) == 1
             first.clear(), second.clear()
-            await store.close()
+        await store.close()
 
 
 async def test_reading_goes_on_to_the_next_server() -> None:

@@ -151,7 +151,7 @@ class Claims:
                     raise Forbidden("Address already in use") from None
                 known.add(chosen)
         if await self._store.get(f"networks/{network.id}") is None:
-            await self.release(network.id, chosen)
+            await self.release(network.id, endpoint, chosen)
             raise NotFound(f"network {network.name} not found: it was removed on another host")
         return chosen
 
@@ -162,10 +162,12 @@ class Claims:
     def is_busy(self, endpoint: str) -> bool:
         return endpoint in self._busy
 
-    async def release(self, network: str, *held: str) -> None:
-        """Give addresses back; giving back what is not held is fine."""
+    async def release(self, network: str, endpoint: str, *held: str) -> None:
+        """Give an endpoint's addresses back; what it does not hold (any more) stays as it is."""
         for address in filter(None, held):
-            await self._store.delete_if(f"addresses/{network}/{address}")
+            entry = await self._store.get(f"addresses/{network}/{address}")
+            if entry and _HOLDER.decode(entry.value) == Holder(self._host, endpoint):
+                await self._store.delete_if(entry.key, entry.version)
 
     # -- after a crash --------------------------------------------------------------------
 

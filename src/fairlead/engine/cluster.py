@@ -163,7 +163,8 @@ class Cluster:
                 self._told[id] = row
         for id in [id for id in {**self._told, **self._held} if id not in rows and not self._claims.is_busy(id)]:
             await self._store.delete_if(self._key(id))
-            await self._claims.release(*self._held.get(id, ()) or _addresses(self._told[id]))
+            network, *held = self._held.get(id, ()) or _addresses(self._told[id])
+            await self._claims.release(network, id, *held)
             self._told.pop(id, None)
             self._held.pop(id, None)
 

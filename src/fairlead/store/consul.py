@@ -88,7 +88,7 @@ class ConsulStore:
         deeds = [{"Verb": "set", **name} if version == ANY else {"Verb": "cas", "Index": version, **name}]
         if isinstance(lease, RenewedLease):
             deeds.append({"Verb": "lock", "Session": lease.id, **name})
-        return await self._write(key, deeds, again=version == ANY)
+        return await self._write(key, deeds)
 
     async def delete_if(self, key: str, version: int = ANY) -> None:
         name = {"Key": self._prefix + key}
@@ -99,11 +99,11 @@ class ConsulStore:
             deeds = [{"Verb": "check-not-exists", **name}]
         else:
             deeds = [{"Verb": verb, "Index": version, **name} for verb in ("check-index", "delete-cas")]
-        await self._write(key, deeds, again=version == ANY)
+        await self._write(key, deeds)
 
-    async def _write(self, key: str, deeds: Iterable[dict[str, Any]], again: bool) -> int:
+    async def _write(self, key: str, deeds: Iterable[dict[str, Any]]) -> int:
         body = msgspec.json.encode([{"KV": deed} for deed in deeds])
-        answer = await self._servers.ask("PUT", "/v1/txn", body, self._headers, again=again)
+        answer = await self._servers.ask("PUT", "/v1/txn", body, self._headers, again=False)
         if answer.status not in (200, 409):
             raise _refusal(answer)
         outcome = _decode(answer.body, Outcome)

@@ -111,7 +111,7 @@ class EtcdStore:
         """The deed, if the key is still at ``version``; the new revision of the store."""
         compare = {"key": self._name(key), "target": "MOD", "result": "EQUAL", "mod_revision": str(version)}
         body = {"compare": [] if version == ANY else [compare], "success": [deed]}
-        reply = await self._ask("kv/txn", body, again=version == ANY)
+        reply = await self._ask("kv/txn", body, again=False)
         if not reply.succeeded:
             raise Conflict(f"{key} was changed by somebody else")
         return reply.header.revision

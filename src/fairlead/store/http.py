@@ -6,7 +6,8 @@
 Rules
     1. A read is asked of every server in turn. A write is asked again only where the
        first server surely never got it (no connection): a write that may have been
-       carried out is never sent twice, not even by the HTTP client by itself.
+       carried out is never sent twice, not even by the HTTP client by itself. (Without
+       a compare, too: in between somebody else may have written.)
     2. Everything ends: CONNECT seconds for a connection, ANSWER for an answer.
     3. Once certificates are given, nothing is ever sent in the clear.
 

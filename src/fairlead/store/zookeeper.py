@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -43,7 +44,8 @@ from fairlead.store.watching import differences
 log = logging.getLogger(__name__)
 
 SESSION = 6.0
-ANSWER = 4.0
+ANSWER = 3.0
+LEAVE = 1.0
 TRIES = 50
 LOST = (refusals.ConnectionLoss, refusals.ConnectionClosedError, refusals.SessionExpiredError)
 
@@ -123,8 +125,19 @@ class Connection:
         return future
 
     async def close(self) -> None:
-        await asyncio.to_thread(self.client.stop)
-        await asyncio.to_thread(self.client.close)
+        """End the session. Where nobody answers kazoo takes long to give up: its thread may go on doing so."""
+        closed = asyncio.Event()
+
+        def close() -> None:
+            self.client.stop()
+            self.client.close()
+            with suppress(RuntimeError):  # the loop has ended before
+                self._loop.call_soon_threadsafe(closed.set)
+
+        threading.Thread(target=close, daemon=True).start()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE):
+                await closed.wait()
 
 
 class ZookeeperStore:
@@ -292,7 +305,7 @@ class ZookeeperStore:
         if isinstance(found, refusals.NoNodeError):
             return None
         value, stat = _good(found)
-        return Entry(key, value, stat.mzxid)
+        return Entry(key, value or b"", stat.mzxid)
 
 
 class ZookeeperLease:
