@@ -1,0 +1,3 @@
+from fairlead.api import lean
+
+lean.prepare()  # before any module of ours imports aiohttp

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
+from aiohttp.http import WSMsgType
 
 from fairlead.api import hijack, http, times, wire_stats
 from fairlead.core.container import Container

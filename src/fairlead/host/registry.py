@@ -50,7 +50,6 @@ from fairlead.host.images import LAYOUT, Layout
 
 _MESSAGE = re.compile(r'level=fatal msg=(".*")\s*$', re.MULTILINE)
 _LOOPBACK = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?")
-PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=60)
 _DIR_VERSION = "Directory Transport Version: 1.1\n"
 
 
@@ -129,7 +128,8 @@ class Skopeo:
     async def fetch(self, url: str) -> AsyncIterator[bytes]:
         """What is at an http(s) URL, as it comes. ``Internal`` when it cannot be had."""
         try:
-            async with aiohttp.ClientSession(trust_env=True, timeout=PATIENCE) as session, session.get(url) as answer:
+            patience = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=60)
+            async with aiohttp.ClientSession(trust_env=True, timeout=patience) as session, session.get(url) as answer:
                 if answer.status >= 400:
                     raise Internal(f"failed to GET {url} with status {answer.status} {answer.reason}")
                 async for piece in answer.content.iter_chunked(1 << 16):
