@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from fairlead.core.wanted import Address, Element, Link, Namespace, Plan, Route, Skeleton
+from fairlead.errors import Unsupported
 from fairlead.host.linux import LinuxHost
 from fairlead.host.monitor import EVERYTHING, SANDBOX, Monitor
 from lane.pretend import PretendHost, eventually
@@ -116,12 +117,17 @@ def test_it_knows_itself_in_a_pid_namespace() -> None:
     assert int(outside) > 1
 
 
-def test_a_device_on_a_card_has_nobody_else_to_tell(pretend_host: PretendHost) -> None:
-    """A macvlan in a sandbox has no end on the host; its loss is heard all the same."""
+@pytest.mark.parametrize("kind", ["macvlan", "ipvlan"])
+def test_a_device_on_a_card_has_nobody_else_to_tell(pretend_host: PretendHost, kind: str) -> None:
+    """It has no end on the host, in the sandbox only; its loss is heard all the same."""
     pretend_host.run("ip", "link", "add", "card", "type", "veth", "peer", "name", "plug")
     host = pretend_host.open()
-    plan = (Namespace(name="s1"), Link(name="eth0", kind="macvlan", ns="s1", parent="card"))
-    host.make(plan)
+    plan = (Namespace(name="s1"), Link(name="eth0", kind=kind, ns="s1", parent="card"))
+    try:
+        host.make(plan)
+    except Unsupported as error:
+        pretend_host.run("ip", "link", "delete", "card")
+        pytest.skip(error.message)
     monitor = host.monitor()
     pretend_host.run("ip", "link", "add", "own0", "type", "bridge", ns="s1")
     pretend_host.run("ip", "link", "delete", "own0", ns="s1")
