@@ -99,3 +99,17 @@ def test_an_internal_network_has_no_way_out(town: Town) -> None:
     assert re.findall(r"\d: (\w+)", one.inside("aa", "ip -o link").out) == ["lo", "eth0"]
     eventually(lambda: one.pings("aa", "bb"), "the peer")
     assert not one.pings("aa", town.world.outside.address4)
+
+
+def test_explain_knows_the_other_hosts(town: Town) -> None:
+    one, two, _ = town.hosts
+    one(RED)
+    town.everywhere("RED")
+    one("run -itd --name web --net RED busybox")
+    two("run -itd --name db --net RED busybox")
+    eventually(lambda: one.pings("web", "db"), "db")
+    told = one.machine.run("fairlead", "explain", "--check", "web", "db:5432").stdout
+    assert f"in UDP to {two.machine.address4}, out by eth0: db on node-2 is reached there" in told
+    assert "arrives at another host" in told
+    nobody = one.machine.run("fairlead", "explain", "web", "10.10.10.77", check=False)
+    assert nobody.returncode and "nobody has 10.10.10.77" in nobody.stdout

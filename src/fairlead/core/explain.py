@@ -30,6 +30,8 @@ from fairlead.core.wanted import HOST, Sysctl, Wanted
 WORLD = "world"
 """Where a packet is that has left the host; ``Walked.place`` holds a namespace's name, "" for the host, or this."""
 NOWHERE = "nowhere"
+ELSEWHERE = "elsewhere"
+"""On another host of the same overlay network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,10 @@ class _Walker:
         """Over the bridge the interface is plugged into, to a neighbour or to the host."""
         terrain, bridge, hop = self.terrain, me.link.master, way.gateway or self.packet.target
         self.walked.switch, self.me = bridge, me
-        where = f"{me.device} is plugged into {bridge} ({terrain.network(bridge)})"
-        there = terrain.neighbour(bridge, hop)
+        where = f"{me.device} is plugged into {bridge} ({terrain.network(bridge, me.link.ns)})"
+        there = terrain.neighbour(bridge, hop, me.link.ns)
+        if there is None and terrain.beyond(me.link.ns, hop):
+            return self.tunnel(me, where, hop)
         if there is None:
             return self.stop("nobody", "switch", f"{where}, where nobody has {hop}: no answer to who-has", me.link)
         if there.ns == HOST:
@@ -151,6 +155,18 @@ class _Walker:
         if there.address.address.partition("/")[0] != self.packet.target:
             return self.stop("nobody", "route", f"{terrain.title(there.ns)} is the gateway, and forwards for nobody")
         return self.deliver(there)
+
+    def tunnel(self, me: Socket, where: str, hop: str) -> None:
+        """An overlay: another host has the address."""
+        answer, way = self.terrain.beyond(me.link.ns, hop) or (None, None)
+        if answer is None or way is None:
+            return
+        self.note("switch", f"{where}; {way.link} answers that {hop} is {answer.mac}", me.link, answer)
+        onward = self.terrain.way(HOST, way.via)
+        if onward is None:
+            return self.stop("route", "tunnel", f"frames for it go to {way.via}, to which the host has no route", way)
+        self.note("tunnel", f"in UDP to {way.via}, out by {onward.device}: {way.why}", way)
+        self.arrive(ELSEWHERE, f"the host {way.via} gets it for {_at(self.packet)}")
 
     def on_cable(self, ns: str, parent: str, mode: str, gateway: str) -> None:
         """A macvlan or ipvlan device: the host's rules never see what it sends."""
@@ -260,7 +276,7 @@ class _Walker:
     def answer(self, start: str) -> None:
         """The first packet arrived; without a way back nobody would know."""
         place, source = self.walked.place, self.packet.source
-        if place in (HOST, WORLD, start) or self.terrain.holds(place, source):
+        if place in (HOST, WORLD, ELSEWHERE, start) or self.terrain.holds(place, source):
             return
         if self.terrain.way(place, source) is None:
             title = self.terrain.title(place)

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fairlead.core.ruleset import Ruleset, Surroundings, within
-from fairlead.core.wanted import HOST, Address, Element, Link, Route, Skeleton, Wanted
+from fairlead.core.wanted import HOST, Address, Element, Forwarding, Link, Neighbour, Route, Skeleton, Wanted
 
 DIRECT = ("macvlan", "ipvlan")
 """Devices that are on their parent's cable: the host's bridges and rules do not see what they send."""
@@ -76,6 +76,8 @@ class Terrain:
         self._addresses: dict[str, list[Address]] = defaultdict(list)
         self._routes: dict[str, list[Route]] = defaultdict(list)
         self._links: dict[tuple[str, str], Link] = {}
+        self._answered: dict[tuple[str, str], Neighbour] = {}
+        self._forwarded: dict[tuple[str, str], Forwarding] = {}
         elements = []
         for item in objects:
             if isinstance(item, Address):
@@ -86,6 +88,10 @@ class Terrain:
                 self._links[item.ns, item.name] = item
                 if item.peer:
                     self._links[item.peer_ns, item.peer] = item
+            elif isinstance(item, Neighbour):
+                self._answered[item.ns, item.address] = item
+            elif isinstance(item, Forwarding):
+                self._forwarded[item.ns, item.mac] = item
             elif isinstance(item, Skeleton) and item.ns == HOST:
                 self.skeleton = item
             elif isinstance(item, Element) and item.ns == HOST:
@@ -106,9 +112,10 @@ class Terrain:
     def title(self, ns: str) -> str:
         return self.titles.get(ns, ns) if ns != HOST else "the host"
 
-    def network(self, device: str) -> str:
-        """``network RED`` for its switch; the device's own name for any other."""
-        return f"network {self.networks[device]}" if device in self.networks else device
+    def network(self, device: str, ns: str = HOST) -> str:
+        """``network RED`` for its switch (an overlay is found by its namespace); the device's own name for any other."""
+        place = device if ns == HOST else ns
+        return f"network {self.networks[place]}" if place in self.networks else device
 
     def holds(self, ns: str, address: str) -> Address | None:
         """The object that gives this stack the address."""
@@ -125,19 +132,25 @@ class Terrain:
     def link(self, ns: str, device: str) -> Link | None:
         return self._links.get((ns, device))
 
-    def neighbour(self, bridge: str, address: str) -> Socket | None:
+    def neighbour(self, bridge: str, address: str, ns: str = HOST) -> Socket | None:
         """Whose interface plugged into this bridge has the address; the bridge's own (the host's) counts."""
-        own = next((i for i in self._addresses[HOST] if i.link == bridge and _plain(i) == address), None)
+        own = next((i for i in self._addresses[ns] if i.link == bridge and _plain(i) == address), None)
         if own is not None:
-            link = self._links.get((HOST, bridge)) or Link(name=bridge, kind="bridge")
-            return Socket(HOST, bridge, link, own)
+            link = self._links.get((ns, bridge)) or Link(name=bridge, kind="bridge", ns=ns)
+            return Socket(ns, bridge, link, own)
         for link in self._links.values():
-            if link.master != bridge or not link.peer:
+            if (link.ns, link.master) != (ns, bridge) or not link.peer:
                 continue
             for item in self._addresses[link.peer_ns]:
                 if item.link == link.peer and _plain(item) == address:
                     return Socket(link.peer_ns, link.peer, link, item)
         return None
+
+    def beyond(self, ns: str, address: str) -> tuple[Neighbour, Forwarding] | None:
+        """Who answers for an address that another host has, and where frames for it go (an overlay's namespace)."""
+        answer = self._answered.get((ns, address))
+        way = self._forwarded.get((ns, answer.mac)) if answer else None
+        return (answer, way) if answer and way else None
 
     def on_cable(self, parent: str, address: str) -> Socket | None:
         """Whose macvlan or ipvlan device on the same parent has the address."""

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from fairlead.core.asking import OUTSIDE, Ask, Asker, Ends, advise, is_address, look_up, parse
 from fairlead.core.container import Container
-from fairlead.core.explain import NOWHERE, WORLD, Hop, Walked, walk
+from fairlead.core.explain import ELSEWHERE, NOWHERE, WORLD, Hop, Walked, walk
 from fairlead.core.model import Endpoint, Network
 from fairlead.core.names import Names
 from fairlead.core.ruleset import Packet
@@ -32,6 +32,7 @@ from fairlead.engine.controller import Controller
 from fairlead.engine.hostfiles import HostFiles
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.naming import Naming
+from fairlead.engine.overlays import Spread
 from fairlead.engine.publisher import Publisher
 from fairlead.engine.sandboxes import Stack
 from fairlead.errors import Conflict, NotFound
@@ -176,8 +177,13 @@ class Explainer:
             self._host.routes(),
             [Carried(p.protocol, p.address, p.port, p.target, p.target_port) for p in carried if p.target],
             titles,
-            {device: name for device, name in networks.items() if device},
+            {**{device: name for device, name in networks.items() if device}, **self._spread()},
         )
+
+    def _spread(self) -> dict[str, str]:
+        """Namespaces of overlay networks, and whose they are."""
+        found = ((self._controller.driver(n), n) for n in self._controller.networks() if not n.config_only)
+        return {driver.place(network): network.name for driver, network in found if isinstance(driver, Spread)}
 
     def _running(self) -> Iterable[tuple[Container, Stack]]:
         for container in self._catalog:
@@ -187,7 +193,8 @@ class Explainer:
 
     def _title(self, place: str) -> str:
         names = {stack.sandbox.namespace: f"container {container.name}" for container, stack in self._running()}
-        return {HOST: "the host", WORLD: "the world", NOWHERE: "nobody"}.get(place) or names.get(place, place)
+        fixed = {HOST: "the host", WORLD: "the world", ELSEWHERE: "another host", NOWHERE: "nobody"}
+        return fixed.get(place) or names.get(place, place)
 
     # -- who is who -----------------------------------------------------------------------
 
@@ -302,6 +309,10 @@ class Explainer:
         for _, other in self._running():
             for entry in self._naming.told(other)[1]:
                 names.put(entry.network, entry.name, entry.endpoint, entry.names, entry.ipv4, entry.ipv6)
+        for network, _ in stack.attached:
+            for far in self._controller.elsewhere(network.id):
+                four, six = far.ipv4.partition("/")[0], far.ipv6.partition("/")[0]
+                names.put(network.id, network.name, far.id, far.names, four, six)
         names.sandbox(told.id, told.networks, told.links)
         return Asker(
             title=place.title,

@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 class Spread(Driver, Protocol):
     """A driver whose networks are on several hosts."""
 
+    def place(self, network: Network) -> str:
+        """Name of the network's own namespace."""
+
     def path(self, network: Network, facts: Facts) -> Plan: ...
 
     def remote(self, network: Network, other: Remote, facts: Facts) -> Plan: ...

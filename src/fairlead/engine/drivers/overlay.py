@@ -66,6 +66,9 @@ class Overlay:
         """Nothing: a host that has no container on the network has nothing of it."""
         return ()
 
+    def place(self, network: Network) -> str:
+        return namespace(network)
+
     def path(self, network: Network, facts: Facts) -> Plan:
         """Guard, namespace, bridge, tunnel: what the first container on this host brings and the last takes."""
         return tuple(_path(network, facts))
