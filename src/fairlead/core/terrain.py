@@ -113,7 +113,7 @@ class Terrain:
         return self.titles.get(ns, ns) if ns != HOST else "the host"
 
     def network(self, device: str, ns: str = HOST) -> str:
-        """``network RED`` for its switch (an overlay is found by its namespace); the device's own name for any other."""
+        """``network RED`` for its switch (an overlay: by its namespace); the device's own name for any other."""
         place = device if ns == HOST else ns
         return f"network {self.networks[place]}" if place in self.networks else device
 
