@@ -63,13 +63,13 @@ class Host:
             await asyncio.sleep(self.dice.random() / 500)
 
     async def in_the_end(self, deed: Callable[[], Awaitable[object]]) -> None:
-        """Again and again until the store answers."""
+        """Again and again until the store answers. (A conflict: ``tidy`` was there in between.)"""
         async with asyncio.timeout(30):
             while True:
                 try:
                     await deed()
                     return
-                except Unavailable:
+                except (Unavailable, Conflict):
                     await asyncio.sleep(0.1)
 
     async def register(self) -> None:
@@ -145,7 +145,7 @@ class Host:
 
     async def tidy(self) -> None:
         """What the engine does whenever the store was away."""
-        with suppress(Unavailable):
+        with suppress(Unavailable, Conflict):
             await self.claims.tidy(self.alive)
         await asyncio.sleep(0.5)
 

@@ -82,8 +82,13 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._connected = asyncio.Event()
         self.lost = asyncio.Event()
-        self.client.add_listener(lambda state: self._loop.call_soon_threadsafe(self._moved, state))
+        self.client.add_listener(lambda state: self.hand_over(self._moved, state))
         self.client.start_async()
+
+    def hand_over(self, call: Callable[..., object], *arguments: object) -> None:
+        """From kazoo's thread to the loop, unless that has ended before."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call, *arguments)
 
     def _moved(self, state: str) -> None:
         if state == KazooState.CONNECTED:
@@ -121,7 +126,7 @@ class Connection:
             else:
                 future.set_result(question.exception or question.value)
 
-        question.rawlink(lambda _: self._loop.call_soon_threadsafe(settle))
+        question.rawlink(lambda _: self.hand_over(settle))
         return future
 
     async def close(self) -> None:
@@ -131,8 +136,7 @@ class Connection:
         def close() -> None:
             self.client.stop()
             self.client.close()
-            with suppress(RuntimeError):  # the loop has ended before
-                self._loop.call_soon_threadsafe(closed.set)
+            self.hand_over(closed.set)
 
         threading.Thread(target=close, daemon=True).start()
         with suppress(TimeoutError):
@@ -245,12 +249,11 @@ class ZookeeperStore:
     async def _changes(self, prefix: str, known: dict[str, int]) -> AsyncIterator[Any]:
         """Lists of changes for as long as one connection lasts; ``known`` is kept up with them."""
         connection = await self._connection()
-        client, loop = connection.client, asyncio.get_running_loop()
+        client = connection.client
         events: asyncio.Queue[Any] = asyncio.Queue()
 
         def tell(event: Any) -> None:
-            with suppress(RuntimeError):  # the loop has ended before kazoo's thread
-                loop.call_soon_threadsafe(events.put_nowait, event)
+            connection.hand_over(events.put_nowait, event)
 
         armed: set[str] = set()
         await connection.ask(client.sync_async(self._keys))
