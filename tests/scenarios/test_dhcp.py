@@ -10,12 +10,19 @@ from collections.abc import Iterator
 import pytest
 
 from lane.dhcpd import Dhcpd
+from lane.engines import Fairlead
 from lane.machine import eventually
 from scenarios.lab import Lab
 
 NAP = "busybox sleep 1000"
 QUICK = ("0x3a 00000001", "0x3b 00000008")
 PROLONGED = "sending ACK"
+
+
+@pytest.fixture(autouse=True)
+def ours(lab: Lab) -> None:
+    if not isinstance(lab.engine, Fairlead):
+        pytest.skip("only ours leases addresses")
 
 
 @pytest.fixture
