@@ -80,6 +80,7 @@ from fairlead.host.child import Child
 from fairlead.host.images import Layout
 from fairlead.host.inotify import Changes
 from fairlead.host.layers import Layers
+from fairlead.host.leftovers import Leftovers
 from fairlead.host.linux import LinuxHost
 from fairlead.host.oci import Oci
 from fairlead.host.programs import run
@@ -424,6 +425,7 @@ class Build:
             self.containers.busy,
             lent=self.leases.held,
             elsewhere=self.overlays.named,
+            belongings=Leftovers(self.data, self.exec, self.settings.cgroup_parent or "/docker").found,
         )
 
     # -- life -----------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The doctor: each kind of trouble is found, a healthy machine has none, and work under way is none."""
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,7 @@ from paper import Paper
 from fairlead.api.doctor import shown
 from fairlead.cli import doctor as face
 from fairlead.core.container import Container
+from fairlead.core.life import Belonging
 from fairlead.core.model import PortRequest
 from fairlead.core.wanted import Link
 from fairlead.engine.doctor import Doctor, Report
@@ -203,3 +205,26 @@ async def test_repairs_are_history(clinic: Clinic) -> None:
     assert report.findings == ()
     told = face.text(shown(report))
     assert "put right lately" in told and "made link  br-red and 2 more (network RED)" in told
+
+
+async def test_what_a_container_left(clinic: Clinic) -> None:
+    web = clinic.containers["web"].id
+    gone, place = "f" * 64, "/data/layers/f/merged"
+    left = [Belonging("mount", gone, place, False), Belonging("process", web, "conmon, process 7", True)]
+    clinic.doctor._belongings = lambda: left
+    await clinic.sees("stray", f"mount {place}", "its container is gone")
+    clinic.busy.add(gone)
+    assert not (await clinic.examine()).findings
+
+
+async def test_the_page_shows_every_field(clinic: Clinic) -> None:
+    """docs/doctor.md promises the shape of --json to programs."""
+    plug = next(i for i in clinic.paper.kernel.wanted() if isinstance(i, Link) and i.peer_ns.startswith("db"))
+    clinic.paper.host.lose((plug,))
+    clinic.paper.events.publish("fairlead", "repair", "container db", {"deed": "made", "object": "link", "count": "1"})
+    real = shown(await clinic.examine())
+    page = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text()
+    told = json.loads(page.partition("```json\n")[2].partition("```")[0])
+    assert told.keys() == real.keys()
+    for part in ("Findings", "Repairs"):
+        assert told[part][0].keys() == real[part][0].keys()

@@ -121,3 +121,48 @@ def test_a_namespace_whose_mount_was_lost_is_the_same_one(shop: Engine) -> None:
     number = shop.machine.inside(["stat", "-L", "-c", "%i", key]).out
     shop.machine.inside(["umount", key])
     eventually(lambda: shop.machine.inside(["stat", "-L", "-c", "%i", key]).out == number, "the same namespace", 3)
+
+
+LEFT: dict[str, tuple[Callable[[Engine, str], object], Callable[[Engine, str], object]]] = {
+    "folder": (
+        lambda e, id: (e.base / "data/containers" / id).mkdir(),
+        lambda e, id: (e.base / "data/containers" / id).rmdir(),
+    ),
+    "mount": (
+        lambda e, id: e.machine.inside(["sh", "-c", 'mkdir -p "$1" && mount -t tmpfs none "$1"', "sh", _layer(e, id)]),
+        lambda e, id: e.machine.inside(["sh", "-c", 'umount "$1" && rmdir -p "$1"', "sh", _layer(e, id)]),
+    ),
+    "control group": (lambda e, id: _group(e, id).mkdir(), lambda e, id: _group(e, id).rmdir()),
+    "process": (
+        lambda e, id: e.machine.inside(
+            ["setsid", "-f", "sh", "-c", "exec >/dev/null 2>&1; sleep 3; :", "conmon", "--cid", id, *_exits(e)]
+        ),
+        lambda e, id: None,
+    ),
+}
+
+
+def _layer(engine: Engine, id: str) -> str:
+    return f"{engine.base}/data/layers/{id}/merged"
+
+
+def _exits(engine: Engine) -> list[str]:
+    return ["--exit-dir", f"{engine.base}/exec/exits"]
+
+
+def _group(engine: Engine, id: str) -> Path:
+    top = Path("/sys/fs/cgroup")
+    place = next(path for path in (top / "freezer", top) if path.is_dir())
+    return place / engine.machine.cgroup.strip("/") / id
+
+
+@pytest.mark.parametrize("what", LEFT)
+def test_the_doctor_sees_what_is_left(shop: Engine, what: str) -> None:
+    """Of a container that is gone: nothing repairs that while the engine runs, so it is told."""
+    leave, take = LEFT[what]
+    id = "f" * 64
+    leave(shop, id)
+    findings = shop.http().call("GET", "/fairlead/doctor").json["Findings"]  # type: ignore[index, call-overload]
+    take(shop, id)
+    assert any(f["What"] == "stray" and f["Object"].startswith(what) for f in findings), findings
+    eventually(lambda: shop.http().call("GET", "/fairlead/doctor").json["Healthy"], "well", 5)  # type: ignore[index, call-overload]

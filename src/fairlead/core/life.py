@@ -29,6 +29,17 @@ class Recovered:
         return self.ended.get(id) or Ended(id, UNKNOWN)
 
 
+class Belonging(NamedTuple):
+    """Something on this machine that bears a container's id. ``running``: it is there only while that runs, else while
+    there is such a container."""
+
+    kind: str
+    """``folder``, ``mount``, ``control group`` or ``process``"""
+    id: str
+    place: str
+    running: bool
+
+
 class ExecSpec(NamedTuple):
     """A further process of a running container, everything decided. ``user`` as in Docker: name, uid, ``u:g``."""
 

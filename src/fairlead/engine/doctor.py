@@ -5,6 +5,7 @@
     relay, resolver   what they hold, against what they should                             wrong
     lease process     lent addresses that somebody prolongs, and endpoints that wait       missing, wrong
     files, processes  hosts files, the namespace each process really lives in              missing, wrong
+    leftovers         folders, mounts, control groups, conmons without their container     stray
     events            what healing put right lately                                        repairs
 
 The daemon repairs within a moment, so a healthy machine shows no finding even
@@ -22,13 +23,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from fairlead.core.container import Container
+from fairlead.core.life import Belonging
 from fairlead.core.model import Endpoint
 from fairlead.core.wanted import Wanted, difference
 from fairlead.engine.attachments import Attachments, mode_of
@@ -85,10 +87,12 @@ class Doctor:
         between: float = BETWEEN,
         lent: Callable[[], Awaitable[dict[str, dict[str, Any]]]] | None = None,
         elsewhere: Callable[[], int] = lambda: 0,
+        belongings: Callable[[], Sequence[Belonging]] = tuple,
     ) -> None:
         """``held``: ids of the relay's ports; ``resolving``: the resolver's counts; ``busy(container id)``; ``lent``:
         how the lease process says that every lease stands, by endpoint; ``elsewhere``: how many endpoints of other
-        hosts are named here."""
+        hosts are named here; ``belongings``: what on this machine bears a container's id."""
+        self._belongings = belongings
         self._lent, self._elsewhere = lent, elsewhere
         self._kernel, self._catalog, self._controller = kernel, catalog, controller
         self._endpoints, self._attachments, self._publisher = endpoints, attachments, publisher
@@ -113,6 +117,7 @@ class Doctor:
             *self._addresses(),
             *self._ports(),
             *self._orphans(),
+            *self._leftovers(await asyncio.to_thread(self._belongings)),
             *(finding for container in self._settled() for finding in self._container(container)),
         ]
         if not any(self._busy(container.id) for container in self._catalog):
@@ -158,6 +163,15 @@ class Doctor:
                 yield Finding("wrong", title, f"container {endpoint.name}", "its network does not exist")
             if container is None or not container.state.running:
                 yield Finding("wrong", title, f"container {endpoint.name}", "its container does not run: a lost lease")
+
+    def _leftovers(self, belongings: Sequence[Belonging]) -> Iterator[Finding]:
+        """Folders, mounts, control groups and processes have a container; some of them one that runs."""
+        for kind, id, place, running in belongings:
+            container = self._catalog.find(id)
+            if self._busy(id) or (container is not None and (container.state.running or not running)):
+                continue
+            why = "its container is gone" if container is None else f"container {container.name} does not run"
+            yield Finding("stray", f"{kind} {place}", "nobody", why)
 
     # -- one container ----------------------------------------------------------------------
 
