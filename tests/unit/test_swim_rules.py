@@ -27,6 +27,7 @@ from fairlead.core.swimwire import (
     State,
     Suspect,
     User,
+    compound,
     encode,
 )
 
@@ -184,7 +185,7 @@ def test_news_rides_on_pings() -> None:
         assert (when, to, alive("n11", 7)) in table.sent, message
 
 
-@pytest.mark.parametrize("nodes, most", [(1, 4), (9, 4), (10, 8), (99, 8), (100, 12), (10_000, 20)])
+@pytest.mark.parametrize("nodes, most", [(1, 8), (9, 8), (10, 12), (99, 12), (100, 16), (10_000, 24)])
 def test_news_is_told_lambda_log_n_times(nodes: int, most: int) -> None:
     assert times(4, nodes) == most
     queue = Broadcasts(10)
@@ -278,6 +279,18 @@ def test_which_word_overrides_which(before: list[Message], said: Message, after:
     table = Table(5)
     table.hear(*before, said)
     assert table.state("n1") == after
+
+
+def test_who_missed_our_answer_hears_it_again() -> None:
+    """Else a node that lost one packet suspects us until its time is up."""
+    table = Table(5)
+    table.hear(Suspect(1, "n0", "n1"))
+    table.run(5)
+    table.sent.clear()
+    suspicious_ping = compound([encode(Ping(7, "n0")), encode(Suspect(1, "n0", "n4"))])
+    table.do(table.swim.receive(suspicious_ping, at("n4"), table.now))
+    table.run(table.now + 1)
+    assert table.said(Alive(2, "n0", at("n0"))) and table.swim.me.incarnation == 2
 
 
 def test_suspicion_ends_in_death() -> None:

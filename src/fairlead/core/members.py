@@ -41,15 +41,15 @@ HERE = (State.ALIVE, State.SUSPECT)
 class SwimConfig(NamedTuple):
     """How patient, how talkative. Times in seconds; the defaults are for one site."""
 
-    probe_interval: float = 1.0
-    probe_timeout: float = 0.5
+    probe_interval: float = 0.5
+    probe_timeout: float = 0.25
     helpers: int = 3
     """Nodes asked for an indirect probe."""
     gossip_interval: float = 0.2
     gossip_nodes: int = 3
     gossip_to_the_dead: float = 30.0
     retransmit: int = 4
-    suspicion: float = 3.0
+    suspicion: float = 4.0
     """The shortest suspicion, in probe intervals per power of ten of the cluster's size."""
     suspicion_longest: float = 6.0
     """The longest, in shortest ones."""
@@ -146,7 +146,7 @@ class Members:
     def suspect(self, said: Suspect, now: float) -> None:
         """Somebody got no answer from a node."""
         known = self.table.get(said.node)
-        if known is None or said.incarnation < known.incarnation or not self._may_accuse(said.accuser):
+        if known is None or self._answer_stale(said, known) or not self._may_accuse(said.accuser):
             return
         if suspicion := self._suspicions.get(said.node):
             if suspicion.confirm(said.accuser):
@@ -164,7 +164,7 @@ class Members:
     def dead(self, said: Dead, now: float) -> None:
         """Somebody has given a node up, or it says itself that it leaves."""
         known = self.table.get(said.node)
-        if known is None or said.incarnation < known.incarnation or known.state not in HERE:
+        if known is None or self._answer_stale(said, known) or known.state not in HERE:
             return
         if said.node == self.me and not self.leaving:
             self._live_on(said.incarnation)
@@ -215,6 +215,14 @@ class Members:
             self.health.worse()
             self.refutations += 1
             self._say_alive(incarnation)
+
+    def _answer_stale(self, said: Suspect | Dead, known: Member) -> bool:
+        """Whether that is of an earlier incarnation. Said of us, its sender has missed our answer: say it again."""
+        if said.incarnation >= known.incarnation:
+            return False
+        if said.node == self.me and not self.leaving:
+            self._spread(self.me, known.as_alive())
+        return True
 
     def _say_alive(self, beyond: int) -> None:
         me = self.table[self.me]
