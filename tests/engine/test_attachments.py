@@ -1,11 +1,13 @@
 """Containers on networks: addresses, names, default routes, ports; all of it or nothing."""
 
+from collections.abc import Sequence
+
 import pytest
 from paper import Paper
 
 from fairlead.core.model import EndpointSettings, Ipam, PortRequest, Subnet
-from fairlead.core.wanted import Address, Element, Link, Route
-from fairlead.errors import FairleadError, Forbidden, Invalid
+from fairlead.core.wanted import Address, Element, Link, Route, Wanted
+from fairlead.errors import FairleadError, Forbidden, Internal, Invalid
 
 
 def published(paper: Paper) -> dict[str, str]:
@@ -34,13 +36,19 @@ async def test_addresses_go_upwards_and_freed_ones_come_first(paper: Paper) -> N
     assert found == {"one": "172.17.0.2", "three": "172.17.0.3", "two": "172.17.0.4"}
 
 
-async def test_an_open_that_fails_leaves_nothing(paper: Paper) -> None:
+async def test_an_open_that_fails_leaves_nothing(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
     await paper.network("a")
     await paper.network("b")
     web = await paper.container("web", "a", "b", ports=(PortRequest(80, "tcp", "", 8080, 8080),))
     before = paper.host.look()
-    device = paper.controller.device(paper.controller.network("b"))
-    paper.host.remove([item for item in paper.kernel.wanted() if isinstance(item, Link) and item.name == device])
+    device, make = paper.controller.device(paper.controller.network("b")), paper.host.make
+
+    def refuse(objects: Sequence[Wanted]) -> None:
+        if any(isinstance(item, Link) and item.master == device for item in objects):
+            raise Internal("no more ports")
+        make(objects)
+
+    monkeypatch.setattr(paper.host, "make", refuse)
     with pytest.raises(FairleadError):
         await paper.open(web)
     assert not [item for item in paper.host.look() if item.key not in {other.key for other in before}]
