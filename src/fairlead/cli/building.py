@@ -187,8 +187,8 @@ def _from_input(file: str, quiet: bool) -> tuple[Iterator[bytes], str]:
     """A tar file as it comes, or a lone Dockerfile packed up."""
     from fairlead.cli.images import pieces
 
-    source = sys.stdin.buffer
-    head = source.peek(512)[:512]  # type: ignore[attr-defined]
+    source: Any = sys.stdin.buffer
+    head = source.peek(512)[:512]
     if head[257:262] == b"ustar" or head.startswith(ARCHIVES):
         return pieces(source), file or "Dockerfile"
     text = source.read()

@@ -158,7 +158,7 @@ def root() -> int:
     return 0
 
 
-ROOT = Command(root, "[OPTIONS] COMMAND [ARG...]", (root.__doc__ or ""), root.flags, own_words=True)  # type: ignore[attr-defined]
+ROOT = Command(root, "[OPTIONS] COMMAND [ARG...]", (root.__doc__ or ""), root.flags, own_words=True)
 
 
 def find(words: Sequence[str]) -> tuple[str, list[str]]:

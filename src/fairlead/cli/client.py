@@ -23,11 +23,14 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fairlead import __version__
 from fairlead.cli.http import Answer, ask, quote
 from fairlead.errors import FairleadError, Invalid, Unavailable
+
+if TYPE_CHECKING:
+    from io import BufferedReader
 
 DEFAULTS = ("/var/run/fairlead.sock", "/var/run/docker.sock")
 API_VERSION = "1.51"
@@ -104,7 +107,7 @@ class Client:
                 f"Cannot connect to the Docker daemon at {self.host}. Is the fairlead daemon running? ({reason})"
             ) from None
 
-    def _wrap(self, plain: socket.socket, name: str) -> socket.socket:
+    def _wrap(self, plain: socket.socket, name: str) -> Any:
         from fairlead.cli.tls import wrap
 
         return wrap(plain, name, *(self.tls or Tls(True, "", "", "")))
@@ -153,7 +156,7 @@ class Client:
             return self.answer(method, where_to, query, body, headers)
         raise problem
 
-    def stream(self, method: str, where_to: str, *more: Any, **words: Any) -> BinaryIO:
+    def stream(self, method: str, where_to: str, *more: Any, **words: Any) -> BufferedReader:
         """The answer's body as a file."""
         return self.answer(method, where_to, *more, **words).body()
 

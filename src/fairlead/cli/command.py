@@ -196,6 +196,8 @@ def truth(text: str) -> bool:
 def number(text: str) -> int:
     if not re.fullmatch(r"[+-]?\d+", text):
         raise Invalid(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    if len(text) > 19:
+        raise Invalid(f'strconv.ParseInt: parsing "{text}": value out of range')
     return int(text)
 
 
@@ -204,9 +206,9 @@ def nanoseconds(text: str) -> int:
     if text in ("", "0"):
         return 0
     units = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
+    if not re.fullmatch(r"([0-9]{1,18}(\.[0-9]{1,18})?(ns|us|µs|ms|s|m|h))+", text):
         raise Invalid(f'time: invalid duration "{text}"')
+    parts = re.findall(r"([0-9.]+)([a-zµ]+)", text)
     return int(sum(float(number) * units[unit] for number, unit in parts))
 
 
@@ -221,7 +223,7 @@ def cpus(text: str) -> int:
     """``1.5`` CPUs as 10⁻⁹ of a CPU."""
     try:
         return int(float(text or 0) * 10**9)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise Invalid(f"failed to parse {text} as a rational number") from None
 
 

@@ -37,7 +37,9 @@ SEVERAL = "CONTAINER [CONTAINER...]"
 @no_trunc
 @quiet
 @switch("-s", "--size", help="Also how much disk they use.")
-def ps(client: Client, all: bool, filter: tuple[str, ...], form: str, last: int, latest: bool, **show: Any) -> int:
+def ps(
+    client: Client, all: bool, filter: list[tuple[str, str]], form: str, last: int, latest: bool, **show: Any
+) -> int:
     """List containers."""
     limit = 1 if latest else last
     size = show["size"] or ".Size" in form

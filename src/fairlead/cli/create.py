@@ -9,6 +9,7 @@ Only the shape is made here. Whether it makes sense, the engine says.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -385,7 +386,7 @@ def policy(text: str) -> dict[str, Any]:
     name, _, times = text.partition(":")
     if text and not name:
         raise Invalid("invalid restart policy format: no policy provided before colon")
-    if times and not times.lstrip("-").isdigit():
+    if times and not re.fullmatch("-?[0-9]{1,18}", times):
         raise Invalid("invalid restart policy format: maximum retry count must be an integer")
     return {"Name": name, "MaximumRetryCount": int(times or 0)}
 
@@ -431,10 +432,11 @@ def _mount(text: str) -> dict[str, Any]:
         elif key == "volume-nocopy":
             mount.setdefault("VolumeOptions", {})["NoCopy"] = not equals or value in ("true", "1")
         elif key in ("tmpfs-size", "tmpfs-mode"):
-            mode = key == "tmpfs-mode"
-            mount.setdefault("TmpfsOptions", {})["Mode" if mode else "SizeBytes"] = (
-                int(value, 8) if mode else memory(value)
-            )
+            try:
+                field, amount = ("Mode", int(value, 8)) if key == "tmpfs-mode" else ("SizeBytes", memory(value))
+            except ValueError:
+                raise _bad(text, "--mount", f"invalid value for {key}: {value}") from None
+            mount.setdefault("TmpfsOptions", {})[field] = amount
         else:
             raise _bad(text, "--mount", f"unexpected key '{key}' in '{part}'")
     if not mount.get("Target"):

@@ -29,7 +29,7 @@ from fairlead.errors import Invalid
 @form
 @no_trunc
 @quiet
-def ls(client: Client, filter: tuple[str, ...], form: str, no_trunc: bool, quiet: bool) -> int:
+def ls(client: Client, filter: list[tuple[str, str]], form: str, no_trunc: bool, quiet: bool) -> int:
     """List networks."""
     found = client.call("GET", "/networks", {"filters": filter_query(filter)})
     rows = [_row(one, no_trunc) for one in sorted(found, key=lambda one: one["Name"])]

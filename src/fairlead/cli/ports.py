@@ -9,6 +9,7 @@ What the engine should choose stays empty (``HostPort: ""``), or a range
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 
 from fairlead.errors import Invalid
@@ -76,7 +77,7 @@ def _address(text: str) -> str:
 
 def _range(text: str, complaint: str) -> tuple[int, int]:
     first, dash, last = text.partition("-")
-    if not first.isdigit() or (dash and not last.isdigit()):
+    if not all(re.fullmatch("[0-9]{1,9}", word) for word in ([first, last] if dash else [first])):
         raise Invalid(complaint)
     low, high = int(first), int(last or first)
     if not 0 <= low <= high <= 65535:

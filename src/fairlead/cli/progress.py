@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, TextIO
+from typing import Any
 
 from fairlead.errors import FairleadError
 
@@ -22,10 +22,8 @@ class Failed(FairleadError):
         self.code = code
 
 
-def follow(
-    lines: Iterable[bytes], out: TextIO | None = None, aux: Callable[[dict[str, Any]], None] | None = None
-) -> None:
-    """Say each message of a progress stream; raises ``Failed`` when it ends in an error. ``aux``: hears the rest."""
+def follow(lines: Iterable[bytes], out: Any = None, aux: Callable[[dict[str, Any]], None] | None = None) -> None:
+    """Say each message of a progress stream to ``out``, the rest to ``aux``; raises ``Failed`` when it ends in one."""
     to = sys.stdout if out is None else out
     for line in lines:
         if not line.strip():

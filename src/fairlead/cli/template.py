@@ -243,14 +243,21 @@ class _Renderer:
                 raise _bad(f'undefined variable "{name}"')
             return follow(self.variables[name], point + rest) if point else self.variables[name]
         if word[0] in '"`':
-            return json.loads(word) if word[0] == '"' else word[1:-1]
+            return _unquoted(word) if word[0] == '"' else word[1:-1]
         if word in ("true", "false", "nil"):
             return {"true": True, "false": False, "nil": None}[word]
-        if re.fullmatch(r"-?\d+", word):
+        if re.fullmatch(r"-?[0-9]{1,18}", word):
             return int(word)
         if word in FUNCTIONS:
             return _call(word, [])
         raise _bad(f'function "{word}" not defined')
+
+
+def _unquoted(word: str) -> str:
+    try:
+        return str(json.loads(word))
+    except ValueError:
+        raise _bad(f"invalid syntax: {word}") from None
 
 
 ABSENT = {"Health", "Healthcheck", "SizeRw", "SizeRootFs", "StopTimeout", "Shell"}

@@ -19,8 +19,8 @@ def update(client: Client, *containers: str, **flags: Any) -> int:
     if not any(value for value in flags.values()):
         raise Invalid("you must provide one or more flags when using this command")
     wanted = {**changeable(flags), "RestartPolicy": policy(flags["restart"])}
-    bad = []
-    warnings = []
+    bad: list[str] = []
+    warnings: list[str] = []
     for name in containers:
         try:
             answer = client.call("POST", path("containers", name, "update"), body=wanted)

@@ -12,7 +12,7 @@ from fairlead.cli.each import each
 @filters
 @form
 @quiet
-def ls(client: Client, filter: tuple[str, ...], form: str, quiet: bool) -> int:
+def ls(client: Client, filter: list[tuple[str, str]], form: str, quiet: bool) -> int:
     """List volumes."""
     found = client.call("GET", "/volumes", {"filters": filter_query(filter)}).get("Volumes") or []
     rows = [
