@@ -297,6 +297,15 @@ async def test_127_0_0_11_port_53_leads_to_us_beside_a_server_of_the_containers_
             assert own.recv(9) == b"mine"
 
 
+async def test_a_container_that_tracks_connections_sees_answers_to_what_it_asked(world: World) -> None:
+    ports = await world.open()
+    ours = "table inet fairlead {\n" + hostsfile.redirect_chain(ports.udp, ports.tcp) + "}\n"
+    strict = "type filter hook input priority 0; meta l4proto { tcp, udp } th sport 53 ct state != established drop"
+    world.ground.run("one", "nft", "-f", "-", text=ours + f"table inet own {{ chain arriving {{ {strict}; }}; }}\n")
+    assert addresses(await world.ask(Ports(53, 53), dnswire.query("web"))) == ["172.18.0.2"]
+    assert addresses(await world.ask_stream(Ports(53, 53), dnswire.query("web"))) == ["172.18.0.2"]
+
+
 # -- forwarding ---------------------------------------------------------------------------------
 
 

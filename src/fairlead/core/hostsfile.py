@@ -335,16 +335,26 @@ def _complaint4(address: str) -> str:
 
 
 def redirect_chain(udp_port: int, tcp_port: int) -> str:
-    """The nft chain that leads 127.0.0.11:53 to the resolver's ports within a sandbox.
+    """The nft chains that lead 127.0.0.11:53 to the resolver's ports within a sandbox, and answers back.
 
     Only that address and port: a server of the container's own on port 53 of
     any other address (or of all) is left alone.
+
+    Port numbers are written over, packet by packet; NAT would have the kernel
+    track every connection of the container, those to the world too. Should the
+    container track by itself, it sees port 53 both ways: questions are changed
+    after its look at them, answers before.
     """
     return f"""\
 chain names {{
-    type nat hook output priority -100; policy accept;
-    ip daddr {RESOLVER} udp dport 53 dnat ip to {RESOLVER}:{udp_port}
-    ip daddr {RESOLVER} tcp dport 53 dnat ip to {RESOLVER}:{tcp_port}
+    type filter hook output priority 100; policy accept;
+    ip daddr {RESOLVER} udp dport 53 udp dport set {udp_port}
+    ip daddr {RESOLVER} tcp dport 53 tcp dport set {tcp_port}
+}}
+chain answers {{
+    type filter hook output priority raw; policy accept;
+    ip saddr {RESOLVER} udp sport {udp_port} udp sport set 53
+    ip saddr {RESOLVER} tcp sport {tcp_port} tcp sport set 53
 }}
 """
 
