@@ -61,6 +61,9 @@ class Asker:
     """names of the networks whose names it sees"""
     upstreams: tuple[str, ...] = ()
     forwards: bool = True
+    search: tuple[str, ...] = ()
+    ndots: int = 1
+    """a name with fewer dots is asked with each search domain first; from the caller's resolv.conf, both"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +118,13 @@ def look_up(asker: Asker, name: str, family: int) -> Answer:
             return Answer(address, f"{name} is {address} in the hosts file of {asker.title}")
     if asker.names is None:
         return Answer("", _plainly(asker, name), False)
-    found = asker.names.find(asker.sandbox, name.rstrip(".").lower(), dnswire.A if family == 4 else dnswire.AAAA)
+    kind = dnswire.A if family == 4 else dnswire.AAAA
+    tried = spellings(name, asker.search, asker.ndots)
+    known = ((each, asker.names.find(asker.sandbox, each.lower(), kind)) for each in tried)
+    name, found = next(((each, records) for each, records in known if records is not None), (name, None))
     where = " and ".join(asker.networks)
+    if found is not None and asker.forwards and (before := tried[: tried.index(name)]):
+        where += f", unless others know {' or '.join(before)}: search and ndots:{asker.ndots} put that first"
     if found:
         address = str(ipaddress.ip_address(found[0][1]))
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
@@ -126,7 +134,17 @@ def look_up(asker: Asker, name: str, family: int) -> Answer:
     if not asker.forwards:
         return Answer("", f"nobody on {where} is called {name}, and an internal network forwards no questions", False)
     servers = ", ".join(asker.upstreams) or "no server at all"
-    return Answer("", f"nobody on {where} is called {name}; 127.0.0.11 asks {servers}", False)
+    words = f" for {', '.join(tried)}" if len(tried) > 1 else ""
+    return Answer("", f"nobody on {where} is called {name}; 127.0.0.11 asks {servers}{words}", False)
+
+
+def spellings(name: str, search: tuple[str, ...], ndots: int) -> tuple[str, ...]:
+    """Under which names a program's resolver asks for ``name``, in its order (resolv.conf(5))."""
+    bare = name.rstrip(".")
+    if name.endswith("."):
+        return (bare,)
+    longer = tuple(f"{bare}.{domain.strip('.')}" for domain in search if domain.strip("."))
+    return (bare, *longer) if bare.count(".") >= ndots else (*longer, bare)
 
 
 def _plainly(asker: Asker, name: str) -> str:

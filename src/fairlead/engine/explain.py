@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from fairlead.core import hostsfile
 from fairlead.core.asking import OUTSIDE, Ask, Asker, Ends, advise, is_address, look_up, parse
 from fairlead.core.container import Container
 from fairlead.core.explain import ELSEWHERE, NOWHERE, WORLD, Hop, Walked, walk
@@ -305,6 +306,7 @@ class Explainer:
         """How names are answered in this stack, from the same values the resolver was told."""
         told, _ = self._naming.told(stack)
         container = place.container
+        conf = hostsfile.parse_resolv_conf(_text(self._files.paths(container.id)["resolv.conf"]) if container else "")
         names = Names()
         for _, other in self._running():
             for entry in self._naming.told(other)[1]:
@@ -322,6 +324,8 @@ class Explainer:
             networks=tuple(network.name for network, endpoint in stack.attached if endpoint.names),
             upstreams=tuple(address for address, _ in told.upstreams),
             forwards=told.forward,
+            search=tuple(conf.search),
+            ndots=next((int(o[6:]) for o in conf.options if o.startswith("ndots:") and o[6:].isdigit()), 1),
         )
 
     # -- for advice -----------------------------------------------------------------------
@@ -362,11 +366,15 @@ def _fate(walked: Walked, title: str) -> str:
     return f"arrive at {title} as {walked.packet.target}, from {walked.packet.source}"
 
 
-def _hosts_lines(path: Path) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(address, names) of each line of a hosts file; a file that is not there has none."""
+def _text(path: Path) -> str:
+    """What is in a file; a file that is not there is empty."""
     try:
-        text = path.read_text(errors="replace")
+        return path.read_text(errors="replace")
     except OSError:
-        return ()
-    lines = [line.partition("#")[0].split() for line in text.splitlines()]
+        return ""
+
+
+def _hosts_lines(path: Path) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(address, names) of each line of a hosts file."""
+    lines = [line.partition("#")[0].split() for line in _text(path).splitlines()]
     return tuple((words[0], tuple(words[1:])) for words in lines if len(words) > 1 and is_address(words[0]))
