@@ -85,6 +85,14 @@ async def test_what_cannot_be_built(builds: Builds) -> None:
         await build(builds, BuildRequest(network="x"), ("Dockerfile", b"FROM base\n"))
 
 
+async def test_an_archive_without_its_trailer(builds: Builds, disk: Disk) -> None:
+    """So Docker's client ends one whose Dockerfile comes from elsewhere: after the last byte of the last file."""
+    text = b"FROM base\nENV A=b\n"
+    cut = tar(("Dockerfile", text))[: 512 + len(text)]
+    assert [line async for line in builds.build(BuildRequest(tags=("a",)), once(cut), lambda domain: Credentials())]
+    assert "A=b" in (disk.images.get("a").config.env or ())
+
+
 async def test_a_build_without_a_network(builds: Builds) -> None:
     look = b"FROM base\nRUN while read -r line; do echo device $line; done </proc/net/dev\n"
     told = await build(builds, BuildRequest(network="none"), ("Dockerfile", look))

@@ -218,10 +218,15 @@ class Run:
 
 
 async def _receive(stream: AsyncIterable[bytes], folder: Path) -> None:
-    """The context: a tar, plain or compressed."""
-    with open(folder / "context.tar", "wb") as file:
+    """The context: a tar, plain or compressed. Docker's client ends some without a trailer: tar gets one from us."""
+    with open(folder / "context.tar", "w+b") as file:
         async for piece in stream:
             file.write(piece)
+        size = file.tell()
+        file.seek(0)
+        if file.read(512)[257:262] == b"ustar":
+            file.seek(size)
+            file.write(bytes(-size % 512 + 1024))
     (folder / "context").mkdir()
     if not (folder / "context.tar").stat().st_size:
         return
