@@ -1,5 +1,6 @@
 """Networks on a device of the host, where the kernel has VLANs, ipvlan and dummies (S095, S096 of the labs)."""
 
+from lane.dhcpd import Dhcpd
 from lane.machine import eventually
 from scenarios.lab import Lab
 from scenarios.rows import rows
@@ -45,6 +46,23 @@ def test_a_vlan_comes_and_goes_with_its_network(lab: Lab) -> None:
 
 
 @rows("S096")
+def test_a_vlan_with_a_server_of_its_own(lab: Lab) -> None:
+    """The VLAN is made with the network, and its DHCP server found on it."""
+    lab.outside.must("ip link add link lan0 name lan0.10 type vlan id 10")
+    lab.outside.must("ip addr add 10.0.10.1/24 dev lan0.10")
+    lab.outside.must("ip link set lan0.10 up")
+    server = Dhcpd(lab.outside, 150, 159, "router 10.0.10.1", net="10.0.10", link="lan0.10")
+    try:
+        server.start()
+        lab.docker("network create -d macvlan --ipam-driver dhcp -o parent=eth0.10 leased")
+        lab.run(f"-d --name c1 --network leased {NAP}")
+        assert lab.address("c1", "leased").startswith("10.0.10.15") and lab.pings("c1", "10.0.10.1")
+        repaired(lab)
+    finally:
+        server.close()
+        lab.outside.must("ip link del lan0.10")
+
+
 def test_vlans_are_apart(lab: Lab) -> None:
     vlan(lab, 10)
     vlan(lab, 20)
@@ -101,6 +119,15 @@ def test_ipvlan_l2(lab: Lab) -> None:
     assert lab.outside.pings(f"{lab.outside.net}.201")
     assert "default via" in lab.inside("c1", "ip route")
     repaired(lab)
+
+
+def test_a_deleted_ipvlan_is_back_at_once(lab: Lab) -> None:
+    lab.docker("network create -d ipvlan --subnet 10.50.0.0/24 -o parent=eth0 flat")
+    lab.run(f"-d --name c1 --network flat {NAP}")
+    lab.run(f"-d --name c2 --network flat {NAP}")
+    place = lab.docker.field("c1", ".NetworkSettings.SandboxKey")
+    assert lab.host.inside(["nsenter", f"--net={place}", "ip", "link", "del", "eth0"]).code == 0
+    eventually(lambda: lab.pings("c1", lab.address("c2", "flat")), "nobody waits for the half minute's look")
 
 
 def test_ipvlan_routes(lab: Lab) -> None:

@@ -5,42 +5,41 @@ import socket
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
-from lane.machine import FOLLOW, Lan, Place, eventually
+from lane.machine import FOLLOW, Lan, eventually
 
 
 class Dhcpd:
-    """Serves ``first`` to ``last`` of the LAN; ``options`` are lines of udhcpd.conf behind ``option``."""
+    """Serves ``first`` to ``last`` of the LAN (or of ``net``, on another ``link`` there).
+
+    ``options`` are lines of udhcpd.conf behind ``option``."""
 
     def __init__(
-        self, lan: Lan, first: int, last: int, *options: str, lease: int = 600, at: Place | None = None
+        self, lan: Lan, first: int, last: int, *options: str, lease: int = 600, net: str = "", link: str = "lan0"
     ) -> None:
-        self.lan, self.at = lan, at or lan
+        self.lan, self.net, self.link = lan, net or lan.net, link
         self.folder = Path(tempfile.mkdtemp(prefix="fl-"))
         self.leases, self.log = self.folder / "leases", self.folder / "log"
         self.range, self.options, self.lease = (first, last), options, lease
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, static: Iterable[str] = ()) -> None:
-        """``static``: lines ``MAC address`` of reserved addresses."""
+    def start(self) -> None:
         self.leases.touch()
         first, last = self.range
         lines = (
-            f"start {self.lan.net}.{first}",
-            f"end {self.lan.net}.{last}",
-            "interface lan0",
+            f"start {self.net}.{first}",
+            f"end {self.net}.{last}",
+            f"interface {self.link}",
             f"lease_file {self.leases}",
             f"pidfile {self.folder}/pid",
             "auto_time 1",
             "min_lease 10",
-            *(f"static_lease {line}" for line in static),
             *(f"option {line}" for line in ("subnet 255.255.255.0", f"lease {self.lease}", *self.options)),
         )
         config = self.folder / "conf"
         config.write_text("\n".join(lines) + "\n")
-        words = [*FOLLOW, "nsenter", f"--net={self.at.network}", "busybox", "udhcpd", "-f", "-a", "0", str(config)]
+        words = [*FOLLOW, "nsenter", f"--net={self.lan.network}", "busybox", "udhcpd", "-f", "-a", "0", str(config)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(words, stdout=log, stderr=log)
         eventually(lambda: b"started" in self.log.read_bytes(), "udhcpd")

@@ -140,10 +140,6 @@ class Dhcp:
         answer = (await self._control.say({"do": "held"}))[0]
         return dict(answer["leases"])
 
-    def wanted(self) -> set[str]:
-        """The endpoints that should have a lease."""
-        return set(self._asks)
-
     # -- inside -------------------------------------------------------------------------------
 
     def _note(self, holder: Holder) -> Ask:
