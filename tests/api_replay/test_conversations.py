@@ -162,3 +162,16 @@ def test_an_input_that_ends_over_tls(lan: Lan, guarded: tuple[Engine, list[str]]
     assert counted.lines == ["20000", "after"]
     engine.docker("run -d --name box busybox sleep 1000")
     assert lan([*docker, "exec", "-i", "box", "sort", "-r"], stdin="a\nb\n").lines == ["b", "a"]
+
+
+def test_capabilities(box: Engine) -> None:
+    def effective(*flags: str) -> int:
+        told = box.docker(["run", "--rm", *flags, "busybox", "grep", "CapEff", "/proc/self/status"]).out
+        return int(told.split()[1], 16)
+
+    usual, admin = effective(), 1 << 12
+    assert not usual & admin
+    assert effective("--cap-add", "NET_ADMIN") == usual | admin
+    assert effective("--cap-drop", "ALL", "--cap-add", "CAP_NET_ADMIN") == admin
+    assert effective("--cap-drop", "NET_RAW") == usual & ~(1 << 13)
+    box.docker.refused("run --rm --cap-add WEIRD busybox true", "unknown capability")

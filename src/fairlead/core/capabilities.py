@@ -33,6 +33,12 @@ def known(mask: int) -> tuple[str, ...]:
     return tuple("CAP_" + name for bit, name in enumerate(ALL) if mask >> bit & 1)
 
 
+def check(add: Iterable[str] | None, drop: Iterable[str] | None) -> None:
+    """``Invalid`` for names that are no capabilities. Whether this machine has them is asked at the start."""
+    _parse(add, "CapAdd")
+    _parse(drop, "CapDrop")
+
+
 def settle(add: Iterable[str] | None, drop: Iterable[str] | None, have: Sequence[str]) -> tuple[str, ...]:
     """The capabilities of a container that is not privileged, in the kernel's order; ``Invalid`` for unknown ones."""
     adds, drops = _parse(add, "CapAdd"), _parse(drop, "CapDrop")

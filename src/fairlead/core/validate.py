@@ -63,7 +63,7 @@ def create(config: Config, host: HostConfig, *, cpus: int = 0, nodes: int = 0) -
     for entry in host.links or ():
         link(entry)
     restart_policy(host.restart_policy)
-    capabilities.settle(host.cap_add, host.cap_drop, ())
+    capabilities.check(host.cap_add, host.cap_drop)
     if "" in (host.annotations or {}):
         raise Invalid("invalid Annotations: the empty string is not permitted as an annotation key")
     if host.isolation not in ("", "default"):
