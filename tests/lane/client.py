@@ -63,6 +63,7 @@ class Docker:
         self.host, self.binary = host, binary or chosen or docker_binary()
         config.mkdir(parents=True, exist_ok=True)
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "FAIRLEAD_"))}
+        clean.pop("PYTHONDONTWRITEBYTECODE", None)  # our own command starts as it does for users: compiled
         self.env = {**clean, "DOCKER_HOST": host, "DOCKER_CONFIG": str(config)}
 
     def attempt(self, command: str | Sequence[str], *, stdin: str = "", timeout: float = 60) -> Result:
