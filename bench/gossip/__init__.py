@@ -1,0 +1,1 @@
+"""Gossip in virtual time, from ten nodes to ten thousand."""
