@@ -254,7 +254,8 @@ def _contents(place: Path) -> tuple[str, list[list[str]]]:
                     file = tar.extractfile(member)
                     documents[name] = msgspec.json.decode(file.read()) if file else None
     except (tarfile.TarError, EOFError, OSError, msgspec.DecodeError) as error:
-        raise Invalid(f"invalid archive: {error}") from None
+        reason = str(error).partition(":\n")[0]  # without what each kind of compression says about it
+        raise Invalid(f"invalid archive: {reason}") from None
     try:
         if "manifest.json" in documents:
             return "docker-archive", [list(entry.get("RepoTags") or ()) for entry in documents["manifest.json"]]
