@@ -85,7 +85,7 @@ def collide(one: str, other: str) -> bool:
 async def test_etcd_leaders_killed_and_cut_off(cluster: Cluster, world: World) -> None:
     store = connect("etcd", cluster.places, "chaos")
     await found_shared(store)
-    hosts = start(world, "etcd", ",".join(cluster.places), "chaos", 14)
+    hosts = start(world, "etcd", ",".join(cluster.places), "chaos", 12)
     for disturb in (cluster.kill_leader, cluster.cut_leader, cluster.kill_leader):
         await disturb(store)
     world.cut("host1")
@@ -100,7 +100,7 @@ async def test_a_server_killed_and_cut_off(kind: str, servers: dict[str, Server]
     server = servers[kind]
     store = connect(kind, [server.place], prefix)
     await found_shared(store)
-    hosts = start(world, kind, server.place, prefix, 10)
+    hosts = start(world, kind, server.place, prefix, 8)
     await asyncio.sleep(2)  # of peace
     server.kill()
     server.start().wait()

@@ -81,6 +81,7 @@ class Connection:
         )
         self._loop = asyncio.get_running_loop()
         self._connected = asyncio.Event()
+        self._closing, self._closed = False, asyncio.Event()
         self.lost = asyncio.Event()
         self.client.add_listener(lambda state: self.hand_over(self._moved, state))
         self.client.start_async()
@@ -131,17 +132,18 @@ class Connection:
 
     async def close(self) -> None:
         """End the session. Where nobody answers kazoo takes long to give up: its thread may go on doing so."""
-        closed = asyncio.Event()
 
         def close() -> None:
             self.client.stop()
             self.client.close()
-            self.hand_over(closed.set)
+            self.hand_over(self._closed.set)
 
-        threading.Thread(target=close, daemon=True).start()
+        if not self._closing:
+            self._closing = True
+            threading.Thread(target=close, daemon=True).start()
         with suppress(TimeoutError):
             async with asyncio.timeout(LEAVE):
-                await closed.wait()
+                await self._closed.wait()
 
 
 class ZookeeperStore:
