@@ -75,3 +75,15 @@ def test_forms() -> None:
     assert tables.render(ROWS, "{{.ID}}", (), heads) == "1\n22"
     assert tables.render(ROWS[1:], "json", (), heads) == '{"ID":"22","Names":"b"}'
     assert tables.render([], "table", ("ID",), heads) == "CONTAINER ID"
+
+
+@pytest.mark.parametrize(
+    ("stamp", "text"),
+    [
+        ("2026-01-02T03:04:05.000000006Z", "2026-01-02 03:04:05.000000006 +0000 UTC"),
+        ("2026-01-02T03:04:05.120Z", "2026-01-02 03:04:05.12 +0000 UTC"),
+        ("2026-01-02T03:04:05+01:00", "2026-01-02 03:04:05 +0100 +0100"),
+    ],
+)
+def test_times_as_go_prints_them(stamp: str, text: str) -> None:
+    assert tables.go_time(stamp) == text

@@ -48,7 +48,7 @@ def _row(one: dict[str, Any], whole: bool) -> dict[str, str]:
         "Internal": str(one["Internal"]).lower(),
         "Labels": tables.labels(one.get("Labels")),
         "Label": tables.label(one.get("Labels")),
-        "CreatedAt": tables.local_time(tables.seconds_of(one["Created"])),
+        "CreatedAt": tables.go_time(one["Created"]),
     }
 
 

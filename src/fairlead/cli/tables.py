@@ -203,6 +203,16 @@ def reformatted(stamp: str) -> str:
         return stamp
 
 
+def go_time(stamp: str) -> str:
+    """RFC 3339 text as Go prints a time: ``2026-01-02 03:04:05.000000006 +0000 UTC``, in the zone it is given in."""
+    match = re.fullmatch(r"(\S{10})T(\S{8})(\.\d+)?(Z|([+-]\d\d):?(\d\d))", stamp)
+    if not match:
+        return stamp
+    fraction = (match[3] or "").rstrip("0").rstrip(".")
+    offset = "+0000" if match[4] == "Z" else match[5] + match[6]
+    return f"{match[1]} {match[2]}{fraction} {offset} {'UTC' if offset == '+0000' else offset}"
+
+
 def local_time(seconds: float) -> str:
     """``2026-01-02 03:04:05 +0000 UTC``, as Docker prints times."""
     from datetime import datetime
