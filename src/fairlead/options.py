@@ -99,10 +99,12 @@ class Kind:
 
     def _texts(self, value: Any, key: str) -> list[str]:
         """A JSON list or object as the texts that flags would have said."""
+        if self in (POOLS, ULIMITS, MAP_OF_MAPS):
+            inner = value.values() if isinstance(value, dict) else value
+            if not all(isinstance(item, dict) for item in inner):
+                raise Invalid(f"invalid JSON: every item of {key} must be an object")
         if self is POOLS:
-            return [
-                f"base={item.get('base', '')},size={item.get('size', '')}" for item in value if isinstance(item, dict)
-            ]
+            return [f"base={item.get('base', '')},size={item.get('size', '')}" for item in value]
         if self is ULIMITS:
             return [
                 f"{name}={item.get('Soft', item.get('Hard', 0))}:{item.get('Hard', 0)}" for name, item in value.items()
@@ -134,6 +136,8 @@ def _switch(text: str) -> bool:
 def _number(text: str) -> int:
     if not re.fullmatch(r"[+-]?[0-9]+", text):
         raise Invalid(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    if len(text) > 19:
+        raise Invalid(f'strconv.ParseInt: parsing "{text}": value out of range')
     return int(text)
 
 
@@ -142,7 +146,10 @@ def size(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?", text.strip().lower())
     if not match:
         raise Invalid(f"invalid size: '{text}'")
-    return int(float(match[1]) * 1024 ** " kmgtp".index(match[2] or " "))
+    try:
+        return int(float(match[1]) * 1024 ** " kmgtp".index(match[2] or " "))
+    except OverflowError:
+        raise Invalid(f"invalid size: '{text}'") from None
 
 
 def _address(text: str) -> str:

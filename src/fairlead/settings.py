@@ -324,7 +324,7 @@ def _file(path: str, must: bool, given: Mapping[str, Any]) -> tuple[dict[str, An
     """Values of ``daemon.json`` by field, and its keys that mean nothing here. ``given``: what flags said."""
     where = f"unable to configure the Docker daemon with file {path}: "
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_bytes()
     except FileNotFoundError:
         if must:
             raise Invalid(f"{where}open {path}: no such file or directory") from None
@@ -335,7 +335,7 @@ def _file(path: str, must: bool, given: Mapping[str, Any]) -> tuple[dict[str, An
         return {}, []
     try:
         data = json.loads(text)
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise Invalid(f"{where}invalid JSON: {problem}") from None
     if not isinstance(data, dict):
         raise Invalid(f"{where}invalid JSON: an object is wanted, not {type(data).__name__}")

@@ -130,7 +130,7 @@ def parse_int(given: str, function: str = "ParseInt") -> int:
 
 def quoted(given: str) -> str:
     """As Go's ``%q`` writes it (for what a query can hold)."""
-    return msgspec.json.encode(given).decode()
+    return msgspec.json.encode(_text(given)).decode()
 
 
 def filters(request: web.Request, accepted: Iterable[str] | None = None) -> Filters:
@@ -254,7 +254,12 @@ def failure(error: FairleadError) -> web.Response:
     """What an error becomes: the only place that decides it."""
     if error.status == 304:
         return web.Response(status=304)
-    return answer({"message": error.message}, error.status)
+    return answer({"message": _text(error.message)}, error.status)
+
+
+def _text(given: str) -> str:
+    """What can be told of it: bytes of a header that are no UTF-8 become question marks."""
+    return given.encode("utf-8", "replace").decode()
 
 
 class Out:

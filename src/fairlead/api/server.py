@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from fairlead.api import (
     build,
@@ -91,6 +92,7 @@ class Listener:
 def create_app(engine: Engine, settings: Settings) -> web.Application:
     """The application over an engine; ``serve`` opens its sockets."""
     app = web.Application(client_max_size=http.LARGEST_BODY)
+    log.addFilter(_is_ours)
     app[CLOSING] = asyncio.Event()
     app[TABLE] = routes.Table(
         [
@@ -109,8 +111,22 @@ def create_app(engine: Engine, settings: Settings) -> web.Application:
             *explain.routes(engine),
         ]
     )
-    app.router.add_route("*", "/{path:.*}", dispatch)
+    app.router.add_route("*", "/{path:.*}", dispatch, expect_handler=_expect)
     return app
+
+
+async def _expect(request: web.Request) -> None:
+    """``Expect: 100-continue`` is answered, anything else refused; aiohttp's own refusal chokes on some bytes."""
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        raise web.HTTPExpectationFailed
+    if request.version >= (1, 1):
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # it was no answer yet
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Bytes that are no HTTP are their sender's fault, and no traceback in our log."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 # -- one request --------------------------------------------------------------------------

@@ -77,6 +77,9 @@ class Streams:
     async def attach_by_web_socket(self, request: web.Request) -> web.StreamResponse:
         """The same through a web socket: each message is a piece of the stream, never multiplexed."""
         old = http.version(request) < CONTENT_TYPE_TELLS
+        socket = web.WebSocketResponse()
+        if not socket.can_prepare(request):
+            raise Invalid("not websocket protocol")
         attached = await self._engine.streams.attach(
             request.match_info["id"],
             stdin=old or http.flag(request, "stdin"),
@@ -86,7 +89,6 @@ class Streams:
             stream=http.flag(request, "stream"),
             detach_keys=http.text(request, "detachKeys"),
         )
-        socket = web.WebSocketResponse()
         try:
             await socket.prepare(request)
             await self._engine.streams.converse(attached, _WebSocket(socket), lambda which, data: data)

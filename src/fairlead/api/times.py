@@ -18,7 +18,7 @@ from fairlead.errors import FairleadError, Invalid
 
 SECOND = 1_000_000_000
 _UNITS = {"ns": 1, "us": 1000, "µs": 1000, "ms": 1_000_000, "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND}
-_DURATION = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:ns|us|µs|ms|s|m|h))+")
+_DURATION = re.compile(r"[+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?(?:ns|us|µs|ms|s|m|h))+")
 _PIECE = re.compile(r"([0-9]+(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h)")
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\d)(?:T(\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d{1,9})\d*)?)?)?)?(Z|[+-]\d\d:\d\d)?")
 _UNIX = re.compile(r"(-?[0-9]{1,12})(?:\.([0-9]{1,9})[0-9]*)?")
@@ -62,6 +62,8 @@ def duration(text: str) -> int | None:
     if not _DURATION.fullmatch(text):
         return None
     total = sum(int(float(count) * _UNITS[unit]) for count, unit in _PIECE.findall(text))
+    if total >= 1 << 63:
+        return None
     return -total if text.startswith("-") else total
 
 
@@ -72,7 +74,7 @@ def timestamp(text: str, moment: int) -> int:
         return moment - ago
     unix = _UNIX.fullmatch(text)
     if unix:
-        return int(unix[1]) * SECOND + int((unix[2] or "").ljust(9, "0"))
+        return int(unix[1]) * SECOND + int((unix[2] or "")[:9].ljust(9, "0"))
     return nanoseconds(text)
 
 

@@ -110,11 +110,14 @@ class Query(NamedTuple):
 
 
 def wire(name: str) -> bytes:
-    """``db.red`` in wire form. ``Malformed`` when a label is empty or over 63 bytes, or all is over 255."""
+    """``db.red`` in wire form. ``Malformed`` when a label is empty or over 63 bytes or no text, or all is over 255."""
     name = name.rstrip(".")
     out = b""
     for label in name.split(".") if name else ():
-        raw = label.encode("utf-8", "surrogateescape")
+        try:
+            raw = label.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise Malformed(f"bad label in {name!r}") from None
         if not 0 < len(raw) < 64:
             raise Malformed(f"bad label in {name!r}")
         out += bytes((len(raw),)) + raw

@@ -268,9 +268,12 @@ def read_manifest(blob: bytes) -> tuple[str, list[tuple[str, int, str]]]:
     """Config digest, and (digest, size, compression) of each layer, of an OCI or Docker manifest."""
     try:
         document = msgspec.json.decode(blob)
-        layers = [(item["digest"], item["size"], _compression(item["mediaType"])) for item in document["layers"]]
+        layers = [
+            (str(item["digest"]), int(item["size"]), _compression(str(item["mediaType"])))
+            for item in document["layers"]
+        ]
         return str(document["config"]["digest"]), layers
-    except (msgspec.DecodeError, KeyError, TypeError) as error:
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise Invalid(f"invalid image manifest: {error}") from None
 
 

@@ -152,12 +152,12 @@ def _size(text: str) -> int:
     number, unit = (low[:-1], low[-1]) if low[-1:].isalpha() else (low, "")
     try:
         value = int(float(number) * _UNITS[unit])
-    except (ValueError, KeyError):
+    except (ValueError, OverflowError, KeyError):
         raise Invalid(f"invalid size: '{text}'") from None
     return max(value, 0)
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+    if not (text.isascii() and text.isdigit() and len(text) < 10) or int(text) < 1:
         raise Invalid("max-file cannot be less than 1" if text.lstrip("-").isdigit() else f'invalid max-file: "{text}"')
     return int(text)

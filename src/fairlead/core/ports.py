@@ -99,7 +99,8 @@ def _range(spec: str) -> tuple[int, int]:
         return 0, 0
     first, dash, last = text.partition("-")
     numbers = [
-        int(word) if word.isdecimal() and word.isascii() else -1 for word in ([first, last] if dash else [first])
+        int(word) if word.isdecimal() and word.isascii() and len(word) < 10 else -1
+        for word in ([first, last] if dash else [first])
     ]
     if any(not 0 <= number <= 65535 for number in numbers) or numbers[0] > numbers[-1]:
         raise Invalid(f'invalid port specification: "{spec}"')

@@ -78,7 +78,7 @@ def _group(wanted: str, known: list[_Group], complaint: str) -> int:
 
 
 def _number(text: str) -> int | None:
-    if not (text.isascii() and text.isdigit()) or len(text) > 10:
+    if not _is_id(text):
         return None
     value = int(text)
     if value > LARGEST:
@@ -86,16 +86,20 @@ def _number(text: str) -> int | None:
     return value
 
 
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 10
+
+
 def _users(text: str) -> Iterator[_User]:
     for line in text.splitlines():
         parts = line.strip().split(":")
-        if len(parts) >= 6 and parts[2].isdecimal() and parts[3].isdecimal():
+        if len(parts) >= 6 and _is_id(parts[2]) and _is_id(parts[3]):
             yield _User(parts[0], int(parts[2]), int(parts[3]), parts[5] or "/")
 
 
 def _groups(text: str) -> Iterator[_Group]:
     for line in text.splitlines():
         parts = line.strip().split(":")
-        if len(parts) >= 3 and parts[2].isdecimal():
+        if len(parts) >= 3 and _is_id(parts[2]):
             members = tuple(name for name in parts[3].split(",") if name) if len(parts) > 3 else ()
             yield _Group(parts[0], int(parts[2]), members)

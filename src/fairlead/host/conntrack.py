@@ -99,9 +99,9 @@ def _flows(netlink: Netlink, question: bytes) -> Iterator[tuple[tuple[int, str, 
         original = attributes(found.get(_ORIGINAL, b""))
         address, protocol = attributes(original.get(_IP, b"")), attributes(original.get(_PROTOCOL, b""))
         destination = address.get(2) or address.get(4)
-        if destination is None or 1 not in protocol or 3 not in protocol:
+        if destination is None or len(destination) not in (4, 16) or not protocol.get(1) or 3 not in protocol:
             continue
-        port = struct.unpack(">H", protocol[3][:2])[0]
+        port = int.from_bytes(protocol[3][:2], "big")
         body = _header(message[0]) + attribute(_ORIGINAL | NESTED, found[_ORIGINAL])
         for kind in (_ID, _ZONE):
             if kind in found:

@@ -450,4 +450,4 @@ def _decode(option: Option, data: bytes) -> str:
 
 
 def _u32(data: bytes | None) -> int:
-    return int(struct.unpack_from("=I", data)[0]) if data else 0
+    return int(struct.unpack_from("=I", data)[0]) if data and len(data) >= 4 else 0
