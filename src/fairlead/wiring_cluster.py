@@ -10,7 +10,6 @@ from fairlead.engine.clusterstore import ClusterStore
 from fairlead.host.base import Host
 from fairlead.options import Advertised
 from fairlead.settings import Settings
-from fairlead.store.opening import open_store, way_to_see
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +19,9 @@ def store(settings: Settings, undo: AsyncExitStack) -> ClusterStore | None:
     address, options = settings.cluster_store, settings.cluster_store_opts
     if address is None:
         return None
+    # Most engines have no cluster: they need not wait for these clients to load.
+    from fairlead.store.opening import open_store, way_to_see
+
     opened = open_store(*address, options)
     undo.push_async_callback(opened.close)
     return ClusterStore(opened, str(address), way_to_see(address.kind, address.places, "kv.cacertfile" in options))
