@@ -243,7 +243,7 @@ def test_one_flipped_bit_opens_nothing() -> None:
 
 
 @pytest.mark.parametrize("ours", ["", "red"])
-@pytest.mark.parametrize("theirs", ["blue", "", "re", "redd"])
+@pytest.mark.parametrize("theirs", ["blue", "", "rat", "redd"])
 def test_another_label_is_another_cluster(ours: str, theirs: str) -> None:
     if ours != theirs:
         with pytest.raises(Malformed):

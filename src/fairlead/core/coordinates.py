@@ -133,7 +133,8 @@ class Coordinates:
         self.mine = _pushed(mine._replace(error=error), _STEP * weight * (rtt - expected), other, self._dice)
 
     def _adjust(self, other: Coordinate, rtt: float) -> None:
-        self._misses.append(rtt - self.mine.raw_distance(other))
+        missed = rtt - self.mine.raw_distance(other)
+        self._misses.append(min(max(missed, -_FARTHEST), _FARTHEST))
         self.mine = self.mine._replace(adjustment=sum(self._misses) / (2 * _WINDOW))
 
 

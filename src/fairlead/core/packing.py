@@ -9,8 +9,7 @@ encoder writes types that an old agent does not know.
 
 Rules
     1. Raw, text and binary are read as ``bytes``; whoever wants text decodes it and says so.
-    2. Whatever the bytes say, reading costs no more than their length: a count larger than what
-       follows is ``Short`` at once, depth is at most ``DEEPEST``.
+    2. Whatever the bytes say, reading costs no more than their length, and depth is at most ``DEEPEST``.
     3. Nothing but ``Malformed`` (``Short`` is one) comes out of here.
     4. Written is what the oldest reader knows: raw for text and bytes, the smallest integer type.
 """
@@ -115,8 +114,6 @@ class Reader:
     def _many(self, kind: str, count: int, depth: int) -> Any:
         if depth == 0:
             raise Malformed("nested too deep")
-        if count * (2 if kind == "dict" else 1) > len(self.data) - self.at:
-            raise Short("the message ends too early")
         if kind == "list":
             return [self._value(depth - 1) for _ in range(count)]
         found = {}
