@@ -88,7 +88,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help=f"some of {','.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="fewer samples, smaller crowds: a few minutes")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} and its pictures")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    chosen.parts = chosen.only.split(",") if chosen.only else list(PARTS)
+    if unknown := set(chosen.parts) - set(PARTS):
+        parser.error(f"no part is called {', '.join(sorted(unknown))}")
+    return chosen
 
 
 def options(kind: str) -> list[str]:
@@ -125,7 +129,6 @@ def version(engine: Engine) -> str:
 
 def main() -> int:
     chosen = arguments()
-    parts = chosen.only.split(",") if chosen.only else list(PARTS)
     kinds = chosen.engines.split(",")
     table = Table(kinds, goals(chosen.quick))
     begun = time.monotonic()
@@ -135,7 +138,7 @@ def main() -> int:
         try:
             versions = ", ".join(version(engine) for engine in engines)
             job = api.Job(table, lan, engines, chosen.quick, options)
-            for part in parts:
+            for part in chosen.parts:
                 print(f"{time.monotonic() - begun:6.1f} s  {part}", file=sys.stderr, flush=True)
                 PARTS[part](job)
         finally:
@@ -173,9 +176,7 @@ def pictures(table: Table, quick: bool) -> dict[str, tuple[str, str]]:
     sizes = growth.QUICK if quick else growth.SIZES
     for kind in ("containers", "networks"):
         deeds = ("create + start", "connect", "disconnect")
-        curves = [
-            (d, [table.rows[r].median(OURS) or 0 for r in rows]) for d in deeds if (rows := _grown(table, d, kind))
-        ]
+        curves = [(deed, medians) for deed in deeds if (medians := _grown(table, deed, kind))]
         if curves:
             title = f"Milliseconds by the number of {kind}"
             drawn[f"{kind}.svg"] = title, plot.lines(title, sizes, curves)
