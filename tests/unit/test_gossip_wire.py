@@ -357,7 +357,7 @@ def test_a_sealed_length_is_bounded_before_it_is_waited_for() -> None:
 
 
 def test_compressed_within_compressed_is_refused() -> None:
-    twice = swimwire.compress(b"\x00" * 300)
+    twice = swimwire.compress(encode(EVERYTHING))
     outer = b"\x09" + pack({"Algo": 0, "Buf": lzw.compress(twice)})
     with pytest.raises(Malformed):
         Envelope().reader(asking=False).feed(outer)

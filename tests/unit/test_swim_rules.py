@@ -225,14 +225,19 @@ def test_no_packet_is_larger_than_it_may_be() -> None:
     assert max(table.sizes) <= PACKET and max(table.sizes) > PACKET / 2
 
 
-def test_membership_and_messages_do_not_starve_each_other() -> None:
-    """A flood of either leaves room for the other in every second packet."""
+@pytest.mark.parametrize("flood", ["messages", "members"])
+def test_membership_and_messages_do_not_starve_each_other(flood: str) -> None:
+    """A flood of either leaves the other room in every second packet."""
     table = Table(20)
-    for number in range(300):
-        table.do(table.swim.spread(f"event{number}", b"x" * 200, table.now))
     table.run(2)
+    for number in range(300):
+        if flood == "messages":
+            table.do(table.swim.spread(f"event{number}", b"x" * 200, table.now))
+        else:
+            table.hear(Alive(1, f"n{number + 30}", at(f"n{number % 200}"), b"m" * 400))
     table.sent.clear()
-    table.hear(alive("n21"))
+    table.hear(alive("n21", meta=b"m" * 500))
+    table.do(table.swim.spread("note", b"y" * 700, table.now))
     table.run(table.now + 0.5)
     assert table.of(Alive) and table.of(User)
 

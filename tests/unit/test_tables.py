@@ -185,6 +185,10 @@ def test_who_does_not_have_the_network_gets_no_answer_either() -> None:
     assert bench.sent == []
     bench.say("n1", ranges=(ask,))
     assert [r.key for r, _ in wire.decode(bench.sent[0].data).rows] == ["e"]
+    bench.sent.clear()
+    bench.member("n1", State.DEAD)
+    bench.say("n1", ranges=(ask,))
+    assert bench.sent == []
 
 
 def test_rows_of_networks_we_do_not_have_are_not_kept() -> None:

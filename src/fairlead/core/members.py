@@ -26,7 +26,7 @@ It sends nothing: ``spread`` takes what should be told on, ``tell`` what has cha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from fairlead.core.alarms import Alarms
@@ -113,6 +113,8 @@ class Members:
         """How many are alive or suspect, we among them."""
         self.alarms: Alarms[str] = Alarms()
         """When a suspect's time is up."""
+        self.gone: dict[str, None] = {}
+        """Those who failed, the first first."""
         self.refutations = 0
         self._deck = Deck(dice, [me.name])
         self._spread = spread
@@ -194,6 +196,7 @@ class Members:
         for member in [m for m in self.table.values() if m.state not in HERE]:
             if now - member.since > self.config.forget and member.name != self.me:
                 del self.table[member.name]
+                self.gone.pop(member.name, None)
                 self._deck.remove(member.name)
 
     # -- ourselves ------------------------------------------------------------------------------------------------
@@ -251,16 +254,16 @@ class Members:
                     break
         return list(found.values())
 
-    def gone(self) -> Iterator[Member]:
-        """Those who failed."""
-        return (member for member in self.table.values() if member.state == State.DEAD)
-
     # -- the rest -------------------------------------------------------------------------------------------------
 
     def _set(self, member: Member, known: Member | None) -> None:
         before = known.state if known else None
         self.here += (member.state in HERE) - (before in HERE)
         self.table[member.name] = member
+        if member.state == State.DEAD:
+            self.gone[member.name] = None
+        else:
+            self.gone.pop(member.name, None)
         if known is None or (before, known.meta, known.address) != (member.state, member.meta, member.address):
             self._tell(Changed(member, before))
 

@@ -17,6 +17,7 @@ Rules
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Any
 
 from fairlead.errors import Invalid
@@ -45,6 +46,7 @@ _NUMBERS = {
     0xD2: struct.Struct(">i"),
     0xD3: struct.Struct(">q"),
 }
+_DOUBLE = _NUMBERS[0xCB]
 _LENGTHS = {
     0xC4: (1, "raw"),
     0xC5: (2, "raw"),
@@ -142,18 +144,19 @@ def pack(value: Any) -> bytes:
 
 
 def _pack(value: Any, out: bytearray) -> None:
-    if value is None:
+    if isinstance(value, str | bytes):
+        raw = value.encode() if isinstance(value, str) else value
+        _pack_head(len(raw), out, 0xA0, 32, 0xDA)
+        out += raw
+    elif value is None:
         out.append(0xC0)
     elif isinstance(value, bool):
         out.append(0xC3 if value else 0xC2)
     elif isinstance(value, int):
         _pack_int(value, out)
     elif isinstance(value, float):
-        out += b"\xcb" + struct.pack(">d", value)
-    elif isinstance(value, str | bytes):
-        raw = value.encode() if isinstance(value, str) else value
-        _pack_head(len(raw), out, 0xA0, 32, 0xDA)
-        out += raw
+        out.append(0xCB)
+        out += _DOUBLE.pack(value)
     elif isinstance(value, list | tuple):
         _pack_head(len(value), out, 0x90, 16, 0xDC)
         for item in value:
@@ -161,10 +164,15 @@ def _pack(value: Any, out: bytearray) -> None:
     elif isinstance(value, dict):
         _pack_head(len(value), out, 0x80, 16, 0xDE)
         for key, item in value.items():
-            _pack(key, out)
+            out += _packed_key(key)
             _pack(item, out)
     else:
         raise TypeError(f"the protocol has no form for {value!r}")
+
+
+@lru_cache(1024, typed=True)
+def _packed_key(key: Any) -> bytes:
+    return pack(key)
 
 
 def _pack_head(count: int, out: bytearray, small: int, below: int, wide: int) -> None:

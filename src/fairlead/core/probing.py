@@ -177,9 +177,9 @@ class Probing:
     # -- for others -----------------------------------------------------------------------------------------------
 
     def run_errand(self, asked: IndirectPing, sender: Address, now: float) -> None:
-        """Ping a member for somebody else, and nobody but a member: we throw no stones for strangers."""
+        """Ping a member for somebody else, where we know it to be: we throw no stones for strangers."""
         target = self._members.table.get(asked.node)
-        if target is None or target.address != asked.target or len(self._errands) >= MOST_ERRANDS:
+        if target is None or len(self._errands) >= MOST_ERRANDS:
             return
         sequence = self._dice.getrandbits(32)
         self._errands[sequence] = Errand(asked.sequence, reply_to(asked.source, sender), asked.nack)
@@ -204,7 +204,6 @@ def reply_to(source: Address | None, sender: Address) -> Address:
 
 def may_knock(members: Members, dice: Dice) -> Member | None:
     """A dead member to ask after, or nobody. All of us together ask each one about once in a ``knock``."""
-    gone = list(members.gone())
-    if not gone or dice.random() >= len(gone) / members.here:
+    if not members.gone or dice.random() >= len(members.gone) / members.here:
         return None
-    return gone[dice.randrange(len(gone))]
+    return members.table[list(members.gone)[dice.randrange(len(members.gone))]]
