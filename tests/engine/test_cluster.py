@@ -13,6 +13,7 @@ from engine.paper import Paper, engine
 from fairlead.core.model import EndpointSettings, Ipam, Network, NetworkRequest, Remote, Subnet
 from fairlead.core.remotes import VNI
 from fairlead.core.wanted import Forwarding
+from fairlead.engine.claims import Claims
 from fairlead.errors import Conflict, FairleadError, Forbidden, Unavailable
 from fairlead.store.base import ANY
 from fairlead.store.memory import MemoryStore
@@ -225,3 +226,34 @@ async def test_what_makes_no_sense_is_passed_over(hosts: Hosts) -> None:
     await hosts.store.put_if(f"endpoints/n66/{stray.id}", msgspec.json.encode(stray))
     await hosts.settled(lambda: len(hosts.one.controller.elsewhere(red.id)) == 2)
     assert (red.id, stray.id) not in hosts.one.told.others
+
+
+async def test_a_damaged_store_stops_what_would_guess(hosts: Hosts) -> None:
+    red = await hosts.one.controller.create(RED)
+    await joined(hosts.one, "web")
+    await hosts.settled(lambda: knows(hosts.two, "RED"))
+    index = await hosts.store.get("index")
+    assert index
+    await hosts.store.put_if("index", b"{")
+    with pytest.raises(FairleadError, match="index in the cluster store is damaged"):
+        await hosts.one.controller.create(NetworkRequest("BLUE", "overlay"))
+    await hosts.store.put_if("index", index.value)
+    await hosts.store.put_if(f"addresses/{red.id}/10.9.0.3", b"nonsense")
+    assert await joined(hosts.two, "db") == "10.9.0.4", "held, by whomever"
+    with pytest.raises(FairleadError, match="active endpoints"):
+        await hosts.two.controller.remove("RED")
+
+
+async def test_a_subnet_in_use_is_not_given_back(hosts: Hosts) -> None:
+    """Its network's record was lost between two writes; its addresses tell that it is used."""
+    red = await hosts.one.controller.create(RED)
+    await hosts.settled(lambda: knows(hosts.two, "RED"))
+    await joined(hosts.two, "db")
+    await hosts.store.delete_if(f"networks/{red.id}")
+    claims = Claims(hosts.store, "n11")
+    await claims.tidy(())
+    assert b"10.9.0.0/24" in (await hosts.store.get("index")).value
+    for entry in await hosts.store.list("addresses/"):
+        await hosts.store.delete_if(entry.key)
+    await claims.tidy(())
+    assert b"10.9.0.0/24" not in (await hosts.store.get("index")).value

@@ -30,8 +30,8 @@ import msgspec
 from fairlead.core import addresses
 from fairlead.core.model import Ipam, Network, Subnet
 from fairlead.core.remotes import VNI
-from fairlead.errors import Conflict, Forbidden, NotFound, Unavailable
-from fairlead.store.base import Store
+from fairlead.errors import Conflict, Forbidden, Internal, NotFound, Unavailable
+from fairlead.store.base import Entry, Store
 
 T = TypeVar("T")
 INDEX = "index"
@@ -83,15 +83,17 @@ class Claims:
             vni = _free({each.vni for each in standing})
             subnets = tuple(pool.subnet for pool in network.ipam.config)
             own = Claim(network.id, network.name, vni, subnets, self._host)
+            making.add(network.id)
             self._busy.add(network.id)
             options = {**network.options, VNI: str(vni)}
             return (*standing, own), msgspec.structs.replace(network, options=options)
 
-        network = await self._swap(claim)
+        making: set[str] = set()
         try:
+            network = await self._swap(claim)
             await self._store.put_if(f"networks/{network.id}", msgspec.json.encode(network), 0)
         finally:
-            self._busy.discard(network.id)
+            self._busy -= making
         return network
 
     async def dissolve(self, network: Network) -> None:
@@ -108,7 +110,7 @@ class Claims:
     async def _refuse_if_held(self, network: Network) -> None:
         held = await self._store.list(f"addresses/{network.id}/")
         if held:
-            found = {_HOLDER.decode(entry.value).endpoint: entry.key.rpartition("/")[2] for entry in held}
+            found = {_holder(entry).endpoint: entry.key.rpartition("/")[2] for entry in held}
             told = " ".join(f'name:"{address}" id:"{endpoint[:12]}"' for endpoint, address in found.items())
             raise Forbidden(f"error while removing network: network {network.name} has active endpoints ({told})")
 
@@ -122,7 +124,7 @@ class Claims:
         """Read the index, decide, write it back unless somebody else did meanwhile."""
         for _ in range(TRIES):
             entry = await self._store.get(INDEX)
-            after, answer = await change(_CLAIMS.decode(entry.value) if entry else ())
+            after, answer = await change(_claims(entry))
             try:
                 await self._store.put_if(INDEX, msgspec.json.encode(after), entry.version if entry else 0)
             except Conflict:
@@ -166,23 +168,42 @@ class Claims:
         """Give an endpoint's addresses back; what it does not hold (any more) stays as it is."""
         for address in filter(None, held):
             entry = await self._store.get(f"addresses/{network}/{address}")
-            if entry and _HOLDER.decode(entry.value) == Holder(self._host, endpoint):
+            if entry and _holder(entry) == Holder(self._host, endpoint):
                 await self._store.delete_if(entry.key, entry.version)
 
     # -- after a crash --------------------------------------------------------------------
 
     async def tidy(self, alive: Collection[str]) -> None:
         """Give back what this host claimed and does not use: ``alive`` are its endpoints (ids)."""
+        used = set()
         for entry in await self._store.list("addresses/"):
-            holder = _HOLDER.decode(entry.value)
+            holder = _holder(entry)
             if holder.host == self._host and holder.endpoint not in alive and holder.endpoint not in self._busy:
                 await self._store.delete_if(entry.key, entry.version)
-        standing = await self._store.get(INDEX)
+            else:
+                used.add(entry.key.split("/")[1])
         known = {entry.key.rpartition("/")[2] for entry in await self._store.list("networks/")}
-        claims = _CLAIMS.decode(standing.value) if standing else ()
-        lost = {claim.id for claim in claims if claim.host == self._host} - known - self._busy
+        claims = _claims(await self._store.get(INDEX))
+        lost = {claim.id for claim in claims if claim.host == self._host} - known - self._busy - used
         if lost:
             await self._forget(lost)
+
+
+def _claims(entry: Entry | None) -> tuple[Claim, ...]:
+    try:
+        return _CLAIMS.decode(entry.value) if entry else ()
+    except msgspec.MsgspecError as problem:
+        raise Internal(
+            f"{INDEX} in the cluster store is damaged; no network is made or removed until it is mended: {problem}"
+        ) from None
+
+
+def _holder(entry: Entry) -> Holder:
+    """Who holds an address; what cannot be read is held by nobody we know, and stays."""
+    try:
+        return _HOLDER.decode(entry.value)
+    except msgspec.MsgspecError:
+        return Holder("", "an unreadable claim")
 
 
 def _outline(claim: Claim) -> Network:
