@@ -1,7 +1,7 @@
 """How gossip behaves as a cluster grows: convergence, failures, false alarms, bytes. All times are virtual.
 
     python -m bench.gossip.simulate                     up to 1,000 nodes, a few minutes
-    python -m bench.gossip.simulate --most 10000        hours of other people's time are minutes here, but not few
+    python -m bench.gossip.simulate --most 10000        a quarter of an hour on an idle core
     python -m bench.gossip.simulate --only loss         one part: size, loss, hour
 
 Writes ``bench/results/gossip.txt`` (numbers) and ``gossip-*.svg`` (curves).

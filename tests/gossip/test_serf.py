@@ -15,7 +15,7 @@ async def mixed(cluster: Cluster) -> list[str]:
     await cluster.agent("bea")
     await cluster.agents["bea"].ask("join", f"127.0.0.1:{agent.port}")
     for name in ("nora", "otto"):
-        (await cluster.node(name, role="db", fairlead="1")).join([cluster.address("ada")])
+        (await cluster.node(name, role="db")).join([cluster.address("ada")])
     everybody = ["ada", "bea", "nora", "otto"]
     for name in everybody:
         await cluster.wait(name, "alive", by=everybody)
@@ -78,7 +78,7 @@ async def test_new_tags_arrive(cluster: Cluster) -> None:
     cluster.nodes["nora"].change_tags({"role": "cache"})
 
     async def arrived() -> bool:
-        return (await cluster.agents["bea"].members())["nora"][1] == {"role": "cache"}
+        return (await cluster.agents["bea"].members())["nora"][1] == {"role": "cache", "fairlead": "1"}
 
     await until(arrived, "the new tags")
 
