@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -228,6 +229,7 @@ class Stage:
         self.anew()
 
     def anew(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         if self._life is not None:
             self._leave.set()
             self.loop.run_until_complete(self._life)

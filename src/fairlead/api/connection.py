@@ -9,7 +9,8 @@ Rules
     1. Bytes that came along with the head of a hijacked request are the start of
        its stream. They are kept apart, at most ``KEPT`` of them, then reading stops.
     2. A client that closes its half while a request runs is *gone* (``gone`` is
-       done) but still gets its answer; dockerd cancels and answers alike.
+       done) but still gets its answer; dockerd cancels and answers alike. If its
+       body was not complete, the answer is that.
     3. A head must be complete ``HEAD_SECONDS`` after its first byte.
     4. When such a request is answered without a hijack, the connection is closed
        (``server`` does it): what was kept is nobody's.
@@ -25,6 +26,8 @@ from typing import Any
 
 from aiohttp import web
 
+from fairlead.errors import Invalid
+
 HEAD_SECONDS = 20
 IDLE_SECONDS = 600
 LARGEST_HEAD = 64 << 10
@@ -39,12 +42,14 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 class Connection(web.RequestHandler):
     """aiohttp's protocol for one connection, with the rules above."""
 
-    __slots__ = ("_early", "_head_timer", "_holding", "_kept", "_kept_eof", "gone")
+    __slots__ = ("_body", "_early", "_head_timer", "_holding", "_kept", "_kept_eof", "gone")
 
     def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
         super().__init__(manager, loop=loop, **options)
         self.gone: asyncio.Future[None] = loop.create_future()
         """Done when the client has closed its half or the whole connection."""
+        self._body: Any = None
+        """of the request that came last"""
         self._early = b""
         self._holding = False
         self._kept = bytearray()
@@ -58,14 +63,19 @@ class Connection(web.RequestHandler):
             self._keep(data)
             return
         if self._busy():
-            super().data_received(data)
+            self._parse(data)
             return
         data, self._early = self._early + data, b""
         if self._may_hijack(data):
             self._sort(data)
         else:
-            super().data_received(data)
+            self._parse(data)
         self._watch_head()
+
+    def _parse(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages:
+            self._body = self._messages[-1][1]
 
     def _busy(self) -> bool:
         """A request is being read or answered: what arrives is its body, or pipelined, and aiohttp's business."""
@@ -84,7 +94,7 @@ class Connection(web.RequestHandler):
             self._early = data
             return
         if end < 0 or _CHUNKED.search(data, 0, end + 2):
-            super().data_received(data)
+            self._parse(data)
             return
         length = _LENGTH.search(data, 0, end + 2)
         whole = end + 4 + (int(length[1]) if length else 0)
@@ -92,7 +102,7 @@ class Connection(web.RequestHandler):
             self._early = data
             return
         self._holding = True
-        super().data_received(data[:whole])
+        self._parse(data[:whole])
         if len(data) > whole:
             self._keep(data[whole:])
 
@@ -109,9 +119,16 @@ class Connection(web.RequestHandler):
             self._kept_eof = True
             return True
         if self._busy():
+            self._cut_body()
             self.close()
             return True
         return None
+
+    def _cut_body(self) -> None:
+        """Whoever waits for more of a body that ended too early is told."""
+        if self._body is not None and not self._body.is_eof():
+            self._body.set_exception(Invalid("unexpected EOF"))
+            self._body.feed_eof()  # else aiohttp goes on to read what nobody wanted
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._tell_gone()

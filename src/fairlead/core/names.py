@@ -222,7 +222,8 @@ class Names:
         port, protocol, target = [*name.split(".", 2), "", ""][:3]
         if not (target and protocol.startswith("_")):
             return None
-        wanted = int(port[1:]) if port[1:].isdecimal() and port.isascii() else 0, protocol[1:]
+        is_number = port[1:].isdecimal() and port.isascii() and len(port) < 7
+        wanted = int(port[1:]) if is_number else 0, protocol[1:]
         known = False
         for rule in (self._whole, self._qualified, self._wild):
             for (_, network), hit in zip(networks * 2, rule(asker, networks, target), strict=False):
@@ -287,13 +288,17 @@ def reverse_address(name: str) -> bytes:
     """The address asked for by ``2.0.18.172.in-addr.arpa`` or its IPv6 sister; b"" when it is no whole address."""
     if name.endswith(".in-addr.arpa"):
         labels = name[:-13].split(".")
-        if len(labels) == 4 and all(label.isdecimal() and label.isascii() and int(label) < 256 for label in labels):
+        if len(labels) == 4 and all(_is_octet(label) for label in labels):
             return bytes(int(label) for label in reversed(labels))
     elif name.endswith(".ip6.arpa"):
         nibbles = name[:-9].split(".")
         if len(nibbles) == 32 and all(len(nibble) == 1 and nibble in "0123456789abcdef" for nibble in nibbles):
             return bytes.fromhex("".join(reversed(nibbles)))
     return b""
+
+
+def _is_octet(label: str) -> bool:
+    return len(label) < 4 and label.isdecimal() and label.isascii() and int(label) < 256
 
 
 def _fold(name: str) -> str:

@@ -1,0 +1,133 @@
+"""What the fuzz lane found, each by name. Every one of these was once a traceback, a hang or a lie."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairlead import options, settings
+from fairlead.api import times
+from fairlead.cli import command, create, template
+from fairlead.cli import ports as cli_ports
+from fairlead.core import dnswire, imagespec, loglines, names, ports, users
+from fairlead.core.container import LogConfig
+from fairlead.errors import FairleadError
+from fairlead.host import conntrack, links, netlink
+from fuzz import requests
+from fuzz.mutate import written
+from fuzz.wires import _Dump
+
+ENDLESS = "9" * 5000
+"""more digits than Python turns into a number"""
+
+REFUSED: dict[str, Callable[[], Any]] = {
+    "a superscript as port": lambda: cli_ports.parse(["0:²0"]),
+    "an endless port": lambda: ports.parse_bindings({ENDLESS: None}, None),
+    "an endless port, typed": lambda: cli_ports.parse([ENDLESS]),
+    "a mode that is no number": lambda: create._mount("type=tmpfs,dst=/t,tmpfs-mode=17\t70"),
+    "endless restarts": lambda: create.policy(f"always:{ENDLESS}"),
+    "a time without end": lambda: command.nanoseconds(f"{ENDLESS}h"),
+    "cpus beyond all numbers": lambda: command.cpus("1e400"),
+    "a number beyond 64 bits": lambda: command.number(ENDLESS),
+    "a size beyond all numbers": lambda: options.size("9" * 400),
+    "an option beyond 64 bits": lambda: options.NUMBER.one(ENDLESS),
+    "log files without end": lambda: loglines.settings(LogConfig("json-file", {"max-size": "1", "max-file": ENDLESS})),
+    "a log beyond all numbers": lambda: loglines.settings(LogConfig("json-file", {"max-size": "1e400"})),
+    "a layer without type": lambda: imagespec.read_manifest(
+        b'{"config": {"digest": "a"}, "layers": [{"mediaType": "x", "digest": "b", "size": "many"}]}'
+    ),
+    "half a character as label": lambda: dnswire.wire("web\ud800"),
+    "a text that does not end": lambda: template.render('{{printf "tf \n"%5.2f|%s|% 1 .Name}}', {"Name": "x"}),
+    "a moment without end": lambda: times.timestamp(ENDLESS, 0),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_in_our_own_words(case: str) -> None:
+    begun = time.process_time()
+    with pytest.raises(FairleadError):
+        REFUSED[case]()
+    assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xff\xfe\xff",
+        b"[" * 100_000,
+        b'{"default-ulimits": {"nofile": "1:2"}}',
+        b'{"default-network-opts": {"bridge": "x"}}',
+        b'{"default-address-pools": ["10.0.0.0/8"]}',
+    ],
+)
+def test_a_file_of_options_that_is_none(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "daemon.json").write_bytes(text)
+    with pytest.raises(FairleadError):
+        settings.parse(["--config-file", str(tmp_path / "daemon.json")])
+
+
+def test_a_user_of_an_image_with_an_endless_number() -> None:
+    passwd = f"root:x:0:0::/root:/bin/sh\nx:x:{ENDLESS}:0::/:\n"
+    assert users.resolve("root", None, passwd, f"g:x:{ENDLESS}:\n").uid == 0
+
+
+def test_a_fraction_of_more_than_nine_digits() -> None:
+    assert times.timestamp("1.1234567890123", 0) == 1_123_456_789
+
+
+def test_names_with_endless_numbers_are_nobodys() -> None:
+    known = names.Names()
+    known.sandbox("box", ["n"])
+    known.put("n", "red", "e", ["web"], "10.0.0.2")
+    assert known.find("box", f"_{ENDLESS}._tcp.web", dnswire.SRV) == ()
+    assert known.find("box", f"1.2.3.{ENDLESS}.in-addr.arpa", dnswire.PTR) is None
+
+
+def test_attributes_of_the_kernel_that_are_too_short() -> None:
+    assert links.seen(bytes(16) + b"\x05\x00\x04\x00\x01\0\0\0").mtu == 0  # one byte of MTU
+    addresses = netlink.nested(1, netlink.attribute(1, b"\1\2\3\4"), netlink.attribute(2, b"\5\6\7"))
+    protocol = netlink.nested(2, netlink.attribute(1, b""), netlink.attribute(3, b"\0\x50"))
+    flow = b"\2\0\0\0" + netlink.nested(1, addresses, protocol)
+    assert list(conntrack._flows(_Dump([flow]), b"")) == []  # type: ignore[arg-type]
+
+
+# -- the API, on paper ------------------------------------------------------------------------
+
+
+def ask(data: bytes) -> bytes:
+    it = requests.stage()
+    answer = it.say(data, False)
+    it.check()
+    return answer
+
+
+def test_a_body_that_ends_too_early_is_answered() -> None:
+    head = b"POST /volumes/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n"
+    answer = ask(head + b'{"Name":')
+    assert answer.startswith(b"HTTP/1.1 400") and b"unexpected EOF" in answer
+
+
+@pytest.mark.parametrize("header", ["Content-Type: \xff", "Expect: \xff", "X-Registry-Auth: \xff"])
+def test_a_header_that_is_no_text(header: str) -> None:
+    body = written({"Image": "busybox"})
+    lines = ["POST /containers/create HTTP/1.1", "Host: d", "Connection: close", header, f"Content-Length: {len(body)}"]
+    head = "".join(f"{line}\r\n" for line in lines)
+    answer = ask(head.encode("latin-1") + b"\r\n" + body)
+    assert answer[9:12] in (b"201", b"400", b"417"), answer
+
+
+def test_a_web_socket_without_an_upgrade_is_the_clients_fault() -> None:
+    answer = ask(b"GET /containers/c1/attach/ws HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400") and b"not websocket protocol" in answer
+
+
+def test_what_is_no_http_leaves_no_traceback() -> None:
+    assert ask(b"GET / HTTP/1.1\r\nHost: d\r\nContent-Length: x\r\n\r\n").startswith(b"HTTP/1.0 400")
+    with contextlib.suppress(json.JSONDecodeError):
+        assert ask(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").startswith(b"HTTP/1.0 400")
