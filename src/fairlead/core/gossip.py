@@ -11,6 +11,7 @@ Facts told: ``Changed``, ``NameTaken``, ``Departed`` of swim, ``RowChanged`` of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -21,9 +22,15 @@ from fairlead.core.envelope import Envelope
 from fairlead.core.members import HERE, Changed, Member, SwimConfig
 from fairlead.core.packing import Malformed
 from fairlead.core.probing import Acked
+from fairlead.core.rows import MARK
 from fairlead.core.serf import Serf
 from fairlead.core.swim import Heard, Merged, Swim
 from fairlead.core.swimwire import Message, State
+from fairlead.core.tables import Keys, NoKeys, Tables, TablesConfig
+
+OURS = "fairlead"
+"""The tag of those who understand our tables."""
+_OURS = OURS.encode()
 
 
 class Me(NamedTuple):
@@ -37,12 +44,31 @@ class Me(NamedTuple):
 class Gossip:
     """Swim and those who ride on it."""
 
-    def __init__(self, me: Me, config: SwimConfig, dice: Dice, envelope: Envelope | None = None) -> None:
-        meta = serf.encode_tags(me.tags)
+    def __init__(
+        self,
+        me: Me,
+        config: SwimConfig,
+        dice: Dice,
+        envelope: Envelope | None = None,
+        tables: TablesConfig | None = None,
+        keys: Keys | None = None,
+    ) -> None:
+        meta = serf.encode_tags({**me.tags, OURS: "1"})
         self.swim = Swim(Member(me.name, me.address, meta, incarnation=1), config, dice, envelope)
         self.coordinates = Coordinates(dice)
+        self.tables = Tables(
+            me.name,
+            self.swim.members.table,
+            tables or TablesConfig(),
+            dice,
+            keys or NoKeys(),
+            speaks=lambda member: _OURS in member.meta,
+            distance=self.coordinates.distance,
+        )
         self._now = 0.0
+        self._tables_wake = math.inf
         self._more: list[Effects] = []
+        self._told_by_tables: list[object] = []
         self._serf = Serf(me.name, self._spread, self.swim.members.table.keys())
         self.swim.user_state = lambda join: self._serf.user_state(self._left())
         self.swim.ack_payload = coordinates.encode(self.coordinates.mine)
@@ -51,7 +77,13 @@ class Gossip:
 
     def start(self, now: float) -> Effects:
         """Begin. Nothing but ``wake`` is needed from now on."""
+        self._through_tables(self.tables.start(now), now)
         return self._run(now, lambda: self.swim.start(now))
+
+    def with_tables(self, step: Callable[[Tables], Effects], now: float) -> Effects:
+        """A wish for the tables: ``step`` makes it."""
+        self._through_tables(step(self.tables), now)
+        return self._run(now, lambda: self.swim.wake(now))
 
     def join(self, seeds: Iterable[Address], now: float) -> Effects:
         """Find the cluster through these; they are kept, and tried again whenever nobody lives there."""
@@ -67,11 +99,13 @@ class Gossip:
 
     def change_tags(self, tags: dict[str, str], now: float) -> Effects:
         """Tell everybody our new tags."""
-        meta = serf.encode_tags(tags)
+        meta = serf.encode_tags({**tags, OURS: "1"})
         return self._run(now, lambda: self.swim.change_me(meta, now))
 
     def wake(self, now: float) -> Effects:
         """Do what is due."""
+        if now >= self._tables_wake:
+            self._through_tables(self.tables.wake(now), now)
         return self._run(now, lambda: self.swim.wake(now))
 
     def receive(self, datagram: bytes, sender: Address, now: float) -> Effects:
@@ -107,17 +141,27 @@ class Gossip:
     def _run(self, now: float, step: Callable[[], Effects]) -> Effects:
         """One input through swim, and its facts through the others, until nothing follows any more."""
         self._now = now
-        effects, told = step(), []
+        effects = step()
+        told: list[object] = []
         send = list(effects.send)
-        waiting = list(effects.tell)
-        while waiting or self._more:
-            for fact in waiting:
+        facts = list(effects.tell)
+        while facts or self._more:
+            for fact in facts:
                 told += self._consider(fact)
-            waiting = [fact for more in self._more for fact in more.tell]
-            send += [item for more in self._more for item in more.send]
-            effects = self._more[-1] if self._more else effects
-            self._more.clear()
-        return Effects(tuple(send), tuple(told), effects.wake_at)
+            more, self._more = self._more, []
+            facts = [fact for one in more for fact in one.tell]
+            send += [item for one in more for item in one.send]
+            effects = more[-1] if more else effects
+        told += self._told_by_tables
+        self._told_by_tables.clear()
+        return Effects(tuple(send), tuple(told), min(effects.wake_at, self._tables_wake))
+
+    def _through_tables(self, effects: Effects, now: float) -> None:
+        """What the tables send goes out as user messages."""
+        self._tables_wake = effects.wake_at
+        self._told_by_tables += effects.tell
+        for item in effects.send:
+            self._more.append(self.swim.send(item.to, item.data, now))
 
     def _consider(self, fact: object) -> list[object]:
         """Hand a fact to whom it concerns; what is left for those outside."""
@@ -131,8 +175,13 @@ class Gossip:
             case Heard(data, _, _) if data and data[0] <= serf.QUERY:
                 self._serf.heard(data)
                 return []
-            case Changed(member, _) if member.state not in HERE:
-                self.coordinates.forget(member.name)
+            case Heard(data, sender, _) if data[:1] == bytes((MARK,)):
+                self._through_tables(self.tables.heard(data, sender, self._now), self._now)
+                return []
+            case Changed(member, _):
+                if member.state not in HERE:
+                    self.coordinates.forget(member.name)
+                self._through_tables(self.tables.changed(fact, self._now), self._now)
         return [fact]
 
     def _measure(self, name: str, rtt: float, payload: bytes) -> None:
