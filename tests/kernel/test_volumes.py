@@ -157,7 +157,7 @@ async def test_a_subpath_stays_inside_its_volume(disk: Disk) -> None:
     wish = {"Type": "volume", "Source": "v1", "Target": "/d", "VolumeOptions": {"Subpath": "sub"}}
     assert (await run(disk, HostConfig(mounts=(wish,)))).mounts[0].source == str(top / "sub")
     wish["VolumeOptions"] = {"Subpath": "evil"}
-    with pytest.raises(NotFound, match="cannot access path .*evil: no such file"):
+    with pytest.raises(NotFound, match=r"cannot access path .*evil: no such file"):
         await run(disk, HostConfig(mounts=(wish,)))
 
 

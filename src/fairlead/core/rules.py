@@ -12,7 +12,7 @@ A packet meets a handful of rules, however many networks and ports there are.
     container -> other network forward, entering: neither dnat nor exposed: dropped
     neighbour -> 172.17.0.2    forward, entering: neither dnat nor exposed: dropped
     neighbour -> 127.0.0.1     guard: dropped, before any map is looked at
-    host B    -> VXLAN here    guard, overlay: B is on that network, or dropped (@th,96,24 is VXLAN's network identifier)
+    host B    -> VXLAN here    guard, overlay: B is on that network (@th,96,24: VXLAN's network identifier), or dropped
 
 Rules
     1. We only ever *drop*. ``accept`` ends our own chain and nothing else: whatever the
