@@ -69,6 +69,24 @@ def test_a_plan_refused_for_what_somebody_deleted_is_tried_again(host: FakeHost,
     assert there(host, BRIDGE, GATEWAY, cable) == [True, True, True]
 
 
+async def test_what_can_be_mended_is_mended_and_told(host: FakeHost, kernel: Kernel) -> None:
+    """The whole cannot be made: the table still is, and elements of owners that come before its own."""
+    element, table = Element(ns=HOST, map="networks", item="br-red"), Skeleton(ns=HOST, text="table")
+    kernel.want("engine", (table,))
+    kernel.want("blue", (SECOND,))
+    kernel.want("red", (BRIDGE, element))
+    kernel.drop("engine")
+    kernel.want("engine", (table,))  # now it comes last
+    host.lose([table, element, SECOND])
+    host.fail_on(SECOND.key)
+    told: list[Wanted] = []
+    kernel.when_repaired(lambda made, removed: told.extend(made))
+    with pytest.raises(FairleadError):
+        await kernel.heal()
+    assert there(host, table, element, SECOND) == [True, True, False]
+    assert {item.key for item in told} == {table.key, element.key}
+
+
 def _on_ground(host: FakeHost, make: Callable[[Sequence[Wanted]], None], items: Sequence[Wanted]) -> None:
     """The kernel's way: no cable to a bridge that is not there."""
     if any(item.kind == "veth" for item in items if isinstance(item, Link)) and not there(host, BRIDGE)[0]:

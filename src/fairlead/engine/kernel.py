@@ -149,21 +149,28 @@ class Kernel:
             try:
                 self._host.make(_with_elements(make, self.wanted()))
             except FairleadError:
-                self._make_what_can_be(make)
+                self._make_what_can_be(make, surplus)
         return make, surplus
 
-    def _make_what_can_be(self, make: Plan) -> None:
-        """One owner's trouble is not the others': each owner's part by itself; the first refusal is raised."""
+    def _make_what_can_be(self, make: Plan, removed: Plan) -> None:
+        """One owner's trouble is not the others': each owner's part by itself, tables before what is in them.
+
+        What could be made is told; then the first refusal is raised.
+        """
         parts: dict[str, list[Wanted]] = {}
         for item in make:
             parts.setdefault(item.owner, []).append(item)
+        made: dict[Key, Wanted] = {}
         refusals: list[FairleadError] = []
-        for part in parts.values():
+        for part in sorted(parts.values(), key=lambda part: not any(isinstance(item, Skeleton) for item in part)):
+            whole = _with_elements(tuple(item for item in part if item.key not in made), self.wanted())
             try:
-                self._host.make(_with_elements(tuple(part), self.wanted()))
+                self._host.make(whole)
+                made.update((item.key, item) for item in whole)
             except FairleadError as error:
                 refusals.append(error)
         if refusals:
+            self._repaired(tuple(made.values()), removed)
             raise refusals[0]
 
     # -- inside -----------------------------------------------------------------------
