@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "web": {"core/model", "errors", "web"},
     "lab": {"errors", "settings", "lab", "host"},
 }
-"""Package -> what it may import of ours. ``daemon``, ``wiring…`` and ``__main__`` put it together and may import all."""
+"""Package -> what of ours it may import. ``daemon``, ``wiring…`` and ``__main__`` wire all, and may import all."""
 
 CORE_NEVER = {"asyncio", "socket", "subprocess", "os", "time", "random", "threading", "logging", "pathlib", "datetime"}
 """Waiting, clocks, dice, files, sockets. (``datetime`` would smuggle in a clock.)"""
