@@ -125,8 +125,8 @@ async def _expect(request: web.Request) -> None:
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Bytes that are no HTTP are their sender's fault, and no traceback in our log."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    """Bytes that are no HTTP, or end too early, are their sender's fault, and no traceback in our log."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | Invalid))
 
 
 # -- one request --------------------------------------------------------------------------
