@@ -4,8 +4,8 @@
     line     least squares: how much more per thousand moves
     judge    what of it is too much
 
-A process that was started anew begins a new line. Of every line the first quarter is warm-up and does not count: pools
-fill, code is imported at its first use, the allocator finds its size.
+A process that was started anew begins a new line. Of every line the first half is warm-up and does not count: caches
+with a bound fill (texts of addresses and elements), code is imported at its first use, the allocator finds its size.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def part(pid: int) -> Part:
 
 
 def lives(samples: Sequence[Sample], name: str) -> list[list[tuple[int, Part]]]:
-    """(moves, part) of each process that was called so, in turn; warm-up taken off."""
+    """(moves, part) of each process that was called so, in turn, warm-up taken off."""
     found: list[list[tuple[int, Part]]] = []
     for sample in samples:
         now = sample.parts.get(name)
@@ -70,7 +70,7 @@ def lives(samples: Sequence[Sample], name: str) -> list[list[tuple[int, Part]]]:
         if not found or found[-1][-1][1].pid != now.pid:
             found.append([])
         found[-1].append((sample.moves, now))
-    return [life[max(2, len(life) // 4) :] for life in found]
+    return [life[len(life) // 2 :] for life in found]
 
 
 def line(points: Iterable[tuple[float, float]]) -> float:
