@@ -2,7 +2,7 @@
 
     mutate    the dice: bytes, words and trees, spoilt a little
     targets   what is tried: its share of the inputs, how an input is made, what must be true
-    dns wires words requests     the targets, by what they read
+    dns wires words documents requests     the targets, by what they read
     run       the lane: ``scripts/test fuzz --inputs 1000000``; one input again: ``--only NAME --number N``
 
 The rules that hold for every target: nothing is raised but our own errors, an input takes at most ``BOUND`` seconds,

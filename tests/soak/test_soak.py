@@ -17,10 +17,10 @@ def test_one_round(mortal: Engine) -> None:
 
 
 def samples(memory: int, descriptors: int, cost: float) -> list[Sample]:
-    """Forty looks, a hundred moves apart, at a daemon that grows by so much each time."""
+    """Forty looks, a hundred moves apart, at a daemon that grows by so much each time; it slows down late."""
     processor, found = 0.0, []
     for number in range(40):
-        processor += 1.0 + cost * number
+        processor += 1.0 + cost * max(0, number - 25)
         part = Part(7, 70_000 + memory * number, 28 + descriptors * number, 4, processor)
         found.append(Sample(number * 100, number * 30.0, {"daemon": part}))
     return found
