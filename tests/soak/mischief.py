@@ -91,7 +91,7 @@ def part_killed(p: Player) -> str | None:
     if pid is None:
         return None
     os.kill(pid, signal.SIGKILL)
-    if any(p.model.published(box) for box in p.model.boxes.values()) or name == "resolver":
+    if name == "resolver" or any(box.ports and p.model.published(box) for box in p.model.boxes.values()):
         eventually(lambda: parts(p).get(name, pid) != pid, f"another {name}", PATIENCE)
     return name
 
