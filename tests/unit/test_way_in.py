@@ -46,7 +46,7 @@ def test_validate_starts_nothing(monkeypatch: pytest.MonkeyPatch, capsys: Said) 
 
 def test_everything_else_is_the_command_line(monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
     assert typed(monkeypatch, "fairlead", "--version") == 0
-    assert capsys.readouterr().out == f"fairlead {__version__}\n"
+    assert capsys.readouterr().out == f"Fairlead version {__version__}\n"
 
 
 def test_the_wrapper_goes_by_the_name_dockerd(tmp_path: Path) -> None:
