@@ -7,7 +7,7 @@ import pytest
 from lane.engines import Engine, clean
 from lane.machine import Lan
 from scenarios.lab import Lab
-from scenarios.rows import ELSEWHERE, LATER, NOTES, PAGE, all_rows, page, written_status
+from scenarios.rows import ELSEWHERE, LATER, NOTES, PAGE, README, all_rows, in_readme, page, written_status
 
 passed: dict[str, bool] = {}
 
@@ -47,6 +47,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if config.getoption("--write-scenarios", default=False):
         PAGE.parent.mkdir(exist_ok=True)
         PAGE.write_text(page(now))
+        README.write_text(in_readme(now))
     elif now != written_status():
         print("\ndocs/scenarios.md is not what this run saw: pytest tests/scenarios --write-scenarios")
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED

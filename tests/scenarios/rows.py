@@ -19,6 +19,8 @@ import pytest
 TESTS = Path(__file__).parent.parent
 TABLE = TESTS / "data" / "scenarios.tsv"
 PAGE = TESTS.parent / "docs" / "scenarios.md"
+README = TESTS.parent / "README.md"
+BEGIN, END = "<!-- what works: written by the scenario lane -->", "<!-- that was what works -->"
 COMPARED_WITH = "dockerd 28.5.2"
 
 VLAN = "works (full-kernel lane: it needs 802.1q)"
@@ -84,6 +86,24 @@ def page(status: dict[str, str]) -> str:
             lines += ["", f"## {section}", "", line_of(header), line_of(["---"] * len(header))]
         lines.append(line_of([row.id, f"`{row.typed}`", row.seen, row.docker, status[row.id]]))
     return "\n".join(lines) + "\n"
+
+
+def summary(status: dict[str, str]) -> str:
+    """The README's table: how many rows of each part of the labs work."""
+    parts: dict[str, list[bool]] = {}
+    for row in all_rows():
+        parts.setdefault(row.section, []).append(status[row.id].startswith("works"))
+    lines = [line_of(["what people learn", "steps", "work"]), line_of(["---"] * 3)]
+    lines += [line_of([part, str(len(found)), str(sum(found))]) for part, found in parts.items()]
+    everything = [each for found in parts.values() for each in found]
+    lines.append(line_of(["all of it", str(len(everything)), str(sum(everything))]))
+    return "\n".join(lines)
+
+
+def in_readme(status: dict[str, str]) -> str:
+    """The README with its table as it should be."""
+    before, _, rest = README.read_text().partition(BEGIN)
+    return f"{before}{BEGIN}\n{summary(status)}\n{END}{rest.partition(END)[2]}"
 
 
 def line_of(cells: list[str]) -> str:

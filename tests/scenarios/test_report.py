@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-from scenarios.rows import ELSEWHERE, LATER, NOTES, PAGE, all_rows, page, written_status
+from scenarios.rows import ELSEWHERE, LATER, NOTES, PAGE, README, all_rows, in_readme, page, written_status
 
 HERE = Path(__file__).parent
 
@@ -33,6 +33,7 @@ def test_each_row_has_a_test_or_a_reason() -> None:
 def test_the_page_is_what_the_tests_wrote() -> None:
     status = written_status()
     assert PAGE.read_text() == page(status)
+    assert README.read_text() == in_readme(status)
     assert {row for row, text in status.items() if text.startswith("works")} <= claimed() | set(ELSEWHERE)
     others = {**LATER, **ELSEWHERE}
     assert {row: text for row, text in status.items() if row in others} == others
