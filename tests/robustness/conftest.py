@@ -11,11 +11,16 @@ from lane.machine import Lan
 
 @pytest.fixture(scope="session")
 def mortal(lan: Lan, kind: type[Engine]) -> Iterator[Engine]:
+    yield from brought_up(lan, kind, 31)
+
+
+def brought_up(lan: Lan, kind: type[Engine], number: int) -> Iterator[Engine]:
+    """An engine on the machine of this number, until the iterator is closed."""
     if kind.kind != "fairlead":
         pytest.skip("published ports and names go down with other engines")
     starter = Starter(lan, kind)
     try:
-        engine = starter(31, images=("busybox", "nginx"))
+        engine = starter(number, images=("busybox", "nginx"))
         warm_up(engine)
         yield engine
     finally:
