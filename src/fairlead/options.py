@@ -196,7 +196,7 @@ def _pool(text: str) -> AddressPool:
         raise Invalid(
             f'invalid base prefix "{parts.get("base", "")}": an address and a prefix length are wanted'
         ) from None
-    if not parts.get("size", "").isdigit():
+    if not re.fullmatch("[0-9]{1,9}", parts.get("size", "")):
         raise Invalid(f'invalid size value: "{text}" (must be integer)')
     bits = int(parts["size"])
     if not base.prefixlen <= bits <= base.max_prefixlen:
@@ -242,7 +242,7 @@ def _level(text: str) -> str:
 
 def ulimit(text: str) -> tuple[str, Ulimit]:
     """``nofile=1024:2048`` (soft:hard), ``nproc=100`` (both)."""
-    match = re.fullmatch(r"([a-z]+)=(-?\d+)(?::(-?\d+))?", text)
+    match = re.fullmatch(r"([a-z]+)=(-?[0-9]{1,18})(?::(-?[0-9]{1,18}))?", text)
     if not match:
         raise Invalid(f"invalid ulimit argument: {text}")
     soft = int(match[2])
@@ -264,7 +264,7 @@ def host(text: str) -> str:
     if protocol != "tcp":
         raise Invalid(f"invalid bind address ({text}): unsupported proto '{protocol}'")
     name, _, port = rest.rpartition(":") if re.search(r":\d*$", rest) else (rest, "", "")
-    if port and not 0 < int(port) < 65536:
+    if port and not (len(port) < 10 and 0 < int(port) < 65536):
         raise Invalid(f"invalid bind address ({text}): invalid port {port}")
     return f"tcp://{name or 'localhost'}:{port or 2375}"
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import os
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +18,13 @@ from fairlead import options, settings
 from fairlead.api import times
 from fairlead.cli import command, create, template
 from fairlead.cli import ports as cli_ports
-from fairlead.core import dnswire, imagespec, loglines, names, ports, users
-from fairlead.core.container import LogConfig
+from fairlead.core import dnswire, imagespec, instructions, loglines, names, ports, users
+from fairlead.core.container import Config, LogConfig
 from fairlead.errors import FairleadError
 from fairlead.host import conntrack, links, netlink
-from fuzz import requests
+from fuzz import requests, tars  # noqa: F401  (registers its target)
 from fuzz.mutate import written
+from fuzz.targets import attempt, watch_the_clock
 from fuzz.wires import _Dump
 
 ENDLESS = "9" * 5000
@@ -44,6 +48,11 @@ REFUSED: dict[str, Callable[[], Any]] = {
     ),
     "half a character as label": lambda: dnswire.wire("web\ud800"),
     "a text that does not end": lambda: template.render('{{printf "tf \n"%5.2f|%s|% 1 .Name}}', {"Name": "x"}),
+    "a pool of superscript size": lambda: options.POOLS.one("base=10.0.0.0/8,size=24²"),
+    "an endless limit": lambda: options.ulimit(f"nofile={ENDLESS}"),
+    "an endless port to listen on": lambda: options.host(f"tcp://:{ENDLESS}"),
+    "an endless port of an image": lambda: instructions.apply(Config(), [f"EXPOSE {ENDLESS}"]),
+    "a volume with half a character": lambda: instructions.apply(Config(), ['VOLUME \ud800"']),
     "a moment without end": lambda: times.timestamp(ENDLESS, 0),
 }
 
@@ -127,7 +136,60 @@ def test_a_web_socket_without_an_upgrade_is_the_clients_fault() -> None:
     assert answer.startswith(b"HTTP/1.1 400") and b"not websocket protocol" in answer
 
 
+def test_a_stream_for_a_client_of_http_1_0() -> None:
+    answer = requests.stage().say(b"GET /events?since=1&until=2 HTTP/1.0\r\n\r\n", False)
+    requests.stage().check()
+    assert answer.startswith(b"HTTP/1.0 200") and b"chunked" not in answer
+
+
 def test_what_is_no_http_leaves_no_traceback() -> None:
     assert ask(b"GET / HTTP/1.1\r\nHost: d\r\nContent-Length: x\r\n\r\n").startswith(b"HTTP/1.0 400")
     with contextlib.suppress(json.JSONDecodeError):
         assert ask(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").startswith(b"HTTP/1.0 400")
+
+
+# -- archives ---------------------------------------------------------------------------------
+
+
+def archive_of(*members: tuple[str, bytes], **fields: Any) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, kind in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "nowhere"
+            for field, value in fields.items():
+                setattr(info, field, value)
+            tar.addfile(info)
+    return out.getvalue()
+
+
+def endless_data() -> bytes:
+    """The header of a file at the root, which nobody can unpack, with 2⁸⁰ bytes."""
+    info = tarfile.TarInfo("/")
+    info.size = 1 << 80
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def test_a_template_cannot_eat_the_memory() -> None:
+    assert len(template.render("{{pad .Name 1 99999999999}}", {"Name": "x"})) < 100_000
+    assert len(template.render('{{printf "%99999999999s" .Name}}', {"Name": "x"})) < 100_000
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changing the root takes root")
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(archive_of(("pipe", tarfile.FIFOTYPE), ("pipe/", b"9")), id="a pipe by another name"),
+        pytest.param(archive_of(("pipe", tarfile.FIFOTYPE), ("new/../pipe", tarfile.REGTYPE)), id="a pipe by a detour"),
+        pytest.param(archive_of(("link", tarfile.LNKTYPE)), id="a hard link to nothing"),
+        pytest.param(
+            archive_of(("nowhere", tarfile.DIRTYPE), ("nowhere/a", tarfile.DIRTYPE), ("nowhere", tarfile.SYMTYPE)),
+            id="a link to itself where a directory is",
+        ),
+        pytest.param(endless_data(), id="data without end, skipped"),
+        pytest.param(archive_of(("a", tarfile.REGTYPE), uid=-5), id="an owner below nobody"),
+    ],
+)
+def test_archives(data: bytes) -> None:
+    watch_the_clock()
+    attempt("archives", data)

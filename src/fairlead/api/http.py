@@ -290,7 +290,8 @@ async def streaming(request: web.Request, content_type: str, status: int = 200) 
     """
     response = web.StreamResponse(status=status, headers=HEADERS)
     response.content_type = content_type
-    response.enable_chunked_encoding()
+    if request.version >= (1, 1):
+        response.enable_chunked_encoding()
     out = Out(request, response)
     try:
         yield out

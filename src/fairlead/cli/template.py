@@ -359,7 +359,7 @@ def _printf(pattern: str, *values: Any) -> str:
             return str(f"%{match[1]}{match[2]}" % value)
         return f"%{match[1]}s" % show(value)
 
-    return re.sub(r"%(-?\d*(?:\.\d+)?)([sdvqtx%])", one, pattern)
+    return re.sub(r"%(-?\d{0,4}(?:\.\d{1,4})?)([sdvqtx%])", one, pattern)
 
 
 def _order(values: tuple[Any, ...], test: Callable[[Any, Any], bool]) -> bool:
@@ -367,6 +367,8 @@ def _order(values: tuple[Any, ...], test: Callable[[Any, Any], bool]) -> bool:
     return any(test(first, other) for other in others)
 
 
+WIDEST = 10_000
+"""Spaces that a template may ask for at once."""
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "json": _json,
     "index": _index,
@@ -377,7 +379,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "lower": lambda text: text.lower(),
     "title": lambda text: text.title(),
     "truncate": lambda text, length: text[:length],
-    "pad": lambda text, before, after: " " * before + text + " " * after if text else text,
+    "pad": lambda text, before, after: " " * min(before, WIDEST) + text + " " * min(after, WIDEST) if text else text,
     "println": lambda *values: " ".join(map(show, values)) + "\n",
     "print": lambda *values: "".join(map(show, values)),
     "printf": _printf,

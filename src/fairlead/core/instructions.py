@@ -52,7 +52,7 @@ def _list(text: str) -> tuple[str, ...] | None:
     """A JSON list of strings, or None if the text is in shell form."""
     try:
         return msgspec.json.decode(text, type=tuple[str, ...])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeEncodeError):
         return None
 
 
@@ -95,7 +95,8 @@ def _ports(word: str) -> list[str]:
     protocol = (protocol or "tcp").lower()
     if protocol not in ("tcp", "udp", "sctp"):
         raise Invalid(f"invalid proto: {protocol}")
-    if not (first.isdigit() and (last or first).isdigit() and 0 <= int(first) <= int(last or first) <= 65535):
+    digits = all(re.fullmatch("[0-9]{1,9}", number) for number in (first, last or first))
+    if not (digits and int(first) <= int(last or first) <= 65535):
         raise Invalid(f"Invalid containerPort: {numbers}")
     return [f"{number}/{protocol}" for number in range(int(first), int(last or first) + 1)]
 

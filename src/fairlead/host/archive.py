@@ -354,11 +354,26 @@ class _Tar(tarfile.TarFile):
         super().chown(tarinfo, targetpath, True)
 
 
+class _Ending:
+    """A stream that really ends: tarfile skips by reading block after block, also beyond the end, and a header may say
+    that 2⁸⁰ of them follow."""
+
+    def __init__(self, source: Any) -> None:
+        self._source, self._empty = source, 0
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self._source.read(size)
+        self._empty += not data
+        if self._empty > 16:
+            raise tarfile.ReadError("unexpected end of data")
+        return data
+
+
 def _unpack(source: Any, no_overwrite: bool, owner: tuple[int, int] | None) -> None:
     try:
-        with _Tar.open(fileobj=source, mode="r|*", errorlevel=1) as tar:
+        with _Tar.open(fileobj=_Ending(source), mode="r|*", errorlevel=1) as tar:
             for member in tar:
-                member.name = member.name.lstrip("/")
+                member.name = _clean_name(member)
                 if not member.name:
                     continue
                 if owner is not None:
@@ -369,6 +384,21 @@ def _unpack(source: Any, no_overwrite: bool, owner: tuple[int, int] | None) -> N
     except tarfile.ReadError as error:
         if "empty file" not in str(error):
             raise Invalid(f"archive/tar: invalid tar header: {error}") from None
+    except (
+        ValueError,
+        OverflowError,
+        KeyError,
+        RecursionError,
+    ) as error:  # owners, times, names and targets that no file can have
+        raise Invalid(f"archive/tar: invalid tar header: {error}") from None
+
+
+def _clean_name(member: tarfile.TarInfo) -> str:
+    """One spelling of the place, or "" for none: by another one (``pipe/``, ``new/../pipe``) we would miss what is in
+    the way, and writing to a pipe waits for ever."""
+    plain = member.name.lstrip("/")
+    name = posixpath.normpath(f"/{plain}")[1:]
+    return name or ("." if plain and member.isdir() else "")
 
 
 def _make_way(member: tarfile.TarInfo, no_overwrite: bool) -> None:
