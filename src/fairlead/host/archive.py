@@ -371,7 +371,8 @@ class _Ending:
 
 def _unpack(source: Any, no_overwrite: bool, owner: tuple[int, int] | None) -> None:
     try:
-        with _Tar.open(fileobj=_Ending(source), mode="r|*", errorlevel=1) as tar:
+        ending: Any = _Ending(source)
+        with _Tar.open(fileobj=ending, mode="r|*", errorlevel=1) as tar:
             for member in tar:
                 member.name = _clean_name(member)
                 if not member.name:
