@@ -18,7 +18,7 @@ from fairlead import options, settings
 from fairlead.api import times
 from fairlead.cli import command, create, template
 from fairlead.cli import ports as cli_ports
-from fairlead.core import dnswire, imagespec, instructions, loglines, names, ports, users
+from fairlead.core import dnswire, hostsfile, imagespec, instructions, loglines, names, ports, users
 from fairlead.core.container import Config, LogConfig
 from fairlead.errors import FairleadError
 from fairlead.host import conntrack, links, netlink
@@ -53,6 +53,9 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "an endless port to listen on": lambda: options.host(f"tcp://:{ENDLESS}"),
     "an endless port of an image": lambda: instructions.apply(Config(), [f"EXPOSE {ENDLESS}"]),
     "a volume with half a character": lambda: instructions.apply(Config(), ['VOLUME \ud800"']),
+    "an interval without end": lambda: instructions.apply(Config(), [f"HEALTHCHECK --interval={ENDLESS}h CMD x"]),
+    "retries without end": lambda: instructions.apply(Config(), [f"HEALTHCHECK --retries={ENDLESS} CMD x"]),
+    "a name server beyond all": lambda: hostsfile.check_dns([f"10.0.0.{ENDLESS}"]),
     "a moment without end": lambda: times.timestamp(ENDLESS, 0),
 }
 
@@ -134,6 +137,12 @@ def test_a_header_that_is_no_text(header: str) -> None:
 def test_a_web_socket_without_an_upgrade_is_the_clients_fault() -> None:
     answer = ask(b"GET /containers/c1/attach/ws HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400") and b"not websocket protocol" in answer
+
+
+def test_a_place_to_go_to_is_written_as_it_came() -> None:
+    line = b"PUT /v1.51/containers///y%7F/archive HTTP/1.1"
+    answer = ask(line + b"\r\nHost: d\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 301") and b"Location: /v1.51/containers/y%7F/archive" in answer
 
 
 def test_a_stream_for_a_client_of_http_1_0() -> None:

@@ -138,7 +138,7 @@ async def dispatch(request: web.Request) -> web.StreamResponse:
         version, path = routes.split_version(request.path)
         request[http.VERSION] = version
         if "//" in request.path:
-            return web.Response(status=301, headers={"Location": routes.clean(request.path)})
+            return web.Response(status=301, headers={"Location": routes.clean(request.rel_url.raw_path)})
         if request.method == "OPTIONS":
             return _with_headers(web.Response())
         found = request.app[TABLE].find(request.method, path)

@@ -326,7 +326,7 @@ def _complaint4(address: str) -> str:
     for value in fields:
         if len(value) > 1 and value[0] == "0":
             return "IPv4 field has octet with leading zero"
-        if int(value) > 255:
+        if len(value) > 3 or int(value) > 255:
             return "IPv4 field has value >255"
     return "IPv4 address too short" if len(fields) < 4 else "IPv4 address too long"
 
