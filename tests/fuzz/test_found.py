@@ -18,7 +18,7 @@ from fairlead import options, settings
 from fairlead.api import times
 from fairlead.cli import command, create, template
 from fairlead.cli import ports as cli_ports
-from fairlead.core import dnswire, hostsfile, imagespec, instructions, loglines, names, ports, users
+from fairlead.core import dnswire, hostsfile, imagespec, instructions, loglines, names, ports, reference, users
 from fairlead.core.container import Config, LogConfig
 from fairlead.errors import FairleadError
 from fairlead.host import conntrack, links, netlink
@@ -177,6 +177,12 @@ def endless_data() -> bytes:
     info = tarfile.TarInfo("/")
     info.size = 1 << 80
     return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def test_a_pattern_of_image_names_cannot_stop_the_engine() -> None:
+    begun = time.process_time()
+    assert not reference.matches("*a" * 12 + "b", "a" * 100)
+    assert time.process_time() - begun < 1
 
 
 def test_a_template_cannot_eat_the_memory() -> None:
