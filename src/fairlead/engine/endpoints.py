@@ -109,9 +109,14 @@ class Endpoints:
                 self._promised[network][container.id] = settings
 
     def release_promises(self, container_id: str, network: str = "") -> None:
-        """Of one network (by the name asked for), or of all."""
+        """Of one network (by the name asked for), or of all: then the container is gone, and its last addresses too."""
         for name in [network] if network else list(self._promised):
-            self._promised.get(name, {}).pop(container_id, None)
+            promised = self._promised.get(name, {})
+            promised.pop(container_id, None)
+            if not promised:
+                self._promised.pop(name, None)
+        for key in [key for key in self._last if key[0] == container_id and not network]:
+            del self._last[key]
 
     # -- attaching -------------------------------------------------------------------------
 
@@ -331,7 +336,10 @@ class Endpoints:
 
     async def _forget(self, endpoint: Endpoint) -> None:
         await self._records.drop(endpoint.id)
-        self._by_network[endpoint.network].pop(endpoint.id, None)
+        live = self._by_network[endpoint.network]
+        live.pop(endpoint.id, None)
+        if not live:
+            del self._by_network[endpoint.network]
         self._tell_cluster(endpoint)
 
     def _tell(self, action: str, network: Network, endpoint: Endpoint) -> None:

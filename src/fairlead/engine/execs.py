@@ -6,7 +6,7 @@
 
 Rules
     1. An exec runs once. Its record outlives it, so that its exit code can be
-       asked for; the oldest records of ended execs go when there are ``REMEMBERED``.
+       asked for; the oldest records of execs that do not run go when there are ``REMEMBERED``.
     2. A program that cannot be run ends the exec with 127 or 126. Attached, the
        reason is its output (Docker's clients expect it there).
     3. Execs end with their container. They do not survive the engine's memory:
@@ -265,7 +265,7 @@ class Execs:
         self._tell(record, "exec_die", exitCode=str(code))
 
     def _make_room(self) -> None:
-        ended = [record.id for record in self._records.values() if record.exit_code is not None]
+        ended = [record.id for record in self._records.values() if not record.running]
         for id in ended[: max(0, len(ended) - REMEMBERED + 1)]:
             del self._records[id]
 
