@@ -296,10 +296,10 @@ class Machine(Place):
     def _forget_cgroups(self) -> None:
         """Remove the machine's control groups, emptiest first, once its processes are gone."""
         roots = [p for p in Path("/sys/fs/cgroup").glob(f"*{self.cgroup}")] + [Path(f"/sys/fs/cgroup{self.cgroup}")]
+        for name, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+            for switch in (switch for root in roots for switch in root.glob(f"*/**/{name}")):
+                switch.write_text(word)  # a paused container is dead only when it goes on
         for root in roots:
-            for name, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
-                for switch in root.glob(f"*/**/{name}"):
-                    switch.write_text(word)  # a paused container is dead only when it goes on
             folders = [Path(folder) for folder, _, _ in os.walk(root, topdown=False)]
             for folder in folders:
                 try:
