@@ -10,6 +10,7 @@ when they end (or when the test process dies: they ask the kernel to follow it),
 What it does not do: start engines (``engines``).
 """
 
+import contextlib
 import ctypes
 import os
 import shlex
@@ -298,7 +299,8 @@ class Machine(Place):
         roots = [p for p in Path("/sys/fs/cgroup").glob(f"*{self.cgroup}")] + [Path(f"/sys/fs/cgroup{self.cgroup}")]
         for name, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
             for switch in (switch for root in roots for switch in root.glob(f"*/**/{name}")):
-                switch.write_text(word)  # a paused container is dead only when it goes on
+                with contextlib.suppress(OSError):  # it went meanwhile
+                    switch.write_text(word)  # a paused container is dead only when it goes on
         for root in roots:
             folders = [Path(folder) for folder, _, _ in os.walk(root, topdown=False)]
             for folder in folders:
