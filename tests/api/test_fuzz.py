@@ -107,6 +107,12 @@ async def test_a_filter_cannot_stop_the_engine(client: Client) -> None:
     assert len((await client.ask("GET", f"/containers/json?all=1&filters={wanted}")).json) == 1
 
 
+async def test_a_slash_within_a_name_is_no_way_to_go_round_in_circles(client: Client) -> None:
+    """The client follows redirects: one that leads to itself never ends."""
+    for path in ("/containers/%2F/json", "/containers//%2F%2F//json"):
+        assert (await client.ask("GET", path)).status == 404
+
+
 async def test_digits_that_are_no_numbers(client: Client) -> None:
     """``"²".isdigit()`` is true, ``int("²")`` is not."""
     body = {"Image": "busybox", "ExposedPorts": {"²/tcp": {}, "80-²/tcp": {}}}

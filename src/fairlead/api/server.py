@@ -137,7 +137,7 @@ async def dispatch(request: web.Request) -> web.StreamResponse:
     try:
         version, path = routes.split_version(request.path)
         request[http.VERSION] = version
-        if "//" in request.path:
+        if "//" in request.rel_url.raw_path:  # as it was spelled: a %2F stays one, or cleaning would never end
             return web.Response(status=301, headers={"Location": routes.clean(request.rel_url.raw_path)})
         if request.method == "OPTIONS":
             return _with_headers(web.Response())
