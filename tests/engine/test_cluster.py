@@ -257,3 +257,22 @@ async def test_a_subnet_in_use_is_not_given_back(hosts: Hosts) -> None:
         await hosts.store.delete_if(entry.key)
     await claims.tidy(())
     assert b"10.9.0.0/24" not in (await hosts.store.get("index")).value
+
+
+async def test_a_lease_that_fails_while_rows_are_told_ends_nothing(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both look at what was told; the one that tells is in the middle of it."""
+    red = await hosts.one.controller.create(RED)
+    put, cluster = hosts.store.put_if, hosts.one.cluster
+    assert cluster
+
+    async def forget_meanwhile(key: str, value: bytes, version: int = ANY, lease: object = None) -> int:
+        if key.startswith("endpoints/"):
+            cluster._told = None
+        return await put(key, value, version, lease)
+
+    monkeypatch.setattr(hosts.store, "put_if", forget_meanwhile)
+    await joined(hosts.one, "web")
+    await joined(hosts.one, "db")
+    await hosts.settled(lambda: len(hosts.two.controller.elsewhere(red.id)) == 2)

@@ -154,18 +154,19 @@ class Cluster:
     async def _tell(self, networks: Networks) -> None:
         """Make our rows in the store what they should be."""
         rows = {row.id: row for row in self._rows(networks)}
-        if self._told is None:
+        told = self._told  # ours for this turn: a lease that fails meanwhile makes ``_told`` None, for the next one
+        if told is None:
             await self._claims.tidy(rows)
-            self._told = await self._own()
+            told = self._told = await self._own()
         for id, row in rows.items():
-            if self._told.get(id) != row:
+            if told.get(id) != row:
                 await self._store.put_if(self._key(id), msgspec.json.encode(row))
-                self._told[id] = row
-        for id in [id for id in {**self._told, **self._held} if id not in rows and not self._claims.is_busy(id)]:
+                told[id] = row
+        for id in [id for id in {**told, **self._held} if id not in rows and not self._claims.is_busy(id)]:
             await self._store.delete_if(self._key(id))
-            network, *held = self._held.get(id, ()) or _addresses(self._told[id])
+            network, *held = self._held.get(id, ()) or _addresses(told[id])
             await self._claims.release(network, id, *held)
-            self._told.pop(id, None)
+            told.pop(id, None)
             self._held.pop(id, None)
 
     async def _own(self) -> dict[str, Remote]:
