@@ -388,15 +388,50 @@ def test_the_dead_are_asked_whether_they_are_back() -> None:
     assert [call.to for call in table.calls[calls:]][:1] == [at("n1")]
 
 
-def test_seeds_are_tried_for_as_long_as_nobody_lives_there() -> None:
+def test_alone_seeds_are_tried_again_and_again_ever_later_but_never_too_late() -> None:
+    """And not at the same moments by everybody: each pause is by chance between half and all of it."""
+    tried = {}
+    for seed in (1, 2):
+        table = Table(0, seed=seed)
+        table.do(table.swim.join([at("n9")], 0.0))
+        tried[seed] = _tries(table, 60)
+        pauses = [after - before for before, after in zip(tried[seed], tried[seed][1:], strict=False)]
+        assert pauses[0] <= CONFIG.rejoin < pauses[3]
+        assert max(pauses) <= CONFIG.rejoin_longest + 0.06
+    assert tried[1] != tried[2]
+
+
+def test_new_seeds_are_tried_at_once_and_a_few_at_a_time() -> None:
     table = Table(0)
     table.do(table.swim.join([at("n9")], 0.0))
-    for until in range(1, 120):
+    _tries(table, 60)
+    table.calls.clear()
+    table.do(table.swim.join([at(f"n{number}") for number in range(9, 30)], table.now))
+    assert len(table.calls) == 4
+    assert len(_tries(table, table.now + 2)) >= 2  # the pauses begin anew
+
+
+def test_with_others_a_seed_at_which_nobody_lives_is_still_tried_now_and_then() -> None:
+    """So two halves that know nothing of each other meet; those who are known to live are left in peace."""
+    table = Table(3)
+    table.do(table.swim.join([at("n1"), at("n9")], 0.0))
+    table.calls.clear()
+    table.run(200)
+    assert at("n9") in {call.to for call in table.calls if call.ticket}
+    knocks = [call for call in table.calls if call.to == at("n9")]
+    assert len(knocks) < 200 / CONFIG.rejoin_longest
+
+
+def _tries(table: Table, until: float) -> list[float]:
+    """When somebody was called, none of them answering."""
+    tries = []
+    while table.now < until:
         for call in table.calls:
+            tries.append(table.now)
             table.do(table.swim.answered(call.ticket, None, table.now))
         table.calls.clear()
-        table.run(until, answer=False)
-    assert [call.to for call in table.calls] == [at("n9")]
+        table.run(table.now + 0.05, answer=False)
+    return tries
 
 
 # -- Lifeguard -----------------------------------------------------------------------------------------------------

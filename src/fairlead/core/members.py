@@ -59,6 +59,9 @@ class SwimConfig(NamedTuple):
     push_pull: float = 30.0
     knock: float = 1.0
     """How often we think about knocking at a dead member's door."""
+    rejoin: float = 0.5
+    """Alone, the first pause between two tries to find somebody at the seeds."""
+    rejoin_longest: float = 5.0
     stream_timeout: float = 10.0
     forget: float = 24 * 3600.0
     most_nodes: int = 50_000

@@ -20,8 +20,8 @@ Rules
        its interval. Quiet clusters cost a ping per node and second.
     5. Nothing is remembered over a restart: the others say what they think of us, and we answer
        with a higher incarnation.
-    6. Whoever lost everybody goes on knocking at the doors of its seeds and its dead; a partition
-       heals by itself however long it took.
+    6. Whoever lost everybody goes on knocking at the doors of its seeds (``core.seeds``) and its
+       dead; a partition heals by itself however long it took.
 
 Sources: Das, Gupta, Motivala, "SWIM" (DSN 2002); Lifeguard (see ``core.suspicion``); for what is on
 the wire, HashiCorp memberlist.
@@ -41,6 +41,7 @@ from fairlead.core.envelope import Envelope
 from fairlead.core.members import HERE, Member, Members, SwimConfig
 from fairlead.core.packing import Malformed
 from fairlead.core.probing import Probing, may_knock, reply_to
+from fairlead.core.seeds import AT_ONCE, Seeds
 from fairlead.core.swimwire import (
     SPEAKS_CRC,
     Ack,
@@ -113,7 +114,7 @@ class Swim:
         self._departed = False
         self._alarms: Alarms[str] = Alarms()
         self._last_gossip = -math.inf
-        self._seeds: list[Address] = []
+        self._seeds = Seeds(dice, config.rejoin, config.rejoin_longest)
         self._tickets: dict[int, int] = {}
         self._send: list[Datagram | Call] = []
         self._facts: list[object] = []
@@ -148,11 +149,10 @@ class Swim:
         return self._effects()
 
     def join(self, seeds: Iterable[Address], now: float) -> Effects:
-        """Exchange everything with these, now, and whenever we know none of them as alive."""
+        """Find the cluster through these: a few of them now, others whenever we know them not as alive."""
         self._now = now
-        self._seeds = [seed for seed in dict.fromkeys(seeds) if seed != self.address]
-        for seed in self._seeds:
-            self._push_pull(seed, join=True)
+        self._seeds.become(seed for seed in seeds if seed != self.address)
+        self._seek(AT_ONCE)
         return self._effects()
 
     def leave(self, now: float) -> Effects:
@@ -185,6 +185,9 @@ class Swim:
                 self._exchange()
             elif what == "knock":
                 self._knock()
+            elif what == "rejoin":
+                alone = self.members.here == 1
+                self._seek(AT_ONCE if alone else self._dice.random() < 1 / self.members.here)
         return self._effects()
 
     # -- what comes in --------------------------------------------------------------------------------------------
@@ -360,11 +363,16 @@ class Swim:
         self._alarms.set("knock", self._now + self.config.knock)
         if gone := may_knock(self.members, self._dice):
             self._probing.knock(gone, self._now)
-        if self._seeds and self._dice.random() < 1 / self.members.here:
-            seed = self._seeds[self._dice.randrange(len(self._seeds))]
-            alive = {member.address for member in self.members.table.values() if member.state in HERE}
-            if seed not in alive:
-                self._push_pull(seed, join=True)
+
+    def _seek(self, count: int) -> None:
+        """Exchange everything with some seeds at which nobody lives that we know of."""
+        if self.members.leaving:
+            return
+        if self._seeds:
+            self._alarms.set("rejoin", self._now + self._seeds.pause(alone=self.members.here == 1))
+        alive = {m.address for m in self.members.table.values() if m.state in HERE} if count else ()
+        for seed in self._seeds.some(count, but=alive):
+            self._push_pull(seed, join=True)
 
     # -- effects --------------------------------------------------------------------------------------------------
 
