@@ -1,5 +1,6 @@
 """What a host has of overlay networks: nothing without containers, and of other hosts what it was told."""
 
+import msgspec
 import pytest
 
 from engine.paper import Paper
@@ -10,7 +11,7 @@ from fairlead.engine.drivers.base import Facts
 from fairlead.engine.drivers.overlay import Overlay
 from fairlead.engine.overlays import Overlays
 from fairlead.engine.sandboxes import Resolving, Stack
-from fairlead.errors import Internal
+from fairlead.errors import Internal, Unavailable
 
 RED = Network(
     id="ed" * 32, name="RED", created="", driver="overlay", scope="global",
@@ -93,6 +94,44 @@ async def test_a_failed_attach_leaves_nothing(paper: Paper, monkeypatch: pytest.
     monkeypatch.undo()
     await paper.sandboxes.close(stack)
     assert set(paper.host.look()) == before
+
+
+async def test_a_failed_connect_leaves_what_was_there(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack, endpoint = await container(paper, 2)
+    before = set(paper.host.look())
+    blue = msgspec.structs.replace(RED, id="b1" * 32, name="BLUE", options={VNI: "4098"})
+    second = msgspec.structs.replace(endpoint, id="e3", network=blue.id, interface="eth1", device="veth3", mac="")
+
+    async def refuse(stack: Stack) -> None:
+        raise Unavailable("no resolver")
+
+    monkeypatch.setattr(paper.names, "serve", refuse)
+    with pytest.raises(Unavailable):
+        await paper.sandboxes.join(stack, blue, second)
+    assert set(paper.host.look()) == before
+
+
+async def test_a_resolver_that_is_away_is_told_later(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it should serve is noted by its client; the network comes and goes all the same."""
+    before = set(paper.host.look())
+    for number in (7, 8):
+        await paper.overlays.learn(other(number))
+
+    def note_and_refuse(note):  # type: ignore[no-untyped-def]
+        async def call(*words: object) -> None:
+            await note(*words)
+            raise Unavailable("nobody answers")
+
+        return call
+
+    for name in ("set_names", "unname"):
+        monkeypatch.setattr(paper.told, name, note_and_refuse(getattr(paper.told, name)))
+    stack, _ = await container(paper, 2)
+    await paper.overlays.learn(other(9))
+    assert shown(paper) >= {"10.9.0.7", "10.9.0.8", "10.9.0.9"} and len(paper.told.others) == 3
+    await paper.overlays.unlearn(other(7).id)
+    await paper.sandboxes.close(stack)
+    assert set(paper.host.look()) == before and not paper.told.others
 
 
 async def test_what_the_kernel_refuses_is_tried_again(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ Rules
     1. What other hosts have is known for every network and remembered in the local
        store; the kernel and the resolver are told only of networks that are here.
     2. An endpoint with addresses that are not its network's to give is known, not believed.
-    3. What the kernel refuses is noted all the same: ``healing`` tries again. One bad
-       entry keeps nobody from the rest.
+    3. What the kernel refuses is noted all the same: ``healing`` tries again; what the
+       resolver cannot be told now, it is told when it is back. One bad entry keeps
+       nobody from the rest.
     4. Losing sight of the cluster changes nothing here: traffic goes on.
 
 What it does not do: ask the cluster (``engine.cluster``), make sandboxes.
@@ -128,9 +129,7 @@ class Overlays:
         self._here[network.id] = network
         for vtep in self._others.get(network.id, {}):
             self._show(network, vtep)
-        names = [_named(network, other) for other in self._believed(network)]
-        if names:
-            await self._names.set_names(*names)
+        await self._name(*(_named(network, other) for other in self._believed(network)))
 
     async def _leave(self, id: str) -> None:
         network = self._here.pop(id)
@@ -139,7 +138,7 @@ class Overlays:
             self._kernel.drop(f"{id} {vtep}")
         self._kernel.drop(id)
         for other in self._believed(network):
-            await self._names.unname(id, other.id)
+            await self._unname(other)
 
     # -- other hosts ----------------------------------------------------------------------
 
@@ -155,7 +154,7 @@ class Overlays:
         network = self._here.get(other.network)
         if network is not None and remotes.fits(other, network):
             self._show(network, other.vtep)
-            await self._names.set_names(_named(network, other))
+            await self._name(_named(network, other))
 
     async def unlearn(self, id: str) -> None:
         """An endpoint of another host is gone."""
@@ -170,7 +169,7 @@ class Overlays:
         network = self._here.get(other.network)
         if network is not None and remotes.fits(other, network):
             self._show(network, other.vtep)
-            await self._names.unname(other.network, id)
+            await self._unname(other)
 
     def _show(self, network: Network, vtep: str) -> None:
         """Tell the kernel what another host has on a network now."""
@@ -180,6 +179,20 @@ class Overlays:
         except FairleadError as problem:
             log.warning("%s: %s; it will be tried again", title, problem.message)
             self._kernel.adopt(owner, plan, title)
+
+    async def _name(self, *names: EndpointNames) -> None:
+        """Have other hosts' endpoints resolved here, now or when the resolver is back (it is told everything then)."""
+        try:
+            if names:
+                await self._names.set_names(*names)
+        except FairleadError as problem:
+            log.warning("%s on network %s: %s", names[0].container, names[0].name, problem.message)
+
+    async def _unname(self, other: Remote) -> None:
+        try:
+            await self._names.unname(other.network, other.id)
+        except FairleadError as problem:
+            log.warning("%s, which is gone: %s", other.name, problem.message)
 
     def _believed(self, network: Network) -> list[Remote]:
         """Those whose addresses are the network's to give."""

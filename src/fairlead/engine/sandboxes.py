@@ -178,9 +178,9 @@ class Sandboxes:
         except BaseException:
             stack.attached = old
             stack.lent = self._lent(stack)
+            await self._overlays.hold(stack.sandbox.id, before)
             if self._has_names(stack):
                 await self._names.serve(stack)
-            await self._overlays.hold(stack.sandbox.id, before)
             raise
 
     # -- the plan -----------------------------------------------------------------------
