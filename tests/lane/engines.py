@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lane.client import CACHE, Docker
-from lane.machine import FOLLOW, Lan, Machine, eventually, run
+from lane.machine import FOLLOW, SLOWER, Lan, Machine, eventually, run
 
 PEERS = (
     "docker.io,docker-cli,containerd,docker-compose,podman,netavark,aardvark-dns,crun,runc,conmon,iproute2,iptables,"
@@ -91,7 +91,7 @@ class Engine:
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(), start_new_session=True
             )
         while not self.answers():
-            if self.daemon.poll() is not None or time.perf_counter() - begun > timeout:
+            if self.daemon.poll() is not None or time.perf_counter() - begun > timeout * SLOWER:
                 tail = self.log.read_text(errors="replace")[-4000:]
                 raise AssertionError(f"{self.kind} did not come up ({self.daemon.poll()}):\n{tail}")
             time.sleep(0.005)

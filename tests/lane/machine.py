@@ -29,6 +29,8 @@ from typing import TypeVar
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
+SLOWER = 6 if "FULL_KERNEL" in os.environ else 1
+"""What patience is multiplied by: without KVM, the machine of ``scripts/full-kernel`` is that slow, or worse."""
 FOLLOW = ["setpriv", "--pdeathsig", "KILL", "--"]
 """A process started with this dies with the one that started it."""
 
@@ -73,7 +75,9 @@ def run(
     cwd: str | None = None,
 ) -> Result:
     """Run to its end, whatever that is; never raises for an exit code."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, input=stdin, cwd=cwd)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout * SLOWER, env=env, input=stdin, cwd=cwd
+    )
     return Result(command, done.returncode, done.stdout, done.stderr)
 
 
@@ -85,13 +89,13 @@ def must(*command: str, **kwargs: object) -> Result:
 
 def eventually(look: Callable[[], T], what: str = "the condition", timeout: float = 10) -> T:
     """Ask until the answer is true; return it. For what is asynchronous by nature, e.g. a server that starts."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + timeout * SLOWER
     while True:
         answer = look()
         if answer:
             return answer
         if time.monotonic() > end:
-            raise AssertionError(f"{what}: not within {timeout} s, last seen {answer!r}")
+            raise AssertionError(f"{what}: not within {timeout * SLOWER} s, last seen {answer!r}")
         time.sleep(0.02)
 
 

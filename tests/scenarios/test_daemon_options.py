@@ -1,5 +1,7 @@
 """Engines started with options (S097 to S101)."""
 
+import pytest
+
 from lane.fixtures import Starter
 from lane.images import PAGE, import_images
 from scenarios.lab import Lab
@@ -89,3 +91,19 @@ def test_the_options_of_flannel(another: Starter) -> None:
     assert chosen["com.docker.network.driver.mtu"] == "1472"
     assert "mtu 1472" in lab.host("ip link show docker0")
     assert "inet 10.100.49.1/24" in lab.host("ip addr show docker0")
+
+
+@rows("S101")
+@pytest.mark.parametrize("opening", ["--iptables=false", "--allow-direct-routing"])
+def test_two_hosts_addressed_by_flannel(another: Starter, opening: str) -> None:
+    """By its options file; what carries between the hosts is not ours. Containers are seen at their own addresses."""
+    options = ("--ip-masq=false", "--mtu=1472", opening)
+    one = Lab(another.lan, another(23, "--bip=10.100.49.1/24", *options))
+    two = Lab(another.lan, another(24, "--bip=10.100.6.1/24", *options))
+    one.host.must(f"ip route add 10.100.6.0/24 via {two.host.address}")
+    two.host.must(f"ip route add 10.100.49.0/24 via {one.host.address}")
+    two.run("-d --name web -p 8080:80 busybox nc -ll -p 80 -e sh -c 'netstat -tn'")
+    assert two.address("web") == "10.100.6.2"
+    told = one.docker(f"run --rm busybox nc -w 2 {two.address('web')} 80")
+    assert "10.100.6.2:80" in told and "10.100.49.2:" in told
+    assert bool(one.docker.attempt("run --rm busybox ping -c1 -W1 10.100.6.2")) == (opening == "--iptables=false")
