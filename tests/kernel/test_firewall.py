@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
+from fairlead.core import rules
+from fairlead.core.model import PortBinding
 from fairlead.core.wanted import Address, Element, Namespace, Plan, Skeleton, Wanted, difference
 from fairlead.errors import Internal, Invalid
-from fairlead.host import nft
+from fairlead.host import nft, nftwire
 from fairlead.host.linux import LinuxHost
 from fairlead.host.nft import Nft
 from lane.pretend import PretendHost
@@ -122,18 +124,41 @@ def test_a_restarted_engine_knows_its_table(pretend_host: PretendHost, host: Lin
     again.remove(WANTED)
 
 
-def test_adding_and_removing_never_reads_the_table(host: LinuxHost, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adding_and_removing_needs_no_words_and_never_reads_the_table(
+    host: LinuxHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def never(*_: object) -> str:
-        raise AssertionError("the table was listed on the hot path")
+        raise AssertionError("libnftables was asked on the hot path")
 
     more = [Element(map="published", item=f"tcp . {port}", value="10.0.0.9 . 80") for port in range(10000, 12000)]
     with monkeypatch.context() as patch:
         patch.setattr(Nft, "listing", never)
         patch.setattr(Nft, "read", never)
+        patch.setattr(Nft, "run", never)
         host.make(more)
         host.remove(more)
     assert missing(host) == ()
     host.remove(WANTED)
+
+
+def test_every_kind_of_binding_is_made_without_words_and_reads_as_it_was_wanted(pretend_host: PretendHost) -> None:
+    host = pretend_host.open()
+    skeleton = rules.skeleton()
+    bindings = [
+        PortBinding(port, protocol, address, 8000 + port)
+        for port, protocol in ((80, "tcp"), (53, "udp"), (9, "sctp"))
+        for address in ("0.0.0.0", "::", "192.0.2.1", "2001:db8::1")
+    ]
+    networks = [
+        rules.NetworkRules(device="br-0a", trusted=("enp0s31f6",)),
+        rules.NetworkRules(device="br-0b", mode4="routed", mode6="routed"),
+    ]
+    plan = [item for network in networks for item in rules.binding_elements(bindings, "10.0.0.2", "fd00::2", network)]
+    host.make([skeleton])
+    assert host._doors[""].nft.change(plan)
+    assert missing(host, skeleton, *plan) == ()
+    assert {item.map for item in plan} == set(nftwire.layouts(skeleton.text))
+    host.remove([skeleton])
 
 
 def test_half_known_elements_are_removed_all_the_same(host: LinuxHost) -> None:

@@ -27,7 +27,7 @@ from fairlead.store import sqlite
 STEPS: list[tuple[Any, tuple[str, ...]]] = [
     (sqlite.SqliteStore, ("put_if", "delete_if")),
     (netlink.Netlink, ("do",)),
-    (nft.Nft, ("run",)),
+    (nft.Nft, ("run", "change")),
     (netns.Namespaces, ("create", "destroy")),
     (files, ("write", "remove")),
     (sysctls, ("write",)),

@@ -64,7 +64,9 @@ class Door:
 
     def close(self) -> None:
         self.netlink.close()
-        self._nft = None
+        if self._nft is not None:
+            self._nft.close()
+            self._nft = None
 
 
 class Doors:

@@ -21,6 +21,7 @@ Rules
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import select
@@ -48,6 +49,7 @@ _KINDS = {
     80: "setting",
 }
 _NEW_GENERATION, _GET_GENERATION = (10 << 8) | 15, (10 << 8) | 16
+_ATTACH_FILTER = 26
 _OF_ALL_DEVICES = struct.pack("=HHi", 8, 1, -1)
 _NOTE = socket.CMSG_SPACE(4)
 """room for the number of the namespace that a notification comes from, if it is another one"""
@@ -72,6 +74,8 @@ class Monitor:
             sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
             sock.bind((0, 0))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            if protocol == NETFILTER:
+                _hear_only(sock, _NEW_GENERATION)
             for group in _GROUPS[protocol]:
                 sock.setsockopt(SOL_NETLINK, _ADD_MEMBERSHIP, group)
             sock.setsockopt(SOL_NETLINK, _LISTEN_ALL, 1)
@@ -128,7 +132,7 @@ class Monitor:
             body = data[offset + 16 : offset + size]
             offset += (size + 3) & ~3
             if protocol == NETFILTER:
-                if kind == _NEW_GENERATION and _cause(body) != self._myself:
+                if _cause(body) != self._myself:
                     yield "firewall"
             elif kind not in _KINDS or port in ports:
                 continue
@@ -150,6 +154,15 @@ def _concerns_us(what: str, body: bytes) -> bool:
     if what == "setting":
         return body[4:12] == _OF_ALL_DEVICES
     return what != "route" or body[5] != KERNEL
+
+
+def _hear_only(sock: socket.socket, kind: int) -> None:
+    """Let the kernel keep notifications of any other kind to itself: each element of a set has one."""
+    asked = int.from_bytes(struct.pack("=H", kind), "big")
+    # load the 16 bits at 4 (the message's type); is it the one asked for? then all of it, else nothing
+    steps = [(0x28, 0, 0, 4), (0x15, 0, 1, asked), (0x06, 0, 0, 0xFFFFFFFF), (0x06, 0, 0, 0)]
+    program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+    sock.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("@HP", len(steps), ctypes.addressof(program)))
 
 
 def myself() -> int:

@@ -136,6 +136,20 @@ class Netlink:
                     break
         return refused
 
+    def transact(self, requests: Sequence[Request]) -> Refused | None:
+        """One transaction of netfilter's, from its beginning to its end, in one send; why nothing of it was done, or
+        None. The last message before the end is the one that asks to be acknowledged."""
+        first = self._send(requests, acknowledge=False)
+        last = first + len(requests) - 2
+        refused = None
+        for kind, flags, sequence, payload in self._receive(first, last):
+            if kind == NLMSG_ERROR:
+                refused = refused or _refusal(payload, flags)
+                # A refused beginning is the end: the kernel read no further.
+                if sequence in (first, last):
+                    break
+        return refused
+
     def ask(self, requests: Sequence[Request]) -> list[bytes | Refused]:
         """One answer for each request (not dumps): the body of what came back, or the refusal."""
         answers: list[bytes | Refused] = []

@@ -31,12 +31,14 @@ import hashlib
 import ipaddress
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from fairlead.core.wanted import Element, Skeleton
 from fairlead.errors import Internal, Invalid, Unsupported
+from fairlead.host import nftwire
+from fairlead.host.netlink import NETFILTER, Netlink
 from fairlead.host.netns import in_new
 
 TABLE = "inet fairlead"
@@ -62,6 +64,15 @@ class Nft:
             ) from None
         self._context = nftables.Nftables()
         self._context.set_stateless_output(True)
+        self._netlink = Netlink.here(NETFILTER)
+        self._layouts: Mapping[str, nftwire.Layout] = {}
+
+    def close(self) -> None:
+        self._netlink.close()
+
+    def knows(self, skeleton: Skeleton) -> None:
+        """The table is this one: from now on its plain elements need no words."""
+        self._layouts = _layouts(skeleton.text)
 
     def run(self, commands: str) -> None:
         """One transaction; raises ``Denied`` when the kernel or the parser refuses it."""
@@ -69,10 +80,25 @@ class Nft:
         if code:
             raise Denied(error)
 
+    def change(self, elements: Sequence[Element], *, delete: bool = False) -> bool:
+        """Make (or delete) elements without words, in one transaction; False: nothing was done, take the long way."""
+        requests = nftwire.change("fairlead", self._layouts, elements, delete=delete)
+        try:
+            return requests is not None and self._netlink.transact(requests) is None
+        except OSError:
+            return False  # more than fits into one send
+
     def listing(self, elements: bool = False) -> str:
         """Our table as text, "" when there is none."""
         self._context.set_terse_output(not elements)
         code, output, _ = self._context.cmd(f"list table {TABLE}")
+        self._context.set_terse_output(False)
+        return "" if code else str(output)
+
+    def everything(self) -> str:
+        """All tables, everybody's, as text without the elements of named sets."""
+        self._context.set_terse_output(True)
+        code, output, _ = self._context.cmd("list ruleset")
         self._context.set_terse_output(False)
         return "" if code else str(output)
 
@@ -107,25 +133,24 @@ def apply(nft: Nft, skeleton: Skeleton | None, elements: Sequence[Element], fres
 
     ``fresh``: the namespace is new, nothing can be there.
     """
-    _refuse_unsafe(elements)
     if skeleton is not None and (fresh or not stands(nft, skeleton)):
         return _replace_table(nft, skeleton, elements, fresh)
     if not elements:
         return _nothing
-    try:
-        nft.run(_commands("create", elements))
-    except Denied as refusal:
-        if refusal.exists:
-            return _replace_elements(nft, elements)
-        raise refusal.as_error(_few(elements)) from None
+    if not nft.change(elements):
+        try:
+            nft.run(_commands("create", elements))
+        except Denied as refusal:
+            if refusal.exists:
+                return _replace_elements(nft, elements)
+            raise refusal.as_error(_few(elements)) from None
     return lambda: remove(nft, elements)
 
 
 def remove(nft: Nft, elements: Sequence[Element]) -> None:
     """Gone already is fine."""
-    if not elements:
+    if not elements or nft.change(elements, delete=True):
         return
-    _refuse_unsafe(elements)
     try:
         nft.run(_commands("delete", elements))
     except Denied as refusal:
@@ -145,6 +170,7 @@ def remove_table(nft: Nft) -> None:
 def _replace_table(nft: Nft, skeleton: Skeleton, elements: Sequence[Element], fresh: bool) -> Undo:
     before = "" if fresh else nft.listing(elements=True)
     _run(nft, ("" if fresh else _ANY_TABLE) + table_text(skeleton.text) + _commands("add", elements), skeleton.key)
+    nft.knows(skeleton)
     return lambda: nft.run(_ANY_TABLE + before)
 
 
@@ -177,7 +203,8 @@ def _standing(nft: Nft, elements: Sequence[Element]) -> dict[tuple[str, str], st
     return found
 
 
-def _commands(verb: str, elements: Iterable[Element]) -> str:
+def _commands(verb: str, elements: Sequence[Element]) -> str:
+    _refuse_unsafe(elements)
     by_map: dict[str, list[str]] = {}
     for item in elements:
         pair = f"{item.item} : {item.value}" if item.value and verb != "delete" else item.item
@@ -229,7 +256,13 @@ def stands(nft: Nft, skeleton: Skeleton) -> bool:
     listing = nft.listing()
     found = _COMMENT.search(listing)
     intact = found is not None and found.group(1) == mark(skeleton.text)
-    return intact and listing == as_it_should_list(skeleton.text)
+    if not (intact and listing == as_it_should_list(skeleton.text)):
+        return False
+    nft.knows(skeleton)
+    return True
+
+
+_layouts = lru_cache(maxsize=8)(nftwire.layouts)
 
 
 @lru_cache(maxsize=1)
@@ -264,6 +297,8 @@ def look(nft: Nft, ns: str, wanted: Skeleton | None) -> tuple[Skeleton | None, l
         return None, []
     if wanted is not None and (found := _COMMENT.search(listing)) and found.group(1) == mark(wanted.text):
         intact = listing == as_it_should_list(wanted.text)
+        if intact:
+            nft.knows(wanted)
         skeleton = Skeleton(ns=ns, text=wanted.text if intact else listing)
     else:
         skeleton = Skeleton(ns=ns, text=listing)
