@@ -38,6 +38,7 @@ class Cluster:
         self.folder = folder
         self.agents: dict[str, Agent] = {}
         self.nodes: dict[str, GossipNode] = {}
+        self.facts: list[object] = []
         self._open: dict[str, AsyncExitStack] = {}
 
     async def agent(self, name: str, **tags: str) -> Agent:
@@ -55,7 +56,7 @@ class Cluster:
         me = Me(name, Address("127.0.0.1", port or free_port()), tags)
         machine = Gossip(me, QUICK, random.Random(), envelope)
         stack = self._open[name] = AsyncExitStack()
-        self.nodes[name] = await stack.enter_async_context(open_gossip(machine, me.address, lambda fact: None))
+        self.nodes[name] = await stack.enter_async_context(open_gossip(machine, me.address, self.facts.append))
         return self.nodes[name]
 
     async def close(self, name: str) -> None:

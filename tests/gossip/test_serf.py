@@ -1,8 +1,11 @@
 """Stock serf agents and nodes of ours in one cluster: each sees the other alive, failed, back, gone; sealed or not."""
 
+import base64
+
 import pytest
 
 from fairlead.core.serf import decode_tags
+from fairlead.core.serfkeys import LIST, KeyAnswered
 from gossip.conftest import Cluster, until
 from gossip.stock import Agent
 
@@ -145,3 +148,37 @@ async def test_another_key_is_another_cluster(cluster: Cluster) -> None:
     await cluster.wait("nora", "alive", by=["ada"])
     assert "eve" not in await agent.members()
     assert "ada" not in stranger.machine.swim.members.table
+
+
+async def test_serf_keys_are_answered_by_us(cluster: Cluster) -> None:
+    """``serf keys`` asks, everybody does and answers: a key is rotated under a cluster of agents and nodes."""
+    everybody = await mixed(cluster)
+    agent, node = cluster.agents["bea"], cluster.nodes["nora"]
+    new = base64.b64encode(b"n" * 32).decode()
+    if cluster.key is None:
+        assert "encryption not enabled" in await agent.ask("keys", "-list")
+        return
+    old = base64.b64encode(cluster.key).decode()
+    for words in (("-install", new), ("-use", new), ("-remove", old)):
+        said = await agent.ask("keys", *words)
+        assert "Successfully" in said and "failed" not in said.lower(), said
+    assert {one.machine.swim.envelope.ring.keys for one in cluster.nodes.values()} == {(b"n" * 32,)}  # type: ignore[union-attr]
+    listed = await agent.ask("keys", "-list")
+    assert f"{new} [4/4]" in " ".join(listed.split()) and old not in listed, listed
+    late = await cluster.node("zoe", keys=(b"n" * 32,))
+    late.join([node.machine.swim.address])
+    await cluster.wait("zoe", "alive", by=[*everybody, "zoe"])
+
+
+async def test_agents_answer_us(cluster: Cluster) -> None:
+    await mixed(cluster)
+    node = cluster.nodes["otto"]
+    node.do(lambda now: node.machine.ask_keys(77, LIST, b"", now))
+
+    async def answered() -> bool:
+        return {fact.node for fact in cluster.facts if isinstance(fact, KeyAnswered)} == {"ada", "bea", "nora", "otto"}
+
+    await until(answered, "four answers")
+    for fact in cluster.facts:
+        if isinstance(fact, KeyAnswered):
+            assert fact.id == 77 and fact.answer.done == (cluster.key is not None)

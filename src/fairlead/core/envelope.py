@@ -25,7 +25,7 @@ from contextlib import suppress
 
 from fairlead.core import sealing, swimwire
 from fairlead.core.packing import Malformed, Reader, Short
-from fairlead.core.sealing import Seal
+from fairlead.core.sealing import Keyring, Seal
 from fairlead.core.swimwire import COMPRESS, CRC, ENCRYPT, LABEL, PUSH_PULL, USER, Known, Message, PushPull, User
 
 LARGEST_STREAM = 8 << 20
@@ -47,6 +47,11 @@ class Envelope:
             raise Malformed("a label has at most 255 bytes")
         self.overhead = (2 + len(self._label) if label else 0) + (sealing.OVERHEAD if seal else 0) + _WRAP
         """What wrapping adds to a packet, at most."""
+
+    @property
+    def ring(self) -> Keyring | None:
+        """The keys; None without a seal."""
+        return self._seal.ring if self._seal else None
 
     def packet(self, payload: bytes, crc: bool = False) -> bytes:
         """A payload as a datagram. ``crc`` only for those who speak protocol 5."""

@@ -5,8 +5,8 @@
                                            -- Heard, Changed -> Tables   who has which row
     The whole is a machine like its parts: the same inputs, one ``Effects`` for each.
 
-Facts told: ``Changed``, ``NameTaken``, ``Departed`` of swim, ``RowChanged`` of the tables, and
-``Heard`` for user messages that none of us understands.
+Facts told: ``Changed``, ``NameTaken``, ``Departed`` of swim, ``RowChanged`` of the tables, ``KeyAnswered``
+and ``RingChanged`` of serf's keys, and ``Heard`` for user messages that none of us understands.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from fairlead.core import coordinates, serf
+from fairlead.core import coordinates, serf, serfkeys
 from fairlead.core.coordinates import Coordinates
-from fairlead.core.effects import Address, Dice, Effects
+from fairlead.core.effects import Address, Dice, Effects, packed
 from fairlead.core.envelope import Envelope
 from fairlead.core.members import HERE, Changed, Member, SwimConfig
 from fairlead.core.packing import Malformed
 from fairlead.core.probing import Acked
 from fairlead.core.rows import MARK
 from fairlead.core.serf import Serf
+from fairlead.core.serfkeys import KeyAnswered, Query, RingChanged
 from fairlead.core.swim import Heard, Merged, Swim
 from fairlead.core.swimwire import Message, State
 from fairlead.core.tables import Keys, NoKeys, Tables, TablesConfig
@@ -69,6 +70,8 @@ class Gossip:
         self._tables_wake = math.inf
         self._more: list[Effects] = []
         self._told_by_tables: list[object] = []
+        self._questions: list[int] = []
+        """Queries of ours; answers to others are not believed."""
         self._serf = Serf(me.name, self._spread, self.swim.members.table.keys())
         self.swim.user_state = lambda join: self._serf.user_state(self._left())
         self.swim.ack_payload = coordinates.encode(self.coordinates.mine)
@@ -101,6 +104,15 @@ class Gossip:
         """Tell everybody our new tags."""
         meta = serf.encode_tags({**tags, OURS: "1"})
         return self._run(now, lambda: self.swim.change_me(meta, now))
+
+    def ask_keys(self, id: int, deed: str, key: bytes, now: float) -> Effects:
+        """Ask everybody to do a deed of ``core.serfkeys`` with a key, we too; ``KeyAnswered`` tells of each answer."""
+        self._now = now
+        me, address = self.swim.members.me, self.swim.address
+        self._questions = [*self._questions[-7:], id]
+        self._serf.ask(lambda time: serfkeys.query(time, id, address, me, deed, key, packed(address.ip)))
+        effects = self._run(now, lambda: self.swim.wake(now))
+        return effects._replace(tell=(*effects.tell, *self._obey(id, deed, key)))
 
     def wake(self, now: float) -> Effects:
         """Do what is due."""
@@ -173,8 +185,10 @@ class Gossip:
                 self._serf.merge(user_state)
                 return []
             case Heard(data, _, _) if data and data[0] <= serf.QUERY:
-                self._serf.heard(data)
-                return []
+                query = self._serf.heard(data)
+                return self._asked(query) if query else []
+            case Heard(data, _, _) if data and data[0] == serf.RESPONSE:
+                return self._response(data)
             case Heard(data, sender, _) if data[:1] == bytes((MARK,)):
                 self._through_tables(self.tables.heard(data, sender, self._now), self._now)
                 return []
@@ -183,6 +197,38 @@ class Gossip:
                     self.coordinates.forget(member.name)
                 self._through_tables(self.tables.changed(fact, self._now), self._now)
         return [fact]
+
+    def _asked(self, query: Query) -> list[object]:
+        """Answer a query, if it is about keys and its asker a member."""
+        members, me = self.swim.members.table.values(), self.swim.members.me
+        if not any(member.address == query.asker and member.state in HERE for member in members):
+            return []
+        try:
+            deed, key = serfkeys.wish(query)
+        except Malformed:
+            return []
+        facts: list[object] = []
+        if query.ack:
+            self._more.append(self.swim.send(query.asker, serfkeys.response(query, me, b"", ack=True), self._now))
+        if deed:
+            answered, *facts = self._obey(query.id, deed, key)
+            payload = serfkeys.answer(answered.answer)
+            self._more.append(self.swim.send(query.asker, serfkeys.response(query, me, payload), self._now))
+        return facts
+
+    def _obey(self, id: int, deed: str, key: bytes) -> tuple[KeyAnswered, *tuple[RingChanged, ...]]:
+        """Our own answer, and what has changed."""
+        ring = self.swim.envelope.ring
+        before = ring.keys if ring else ()
+        answered = KeyAnswered(id, self.swim.members.me, serfkeys.obey(ring, deed, key))
+        return (answered, RingChanged(ring.keys)) if ring and ring.keys != before else (answered,)
+
+    def _response(self, data: bytes) -> list[object]:
+        try:
+            answered = serfkeys.read_response(data)
+        except Malformed:
+            return []
+        return [answered] if answered and answered.id in self._questions else []
 
     def _measure(self, name: str, rtt: float, payload: bytes) -> None:
         try:

@@ -55,6 +55,10 @@ class Keyring:
     def keys(self) -> tuple[bytes, ...]:
         return tuple(self._keys)
 
+    def become(self, keys: Iterable[bytes]) -> None:
+        """These, the first in use. ``Invalid``, and nothing changed, when they are no ring."""
+        self._keys = list(Keyring(keys).keys)
+
     def add(self, key: bytes) -> None:
         """From now on messages under this key are opened as well."""
         if len(key) not in KEY_SIZES:

@@ -5,7 +5,7 @@ user state of a push-pull, ordered by a Lamport clock:
 
     join, leave      a node says it has come, or goes of its own will (without it: "failed")
     user events      passed on as they are, each once, so that they cross a cluster of ours
-    queries          the same
+    queries          the same; those about keys are answered (``core.serfkeys``)
 
 Rules
     1. A join or leave counts only if its time is later than the last one about that node.
@@ -13,7 +13,7 @@ Rules
     3. A time more than ``FARTHEST`` ahead of ours is not believed: nobody can use the clock up.
     4. What is remembered is bounded: times of known members, the last ``MOST_SEEN`` events.
 
-What it does not do: answer queries, remote key changes among them; take snapshots.
+What it does not do: answer queries about anything but keys; take snapshots.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
+from fairlead.core import serfkeys
 from fairlead.core.packing import Malformed, Reader, pack
+from fairlead.core.serfkeys import Query
 from fairlead.core.swimwire import LONGEST_META, name, number
 from fairlead.errors import Invalid
 
-LEAVE, JOIN, PUSH_PULL, EVENT, QUERY = range(5)
+LEAVE, JOIN, PUSH_PULL, EVENT, QUERY, RESPONSE = range(6)
 TAGS = 255
 """First byte of a meta that holds tags."""
 FARTHEST = 1 << 40
@@ -64,6 +66,7 @@ class Serf:
         self._spread = spread
         self._members = members
         self._time = 1
+        self._query_time = 1
         self._leaving = False
         self._said: dict[str, tuple[int, bool]] = {}
         """Name -> time of the last join or leave, and whether it was a leave."""
@@ -84,7 +87,7 @@ class Serf:
         """Our part of a push-pull; ``left``: the names of those who left."""
         times = {known: self._said[known][0] for known in self._members if known in self._said}
         fields = {"LTime": self._time, "StatusLTimes": times, "LeftMembers": [n for n in left if n in times]}
-        return bytes((PUSH_PULL,)) + pack({**fields, "EventLTime": 0, "Events": [], "QueryLTime": 0})
+        return bytes((PUSH_PULL,)) + pack({**fields, "EventLTime": 0, "Events": [], "QueryLTime": self._query_time})
 
     def merge(self, state: bytes) -> None:
         """Somebody else's part of a push-pull."""
@@ -93,6 +96,8 @@ class Serf:
         try:
             fields = Reader(state, 1).value()
             self._witness(number(fields, "LTime", _TIME))
+            if b"QueryLTime" in fields:
+                self._witness_query(number(fields, "QueryLTime", _TIME))
             times = fields.get(b"StatusLTimes") or {}
             left = fields.get(b"LeftMembers") or []
             if not isinstance(times, dict) or not isinstance(left, list):
@@ -104,8 +109,8 @@ class Serf:
         except (Malformed, UnicodeDecodeError):
             return
 
-    def heard(self, data: bytes) -> None:
-        """A user message, if it is one of serf's."""
+    def heard(self, data: bytes) -> Query | None:
+        """A user message, if it is one of serf's. A query that is new, and means us, is returned."""
         kind = data[0] if data else -1
         try:
             if kind in (LEAVE, JOIN):
@@ -113,12 +118,22 @@ class Serf:
                 time, who = number(fields, "LTime", _TIME), name(fields, "Node")
                 if self._intent(who, time, kind == LEAVE):
                     self._spread(f"intent {who}", data)
-            elif kind in (EVENT, QUERY):
-                fields = Reader(data, 1).value()
-                number(fields, "LTime", _TIME)
+            elif kind == EVENT:
+                number(Reader(data, 1).value(), "LTime", _TIME)
                 self._pass_on(data)
+            elif kind == QUERY:
+                query = serfkeys.read_query(data, self._me)
+                self._witness_query(query.time)
+                if self._pass_on(data, query.told_on) and query.for_me:
+                    return query
         except Malformed:
-            return
+            pass
+        return None
+
+    def ask(self, question: Callable[[int], bytes]) -> None:
+        """Ask everybody; ``question`` makes the query, given its time."""
+        self._query_time += 1
+        self._pass_on(question(self._query_time))
 
     def _intent(self, who: str, time: int, leave: bool) -> bool:
         """Somebody came or went at that time. Whether it was news."""
@@ -140,14 +155,21 @@ class Serf:
         if self._time < time < self._time + FARTHEST:
             self._time = time + 1
 
-    def _pass_on(self, data: bytes) -> None:
+    def _witness_query(self, time: int) -> None:
+        if self._query_time < time < self._query_time + FARTHEST:
+            self._query_time = time + 1
+
+    def _pass_on(self, data: bytes, told_on: bool = True) -> bool:
+        """Whether it is the first time that we see it."""
         digest = hashlib.blake2b(data, digest_size=16).digest()
         if digest in self._seen:
-            return
+            return False
         self._seen[digest] = None
         if len(self._seen) > MOST_SEEN:
             del self._seen[next(iter(self._seen))]
-        self._spread(f"event {digest.hex()}", data)
+        if told_on:
+            self._spread(f"event {digest.hex()}", data)
+        return True
 
     def forget(self, who: str) -> None:
         """The member is no longer known."""
