@@ -13,8 +13,8 @@ from engine.paper import Paper, engine
 from fairlead.core.model import EndpointSettings, Ipam, Network, NetworkRequest, Remote, Subnet
 from fairlead.core.remotes import VNI
 from fairlead.core.wanted import Forwarding
-from fairlead.engine.claims import Claims
-from fairlead.errors import Conflict, FairleadError, Forbidden, Unavailable
+from fairlead.engine.claims import Claims, Holder
+from fairlead.errors import Conflict, FairleadError, Forbidden, NotFound, Unavailable
 from fairlead.store.base import ANY
 from fairlead.store.memory import MemoryStore
 
@@ -155,6 +155,45 @@ async def test_a_network_with_containers_anywhere_stays(hosts: Hosts) -> None:
     with pytest.raises(Forbidden, match="has active endpoints"):
         await hosts.one.controller.remove("RED")
     assert knows(hosts.one, "RED")
+
+
+async def test_a_dead_host_is_struck_by_a_person(hosts: Hosts) -> None:
+    """By name or id, and what it had with it; then the network can go."""
+    red = await hosts.one.controller.create(RED)
+    await hosts.settled(lambda: knows(hosts.two, "RED"))
+    dead = Remote(
+        id="d" * 64, network=red.id, node="n66", host="three", vtep="192.168.77.66", name="gone",
+        mac="02:42:0a:09:00:42", ipv4="10.9.0.66/24",
+    )  # fmt: skip
+    for id, address in (("d" * 64, "10.9.0.66"), ("e" * 64, "10.9.0.67"), ("f" * 64, "10.9.0.68")):
+        holder = msgspec.json.encode(Holder("n66", id))
+        await hosts.store.put_if(f"addresses/{red.id}/{address}", holder)  # the last two: it died before it told
+    await hosts.store.put_if(f"endpoints/n66/{dead.id}", msgspec.json.encode(dead))
+    await hosts.settled(lambda: hosts.one.controller.elsewhere(red.id))
+    for ref in ("gone", "10.9.0.67", "f" * 12):
+        with pytest.raises(Forbidden, match="has active endpoints"):
+            await hosts.one.controller.remove("RED")
+        await hosts.one.controller.strike(red, ref)
+    await hosts.settled(lambda: not hosts.one.controller.elsewhere(red.id))
+    with pytest.raises(NotFound, match="endpoint gone not found"):
+        await hosts.one.controller.strike(red, "gone")
+    await hosts.settled(lambda: not hosts.two.controller.elsewhere(red.id))
+    await hosts.one.controller.remove("RED")
+    assert [entry.key for entry in await hosts.store.list("")] == ["index"]
+
+
+async def test_who_was_struck_and_lives_is_told_again(hosts: Hosts) -> None:
+    red = await hosts.one.controller.create(RED)
+    await joined(hosts.one, "web")
+    await hosts.settled(lambda: hosts.two.controller.elsewhere(red.id))
+    (row,) = hosts.two.controller.elsewhere(red.id)
+    before = {entry.key: entry.value for entry in await hosts.store.list("")}
+    gone: list[str] = []
+    unlearn = hosts.two.overlays.unlearn
+    hosts.two.overlays.unlearn = lambda id: gone.append(id) or unlearn(id)  # type: ignore[func-returns-value]
+    await hosts.two.controller.strike(red, "web")
+    await hosts.settled(lambda: gone == [row.id] and hosts.two.controller.elsewhere(red.id) == [row])
+    assert {entry.key: entry.value for entry in await hosts.store.list("")} == before
 
 
 async def test_with_the_store_away_what_stands_stands(hosts: Hosts) -> None:

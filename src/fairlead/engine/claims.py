@@ -14,14 +14,15 @@ Rules
     2. A network is removed and an address is taken in opposite orders: each looks
        after it acted, so one of the two sees the other and takes its step back.
     3. A host that died between two writes leaves a claim with its own name on it,
-       which it gives back when it returns (``tidy``). Nobody else does: a host that
-       is silent may be alive.
+       which it gives back when it returns (``tidy``). Nobody else does, unless a person
+       says so (``strike``): a host that is silent may be alive.
 
 What it does not do: know who is on a network now (``engine.cluster``).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import TypeVar
 
@@ -33,6 +34,7 @@ from fairlead.core.remotes import VNI
 from fairlead.errors import Conflict, Forbidden, Internal, NotFound, Unavailable
 from fairlead.store.base import Entry, Store
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 INDEX = "index"
 TRIES = 64
@@ -171,7 +173,32 @@ class Claims:
             if entry and _holder(entry) == Holder(self._host, endpoint):
                 await self._store.delete_if(entry.key, entry.version)
 
+    async def strike(self, network: str, ref: str) -> bool:
+        """Take from another host the addresses of an endpoint (its id or the beginning), or one address; any found?"""
+        found = False
+        for entry in await self._store.list(f"addresses/{network}/"):
+            holder, address = _holder(entry), entry.key.rpartition("/")[2]
+            if holder.host != self._host and (address == ref or is_meant(holder.endpoint, ref)):
+                await self._store.delete_if(entry.key, entry.version)
+                found = True
+        return found
+
     # -- after a crash --------------------------------------------------------------------
+
+    async def keep(self, network: str, endpoint: str, *held: str) -> None:
+        """Claim again what an endpoint has and somebody struck (the store may have lost it, too)."""
+        for address in held:
+            try:
+                await self._store.put_if(
+                    f"addresses/{network}/{address}", msgspec.json.encode(Holder(self._host, endpoint)), 0
+                )
+            except Conflict:
+                await self._warn_if_taken(network, endpoint, address)
+
+    async def _warn_if_taken(self, network: str, endpoint: str, address: str) -> None:
+        entry = await self._store.get(f"addresses/{network}/{address}")
+        if entry and _holder(entry) != Holder(self._host, endpoint):
+            log.error("%s was given away while this host was thought dead: start its container again", address)
 
     async def tidy(self, alive: Collection[str]) -> None:
         """Give back what this host claimed and does not use: ``alive`` are its endpoints (ids)."""
@@ -187,6 +214,11 @@ class Claims:
         lost = {claim.id for claim in claims if claim.host == self._host} - known - self._busy - used
         if lost:
             await self._forget(lost)
+
+
+def is_meant(id: str, ref: str) -> bool:
+    """Whether ``ref`` is an id, or as much of it as people are shown."""
+    return len(ref) >= 12 and id.startswith(ref)
 
 
 def _claims(entry: Entry | None) -> tuple[Claim, ...]:

@@ -11,8 +11,9 @@ once; what only has to be told (an endpoint is gone) is told when it is back.
 Rules
     1. What this host tells is computed anew from its endpoints and compared with what
        it told before: a lost message, a crash, an outage all mend the same way.
-    2. ``endpoints/<node>/`` is that node's to write. A row that makes no sense is passed
-       over, and said (``core.remotes``).
+    2. ``endpoints/<node>/`` is that node's to write; only what a dead one left is struck
+       by others, when a person says so. A row that makes no sense is passed over, and
+       said (``core.remotes``).
     3. What was learnt is remembered locally: a restart without the store forgets nothing.
 
 What it does not do: decide who wins (``engine.claims``), move packets (``engine.overlays``).
@@ -29,9 +30,9 @@ import msgspec
 
 from fairlead.core import addresses, remotes
 from fairlead.core.model import Endpoint, Network, Remote
-from fairlead.engine.claims import Claims, subnet_of
+from fairlead.engine.claims import Claims, is_meant, subnet_of
 from fairlead.engine.overlays import Overlays
-from fairlead.errors import FairleadError, Invalid, Unavailable
+from fairlead.errors import Conflict, FairleadError, Invalid, NotFound, Unavailable
 from fairlead.store.base import Change, Entry, Store
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,21 @@ class Cluster:
         self._held[endpoint.id] = (network.id, *(text.partition("/")[0] for text in found.values()))
         return msgspec.structs.replace(endpoint, **found)
 
+    async def strike(self, network: Network, ref: str) -> None:
+        """Take an endpoint of a dead host off a network. ``ref``: its name, its id (12 letters do) or an address.
+
+        A host that is alive after all tells of it again. ``NotFound``; ``Conflict`` when it may be several.
+        """
+        rows = [row for row in self.others(network.id) if row.name == ref or is_meant(row.id, ref)]
+        if len(rows) > 1:
+            told = ", ".join(f"{row.id[:12]} on {row.host}" for row in rows)
+            raise Conflict(f"{ref} is several endpoints of network {network.name}: say which ({told})")
+        held = await self._in_time(self._claims.strike(network.id, rows[0].id if rows else ref))
+        for row in rows:
+            await self._in_time(self._store.delete_if(f"endpoints/{row.node}/{row.id}"))
+        if not (held or rows):
+            raise NotFound(f"endpoint {ref} not found")
+
     def changed(self, endpoint: Endpoint) -> None:
         """It came, went, is called otherwise, or never came about."""
         self._claims.settled(endpoint.id)
@@ -160,13 +176,16 @@ class Cluster:
             told = self._told = await self._own()
         for id, row in rows.items():
             if told.get(id) != row:
+                if id not in told and id not in self._held:  # somebody struck it
+                    network, *held = _addresses(row)
+                    await self._claims.keep(network, id, *held)
                 await self._store.put_if(self._key(id), msgspec.json.encode(row))
                 told[id] = row
         for id in [id for id in {**told, **self._held} if id not in rows and not self._claims.is_busy(id)]:
+            row = told.pop(id, None)  # first: that it goes is no news to us
+            network, *held = self._held.get(id) or (_addresses(row) if row else ("",))
             await self._store.delete_if(self._key(id))
-            network, *held = self._held.get(id, ()) or _addresses(told[id])
             await self._claims.release(network, id, *held)
-            told.pop(id, None)
             self._held.pop(id, None)
 
     async def _own(self) -> dict[str, Remote]:
@@ -222,6 +241,9 @@ class Cluster:
     async def _heed(self, change: Change) -> None:
         _, node, id = change.key.split("/", 2)
         if node == self._node:
+            if change.value is None and self._told and self._told.pop(id, None):  # struck, but it is alive: say so
+                self._held.pop(id, None)
+                self._news.set()
             return
         if change.value is None:
             await self._overlays.unlearn(id)

@@ -413,7 +413,9 @@ class Containers:
         network = self._controller.network(network_ref)
         container = self._catalog.find(ref)
         if container is None:
-            raise NotFound(f"endpoint {ref} not found" if force else f"No such container: {ref}")
+            if not force:
+                raise NotFound(f"No such container: {ref}")
+            return await self._controller.strike(network, ref)
         async with self._life(container).lock:
             container = await self._attachments.disconnect(self.get(container.id), network)
             await self._catalog.put(container)

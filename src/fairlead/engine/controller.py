@@ -111,6 +111,12 @@ class Controller:
         """The endpoints that other hosts have on a network."""
         return self._cluster.others(network_id) if self._cluster else []
 
+    async def strike(self, network: Network, ref: str) -> None:
+        """Take an endpoint that another, dead host has off a network of the cluster; ``NotFound``."""
+        if self._cluster is None or network.scope != "global":
+            raise NotFound(f"endpoint {ref} not found")
+        await self._cluster.strike(network, ref)
+
     def driver(self, network: Network) -> Driver:
         return self._drivers[network.driver]
 
