@@ -46,6 +46,38 @@ class Way:
     objects: tuple[Wanted, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Road:
+    """The kernel's own answer to where a packet goes. ``kind``: unicast, local; or why it goes nowhere: no route,
+    unreachable, prohibit, blackhole, rp_filter (answers would leave elsewhere), martian (an address that is the
+    host's own)."""
+
+    kind: str
+    device: str = ""
+    gateway: str = ""
+    source: str = ""
+    prefix: str = ""
+    """of the entry that says so, in this ``table`` (main, or a number), made by ``origin`` (kernel, static, bird …)"""
+    table: str = "main"
+    origin: str = ""
+    rules: tuple[str, ...] = ()
+    """policy rules that lead to that table, or refuse; as ``ip rule`` shows them"""
+
+    @property
+    def leads(self) -> bool:
+        return self.kind in ("unicast", "local")
+
+    def __str__(self) -> str:
+        """The entry as ``ip route`` shows it, and where it is."""
+        words = [] if self.kind in ("unicast", "local", "no route", "rp_filter") else [self.kind]
+        words += [self.prefix or "no entry"]
+        words += ["via", self.gateway] if self.gateway else []
+        words += ["dev", self.device] if self.device else []
+        words += ["proto", self.origin] if self.origin else []
+        rules = "".join(f", by rule {rule}" for rule in self.rules)
+        return f"{' '.join(words)} (table {self.table}{rules})"
+
+
 @dataclass(frozen=True, slots=True)
 class Socket:
     """One end of a cable: a device in a stack, and the ``Link`` that makes it."""

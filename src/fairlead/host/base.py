@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from fairlead.core.terrain import Road
 from fairlead.core.wanted import Link, Plan, Wanted
 
 
@@ -61,6 +62,15 @@ class Host(Protocol):
 
     def routes(self) -> list[tuple[str, str]]:
         """(prefix, device) of every route of the host, both families; default routes as ``0.0.0.0/0`` and ``::/0``."""
+
+    def road(self, ns: str, target: str, source: str = "", arrives: str = "") -> Road | None:
+        """Which way the kernel of that namespace sends a packet; ``arrives``: it came in by that device, from there.
+
+        None: it cannot be asked (no such device; a machine on paper)."""
+
+    def rulesets(self, ns: str) -> tuple[str, tuple[str, ...]]:
+        """(everything nftables has in that namespace, as nft lists it without counters and elements of named sets;
+        names of tables of legacy iptables)."""
 
     def addresses(self, link: str = "") -> list[tuple[str, str]]:
         """(device, address/prefix) of the host's addresses, of one device or of all."""

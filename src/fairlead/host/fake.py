@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from fairlead.core.terrain import Road
 from fairlead.core.wanted import (
     HOST,
     Address,
@@ -49,6 +50,11 @@ class FakeHost:
         self.kept: list[tuple[str, int]] = []
         self.forgotten: list[tuple[str, str, int]] = []
         self.default_mtu = 1500
+        self.roads: dict[tuple[str, str], Road] = {}
+        """what the kernel would say, by namespace and target"""
+        self.listings: dict[str, str] = {}
+        """what nft would list, by namespace"""
+        self.legacy: tuple[str, ...] = ()
         self._root = exec_root
         self._fail: dict[Key, FairleadError] = {}
 
@@ -130,6 +136,12 @@ class FakeHost:
         return [
             (item.destination, item.link) for item in self.things.values() if isinstance(item, Route) and not item.ns
         ]
+
+    def road(self, ns: str, target: str, source: str = "", arrives: str = "") -> Road | None:
+        return self.roads.get((ns, target))
+
+    def rulesets(self, ns: str) -> tuple[str, tuple[str, ...]]:
+        return self.listings.get(ns, ""), self.legacy
 
     def addresses(self, link: str = "") -> list[tuple[str, str]]:
         found = [item for item in self.things.values() if isinstance(item, Address) and item.ns == HOST]

@@ -24,9 +24,10 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+from fairlead.core.terrain import Road
 from fairlead.core.wanted import HOST, Address, Element, File, Link, Namespace, Plan, Skeleton, Sysctl, Wanted
 from fairlead.errors import FairleadError, Internal
-from fairlead.host import conntrack, files, links, looking, nft, routing, sysctls
+from fairlead.host import conntrack, files, links, looking, nft, roads, routing, sysctls
 from fairlead.host.doors import Doors
 from fairlead.host.making import Making, by_namespace
 from fairlead.host.monitor import Monitor
@@ -121,6 +122,21 @@ class LinuxHost:
             names = {device.index: device.name for device in door.devices()}
             found = [route for route, _ in routing.routes(door.netlink, names, HOST)]
             return [(route.destination, route.link) for route in found if route.table == routing.MAIN]
+
+    def road(self, ns: str, target: str, source: str = "", arrives: str = "") -> Road | None:
+        with self._turn:
+            if not (ns == HOST or self._namespaces.exists(ns)):
+                return None
+            door = self._doors[ns]
+            names = {device.index: device.name for device in door.devices()}
+            return roads.road(door.netlink, names, target, source, arrives)
+
+    def rulesets(self, ns: str) -> tuple[str, tuple[str, ...]]:
+        with self._turn:
+            if not (ns == HOST or self._namespaces.exists(ns)):
+                return "", ()
+            with self._doors.visit(ns):
+                return self._doors[ns].nft.everything(), sysctls.legacy_tables()
 
     def addresses(self, link: str = "") -> list[tuple[str, str]]:
         with self._turn:

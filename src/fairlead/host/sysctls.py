@@ -11,6 +11,7 @@ Rules
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from fairlead.core.wanted import Sysctl
 from fairlead.errors import Internal, Invalid, Unsupported
@@ -58,3 +59,12 @@ def _path(item: Sysctl) -> str:
 def _read(path: str) -> str:
     with open(path) as file:
         return file.read()
+
+
+def legacy_tables() -> tuple[str, ...]:
+    """Tables of legacy iptables in this thread's namespace: nobody lists what is in them but their own tool."""
+    found = []
+    for name, tool in (("ip_tables_names", "iptables"), ("ip6_tables_names", "ip6tables")):
+        with suppress(OSError):
+            found += [f"{tool} {table}" for table in _read(f"/proc/thread-self/net/{name}").split()]
+    return tuple(found)
