@@ -110,6 +110,8 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     """when those before it in its slot were followed up, as far as its restart policy has to count them"""
     not_before: int = 0
     """it becomes desired running at this time: the delay of the restart policy"""
+    ran: int = 0
+    """when it was first seen running"""
 
     @property
     def place(self) -> int | str:

@@ -1,0 +1,111 @@
+"""A draft: a service's tasks with what was decided so far, while somebody decides (``reconcile``, ``rollout``)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from fairlead.core import constraints
+from fairlead.core.cluster import Node, Service, State, Task
+from fairlead.core.service import ServicePort, TaskSpec
+
+
+class Changes(NamedTuple):
+    """``put``: tasks new or changed; ``delete``: ids; ``service``: as it is now, if it changed."""
+
+    put: tuple[Task, ...] = ()
+    delete: tuple[str, ...] = ()
+    service: Service | None = None
+    wake_at: int | None = None
+
+
+class Draft:
+    """The service's tasks, with what was decided so far."""
+
+    def __init__(
+        self, of: Service, tasks: Iterable[Task], nodes: Mapping[str, Node], now: int, new_id: Callable[[], str]
+    ) -> None:
+        self.service, self.nodes, self.now, self.new_id = of, nodes, now, new_id
+        self.before = {task.id: task for task in tasks}
+        self.tasks = dict(self.before)
+        self.wakes: list[int] = []
+
+    def slots(self) -> dict[int | str, list[Task]]:
+        """Place -> its tasks, oldest first."""
+        found: dict[int | str, list[Task]] = defaultdict(list)
+        for task in sorted(self.tasks.values(), key=lambda task: (task.created, task.id)):
+            found[task.place].append(task)
+        return found
+
+    def desire(self, task: Task, state: State) -> None:
+        if state > task.desired:
+            self.tasks[task.id] = replace(task, desired=state, updated=self.now)
+
+    def create(
+        self,
+        place: int | str,
+        desired: State = State.RUNNING,
+        spec: TaskSpec | None = None,
+        not_before: int = 0,
+        restarts: tuple[int, ...] = (),
+    ) -> None:
+        task = Task(
+            id=self.new_id(),
+            spec=spec or self.service.spec.task_template,
+            service=self.service.id,
+            slot=place if isinstance(place, int) else 0,
+            node=place if isinstance(place, str) else "",
+            desired=desired,
+            created=self.now,
+            updated=self.now,
+            host_ports=self._host_ports(),
+            iteration=self.service.job.iteration if self.service.job else None,
+            not_before=not_before,
+            restarts=restarts,
+        )
+        self.tasks[task.id] = task
+
+    def up_to_date(self, task: Task) -> bool:
+        """Whether it is what the service asks for now. A change of placement alone does not matter where it is met."""
+        asked, ports = self.service.spec.task_template, self._host_ports()
+        if task.spec == asked and task.host_ports == ports:
+            return True
+        node = self.nodes.get(task.node)
+        alike = replace(task.spec, placement=None) == replace(asked, placement=None) and task.host_ports == ports
+        return alike and (node is None or allowed(node, asked))
+
+    def may_stay(self, task: Task) -> bool:
+        """Where it is."""
+        if not task.node:
+            return True
+        node = self.nodes.get(task.node)
+        return node is not None and node.keeps_tasks and allowed(node, self.service.spec.task_template)
+
+    def _host_ports(self) -> tuple[ServicePort, ...]:
+        ports = self.service.ports or self.service.spec.ports
+        return tuple(port for port in ports if port.publish_mode == "host")
+
+    def wake(self, at: int) -> bool:
+        """Whether it is not yet ``at``; then it will be asked again at that time."""
+        if at > self.now:
+            self.wakes.append(at)
+        return at > self.now
+
+    def silent(self, task: Task) -> bool:
+        """Its node will not tell that it ended."""
+        node = self.nodes.get(task.node)
+        return bool(task.node) and (node is None or node.state != "ready")
+
+    def changes(self) -> Changes:
+        put = tuple(task for task in self.tasks.values() if task != self.before.get(task.id))
+        gone = tuple(task_id for task_id in self.before if task_id not in self.tasks)
+        return Changes(put, gone, None, min(self.wakes, default=None))
+
+
+def allowed(node: Node, template: TaskSpec) -> bool:
+    """Whether the template's constraints let a task be on that node."""
+    placement = template.placement
+    return placement is None or constraints.hold(node, placement.constraints or ())
