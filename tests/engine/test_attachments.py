@@ -7,6 +7,7 @@ from paper import Paper
 
 from fairlead.core.model import EndpointSettings, Ipam, PortRequest, Subnet
 from fairlead.core.wanted import Address, Element, Link, Route, Wanted
+from fairlead.engine.drivers.base import Facts
 from fairlead.errors import FairleadError, Forbidden, Internal, Invalid
 
 
@@ -79,6 +80,29 @@ async def test_a_program_on_the_port_is_found_out_by_taking_it(paper: Paper) -> 
     any_port = await paper.container("any", "net", ports=(PortRequest(80, "tcp"),))
     await paper.open(any_port)
     assert published(paper) == {"tcp . 32769": "172.17.0.2 . 80"}
+
+
+async def test_the_relay_needs_one_socket_for_both_families(paper: Paper) -> None:
+    await paper.network("net")
+    paper.host.things[Address(link="lo", address="::1/128").key] = Address(link="lo", address="::1/128")
+    wishes = (
+        PortRequest(53, "udp", "", 53, 53),
+        PortRequest(80, "tcp", "", 80, 80),
+        PortRequest(81, "tcp", "::", 81, 81),
+    )
+    web = await paper.container("web", "net", ports=wishes)
+    stack = await paper.open(web)
+    assert {(p.protocol, p.address, p.port): (p.both, p.target) for p in paper.relay.ports.values()} == {
+        ("udp", "0.0.0.0", 53): (False, ""),
+        ("udp", "::", 53): (False, "172.17.0.2"),
+        ("tcp", "::", 80): (True, "172.17.0.2"),
+        ("tcp", "::", 81): (False, "172.17.0.2"),
+    }
+    await paper.attachments.close(stack)
+    assert paper.relay.ports == {}
+    paper.publisher._facts = Facts(firewall=False)
+    await paper.open(web)
+    assert all(port.target and not port.both for port in paper.relay.ports.values()), "IPv4 has to be carried as well"
 
 
 async def test_priority_moves_the_default_route_and_the_ports(paper: Paper) -> None:

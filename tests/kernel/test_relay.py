@@ -258,6 +258,37 @@ async def test_a_held_port_is_nobody_elses(world: World) -> None:
     assert await world.client.open(holds[0]) == {"t": 8080}
 
 
+async def test_a_port_of_both_families_carries_ipv6_and_holds_ipv4(world: World) -> None:
+    with world.server() as server:
+        target, target_port = server.getsockname()
+        port = RelayPort(
+            id="b", protocol="tcp", address="::", port=8080, both=True, target=target, target_port=target_port
+        )
+        await world.client.open(port)
+        with dial(world, 8080, "::1") as client:
+            peer, _ = server.accept()
+            peer.send(b"well")
+            assert client.recv(10) == b"well"
+            peer.close()
+        with pytest.raises(OSError, match="in use"):
+            world.server(address="127.0.0.1", port=8080)
+        with dial(world, 8080) as client, pytest.raises(ConnectionResetError):
+            client.recv(1)
+        server.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            server.accept()
+    await world.client.close("b")
+    held = RelayPort(id="h", protocol="tcp", address="::", port=8080, both=True, container="172.17.0.2")
+    await world.client.open(held)
+    for address in ("127.0.0.1", "::1"):
+        with pytest.raises(OSError, match="in use"):
+            world.server(address=address, port=8080)
+        with pytest.raises(ConnectionRefusedError):
+            dial(world, 8080, address)
+    with pytest.raises(Conflict, match=r"for 0\.0\.0\.0:8080:172\.17\.0\.3:0/tcp: address already in use"):
+        await world.client.open(RelayPort(id="i", protocol="tcp", address="0.0.0.0", port=8080, container="172.17.0.3"))
+
+
 async def test_a_fresh_relay_is_told_everything_and_says_what_it_could_not_have(world: World) -> None:
     with world.server() as server:
         target, target_port = server.getsockname()

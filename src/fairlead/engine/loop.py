@@ -72,6 +72,11 @@ class Loop:
         if self._handlers.pop(sock.fileno(), None) is not None:
             self._poll.unregister(sock.fileno())
 
+    def close(self, sock: socket.socket) -> None:
+        """Close a socket of this process alone, watched or not: the kernel watches none that is closed."""
+        self._handlers.pop(sock.fileno(), None)
+        sock.close()
+
     def later(self, seconds: float, call: Callable[[], None]) -> Timer:
         timer = Timer(call)
         self._serial += 1

@@ -93,7 +93,7 @@ class Publisher:
 
     async def close(self, endpoints: Iterable[Endpoint]) -> None:
         """Only the relay's part, for a stack whose kernel objects go anyway."""
-        held = [_relay_id(endpoint, b) for endpoint in endpoints for b in endpoint.bindings if b.host_port]
+        held = [port.id for endpoint in endpoints for port in self.relayed(endpoint)]
         if held:
             await self._relay.close(*held)
 
@@ -208,19 +208,35 @@ class Publisher:
         return any(":" in address for _, address in self._host.addresses("lo"))
 
     def _relay_ports(self, endpoint: Endpoint, bindings: Iterable[PortBinding]) -> list[RelayPort]:
-        """What the relay does for these bindings: carries those that the kernel cannot, holds the others."""
+        """What the relay does for these bindings: carries those that the kernel cannot, holds the others.
+
+        The same port of every IPv4 and of every IPv6 address is one socket, unless both have to be carried.
+        """
+        bindings = [binding for binding in bindings if binding.host_port]
+        pairs = _every_tcp(bindings, "::") & _every_tcp(bindings, "0.0.0.0") if self._ipv4_is_held() else set()
         return [
-            RelayPort(
-                id=_relay_id(endpoint, binding),
-                protocol=binding.protocol,
-                address=binding.host_ip,
-                port=binding.host_port,
-                target=self._target(endpoint, binding) if self._relayed(endpoint, binding) else "",
-                target_port=binding.port,
-            )
+            self._relay_port(endpoint, binding, (binding.host_port, binding.port) in pairs)
             for binding in bindings
-            if binding.host_port
+            if binding.host_ip != "0.0.0.0"
+            or binding.protocol != "tcp"
+            or (binding.host_port, binding.port) not in pairs
         ]
+
+    def _relay_port(self, endpoint: Endpoint, binding: PortBinding, paired: bool) -> RelayPort:
+        target, carried = self._target(endpoint, binding), self._relayed(endpoint, binding)
+        return RelayPort(
+            id=f"{endpoint.id[:12]} {binding.protocol} {binding.host_ip} {binding.host_port}",
+            protocol=binding.protocol,
+            address=binding.host_ip,
+            port=binding.host_port,
+            target=target if carried else "",
+            target_port=binding.port,
+            both=paired and binding.protocol == "tcp" and binding.host_ip == "::",
+            container="" if carried else target,
+        )
+
+    def _ipv4_is_held(self) -> bool:
+        return self._facts.firewall or not self._facts.userland_proxy
 
     def _relayed(self, endpoint: Endpoint, binding: PortBinding) -> bool:
         other_family = ":" in binding.host_ip and not endpoint.ipv6
@@ -230,5 +246,6 @@ class Publisher:
         return endpoint.address6 if ":" in binding.host_ip and endpoint.ipv6 else endpoint.address4
 
 
-def _relay_id(endpoint: Endpoint, binding: PortBinding) -> str:
-    return f"{endpoint.id[:12]} {binding.protocol} {binding.host_ip} {binding.host_port}"
+def _every_tcp(bindings: Iterable[PortBinding], address: str) -> set[tuple[int, int]]:
+    """(host port, container port) of what is published over TCP at exactly this address."""
+    return {(b.host_port, b.port) for b in bindings if b.host_ip == address and b.protocol == "tcp"}

@@ -19,6 +19,9 @@ Rules
        a listener end with it.
     5. A held TCP port is bound without listening and without SO_REUSEADDR; only
        where a closing connection of before is in the way, with it.
+    6. One socket may have a port of both families ("both"). Its IPv4 half is held:
+       a client that comes by it is sent away with a reset, as from a port without
+       a listener. (A thousand ports are a thousand sockets then, not two.)
 
 What it leaves behind on failure: nothing; a port that cannot be bound is
 answered with the kernel's words.
@@ -33,12 +36,18 @@ from typing import Any
 
 from fairlead.engine import control
 from fairlead.engine.loop import Loop, reason
-from fairlead.engine.splice import Splices
+from fairlead.engine.splice import Splices, cut
 from fairlead.engine.udpflows import Flows
 from fairlead.errors import FairleadError, Invalid
 
 BACKLOG = 512
-_IP_FREEBIND, _IPV6_FREEBIND = 15, 78  # linux/in.h, linux/in6.h; Python does not name them
+_EVERY = ("0.0.0.0", "::")
+_MAPPED = "::ffff:"
+# linux/in.h, linux/in6.h; Python does not name them
+_FREEBIND: dict[int, tuple[int, int]] = {
+    socket.AF_INET: (socket.IPPROTO_IP, 15),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 78),
+}
 _PAUSE = 1.0
 SCTP = 132
 _KINDS = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0), "sctp": (socket.SOCK_STREAM, SCTP)}
@@ -47,26 +56,30 @@ _KINDS = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0), "sctp":
 class Port:
     """One port of ours: held, or with those who serve it."""
 
+    __slots__ = ("address", "asked", "both", "family", "port", "protocol", "serving", "sock", "target")
+
     def __init__(self, said: dict[str, Any]) -> None:
-        self.said = said
-        self.protocol, self.address, self.port = str(said["protocol"]), str(said["address"]), int(said["port"])
-        self.target = (str(said.get("target") or ""), int(said.get("target_port") or 0))
+        self.asked = _asked(said)
+        self.protocol, self.address, self.port, self.target, self.both = self.asked
+        self.family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
         if self.protocol not in _KINDS or not 0 <= self.port < 65536:
             raise Invalid(f"bad port {self.port}/{self.protocol}")
+        if self.both and (self.protocol, self.address) != ("tcp", "::"):
+            raise Invalid(f"{self.port}/{self.protocol} of {self.address} has no second family")
         self.sock: socket.socket | None = None
         self.serving: Splices | Flows | None = None
 
-    @property
-    def family(self) -> int:
-        return socket.AF_INET6 if ":" in self.address else socket.AF_INET
-
     def same(self, said: dict[str, Any]) -> bool:
         """Whether this port is what ``said`` asks for."""
-        keys = ("protocol", "address", "port", "target", "target_port")
-        return all((self.said.get(key) or 0) == (said.get(key) or 0) for key in keys)
+        return self.asked == _asked(said)
 
     def bound(self) -> int:
         return self.port or int(self.sock.getsockname()[1]) if self.sock is not None else self.port
+
+
+def _asked(said: dict[str, Any]) -> tuple[str, str, int, tuple[str, int], bool]:
+    target = str(said.get("target") or ""), int(said.get("target_port") or 0)
+    return str(said["protocol"]), str(said["address"]), int(said["port"]), target, bool(said.get("both"))
 
 
 class Relay:
@@ -104,8 +117,7 @@ class Relay:
             if port.serving is not None:
                 port.serving.close()
             if port.sock is not None:
-                self._loop.unwatch(port.sock)
-                port.sock.close()
+                self._loop.close(port.sock)
 
     def state(self, said: dict[str, Any]) -> dict[str, Any]:
         """Replace everything; what cannot be had is told in ``failed``."""
@@ -183,7 +195,7 @@ class Relay:
     def _accept(self, port: Port, sock: socket.socket, splices: Splices) -> None:
         for _ in range(16):
             try:
-                client, _address = sock.accept()
+                client, address = sock.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -192,7 +204,10 @@ class Relay:
                     self._loop.unwatch(sock)
                     self._loop.later(_PAUSE, lambda: self._listen_again(port, sock, splices))
                 return
-            splices.add(client)
+            if port.both and address[0].startswith(_MAPPED):
+                cut(client)
+            else:
+                splices.add(client)
 
     def _listen_again(self, port: Port, sock: socket.socket, splices: Splices) -> None:
         if port.sock is sock and sock.fileno() >= 0:
@@ -202,12 +217,12 @@ class Relay:
 def _socket(port: Port) -> socket.socket:
     kind, protocol = _KINDS[port.protocol]
     sock = socket.socket(port.family, kind | socket.SOCK_NONBLOCK, protocol)
-    # An address that the host does not have yet may be published all the same, as dockerd allows.
     if port.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
-    else:
-        sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not port.both)
+    # An address that the host does not have yet may be published all the same, as dockerd allows.
+    if port.address not in _EVERY:
+        level, option = _FREEBIND[port.family]
+        sock.setsockopt(level, option, 1)
     return sock
 
 

@@ -21,7 +21,7 @@ from fairlead.engine.controlclient import Afterwards, ControlClient, Line
 from fairlead.errors import Conflict
 
 
-class RelayPort(msgspec.Struct, frozen=True, kw_only=True):
+class RelayPort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One port of the host. ``target`` empty: only held."""
 
     id: str
@@ -33,10 +33,16 @@ class RelayPort(msgspec.Struct, frozen=True, kw_only=True):
     """0: any, the answer tells which"""
     target: str = ""
     target_port: int = 0
+    both: bool = False
+    """of a TCP port of ``::``: the port of 0.0.0.0 is held as well, by the same socket"""
+    container: str = ""
+    """where a held port leads to, for people"""
 
     def __str__(self) -> str:
-        """As Docker names a binding: ``0.0.0.0:8080:172.17.0.2:80/tcp``."""
-        return f"{_bracketed(self.address)}:{self.port}:{_bracketed(self.target)}:{self.target_port}/{self.protocol}"
+        """As Docker names a binding: ``0.0.0.0:8080:172.17.0.2:80/tcp``; of both families, IPv4's."""
+        address = "0.0.0.0" if self.both else self.address
+        target = self.target or self.container
+        return f"{_bracketed(address)}:{self.port}:{_bracketed(target)}:{self.target_port}/{self.protocol}"
 
 
 def command(path: str) -> list[str]:

@@ -46,7 +46,7 @@ class Splices:
             for side in (client, server):
                 side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
-            _reset(client)
+            cut(client)
             if server is not None:
                 server.close()
             return
@@ -144,11 +144,12 @@ class _Splice:
         for sock in self._sockets:
             self._loop.unwatch(sock)
             if reset:
-                _reset(sock)
+                cut(sock)
             sock.close()
 
 
-def _reset(sock: socket.socket) -> None:
+def cut(sock: socket.socket) -> None:
+    """Close with a reset."""
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     sock.close()
