@@ -82,6 +82,7 @@ class Town:
 
     def settle(self) -> None:
         """Reconcile and place until nothing changes."""
+        self._place()
         self._order()
         for _ in range(50):
             changes = reconcile(

@@ -120,6 +120,16 @@ def test_attempts_outside_the_window_do_not_count() -> None:
     assert town.running()
 
 
+def test_what_gave_up_is_not_revived_by_the_passing_of_time() -> None:
+    town = Town(replicated(1, task_template=rule(max_attempts=1, delay=SECOND, window=10 * SECOND)))
+    town.bad = lambda task: True
+    town.run(9)
+    town.run(100)
+    town.update(labels={"unrelated": "change"})
+    town.run(100)
+    assert next(town.ids) - 1 == 2
+
+
 def test_history_is_bounded() -> None:
     town = settled(replicated(1, task_template=rule(delay=0)))
     for _ in range(12):
@@ -185,6 +195,18 @@ def test_global_means_one_everywhere() -> None:
     town.avail("b")
     town.run(20)
     assert town.spread() == {"a": 1, "b": 1, "c": 1}
+
+
+def test_an_update_leaves_a_paused_node_alone() -> None:
+    town = settled(ServiceSpec(mode=Mode(everywhere=Global())))
+    town.avail("b", "pause")
+    town.update(template=version(1))
+    town.run(60)
+    assert {task.node: task.spec.force_update for task in town.running()} == {"a": 1, "b": 0, "c": 1}
+    assert town.state == "updating"
+    town.avail("b")
+    town.run(60)
+    assert (town.spread(), town.state) == ({"a": 1, "b": 1, "c": 1}, "completed")
 
 
 # -- updates -----------------------------------------------------------------------------------------

@@ -84,18 +84,12 @@ def _fallen(draft: Draft) -> None:
 
 def _follow(draft: Draft, place: int | str, task: Task, displaced: bool = False) -> None:
     """A new task in the place of one that ended, if the restart policy says so."""
-    rule = service.restart(task.spec)
-    if rule.condition == "none" or (rule.condition == "on-failure" and task.status.state == State.COMPLETE):
+    restarts = _again(task, draft.now, displaced)
+    if restarts is None:
         return
-    restarts: tuple[int, ...] = ()
-    if rule.max_attempts and not displaced:
-        counted = [at for at in task.restarts if not rule.window or at > draft.now - rule.window]
-        if len(counted) >= rule.max_attempts:
-            return
-        restarts = (*counted, draft.now)
     update = draft.service.update
     paused = update is not None and update.state.endswith("paused")
-    delay = 0 if displaced else rule.delay or 0
+    delay = 0 if displaced else service.restart(task.spec).delay or 0
     draft.create(
         place,
         desired=State.READY,
@@ -103,6 +97,18 @@ def _follow(draft: Draft, place: int | str, task: Task, displaced: bool = False)
         not_before=(task.status.at or draft.now) + delay if delay else 0,
         restarts=restarts,
     )
+
+
+def _again(task: Task, now: int, displaced: bool = False) -> tuple[int, ...] | None:
+    """None: its restart policy has no follower for it; else the restarts that the follower has to count."""
+    rule = service.restart(task.spec)
+    if rule.condition == "none" or (rule.condition == "on-failure" and task.status.state == State.COMPLETE):
+        return None
+    if not rule.max_attempts or displaced:
+        return ()
+    fell = task.status.at or now
+    counted = [at for at in task.restarts if not rule.window or at > fell - rule.window]
+    return (*counted, fell) if len(counted) < rule.max_attempts else None
 
 
 def _ready(draft: Draft) -> None:
@@ -141,7 +147,8 @@ def _fills(draft: Draft, tasks: Sequence[Task]) -> bool:
     if any(task.wanted for task in tasks):
         return True
     last = tasks[-1]
-    return last.desired != State.REMOVE and last.status.state.ended and draft.up_to_date(last)
+    done = last.desired != State.REMOVE and last.status.state.ended and draft.up_to_date(last)
+    return done and _again(last, draft.now) is None
 
 
 def _surplus(slots: Mapping[int | str, Sequence[Task]]) -> list[int | str]:

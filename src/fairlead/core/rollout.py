@@ -46,6 +46,7 @@ def judge(draft: Draft) -> Service:
 
 def advance(draft: Draft) -> Service:
     """Puts as many new tasks in hand as may be; answers the service with the state of its update."""
+    _retire(draft)
     of, slots = draft.service, draft.slots()
     stale = [place for place, tasks in slots.items() if _stale(draft, tasks)]
     update = of.update
@@ -58,7 +59,7 @@ def advance(draft: Draft) -> Service:
     how = _config(replace(of, update=update))
     progress = [_progress(draft, tasks, update.started, how) for tasks in slots.values()]
     room = how.parallelism - sum(in_hand for in_hand, _ in progress) if how.parallelism else len(stale)
-    for place in _order(slots, stale)[: max(0, room)]:
+    for place in _order(slots, [place for place in stale if _takes(draft, place)])[: max(0, room)]:
         _renew(draft, place, slots[place], how, update.started)
     if not stale and not any(watched for _, watched in progress):
         done, what = (
@@ -79,6 +80,20 @@ def _stale(draft: Draft, tasks: Sequence[Task]) -> bool:
     return bool(wanted) and not any(draft.up_to_date(task) for task in wanted)
 
 
+def _takes(draft: Draft, place: int | str) -> bool:
+    """Whether a new task could go there: not on a paused node, whose old one had better stay."""
+    return isinstance(place, int) or (place in draft.nodes and draft.nodes[place].takes_tasks)
+
+
+def _retire(draft: Draft) -> None:
+    """Old tasks beside which a new one runs already."""
+    for tasks in draft.slots().values():
+        if any(task.wanted and task.running and draft.up_to_date(task) for task in tasks):
+            for old in tasks:
+                if old.wanted and not draft.up_to_date(old):
+                    draft.desire(old, State.SHUTDOWN)
+
+
 def _order(slots: dict[int | str, list[Task]], stale: list[int | str]) -> list[int | str]:
     """Those first in which nothing runs anyway, then by number."""
     return sorted(stale, key=lambda place: (any(task.running for task in slots[place]), str(place).zfill(9)))
@@ -95,15 +110,12 @@ def _failure(draft: Draft, tasks: Sequence[Task], how: UpdateConfig, started: in
 
 
 def _progress(draft: Draft, tasks: Sequence[Task], started: int, how: UpdateConfig) -> tuple[bool, bool]:
-    """(it takes one of the parallel places, it is still watched). The old one stops once the new one runs."""
+    """(it takes one of the parallel places, it is still watched)."""
     fresh = next((task for task in reversed(tasks) if task.wanted and draft.up_to_date(task)), None)
     if fresh is None:
         return False, False
     if not fresh.running:
         return fresh.created >= started, fresh.created >= started
-    for old in tasks:
-        if old.wanted and not draft.up_to_date(old):
-            draft.desire(old, State.SHUTDOWN)
     return draft.wake(fresh.ran + how.delay), draft.wake(fresh.ran + how.monitor)
 
 
