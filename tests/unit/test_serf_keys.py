@@ -64,7 +64,7 @@ def test_a_key_is_added_used_and_the_old_one_removed_by_asking(world: World) -> 
         answers = ask(world, "n3", id, deed, key)
         assert answers == dict.fromkeys(world.names(5), KeyAnswer(True))
         assert rings(world) == {ring}
-    changed = [by for _, by, fact in world.facts if fact == RingChanged((NEW,))]
+    changed = [by for _, by, fact in world.facts if fact == RingChanged(REMOVE, OLD)]
     assert sorted(changed) == world.names(5)
     listed = ask(world, "n0", 9, LIST)
     text = base64.b64encode(NEW).decode()

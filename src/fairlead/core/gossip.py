@@ -221,7 +221,7 @@ class Gossip:
         ring = self.swim.envelope.ring
         before = ring.keys if ring else ()
         answered = KeyAnswered(id, self.swim.members.me, serfkeys.obey(ring, deed, key))
-        return (answered, RingChanged(ring.keys)) if ring and ring.keys != before else (answered,)
+        return (answered, RingChanged(deed, key)) if ring and ring.keys != before else (answered,)
 
     def _response(self, data: bytes) -> list[object]:
         try:

@@ -69,9 +69,10 @@ class KeyAnswered(NamedTuple):
 
 
 class RingChanged(NamedTuple):
-    """A fact: somebody has asked, and our ring is another one now."""
+    """A fact: somebody has asked for a deed, and our ring is another one now."""
 
-    keys: tuple[bytes, ...]
+    deed: str
+    key: bytes
 
 
 def read_query(data: bytes, me: str) -> Query:

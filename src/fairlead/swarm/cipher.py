@@ -32,6 +32,11 @@ class AesGcm:
             return None
 
 
+def seal(ring: Keyring) -> Seal:
+    """A seal of a ring; when the ring changes, so does what it opens."""
+    return Seal(ring, AesGcm(), lambda: secrets.token_bytes(NONCE))
+
+
 def seal_with(keys: Iterable[bytes]) -> Seal:
     """A seal of these keys, the first in use."""
-    return Seal(Keyring(keys), AesGcm(), lambda: secrets.token_bytes(NONCE))
+    return seal(Keyring(keys))

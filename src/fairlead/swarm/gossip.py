@@ -187,7 +187,9 @@ def _bound(kind: socket.SocketKind, bind: Address) -> socket.socket:
             sock.listen(128)
     except OSError as error:
         sock.close()
-        raise Conflict(f"gossip cannot listen on {bind}: {error.strerror}") from error
+        what = "tcp" if kind == socket.SOCK_STREAM else "udp"
+        words = "bind: " + (error.strerror or str(error)).lower()
+        raise Conflict(f"gossip cannot listen: listen {what} {bind}: {words}") from error
     return sock
 
 

@@ -1,0 +1,50 @@
+"""Peers: what the engine and its faces ask about the other hosts of the cluster. ``swarm.peers`` answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from fairlead.core.places import Peer
+
+
+class KeyHolders(msgspec.Struct, frozen=True):
+    """One gossip key: a fingerprint of it, whether it seals what is sent, and the names of the hosts that have it."""
+
+    fingerprint: str
+    used: bool
+    hosts: tuple[str, ...]
+
+
+class Peers(Protocol):
+    """Who else is there, and do they live?"""
+
+    def list(self) -> Sequence[Peer]:
+        """Every host that gossip knows, this one too, by name."""
+
+    def warnings(self) -> Sequence[str]:
+        """What people should know: gossip does not run, a host does not answer."""
+
+    async def keys(self) -> Sequence[KeyHolders]:
+        """Asks everybody."""
+
+    async def rotate(self) -> None:
+        """A new gossip key everywhere instead of the old ones; ``Unavailable`` when somebody does not take it."""
+
+
+class NoPeers:
+    """An engine alone."""
+
+    def list(self) -> Sequence[Peer]:
+        return ()
+
+    def warnings(self) -> Sequence[str]:
+        return ()
+
+    async def keys(self) -> Sequence[KeyHolders]:
+        return ()
+
+    async def rotate(self) -> None:
+        return None
