@@ -1,15 +1,17 @@
-"""Several hosts of one cluster: engines on pretend machines, a real key-value store, the stock docker client."""
+"""Several hosts of one cluster: engines on pretend machines, a real key-value store, and who types on them."""
 
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from cluster.town import Town
 from fairlead.lab import demo
-from fairlead.lab.topology import one_cable
+from fairlead.lab.topology import Topology, one_cable
 from fairlead.lab.world import World
+from lane.client import default, path_of
 
 STORES = ("etcd", "consul", "zookeeper")
 
@@ -27,10 +29,21 @@ def store(request: pytest.FixtureRequest) -> str:
     return getattr(request, "param", "etcd")
 
 
+def topology(store: str) -> Topology:
+    """Three hosts; the first two share 172.17.0.0/16, half each, as people do who route between them (S100)."""
+    plan = one_cable("node-1", "node-2", "node-3", store=store)
+    halves = {
+        "node-1": ("--bip=172.17.0.1/17", "--fixed-cidr=172.17.0.0/17"),
+        "node-2": ("--bip=172.17.128.1/17", "--fixed-cidr=172.17.128.0/17"),
+    }
+    hosts = {name: replace(host, options=halves.get(name, ())) for name, host in plan.hosts.items()}
+    return replace(plan, hosts=hosts)
+
+
 @pytest.fixture(scope="module")
 def standing(store: str, image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     folder = tmp_path_factory.mktemp("lab")
-    with World(one_cable("node-1", "node-2", "node-3", store=store), str(folder)) as world:
+    with World(topology(store), str(folder)) as world:
         world.start_store()
         world.start_engines(world.topology.hosts)
         town = Town(world, folder)
@@ -42,7 +55,16 @@ def standing(store: str, image: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture
-def town(standing: Town) -> Iterator[Town]:
+def client(request: pytest.FixtureRequest) -> str:
+    """Path of what is typed: the lane's client, unless a module says by ``parametrize`` (indirect) which."""
+    wanted = getattr(request, "param", "")
+    return path_of(wanted) if wanted else default()
+
+
+@pytest.fixture
+def town(standing: Town, client: str) -> Iterator[Town]:
     """Three hosts without containers or networks of their own."""
+    for host in standing.hosts:
+        host.docker.binary = client
     yield standing
     standing.clean()

@@ -1,4 +1,4 @@
-"""The overlay labs with a key-value store, as typed: once for each store (S133 to S146).
+"""The labs over several hosts, as typed: once for each store and each client (S091, S100, S133 to S147).
 
 node-1  container1 ------ RED ------- container2, container3  node-2
                                       container3 ---- BLUE ---- container4  node-3
@@ -14,7 +14,10 @@ from cluster.town import Town
 from lane.machine import eventually
 from scenarios.rows import rows
 
-pytestmark = pytest.mark.parametrize("store", STORES, indirect=True)
+pytestmark = [
+    pytest.mark.parametrize("store", STORES, indirect=True),
+    pytest.mark.parametrize("client", ["docker", "fairlead"], indirect=True),
+]
 RED = "network create -d overlay --subnet=10.10.10.0/24 RED"
 BLUE = "network create -d overlay --subnet=10.10.20.0/24 BLUE"
 
@@ -101,15 +104,52 @@ def test_an_internal_network_has_no_way_out(town: Town) -> None:
     assert not one.pings("aa", town.world.outside.address4)
 
 
-def test_explain_knows_the_other_hosts(town: Town) -> None:
+@rows("S091")
+def test_two_hosts_by_published_ports(town: Town) -> None:
     one, two, _ = town.hosts
-    one(RED)
-    town.everywhere("RED")
-    one("run -itd --name web --net RED busybox")
-    two("run -itd --name db --net RED busybox")
-    eventually(lambda: one.pings("web", "db"), "db")
-    told = one.machine.run("fairlead", "explain", "--check", "web", "db:5432").stdout
-    assert f"in UDP to {two.machine.address4}, out by eth0: db on node-2 is reached there" in told
-    assert "arrives at another host" in told
-    nobody = one.machine.run("fairlead", "explain", "web", "10.10.10.77", check=False)
-    assert nobody.returncode and "nobody has 10.10.10.77" in nobody.stdout
+    two("run -d -p 8001:6379 --name db busybox nc -ll -p 6379 -e sh -c 'netstat -tn'")
+    one(f"run -itd -p 8000:5000 -e DB={two.machine.address4} --name web busybox")
+    told = eventually(lambda: one.inside("web", "nc -w 1 $DB 8001 </dev/null").out, "the database on the other host")
+    assert one.machine.address4 in told
+
+
+@rows("S100")
+def test_half_a_subnet_on_each_host(town: Town) -> None:
+    """The town's first two hosts were started with --bip and --fixed-cidr."""
+    one, two, _ = town.hosts
+    for host, other, half in ((one, two, "172.17.128.0/17"), (two, one, "172.17.0.0/17")):
+        host.machine.run("ip", "route", "add", half, "via", other.machine.address4)
+    try:
+        (config,) = one.network("bridge")["IPAM"]["Config"]
+        assert config == {"Subnet": "172.17.0.0/17", "IPRange": "172.17.0.0/17", "Gateway": "172.17.0.1"}
+        for host, other in ((one, "172.17.128.1"), (two, "172.17.0.1")):
+            host.machine.run("ping", "-c1", "-W1", other)
+        two("run -itd --name bb busybox")
+        assert "172.17.128.2/17" in two.inside("bb", "ip address").out
+        refused = one.docker.attempt("run --rm busybox ping -c1 -W1 172.17.128.2")
+        assert refused.code, "as in Docker 28: only with --allow-direct-routing, or a network that is open"
+        for host, subnet in ((one, "172.30.0.0/17"), (two, "172.30.128.0/17")):
+            host(
+                f"network create --subnet {subnet} -o com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected open"
+            )
+        one.machine.run("ip", "route", "add", "172.30.128.0/17", "via", two.machine.address4)
+        two("run -itd --name cc --net open busybox")
+        one("run --rm --net open busybox ping -c1 -W1 172.30.128.2")
+        two("rm -f cc")
+        for host in (one, two):
+            host("network rm open")
+    finally:
+        for host in (one, two):
+            for half in ("172.17.0.0/17", "172.17.128.0/17", "172.30.128.0/17"):
+                host.machine.run("ip", "route", "del", half, "dev", "eth0", check=False)
+
+
+@rows("S147")
+def test_the_store_of_the_labs_in_a_container(town: Town) -> None:
+    one, *_ = town.hosts
+    ports = " ".join(f"--expose {port}" for port in ("53/udp", "8300", "8301", "8301/udp", "8400"))
+    one(f"run -itd -p 8500:8500 {ports} -h consul --name consul busybox")
+    told = one("ps --format {{.Ports}}")
+    assert "0.0.0.0:8500->8500/tcp" in told
+    for bare in ("53/udp", "8301/udp", "8300-8301/tcp", "8400/tcp"):
+        assert bare in told.split(", ")

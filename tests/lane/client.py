@@ -30,10 +30,22 @@ chosen = ""
 def choose(client: str) -> None:
     """``docker``, ``fairlead``, or a path: what the lanes type at from now on."""
     global chosen
-    ours = Path(sys.executable).parent / "fairlead"
-    chosen = {"docker": "", "fairlead": str(ours)}.get(client, client)
-    if chosen and not os.access(chosen, os.X_OK):
-        raise FileNotFoundError(f"no client {chosen}")
+    chosen = "" if client == "docker" else path_of(client)
+
+
+def path_of(client: str) -> str:
+    """Where ``docker`` (the stock one), ``fairlead`` or any other client is."""
+    if client == "docker":
+        return docker_binary()
+    found = str(Path(sys.executable).parent / "fairlead") if client == "fairlead" else client
+    if not os.access(found, os.X_OK):
+        raise FileNotFoundError(f"no client {found}")
+    return found
+
+
+def default() -> str:
+    """The client that the lanes type at."""
+    return chosen or docker_binary()
 
 
 @functools.cache
@@ -60,7 +72,7 @@ class Docker:
     """Types ``docker ...`` against one engine. ``docker("run -d nginx")`` must succeed; ``.refused`` must not."""
 
     def __init__(self, host: str, config: Path, binary: str = "") -> None:
-        self.host, self.binary = host, binary or chosen or docker_binary()
+        self.host, self.binary = host, binary or default()
         config.mkdir(parents=True, exist_ok=True)
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "FAIRLEAD_"))}
         clean.pop("PYTHONDONTWRITEBYTECODE", None)  # our own command starts as it does for users: compiled

@@ -24,7 +24,8 @@ BEGIN, END = "<!-- what works: written by the scenario lane -->", "<!-- that was
 COMPARED_WITH = "dockerd 28.5.2"
 
 VLAN = "works (full-kernel lane: it needs 802.1q)"
-CLUSTER = "works (cluster lane: with etcd, Consul and ZooKeeper)"
+CLUSTER = "works (cluster lane: either client, with etcd, Consul and ZooKeeper)"
+TOO = "also in the cluster lane: either client, with etcd, Consul and ZooKeeper"
 SWARM = "not yet: needs swarm mode"
 NOT_OURS = "not the engine's: "
 LATER = {
@@ -38,11 +39,13 @@ ELSEWHERE = {
     **dict.fromkeys(("S095", "S096"), VLAN),
     **{f"S{n}": CLUSTER for n in range(133, 147)},
 }
-"""Rows that tests of other lanes claim."""
+"""Rows that only tests of other lanes claim."""
 NOTES = {
     "S061": "the lab's engine was older; today's refuses",
     "S083": "the lab's engine was older; today's resolves",
-    "S100": "container to container only with --allow-direct-routing, as in Docker 28",
+    "S091": TOO,
+    "S100": f"containers only on a network that is open, as in Docker 28; GRE in the full-kernel lane; {TOO}",
+    "S147": TOO,
 }
 
 
