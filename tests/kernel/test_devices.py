@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -354,6 +355,17 @@ def test_a_setting_that_is_so_already_needs_no_writing(host: LinuxHost, monkeypa
         sysctls.write(current)
         with pytest.raises(Internal, match="Read-only"):
             sysctls.write(Sysctl(path="net/ipv4/ip_forward", value="7"))
+
+
+def test_without_br_netfilter_no_frame_is_asked_about(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sysctls, "_ROOT", f"{tmp_path}/")
+    off = Sysctl(path="net/bridge/bridge-nf-call-iptables", value="0")
+    sysctls.write(off)
+    assert sysctls.read(off) == off
+    for missing in (Sysctl(path=off.path, value="1"), Sysctl(path="net/ipv6/conf/br0/disable_ipv6", value="0")):
+        assert sysctls.read(missing) is None
+        with pytest.raises(Unsupported):
+            sysctls.write(missing)
 
 
 def test_a_made_endpoint_carries_packets_at_once(pretend_host: PretendHost) -> None:

@@ -130,6 +130,18 @@ def test_two_hosts_are_one_network(world: World) -> None:
     assert "extern_learn" not in learnt.stdout and address(three) not in learnt.stdout
 
 
+def test_no_firewall_rule_and_no_memory_for_what_is_within(world: World) -> None:
+    """Frames pass the overlay's bridge without asking the firewall, and the host tracks none of their flows."""
+    one, two, _ = world.hosts
+    make(one, facts(one), 2, {3: address(two)})
+    make(two, facts(two), 3, {2: address(one)})
+    assert pings(one, 2, "10.9.0.3")
+    for machine in (one, two):
+        assert "dport=4789" not in machine.run("cat", "/proc/net/nf_conntrack").stdout
+        within = [f"--net=/run/fl/netns/{namespace(RED)}", "sh", "-c", "cat /proc/sys/net/bridge/bridge-nf-call-*"]
+        assert not set(machine.run("nsenter", *within).stdout.split()) - {"0"}
+
+
 def test_who_is_not_on_the_network_sends_into_it_in_vain(world: World) -> None:
     """Three knows everything (identifier, addresses, MACs) and one's cluster has never told of it."""
     one, two, three = world.hosts
@@ -138,7 +150,7 @@ def test_who_is_not_on_the_network_sends_into_it_in_vain(world: World) -> None:
     assert not pings(three, 4, "10.9.0.2") and not pings(three, 4, "fd09::2")
     assert echos(one, 2) == (0, 0)
     drops = one.run("nft", "list", "chain", "inet", "fairlead", "overlay").stdout
-    assert "packets 0" not in drops.split("vteps6 accept")[1]
+    assert "packets 0" not in drops.split("vteps6 notrack accept")[1]
 
 
 def test_it_goes_without_a_trace(world: World) -> None:

@@ -13,6 +13,7 @@ A packet meets a handful of rules, however many networks and ports there are.
     neighbour -> 172.17.0.2    forward, entering: neither dnat nor exposed: dropped
     neighbour -> 127.0.0.1     guard: dropped, before any map is looked at
     host B    -> VXLAN here    guard, overlay: B is on that network (@th,96,24: VXLAN's network identifier), or dropped
+    VXLAN, both ways           guard, leaving: not tracked: each connection within would be two of the host's
 
 Rules
     1. We only ever *drop*. ``accept`` ends our own chain and nothing else: whatever the
@@ -179,9 +180,13 @@ _CHAINS = """\
         iifname != "lo" ip saddr 127.0.0.0/8 counter drop comment "nor from containers"
         meta l4proto udp th dport . @th,96,24 @overlays goto overlay
     }
+    chain leaving {
+        type filter hook output priority raw; policy accept;
+        meta l4proto udp th dport . @th,96,24 @overlays notrack
+    }
     chain overlay {
-        @th,96,24 . ip saddr @vteps4 accept
-        @th,96,24 . ip6 saddr @vteps6 accept
+        @th,96,24 . ip saddr @vteps4 notrack accept
+        @th,96,24 . ip6 saddr @vteps6 notrack accept
         counter drop comment "VXLAN for a network of ours from a host that is not on it"
     }
     chain prerouting {

@@ -187,7 +187,7 @@ class _Follower:
                 return "accept"
             elif word in ("dnat", "snat"):
                 return self._translate(word, words, chain, text)
-            elif word != "counter":
+            elif word not in ("counter", "notrack"):
                 raise Internal(f"the rule {text!r} has a word that cannot be explained: {word}")
         return ""
 
@@ -322,12 +322,13 @@ def _chains(text: str) -> dict[str, _Chain]:
 
 def unknown_words(skeleton: Skeleton) -> list[str]:
     """Rules of a skeleton that cannot be explained: empty, or there is work to do here."""
+    known = {"accept", "drop", "goto", "jump", "masquerade", "dnat", "snat", "counter", "comment", "notrack"}
     bad = []
     for text in Ruleset(skeleton, (), Surroundings()).rules():
         words = _Words(text)
         while words.selector():
             words.take("!=")
             words.next()
-        if words.next() not in ("accept", "drop", "goto", "jump", "masquerade", "dnat", "snat", "counter", "comment"):
+        if words.next() not in known:
             bad.append(text)
     return bad

@@ -6,6 +6,8 @@ Rules
        /proc/sys is read-only.
     3. Writing is not undone: a setting goes with its device or namespace, and nobody
        knows who else relies on one of the host.
+    4. ``net/bridge/`` is there only while the kernel has br_netfilter; without it, what
+       should be off there is off.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ def write(item: Sysctl) -> None:
         finally:
             os.close(file)
     except FileNotFoundError:
+        if _is_off(item):
+            return
         raise Unsupported(f"this kernel has no setting {item.path} (wanted {item.value})") from None
     except OSError as error:
         if _read(path).split() != item.value.split():
@@ -40,7 +44,7 @@ def read(item: Sysctl) -> Sysctl | None:
     try:
         value = _read(_path(item))
     except OSError:
-        return None
+        return item if _is_off(item) else None
     same = value.split() == item.value.split()
     return Sysctl(ns=item.ns, path=item.path, value=item.value if same else value.strip())
 
@@ -48,6 +52,11 @@ def read(item: Sysctl) -> Sysctl | None:
 def place(item: Sysctl) -> str:
     """The file of a setting, as seen from its own namespace."""
     return _path(item)
+
+
+def _is_off(item: Sysctl) -> bool:
+    """Whether a setting that is not there does what is wanted."""
+    return item.path.startswith("net/bridge/") and item.value == "0"
 
 
 def _path(item: Sysctl) -> str:
