@@ -12,7 +12,7 @@ from fairlead.store.base import Store
 from lane.store_servers import HOSTS, MEMBERS, Cluster, Server, until_it_answers
 from lane.store_writer import connect
 
-pytest.register_assert_rewrite("lane.store_promises")
+pytest.register_assert_rewrite("lane.store_promises", "lane.ledger_promises")
 
 fresh = itertools.count()
 

@@ -30,7 +30,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 ANY = -1
@@ -50,6 +50,14 @@ class Change(NamedTuple):
     key: str
     value: bytes | None
     version: int
+
+
+class Write(NamedTuple):
+    """One part of a commit; ``value`` None: delete. ``version`` as in ``put_if``."""
+
+    key: str
+    value: bytes | None
+    version: int = ANY
 
 
 class Lease(Protocol):
@@ -82,3 +90,13 @@ class Store(Protocol):
         """A new lease of ``ttl`` seconds, of this store only."""
 
     async def close(self) -> None: ...
+
+
+class Ledger(Store, Protocol):
+    """A store that can change several keys at once: memory and etcd. A swarm's state is kept in one."""
+
+    async def commit(self, writes: Sequence[Write], guards: Iterable[tuple[str, int]] = ()) -> int:
+        """All of it, or nothing and ``Conflict``. The new version of every key that was written.
+
+        ``guards``: (key, version) of keys that are only read, 0 for one that must be absent. No key twice.
+        """

@@ -24,13 +24,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from fairlead.errors import Conflict, Unavailable
-from fairlead.store.base import ANY, Change, Entry, Lease
+from fairlead.store.base import ANY, Change, Entry, Lease, Write
 from fairlead.store.http import Servers
 from fairlead.store.leases import PAUSE, RenewedLease
 from fairlead.store.watching import differences, note
@@ -99,22 +99,41 @@ class EtcdStore:
         return [self._entry(pair) for pair in reply.kvs]
 
     async def put_if(self, key: str, value: bytes, version: int = ANY, lease: Lease | None = None) -> int:
-        put: dict[str, Any] = {"key": self._name(key), "value": value}
-        if isinstance(lease, RenewedLease):
-            put["lease"] = lease.id
-        return await self._write(key, version, {"request_put": put})
+        return await self._commit([Write(key, value, version)], (), lease)
 
     async def delete_if(self, key: str, version: int = ANY) -> None:
-        await self._write(key, version, {"request_delete_range": {"key": self._name(key)}})
+        await self._commit([Write(key, None, version)], ())
 
-    async def _write(self, key: str, version: int, deed: dict[str, Any]) -> int:
-        """The deed, if the key is still at ``version``; the new revision of the store."""
-        compare = {"key": self._name(key), "target": "MOD", "result": "EQUAL", "mod_revision": str(version)}
-        body = {"compare": [] if version == ANY else [compare], "success": [deed]}
+    async def commit(self, writes: Sequence[Write], guards: Iterable[tuple[str, int]] = ()) -> int:
+        return await self._commit(writes, guards)
+
+    async def _commit(
+        self, writes: Sequence[Write], guards: Iterable[tuple[str, int]], lease: Lease | None = None
+    ) -> int:
+        """One transaction: the deeds, if every key is at its version; the new revision of the store."""
+        versions = [*guards, *((write.key, write.version) for write in writes)]
+        compare = [
+            {"key": self._name(key), "target": "MOD", "result": "EQUAL", "mod_revision": str(version)}
+            for key, version in versions
+            if version != ANY
+        ]
+        body = {"compare": compare, "success": [self._deed(write, lease) for write in writes]}
         reply = await self._ask("kv/txn", body, again=False)
         if not reply.succeeded:
-            raise Conflict(f"{key} was changed by somebody else")
+            raise Conflict(f"{' or '.join(key for key, _ in versions)} was changed by somebody else")
         return reply.header.revision
+
+    def _deed(self, write: Write, lease: Lease | None) -> dict[str, Any]:
+        key = {"key": self._name(write.key)}
+        if write.value is None:
+            return {"request_delete_range": key}
+        return {
+            "request_put": {
+                **key,
+                "value": write.value,
+                **({"lease": lease.id} if isinstance(lease, RenewedLease) else {}),
+            }
+        }
 
     # -- watching -------------------------------------------------------------------------
 

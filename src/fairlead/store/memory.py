@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from fairlead.errors import Conflict
-from fairlead.store.base import ANY, Change, Entry, Lease
+from fairlead.store.base import ANY, Change, Entry, Lease, Write
 from fairlead.store.leases import LocalLease
 from fairlead.store.watching import Watchers, differences
 
@@ -26,21 +26,26 @@ class MemoryStore:
         return [self._entries[key] for key in sorted(self._entries) if key.startswith(prefix)]
 
     async def put_if(self, key: str, value: bytes, version: int = ANY, lease: Lease | None = None) -> int:
-        self._compare(key, version)
-        self._clock += 1
-        self._entries[key] = Entry(key, value, self._clock)
-        self._leases.pop(key, None)
+        at = await self.commit([Write(key, value, version)])
         if lease:
             self._leases[key] = lease
-        self._watchers.announce(Change(key, value, self._clock))
-        return self._clock
+        return at
 
     async def delete_if(self, key: str, version: int = ANY) -> None:
-        self._compare(key, version)
-        self._leases.pop(key, None)
-        if self._entries.pop(key, None) is not None:
-            self._clock += 1
-            self._watchers.announce(Change(key, None, self._clock))
+        await self.commit([Write(key, None, version)])
+
+    async def commit(self, writes: Sequence[Write], guards: Iterable[tuple[str, int]] = ()) -> int:
+        for key, version in (*guards, *((write.key, write.version) for write in writes)):
+            self._compare(key, version)
+        self._clock += 1
+        for key, value, _ in writes:
+            self._leases.pop(key, None)
+            if value is not None:
+                self._entries[key] = Entry(key, value, self._clock)
+            elif self._entries.pop(key, None) is None:
+                continue
+            self._watchers.announce(Change(key, value, self._clock))
+        return self._clock
 
     def _compare(self, key: str, version: int) -> None:
         entry = self._entries.get(key)
