@@ -139,25 +139,29 @@ def choose(
     modes = {4: mode4, 6: mode6}
     served = {4: ipv4 and mode4 != "isolated", 6: ipv6 and mode6 != "isolated"}
     everywhere = [address for address in (host_ip4, host_ip6) if address]
+    places: dict[str, tuple[list[str], list[str]]] = {}
     requests = list(requests)
-    order = sorted(range(len(requests)), key=lambda index: _freedom(requests[index]))
-    settled: dict[int, list[PortBinding]] = {}
-    for index in order:
-        request = requests[index]
-        addresses = [request.host_ip] if request.host_ip else everywhere
-        addresses = [address for address in addresses if served[_family(address)]]
-        bound = [address for address in addresses if modes[_family(address)] in NAT_MODES]
-        port = desk.settle(request, bound) if bound else 0
-        settled[index] = [
-            PortBinding(request.port, request.protocol, address, port if address in bound else 0)
-            for address in addresses
-        ]
-    return tuple(dict.fromkeys(binding for index in range(len(requests)) for binding in settled[index]))
+    settled: dict[int, int] = {}
+    for request in requests:
+        if request.host_ip not in places:
+            asked = [request.host_ip] if request.host_ip else everywhere
+            addresses = [address for address in asked if served[_family(address)]]
+            places[request.host_ip] = addresses, [a for a in addresses if modes[_family(a)] in NAT_MODES]
+    for index in sorted(range(len(requests)), key=lambda index: _freedom(requests[index])):
+        bound = places[requests[index].host_ip][1]
+        settled[index] = desk.settle(requests[index], bound) if bound else 0
+    found: dict[PortBinding, None] = {}
+    for index, request in enumerate(requests):
+        addresses, bound = places[request.host_ip]
+        for address in addresses:
+            port = settled[index] if address in bound else 0
+            found[PortBinding(request.port, request.protocol, address, port)] = None
+    return tuple(found)
 
 
 def _freedom(request: PortRequest) -> int:
     """How many host ports would do: those with the least choice are served first."""
-    return len(_candidates(request))
+    return request.host_last - request.host_first if request.host_last else len(EPHEMERAL)
 
 
 def _open(request: PortRequest) -> bool:

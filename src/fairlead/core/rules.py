@@ -354,34 +354,35 @@ def binding_elements(
     A binding of a family that the container has no address of is not for the
     kernel (the relay carries it); it gives no element.
     """
-    found: dict[tuple[str, ...], Element] = {}
-    if not network.internal:
-        for binding in bindings:
-            family = _family(binding.host_ip)
-            target = address6 if family == 6 else address4
-            if target:
-                found.update((element.key, element) for element in _of_binding(binding, family, target, network))
+    found: dict[tuple[str, str], Element] = {}
+    for binding in () if network.internal else bindings:
+        family = _family(binding.host_ip)
+        target = address6 if family == 6 else address4
+        if target:
+            for element in _of_binding(binding, family, target, network):
+                found[element.map, element.item] = element
     return tuple(found.values())
 
 
-def _of_binding(binding: PortBinding, family: int, target: str, network: NetworkRules) -> Iterator[Element]:
+def _of_binding(binding: PortBinding, family: int, target: str, network: NetworkRules) -> list[Element]:
     mode = network.mode(family)
     port = f"{binding.protocol} . {binding.port}"
+    found = []
     if mode in NAT_MODES and binding.host_port:
         item, value = f"{binding.protocol} . {binding.host_port}", f"{target} . {binding.port}"
         why = f"host port {binding.host_port} leads to port {binding.port} of the container"
         if binding.host_ip in ("0.0.0.0", "::"):
-            yield Element(map=f"published{family}", item=item, value=value, why=why)
+            found.append(Element(map=f"published{family}", item=item, value=value, why=why))
         else:
-            yield Element(map=f"published_at{family}", item=f"{binding.host_ip} . {item}", value=value, why=why)
+            found.append(Element(map=f"published_at{family}", item=f"{binding.host_ip} . {item}", value=value, why=why))
     if mode == "routed" or (mode in NAT_MODES and network.direct):
-        yield Element(map=f"exposed{family}", item=f"{target} . {port}", why="reachable at the container's own address")
+        why = "reachable at the container's own address"
+        found.append(Element(map=f"exposed{family}", item=f"{target} . {port}", why=why))
     elif mode in NAT_MODES:
         for device in network.trusted:
-            item = f"{quoted(device)} . {target} . {port}"
-            yield Element(
-                map=f"trusted{family}", item=item, why=f"reachable from {device} at the container's own address"
-            )
+            why = f"reachable from {device} at the container's own address"
+            found.append(Element(map=f"trusted{family}", item=f"{quoted(device)} . {target} . {port}", why=why))
+    return found
 
 
 def _family(text: str) -> int:

@@ -78,15 +78,22 @@ def change(
 
 
 def _element(layout: Layout, item: Element, delete: bool) -> bytes:
-    body = _data(1, _spelled(layout[0], item.item))
-    if not delete and (layout[1] or item.value):
-        body += _data(2, _spelled(layout[1], item.value))
-    return pack("=HH", 4 + len(body), 1 | NESTED) + body
+    key = _spelled(layout[0], item.item)
+    value = _spelled(layout[1], item.value) if not delete and (layout[1] or item.value) else b""
+    before, between = _frame(len(key), len(value))
+    return before + key + between + value
 
 
-def _data(kind: int, data: bytes) -> bytes:
-    """An attribute with the data within; words are padded, so it needs no padding."""
-    return pack("=HHHH", 8 + len(data), kind | NESTED, 4 + len(data), 1) + data
+@lru_cache(maxsize=64)
+def _frame(key: int, value: int) -> tuple[bytes, bytes]:
+    """What stands before the bytes of a key, and between them and those of the value, if there is one.
+
+    An element (1) is a list of its key (1) and value (2), each a list of one attribute, the data (1). Words are padded,
+    so no attribute needs padding.
+    """
+    first, second = pack("=HHHH", 8 + key, 1 | NESTED, 4 + key, 1), pack("=HHHH", 8 + value, 2 | NESTED, 4 + value, 1)
+    second = second if value else b""
+    return pack("=HH", 4 + len(first) + key + len(second) + value, 1 | NESTED) + first, second
 
 
 def _spelled(spellers: Words, words: str) -> bytes:
