@@ -8,31 +8,31 @@ import time
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
-from fairlead.api import hijack, http, routes, server
+from fairlead.api import hijack, http, routes, server, web
 from fairlead.settings import Settings
 
 from .fake_engine import fake_engine
 
 
-async def follow(request: web.Request) -> web.StreamResponse:
+async def follow(request: web.Request) -> web.Answer:
     async with http.streaming(request, http.JSON) as out:
         await out.write(b"first")
         await asyncio.Event().wait()
-        return out.response
+        return out
 
 
-async def attach(request: web.Request) -> web.StreamResponse:
+async def attach(request: web.Request) -> web.Answer:
     async with hijack.hijacked(request, {}, http.RAW_STREAM) as stream:
         await stream.write(b"first")
         await asyncio.Event().wait()
-    return http.Taken()
+    return web.Taken()
 
 
-async def change(request: web.Request) -> web.StreamResponse:
+async def change(request: web.Request) -> web.Answer:
     """Takes until the server is closing, and a little longer."""
-    await request.app[server.CLOSING].wait()
+    while not request.connection.closing:
+        await asyncio.sleep(0.01)
     await asyncio.sleep(0.05)
     return web.Response(text="done")
 
@@ -63,7 +63,7 @@ class serving:
     async def __aenter__(self) -> str:
         self._folder = tempfile.TemporaryDirectory()
         app = server.create_app(fake_engine(), Settings(data_root=self._folder.name))
-        app[server.TABLE] = routes.Table(
+        app.table = routes.Table(
             [
                 web.get("/events", follow),
                 web.post("/wait", http.abandonable(follow)),

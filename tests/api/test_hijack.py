@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
-from fairlead.api import connection, hijack, http, routes, server
+from fairlead.api import connection, hijack, http, routes, server, web
 from fairlead.errors import NotFound
 from fairlead.settings import Settings
 
@@ -23,16 +22,16 @@ ANSWER = (
 )
 
 
-async def echo(request: web.Request) -> web.StreamResponse:
+async def echo(request: web.Request) -> web.Answer:
     """Everything back; after the client's end, ``bye``."""
     async with hijack.hijacked(request, {}, http.MULTIPLEXED_STREAM) as stream:
         while data := await stream.read():
             await stream.write(data)
         await stream.write(b"bye")
-    return http.Taken()
+    return web.Taken()
 
 
-async def start(request: web.Request) -> web.StreamResponse:
+async def start(request: web.Request) -> web.Answer:
     """The same, after a JSON body; ``{"Detach": true}`` is answered without a hijack."""
     body = await http.body(request, {})
     if body.get("Detach"):
@@ -40,7 +39,7 @@ async def start(request: web.Request) -> web.StreamResponse:
     return await echo(request)
 
 
-async def flood(request: web.Request) -> web.StreamResponse:
+async def flood(request: web.Request) -> web.Answer:
     """Output without end, as fast as it is taken; counts what was written."""
     async with hijack.hijacked(request, {}, http.RAW_STREAM) as stream:
         try:
@@ -49,10 +48,10 @@ async def flood(request: web.Request) -> web.StreamResponse:
                 COUNTED.append(65536)
         except ConnectionResetError:
             FLOODED.set_result(sum(COUNTED))
-    return http.Taken()
+    return web.Taken()
 
 
-async def missing(request: web.Request) -> web.StreamResponse:
+async def missing(request: web.Request) -> web.Answer:
     raise NotFound("No such container: x")
 
 
@@ -67,7 +66,7 @@ async def addresses() -> AsyncIterator[list[str]]:
     COUNTED.clear()
     with tempfile.TemporaryDirectory() as folder:
         app = server.create_app(fake_engine(), Settings(data_root=folder))
-        app[server.TABLE] = routes.Table(
+        app.table = routes.Table(
             [
                 web.post("/containers/x/attach", echo),
                 web.post("/containers/missing/attach", missing),

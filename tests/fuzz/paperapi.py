@@ -274,7 +274,7 @@ async def paper_api() -> AsyncIterator[SimpleNamespace]:
             background = tasks.create_task(build._bury_the_dead())
             async with server.serve(app, [server.Listener(f"unix://{folder}/s")]):
                 yield SimpleNamespace(
-                    socket=f"{folder}/s", paths=app[server.TABLE].given, build=build, complaints=complaints
+                    socket=f"{folder}/s", paths=app.table.given, build=build, complaints=complaints
                 )
             background.cancel()
     finally:

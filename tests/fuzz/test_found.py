@@ -154,9 +154,9 @@ def test_a_stream_for_a_client_of_http_1_0() -> None:
 
 
 def test_what_is_no_http_leaves_no_traceback() -> None:
-    assert ask(b"GET / HTTP/1.1\r\nHost: d\r\nContent-Length: x\r\n\r\n").startswith(b"HTTP/1.0 400")
+    assert ask(b"GET / HTTP/1.1\r\nHost: d\r\nContent-Length: x\r\n\r\n").startswith(b"HTTP/1.1 400")
     with contextlib.suppress(json.JSONDecodeError):
-        assert ask(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").startswith(b"HTTP/1.0 400")
+        assert ask(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").startswith(b"HTTP/1.1 400")
 
 
 # -- archives ---------------------------------------------------------------------------------

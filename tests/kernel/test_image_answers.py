@@ -47,13 +47,10 @@ async def ask(tmp_path: Path) -> AsyncIterator[Any]:
     mount = Mount("volume", "/data", name="vv", source=disk.volumes.path("vv"))
     disk.known[container.id] = msgspec.structs.replace(container, mounts=(mount,), state=State(status="running"))
     parts: Any = Parts(disk)
-    app = aiohttp.web.Application()
-    app[server.TABLE] = Table([*images.routes(parts), *volumes.routes(parts), *build.routes(parts)])
-    app.router.add_route("*", "/{path:.*}", server.dispatch)
-    runner = aiohttp.web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await aiohttp.web.UnixSite(runner, str(tmp_path / "s")).start()
-    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(tmp_path / "s"))) as session:
+    app = server.App(Table([*images.routes(parts), *volumes.routes(parts), *build.routes(parts)]))
+    listening = server.serve(app, [server.Listener(f"unix://{tmp_path / 's'}")])
+    session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(tmp_path / "s")))
+    async with listening, session:
 
         async def one(method: str, path: str, body: str) -> tuple[str, str]:
             headers = {"Content-Type": "application/json"} if body else {}
@@ -62,7 +59,6 @@ async def ask(tmp_path: Path) -> AsyncIterator[Any]:
                 return str(answer.status), await answer.text()
 
         yield one
-    await runner.cleanup()
 
 
 @pytest.mark.parametrize(("request_", "status", "text"), ROWS, ids=[row[0][:60] for row in ROWS])

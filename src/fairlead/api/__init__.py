@@ -1,3 +1,0 @@
-from fairlead.api import lean
-
-lean.prepare()  # before any module of ours imports aiohttp

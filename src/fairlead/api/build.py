@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
-from aiohttp import web
 
-from fairlead.api import http, wire_images
+from fairlead.api import http, web, wire_images
 from fairlead.api.wire import members
 from fairlead.core.imagespec import Credentials
 from fairlead.errors import Invalid, Unsupported
@@ -17,14 +16,14 @@ if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
 
 
-def routes(engine: Engine) -> list[web.RouteDef]:
-    async def build(request: web.Request) -> web.StreamResponse:
+def routes(engine: Engine) -> list[web.Route]:
+    async def build(request: web.Request) -> web.Answer:
         if http.text(request, "version") == "2":
             raise Unsupported("BuildKit is not part of this engine: build with DOCKER_BUILDKIT=0")
         if http.text(request, "remote") not in ("", "client-session"):
             raise Unsupported("this engine builds from a context that is sent along, not from a remote one")
         asked = wire_images.build_request(request.query, http.texts(request, "t"), http.texts(request, "extrahosts"))
-        lines = engine.builds.build(asked, request.content.iter_any(), _credentials(request))
+        lines = engine.builds.build(asked, request.pieces(), _credentials(request))
         return await http.progress(request, lines)
 
     async def prune(request: web.Request) -> web.Response:
@@ -36,7 +35,7 @@ def routes(engine: Engine) -> list[web.RouteDef]:
 
 def _credentials(request: web.Request) -> Callable[[str], Credentials]:
     """``X-Registry-Config``: who we are, by registry."""
-    header = request.headers.get("X-Registry-Config", "")
+    header = request.header("X-Registry-Config", "")
     try:
         raw = wire_images.decoded(header)
         given = members(msgspec.json.decode(raw) if raw.strip() else {}, "", "map[string]registry.AuthConfig")

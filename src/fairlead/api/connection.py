@@ -1,168 +1,292 @@
-"""One client's connection: aiohttp's, with the four things Docker's API needs and HTTP servers do not give.
+"""One client's connection: requests come in one after the other, each is answered before the next is looked at.
 
-    bytes ---> [ head of attach / exec start? ] --no--> aiohttp's parser
-                       |yes
-                       +--> exactly that request to the parser; what follows is kept
-                            until ``hijack`` hands the transport to a stream
+    bytes ---> [ahead] ---> head complete? ---> a task: handler ---> answer ---> next, or close
+                  |                               ^
+                  +--- body of the request -------+        the rest stays ahead: the next request, or,
+                                                           of attach and exec start, the stream's first bytes
 
 Rules
-    1. Bytes that came along with the head of a hijacked request are the start of
-       its stream. They are kept apart, at most ``KEPT`` of them, then reading stops.
-    2. A client that closes its half while a request runs is *gone* (``gone`` is
-       done) but still gets its answer; dockerd cancels and answers alike. If its
-       body was not complete, the answer is that.
-    3. A head must be complete ``HEAD_SECONDS`` after its first byte.
-    4. When such a request is answered without a hijack, the connection is closed
-       (``server`` does it): what was kept is nobody's.
+    1. Bytes behind a request are kept, at most ``KEPT`` of them, then reading stops. ``hand_over`` gives them, and the
+       transport, to a stream. When attach or exec start is answered without that, the connection is closed: what was
+       kept is nobody's.
+    2. A client that closes its half while a request runs is *gone*, but still gets its answer; dockerd answers alike.
+       What may be abandoned has ``GRACE`` to finish, and is cancelled. A body that was not complete is the answer.
+    3. A head must be complete ``HEAD_SECONDS`` after its first byte; an idle connection is closed after
+       ``IDLE_SECONDS``.
+    4. The body of a request that is already refused is read on for ``LINGER``: else clients that send head and body
+       one after the other hear a broken pipe instead of the answer.
+    5. What is no HTTP is answered in plain text, and the connection closed; it never reaches a handler.
 
-What it does not do: know what is in the stream (``hijack``).
+What it does not do: know what is in a stream (``hijack``), or what the paths mean (``server``).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
-from typing import Any
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import cast
 
-from aiohttp import web
-
+from fairlead.api import heads
+from fairlead.api.bodies import Body
+from fairlead.api.web import Answer, Request, Taken
 from fairlead.errors import Invalid
+
+log = logging.getLogger("fairlead.api")
 
 HEAD_SECONDS = 20
 IDLE_SECONDS = 600
-LARGEST_HEAD = 64 << 10
 KEPT = 64 << 10
+GRACE = 0.3
+"""Seconds a handler gets to finish an answer for a client that closed its half."""
+LINGER = 1.0
 
-_HIJACKS = re.compile(rb"POST (/v[0-9.]+)?/(containers/[^/ ?]+/attach|exec/[^/ ?]+/start)[? ]")
-_MAYBE = re.compile(rb"P(O(S(T( .*)?)?)?)?", re.DOTALL)
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
+_HIJACKS = re.compile(
+    r"POST (/v[0-9.]+)?/(containers/[^/]+/attach|exec/[^/]+/start)|GET (/v[0-9.]+)?/containers/[^/]+/attach/ws"
+)
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Connection(web.RequestHandler):
-    """aiohttp's protocol for one connection, with the rules above."""
+class Connection(asyncio.Protocol):
+    """A connection whose requests are answered by ``handle``; it is in ``connections`` as long as it is open."""
 
-    __slots__ = ("_body", "_early", "_head_timer", "_holding", "_kept", "_kept_eof", "gone")
+    def __init__(self, handle: Callable[[Request], Awaitable[Answer]], connections: set[Connection]) -> None:
+        self._handle = handle
+        self._connections = connections
+        self._loop = asyncio.get_running_loop()
+        self.transport: asyncio.Transport | None = None
+        self.gone = False
+        """The client has closed its half, or the whole connection."""
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+        """Done when nothing of the connection is left."""
+        self.closing = self._paused = self._given_up = False
+        self._ahead = bytearray()
+        self._request: Request | None = None
+        self.task: asyncio.Task[None] | None = None
+        """answers the request that runs"""
+        self._timer: asyncio.TimerHandle | None = None
+        self._within_head = False
+        self._writable = asyncio.Event()
+        self._writable.set()
 
-    def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
-        super().__init__(manager, loop=loop, **options)
-        self.gone: asyncio.Future[None] = loop.create_future()
-        """Done when the client has closed its half or the whole connection."""
-        self._body: Any = None
-        """of the request that came last"""
-        self._early = b""
-        self._holding = False
-        self._kept = bytearray()
-        self._kept_eof = False
-        self._head_timer: asyncio.TimerHandle | None = None
+    # -- bytes in -------------------------------------------------------------------------------
 
-    # -- bytes ------------------------------------------------------------------------------
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._connections.add(self)
+        peer = transport.get_extra_info("socket")
+        if peer is not None and peer.family != socket.AF_UNIX:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._timer = self._loop.call_later(IDLE_SECONDS, self._give_up)
 
     def data_received(self, data: bytes) -> None:
-        if self._holding:
-            self._keep(data)
-            return
-        if self._busy():
-            self._parse(data)
-            return
-        data, self._early = self._early + data, b""
-        if self._may_hijack(data):
-            self._sort(data)
+        if self._request is None:
+            self._ahead += data
+            self._next()
         else:
-            self._parse(data)
-        self._watch_head()
+            self._follow(self._request, data)
 
-    def _parse(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._messages:
-            self._body = self._messages[-1][1]
+    def _follow(self, request: Request, data: bytes) -> None:
+        """What comes behind the head of a request that runs."""
+        if not request.content.complete:
+            try:
+                data = request.content.feed(data)
+            except Invalid as error:
+                self.closing, data = True, b""
+                request.content.fail(error)
+        self._ahead += data
+        if len(self._ahead) >= KEPT:
+            self._flow(False)
 
-    def _busy(self) -> bool:
-        """A request is being read or answered: what arrives is its body, or pipelined, and aiohttp's business."""
-        idle = self._waiter is not None and not self._waiter.done()
-        return self._request_count > 0 and not idle
+    def _flow(self, on: bool) -> None:
+        if self._paused == on and self.transport is not None and not self.transport.is_closing():
+            self._paused = not on
+            (self.transport.resume_reading if on else self.transport.pause_reading)()
 
-    def _may_hijack(self, data: bytes) -> bool:
-        if _HIJACKS.match(data):
-            return True
-        return b"\r\n" not in data and _MAYBE.fullmatch(data) is not None and len(data) < 8192
-
-    def _sort(self, data: bytes) -> None:
-        """Give the parser one whole request, keep the rest; wait for more when it is not whole yet."""
-        end = data.find(b"\r\n\r\n")
-        if end < 0 and len(data) < LARGEST_HEAD:
-            self._early = data
+    def _next(self) -> None:
+        """Begin with the next request, if its head is complete."""
+        while self._ahead.startswith(b"\r\n"):
+            del self._ahead[:2]
+        end = self._ahead.find(b"\r\n\r\n")
+        if end < 0:
+            self._expect_head()
             return
-        if end < 0 or _CHUNKED.search(data, 0, end + 2):
-            self._parse(data)
-            return
-        length = _LENGTH.search(data, 0, end + 2)
-        whole = end + 4 + (int(length[1]) if length else 0)
-        if len(data) < whole and whole < LARGEST_HEAD:
-            self._early = data
-            return
-        self._holding = True
-        self._parse(data[:whole])
-        if len(data) > whole:
-            self._keep(data[whole:])
-
-    def _keep(self, data: bytes) -> None:
-        self._kept += data
-        if len(self._kept) >= KEPT and self.transport is not None:
-            self.transport.pause_reading()
-
-    # -- the ends ---------------------------------------------------------------------------
-
-    def eof_received(self) -> bool | None:  # type: ignore[override]
-        self._tell_gone()
-        if self._holding:
-            self._kept_eof = True
-            return True
-        if self._busy():
-            self._cut_body()
-            self.close()
-            return True
-        return None
-
-    def _cut_body(self) -> None:
-        """Whoever waits for more of a body that ended too early is told."""
-        if self._body is not None and not self._body.is_eof():
-            self._body.set_exception(Invalid("unexpected EOF"))
-            self._body.feed_eof()  # else aiohttp goes on to read what nobody wanted
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._tell_gone()
+        raw, rest = bytes(self._ahead[:end]), bytes(self._ahead[end + 4 :])
+        self._ahead.clear()
         self._stop_timer()
-        super().connection_lost(exc)
+        if end > heads.LARGEST:
+            self._refuse(heads.TooLarge("the head of the request is too large"))
+            return
+        try:
+            head = heads.parse(raw)
+        except heads.Malformed as error:
+            self._refuse(error)
+            return
+        invite = (lambda: self._say(_CONTINUE)) if head.expects else None
+        request = self._request = Request(head, Body(head.length, self._flow, invite), self)
+        self._flow(True)
+        self._follow(request, rest)
+        self.task = self._loop.create_task(self._serve(request))
 
-    def _tell_gone(self) -> None:
-        if not self.gone.done():
-            self.gone.set_result(None)
-
-    # -- slow heads -------------------------------------------------------------------------
-
-    def _watch_head(self) -> None:
-        if self._busy():
+    def _expect_head(self) -> None:
+        if not heads.could_be(bytes(self._ahead[:32])) and self._ahead:
+            self._refuse(heads.Malformed("malformed HTTP request"))
+        elif len(self._ahead) > heads.LARGEST:
+            self._refuse(heads.TooLarge("the head of the request is too large"))
+        elif bool(self._ahead) != self._within_head or self._timer is None:
             self._stop_timer()
-        elif self._head_timer is None:
-            self._head_timer = self._loop.call_later(HEAD_SECONDS, self._give_up)
+            self._within_head = bool(self._ahead)
+            if self._within_head:
+                self._timer = self._loop.call_later(HEAD_SECONDS, self._give_up)
+            else:
+                self._timer = self._loop.call_later(IDLE_SECONDS, self._give_up)
 
     def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        self._within_head = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _give_up(self) -> None:
-        self._head_timer = None
-        if not self._busy() and self.transport is not None:
+        """The client took too long."""
+        self._timer = None
+        self.abort()
+
+    def _refuse(self, error: Invalid) -> None:
+        log.debug("refused what is no request: %s", error)
+        words = f"{error.status} {error.message}\n".encode()
+        self._ahead.clear()
+        self._stop_timer()
+        self._say(
+            b"HTTP/1.1 %d Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (error.status, len(words), words)
+        )
+        self._close()
+
+    # -- one request ----------------------------------------------------------------------------
+
+    async def _serve(self, request: Request) -> None:
+        """Answer, then go on or close. Never raises, but when it is cancelled from outside."""
+        keep = False
+        try:
+            keep = await self._answer(request)
+        except asyncio.CancelledError:
+            if not self._given_up:
+                self._close()
+                raise
+        except ConnectionError:
+            pass
+        except Exception:
+            log.exception("%s %s", request.method, request.path)
+        if self.transport is None or self.transport.get_protocol() is not self:
+            return  # handed over, or lost
+        self._request = self.task = None
+        if keep and not self.gone and not self.closing:
+            self._next()
+        else:
+            self._close()
+
+    async def _answer(self, request: Request) -> bool:
+        """Whether the connection can go on."""
+        answer = await self._handle(request)
+        if isinstance(answer, Taken) or request.answered not in (None, answer):
+            return False
+        keep = request.head.keeps and not self.closing and not self.gone and not self.hijackable(request)
+        await answer.send(request, keep)
+        body = request.content
+        if body.complete:
+            return keep
+        if body.invite is not None:  # it was never asked for, so it will not come
+            return False
+        body.unwanted()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                await body.finished()
+        return keep and body.complete
+
+    @staticmethod
+    def hijackable(request: Request) -> bool:
+        """Its connection may become a stream; nothing else may follow it."""
+        return _HIJACKS.fullmatch(f"{request.method} {request.raw_path}") is not None
+
+    # -- bytes out ------------------------------------------------------------------------------
+
+    async def write(self, data: bytes) -> None:
+        """Send; returns when the client can take more. ``ConnectionResetError`` when it is gone."""
+        if self.transport is None or self.transport.is_closing():
+            raise ConnectionResetError("the client hung up")
+        self.transport.write(data)
+        if not self._writable.is_set():
+            await self._writable.wait()
+
+    def _say(self, data: bytes) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    # -- the ends -------------------------------------------------------------------------------
+
+    def eof_received(self) -> bool:
+        if self._request is None:
+            return False
+        self._request.content.fail(Invalid("unexpected EOF"))
+        self._leave()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self._connections.discard(self)
+        self.lost.set_result(None)
+        self._writable.set()
+        self._stop_timer()
+        if self._request is not None:
+            self._request.content.fail(ConnectionResetError("the client hung up"))
+        self._leave()
+
+    def _leave(self) -> None:
+        self.gone = True
+        request = self._request
+        if request is not None:
+            self._loop.call_later(GRACE, lambda: self._abandon(request, request.abandonable))
+
+    def _abandon(self, request: Request, may: bool) -> None:
+        """Cancel a request that is still the one that runs."""
+        if may and self._request is request and self.task is not None:
+            self._given_up = True
+            self.task.cancel()
+
+    def end(self) -> None:
+        """The engine closes: what is idle or a stream is ended, what changes something goes on."""
+        self.closing = True
+        request = self._request
+        if request is None:
+            self._close()
+        else:
+            self._loop.call_later(
+                GRACE, lambda: self._abandon(request, request.abandonable or self.hijackable(request))
+            )
+
+    def _close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close now, whatever was not sent yet."""
+        if self.task is not None:
+            self._given_up = True
+            self.task.cancel()
+        if self.transport is not None:
             self.transport.abort()
 
-    # -- hijack -----------------------------------------------------------------------------
-
-    @property
-    def holding(self) -> bool:
-        """This connection's request may be hijacked; if it is not, nothing may follow its answer."""
-        return self._holding
+    # -- hijack ---------------------------------------------------------------------------------
 
     def hand_over(self, to: asyncio.Protocol) -> None:
         """Make ``to`` the protocol of the transport, with the bytes (and the end) that were kept for it.
@@ -172,12 +296,12 @@ class Connection(web.RequestHandler):
         transport = self.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("connection closed")
-        kept, self._kept = bytes(self._kept), bytearray()
+        kept = bytes(self._ahead)
+        self._ahead.clear()
         transport.set_protocol(to)
         to.connection_made(transport)
-        if len(kept) >= KEPT:
-            transport.resume_reading()
+        self._flow(True)
         if kept:
             to.data_received(kept)
-        if self._kept_eof:
+        if self.gone:
             to.eof_received()

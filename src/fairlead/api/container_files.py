@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import msgspec
-from aiohttp import web
 
-from fairlead.api import http, times
+from fairlead.api import http, times, web
 from fairlead.core.container import Container
 from fairlead.core.files import PathStat
 from fairlead.errors import Invalid, NotFound
@@ -20,14 +19,14 @@ if TYPE_CHECKING:
 TAR = "application/x-tar"
 
 
-def routes(engine: Engine) -> list[web.RouteDef]:
+def routes(engine: Engine) -> list[web.Route]:
     here = ContainerFiles(engine)
     return [
         web.head("/containers/{id:.*}/archive", here.info),
-        web.get("/containers/{id:.*}/archive", here.get, allow_head=False),
+        web.get("/containers/{id:.*}/archive", here.get),
         web.put("/containers/{id:.*}/archive", here.put),
-        web.get("/containers/{id:.*}/changes", here.changes, allow_head=False),
-        web.get("/containers/{id:.*}/export", here.export, allow_head=False),
+        web.get("/containers/{id:.*}/changes", here.changes),
+        web.get("/containers/{id:.*}/export", here.export),
     ]
 
 
@@ -41,7 +40,7 @@ class ContainerFiles:
         stat = await self._stat(request)
         return web.Response(headers=_stat_header(stat))
 
-    async def get(self, request: web.Request) -> web.StreamResponse:
+    async def get(self, request: web.Request) -> web.Answer:
         container, path = self._asked(request)
         stat = await self._stat(request)
         return await _send(request, self._engine.filesystem.get(container, path), _stat_header(stat))
@@ -52,33 +51,33 @@ class ContainerFiles:
         await self._engine.filesystem.put(
             container,
             path,
-            request.content.iter_any(),
+            request.pieces(),
             http.flag(request, "noOverwriteDirNonDir"),
             http.flag(request, "copyUIDGID"),
         )
         return http.nothing(200)
 
     async def changes(self, request: web.Request) -> web.Response:
-        container = self._engine.containers.get(request.match_info["id"])
+        container = self._engine.containers.get(request.names["id"])
         found = await self._engine.filesystem.changes(container)
         return http.answer([{"Path": change.path, "Kind": change.kind} for change in found] or None)
 
-    async def export(self, request: web.Request) -> web.StreamResponse:
-        container = self._engine.containers.get(request.match_info["id"])
+    async def export(self, request: web.Request) -> web.Answer:
+        container = self._engine.containers.get(request.names["id"])
         return await _send(request, self._engine.filesystem.export(container), {}, "application/octet-stream")
 
     def _asked(self, request: web.Request) -> tuple[Container, str]:
         path = http.text(request, "path")
         if not path:
             raise Invalid("bad parameter: pathcannot be empty")
-        return self._engine.containers.get(request.match_info["id"]), path
+        return self._engine.containers.get(request.names["id"]), path
 
     async def _stat(self, request: web.Request) -> PathStat:
         container, path = self._asked(request)
         try:
             return await self._engine.filesystem.info(container, path)
         except NotFound as error:
-            ref = request.match_info["id"]
+            ref = request.names["id"]
             raise NotFound(f"Could not find the file {path} in container {ref}") from error
 
 
@@ -96,10 +95,10 @@ def _stat_header(stat: PathStat) -> dict[str, str]:
 
 async def _send(
     request: web.Request, pieces: AsyncIterator[bytes], headers: dict[str, str], content_type: str = TAR
-) -> web.StreamResponse:
+) -> web.Answer:
     """A tar as it comes. An error before the first byte is an answer, later it cuts the connection."""
     async with http.streaming(request, content_type) as out:
-        out.response.headers.update(headers)
+        out.headers.update(headers)
         async for piece in pieces:
             await out.write(piece)
-        return out.response
+        return out

@@ -7,9 +7,7 @@ import builtins
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
-
-from fairlead.api import container_filters, http, times, wire, wire_containers
+from fairlead.api import container_filters, http, times, web, wire, wire_containers
 from fairlead.api.places import Places
 from fairlead.core import validate
 from fairlead.core.container import Container, HostConfig
@@ -23,7 +21,7 @@ PRUNE_FILTERS = ("label", "label!", "until")
 CONDITIONS = ("", "not-running", "next-exit", "removed")
 
 
-def routes(engine: Engine, settings: Settings) -> list[web.RouteDef]:
+def routes(engine: Engine, settings: Settings) -> list[web.Route]:
     here = Containers(engine, settings)
     return [
         web.get("/containers/json", here.list),
@@ -74,7 +72,7 @@ class Containers:
         return shown
 
     async def inspect(self, request: web.Request) -> web.Response:
-        container = self._containers.get(request.match_info["id"])
+        container = self._containers.get(request.names["id"])
         place = self._places.of(container)
         shown = wire_containers.inspect(container, place, http.version(request))
         if http.flag(request, "size"):
@@ -110,7 +108,7 @@ class Containers:
         return http.answer({"Id": container.id, "Warnings": [*warnings, *asked.warnings]}, 201)
 
     async def remove(self, request: web.Request) -> web.Response:
-        ref = request.match_info["id"]
+        ref = request.names["id"]
         if http.flag(request, "link"):
             await self._containers.unlink(ref)
         else:
@@ -140,11 +138,11 @@ class Containers:
             raise Invalid(
                 "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
             )
-        await self._containers.start(request.match_info["id"])
+        await self._containers.start(request.names["id"])
         return http.nothing()
 
     async def stop(self, request: web.Request) -> web.Response:
-        ref = request.match_info["id"]
+        ref = request.names["id"]
         try:
             await self._containers.stop(ref, http.number(request, "t"), _signal(request))
         except Invalid as error:
@@ -152,7 +150,7 @@ class Containers:
         return http.nothing()
 
     async def restart(self, request: web.Request) -> web.Response:
-        ref = request.match_info["id"]
+        ref = request.names["id"]
         try:
             await self._containers.restart(ref, http.number(request, "t"), _signal(request))
         except Invalid as error:
@@ -160,7 +158,7 @@ class Containers:
         return http.nothing()
 
     async def kill(self, request: web.Request) -> web.Response:
-        ref = request.match_info["id"]
+        ref = request.names["id"]
         try:
             await self._containers.kill(ref, http.text(request, "signal"))
         except Invalid as error:
@@ -171,28 +169,28 @@ class Containers:
         return http.nothing()
 
     async def pause(self, request: web.Request) -> web.Response:
-        await self._containers.pause(request.match_info["id"])
+        await self._containers.pause(request.names["id"])
         return http.nothing()
 
     async def unpause(self, request: web.Request) -> web.Response:
-        await self._containers.unpause(request.match_info["id"])
+        await self._containers.unpause(request.names["id"])
         return http.nothing()
 
     async def rename(self, request: web.Request) -> web.Response:
-        await self._containers.rename(request.match_info["id"], http.text(request, "name"))
+        await self._containers.rename(request.names["id"], http.text(request, "name"))
         return http.nothing()
 
     async def update(self, request: web.Request) -> web.Response:
         given = wire.members(await http.body(request, {}), "", "container.UpdateConfig")
         changes = wire.read(HostConfig, given)
-        return http.answer({"Warnings": await self._containers.update(request.match_info["id"], changes) or None})
+        return http.answer({"Warnings": await self._containers.update(request.names["id"], changes) or None})
 
-    async def wait(self, request: web.Request) -> web.StreamResponse:
+    async def wait(self, request: web.Request) -> web.Answer:
         """The head of the answer leaves at once: ``docker run`` starts the container only after it."""
         condition = http.text(request, "condition")
         if condition not in CONDITIONS:
             raise Invalid(f"invalid condition: {http.quoted(condition)}")
-        end = self._containers.wait(request.match_info["id"], condition or "not-running")
+        end = self._containers.wait(request.names["id"], condition or "not-running")
         try:
             async with http.streaming(request, http.JSON) as out:
                 await out.start()
@@ -203,7 +201,7 @@ class Containers:
                         await out.write_json({"Error": {"Message": "context canceled"}, "StatusCode": -1}, end=b"\n")
                     raise
                 await out.write_json(told, end=b"\n")
-                return out.response
+                return out
         finally:
             end.cancel()
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
-
-from fairlead.api import http
+from fairlead.api import http, web
 from fairlead.engine.doctor import Report
 
 if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
 
 
-def routes(engine: Engine) -> list[web.RouteDef]:
+def routes(engine: Engine) -> list[web.Route]:
     async def doctor(request: web.Request) -> web.Response:
         return http.answer(shown(await engine.doctor.examine()))
 

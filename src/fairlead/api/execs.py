@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
-
-from fairlead.api import hijack, http, wire
+from fairlead.api import hijack, http, web, wire
 from fairlead.api.streams import content_type, size
 from fairlead.api.wire import get, members
 from fairlead.core import detach
@@ -20,11 +18,11 @@ if TYPE_CHECKING:
 SIZE = tuple[int, int]
 
 
-def routes(engine: Engine) -> list[web.RouteDef]:
+def routes(engine: Engine) -> list[web.Route]:
     here = Execs(engine)
     return [
         web.post("/containers/{id:.*}/exec", here.create),
-        web.get("/exec/{id}/json", here.inspect, allow_head=False),
+        web.get("/exec/{id}/json", here.inspect),
         web.post("/exec/{id}/start", here.start),
         web.post("/exec/{id}/resize", here.resize),
     ]
@@ -43,13 +41,13 @@ class Execs:
             detach.parse(asked.detach_keys)
         except Invalid as error:
             raise FairleadError(f"Invalid escape keys ({asked.detach_keys}) provided") from error
-        id = await self._engine.execs.create(request.match_info["id"], asked)
+        id = await self._engine.execs.create(request.names["id"], asked)
         return http.answer({"Id": id}, 201)
 
-    async def start(self, request: web.Request) -> web.StreamResponse:
+    async def start(self, request: web.Request) -> web.Answer:
         """Detached: an ordinary answer. Attached: the connection becomes the process's streams."""
         given = members(await http.body(request, {}), "", "container.ExecStartRequest")
-        record = self._engine.execs.get(request.match_info["id"])
+        record = self._engine.execs.get(request.names["id"])
         alone, tty = get(given, "Detach", bool, False), get(given, "Tty", bool, False)
         rows_columns = _size(given, tty and http.version(request) >= (1, 42))
         if alone:
@@ -57,27 +55,27 @@ class Execs:
             return http.nothing(200)
         self._engine.execs.check_container(record.id)
         # The head goes first and alone: docker-py would lose output that came together with it.
-        async with hijack.hijacked(request, http.HEADERS, content_type(request, tty)) as stream:
+        async with hijack.hijacked(request, web.HEADERS, content_type(request, tty)) as stream:
             try:
                 attached = await self._engine.execs.start(record.id, tty=tty, size=rows_columns)
             except FairleadError as error:
                 words = f"{error.message}\r\n".encode()
                 await stream.write(words if tty else hijack.frame(1, words))
-                return http.Taken()
+                return web.Taken()
             if attached is not None:
                 try:
                     stream.when_lost(attached.close)
                     await self._engine.streams.converse(attached, stream, hijack.frame)
                 finally:
                     attached.close()
-        return http.Taken()
+        return web.Taken()
 
     async def inspect(self, request: web.Request) -> web.Response:
-        return http.answer(_shown(self._engine.execs.get(request.match_info["id"])))
+        return http.answer(_shown(self._engine.execs.get(request.names["id"])))
 
     async def resize(self, request: web.Request) -> web.Response:
         rows, columns = size(request)
-        await self._engine.execs.resize(request.match_info["id"], rows, columns)
+        await self._engine.execs.resize(request.names["id"], rows, columns)
         return http.nothing(200)
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
-
-from fairlead.api import http
+from fairlead.api import http, web
 from fairlead.engine.explain import Explanation
 from fairlead.errors import Invalid
 
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
 
 
-def routes(engine: Engine) -> list[web.RouteDef]:
+def routes(engine: Engine) -> list[web.Route]:
     async def explain(request: web.Request) -> web.Response:
         source, target = http.text(request, "from"), http.text(request, "to")
         family = http.text(request, "family") or "0"

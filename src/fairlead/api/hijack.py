@@ -21,14 +21,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from aiohttp import hdrs, web
-
-from fairlead.api import http
-from fairlead.api.connection import Connection
-from fairlead.errors import Invalid
+from fairlead.api import http, web
 
 HIGH = 256 << 10
 LOW = 64 << 10
@@ -43,7 +39,7 @@ def frame(which: int, data: bytes) -> bytes:
 class Stream(asyncio.Protocol):
     """Both directions of a hijacked connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: web.Connection) -> None:
         self._connection = connection
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
@@ -141,20 +137,24 @@ class Stream(asyncio.Protocol):
 @asynccontextmanager
 async def hijacked(request: web.Request, headers: dict[str, str], content_type: str) -> AsyncIterator[Stream]:
     """Take the connection over: send the head, yield the stream, close it afterwards."""
-    connection = request.protocol
-    if not isinstance(connection, Connection):
-        raise Invalid("this connection cannot be hijacked")
-    stream = Stream(connection)
-    upgraded = hdrs.UPGRADE in request.headers
+    upgraded = bool(request.header("Upgrade"))
     lines = [
         "HTTP/1.1 101 UPGRADED" if upgraded else "HTTP/1.1 200 OK",
         f"Content-Type: {content_type if upgraded else http.RAW_STREAM}",
         *(["Connection: Upgrade", "Upgrade: tcp"] if upgraded else []),
         *(f"{name}: {value}" for name, value in headers.items()),
     ]
-    connection.hand_over(stream)
+    async with taken(request, lines) as stream:
+        yield stream
+
+
+@asynccontextmanager
+async def taken(request: web.Request, head: Sequence[str]) -> AsyncIterator[Stream]:
+    """The same with any head: its lines."""
+    stream = Stream(request.connection)
+    request.connection.hand_over(stream)
     try:
-        await stream.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        await stream.write(("\r\n".join(head) + "\r\n\r\n").encode())
         yield stream
     finally:
         await stream.close()

@@ -2,13 +2,13 @@
 
 A route module is one function and the handlers it names:
 
-    def routes(engine: Engine) -> list[web.RouteDef]:
+    def routes(engine: Engine) -> list[web.Route]:
         here = Networks(engine)
         return [web.get("/networks", here.list), web.get("/networks/{id}", here.inspect)]
 
 Paths carry no version: ``server`` strips ``/v1.51`` and leaves the number in
-``version(request)``. ``{id}`` matches one piece of the path, ``{name:.*}`` any
-number of them; both are in ``request.match_info``. A handler parses, calls
+``request.api``. ``{id}`` matches one piece of the path, ``{name:.*}`` any
+number of them; both are in ``request.names``. A handler parses, calls
 the engine, and prints; it raises ``FairleadError``, never an HTTP error.
 
 Rules
@@ -24,32 +24,19 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
-from fairlead import __version__
-from fairlead.api import gojson
+from fairlead.api import gojson, web
+from fairlead.api.web import Handler
 from fairlead.errors import FairleadError, Invalid
 
 LARGEST_BODY = 16 << 20
 """Bytes of a JSON body. (Streams, such as a build context, have no limit.)"""
 
-NEWEST, OLDEST = (1, 51), (1, 24)
-"""API versions we speak."""
-
-HEADERS = {
-    "Api-Version": f"{NEWEST[0]}.{NEWEST[1]}",
-    "Docker-Experimental": "false",
-    "Ostype": "linux",
-    "Server": f"Fairlead/{__version__} (linux)",
-}
-"""On every answer."""
-
-VERSION = web.RequestKey("version", tuple)
 JSON = "application/json"
 RAW_STREAM = "application/vnd.docker.raw-stream"
 MULTIPLEXED_STREAM = "application/vnd.docker.multiplexed-stream"
@@ -62,15 +49,14 @@ Filters = dict[str, list[str]]
 
 def version(request: web.Request) -> tuple[int, int]:
     """The API version the client speaks: ``(1, 51)``."""
-    spoken: tuple[int, int] = request[VERSION]
-    return spoken
+    return request.api
 
 
 # -- the query ------------------------------------------------------------------------------
 
 
 def text(request: web.Request, name: str, default: str = "") -> str:
-    return str(request.query.get(name, default))
+    return request.query.get(name, default)
 
 
 def reference(given: str) -> str:
@@ -82,7 +68,7 @@ def reference(given: str) -> str:
 
 def texts(request: web.Request, name: str) -> list[str]:
     """A parameter that may be given several times."""
-    return list(request.query.getall(name, []))
+    return request.query.getall(name)
 
 
 def flag(request: web.Request, name: str, default: bool = False) -> bool:
@@ -193,7 +179,7 @@ def matches(pattern: str, name: str) -> bool:
 
 async def body(request: web.Request, empty: Any = None) -> Any:
     """The JSON body as plain Python values (``empty`` when there is none); ``Invalid`` in dockerd's words."""
-    declared = request.headers.get("Content-Type", "")
+    declared = request.header("Content-Type")
     if not declared and not request.body_exists:
         return empty
     check_content_type(declared, JSON)
@@ -215,7 +201,7 @@ def check_content_type(declared: str, wanted: str) -> None:
 async def read(request: web.Request, limit: int = LARGEST_BODY) -> bytes:
     """The whole body, if it is no longer than ``limit`` bytes."""
     pieces, size = [], 0
-    async for piece in request.content.iter_any():
+    async for piece in request.pieces():
         size += len(piece)
         if size > limit:
             raise Invalid(f"request body is larger than {limit} bytes")
@@ -262,20 +248,8 @@ def _text(given: str) -> str:
     return given.encode("utf-8", "replace").decode()
 
 
-class Out:
+class Out(web.Streamed):
     """A response that is being streamed; ``write`` returns when the bytes are on their way."""
-
-    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
-        self._request = request
-        self.response = response
-
-    async def start(self) -> None:
-        if not self.response.prepared:
-            await self.response.prepare(self._request)
-
-    async def write(self, data: bytes) -> None:
-        await self.start()
-        await self.response.write(data)
 
     async def write_json(self, value: Any, end: bytes = b"\r\n") -> None:
         await self.write(msgspec.json.encode(value) + end)
@@ -288,24 +262,18 @@ async def streaming(request: web.Request, content_type: str, status: int = 200) 
     Ended in order when the block is left, or when the client has closed its half and hears no more; cut off (so that
     the client notices) when it is left by an error.
     """
-    response = web.StreamResponse(status=status, headers=HEADERS)
-    response.content_type = content_type
-    if request.version >= (1, 1):
-        response.enable_chunked_encoding()
-    out = Out(request, response)
+    out = Out(request, status, content_type)
     try:
         yield out
     except asyncio.CancelledError:
-        gone = getattr(request.protocol, "gone", None)
-        if response.prepared and gone is not None and gone.done():
+        if out.prepared and request.connection.gone:
             with suppress(ConnectionError):
-                await response.write_eof()
+                await out.end()
         raise
-    await out.start()
-    await response.write_eof()
+    await out.end()
 
 
-async def progress(request: web.Request, source: AsyncIterable[Mapping[str, Any] | bytes]) -> web.StreamResponse:
+async def progress(request: web.Request, source: AsyncIterable[Mapping[str, Any] | bytes]) -> web.Answer:
     """Docker's progress lines (pull, push, import, load, build), as they come.
 
     An error before the first line is an ordinary answer; after it, the line
@@ -319,36 +287,13 @@ async def progress(request: web.Request, source: AsyncIterable[Mapping[str, Any]
                 else:
                     await out.write_json(line)
         except FairleadError as error:
-            if not out.response.prepared:
+            if not out.prepared:
                 raise
             await out.write_json({"errorDetail": {"message": error.message}, "error": error.message})
-        return out.response
-
-
-# -- no answer ---------------------------------------------------------------------------
-
-
-class Taken(web.StreamResponse):
-    """Stands for an answer given by hand (a hijack), or that nobody would read: aiohttp is to do nothing and close."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.force_close()
-
-    @property
-    def prepared(self) -> bool:
-        return True
-
-    async def prepare(self, request: web.BaseRequest) -> Any:
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        return None
+        return out
 
 
 # -- clients that hang up -------------------------------------------------------------------
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def abandonable(handler: Handler) -> Handler:
@@ -358,7 +303,7 @@ def abandonable(handler: Handler) -> Handler:
     """
 
     @functools.wraps(handler)
-    async def call(*arguments: Any) -> web.StreamResponse:
+    async def call(*arguments: Any) -> web.Answer:
         return await handler(*arguments)
 
     call.abandonable = True  # type: ignore[attr-defined]

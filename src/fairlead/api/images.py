@@ -8,9 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
-from aiohttp import web
 
-from fairlead.api import http, times, wire, wire_images
+from fairlead.api import http, times, web, wire, wire_images
 from fairlead.core import reference
 from fairlead.core.container import Config
 from fairlead.core.imagespec import Credentials, ImageRecord
@@ -27,28 +26,28 @@ TAR = "application/x-tar"
 Wants = Callable[[ImageRecord], bool]
 
 
-def routes(engine: Engine) -> list[web.RouteDef]:
+def routes(engine: Engine) -> list[web.Route]:
     here, there = Images(engine), Transfers(engine)
     return [
-        web.get("/images/json", here.list, allow_head=False),
-        web.get("/images/search", there.search, allow_head=False),
-        web.get("/images/get", there.save, allow_head=False),
+        web.get("/images/json", here.list),
+        web.get("/images/search", there.search),
+        web.get("/images/get", there.save),
         web.post("/images/create", http.abandonable(there.create)),
         web.post("/images/load", there.load),
         web.post("/images/prune", here.prune),
-        web.get("/images/{name:.*}/get", there.save, allow_head=False),
-        web.get("/images/{name:.*}/history", here.history, allow_head=False),
-        web.get("/images/{name:.*}/json", here.inspect, allow_head=False),
+        web.get("/images/{name:.*}/get", there.save),
+        web.get("/images/{name:.*}/history", here.history),
+        web.get("/images/{name:.*}/json", here.inspect),
         web.post("/images/{name:.*}/push", http.abandonable(there.push)),
         web.post("/images/{name:.*}/tag", here.tag),
         web.delete("/images/{name:.*}", here.remove),
         web.post("/commit", there.commit),
-        web.get("/distribution/{name:.*}/json", there.distribution, allow_head=False),
+        web.get("/distribution/{name:.*}/json", there.distribution),
     ]
 
 
 def registry_auth(request: web.Request) -> Credentials:
-    return wire_images.credentials(request.headers.get("X-Registry-Auth", ""))
+    return wire_images.credentials(request.header("X-Registry-Auth", ""))
 
 
 class Images:
@@ -103,23 +102,23 @@ class Images:
         return check
 
     async def inspect(self, request: web.Request) -> web.Response:
-        image = self._engine.images.get(request.match_info["name"])
+        image = self._engine.images.get(request.names["name"])
         driver = self._engine.filesystem.driver
         data = self._engine.filesystem.image_graph(image.id)
         return http.answer(wire_images.inspect(image, http.version(request), driver, data))
 
     async def history(self, request: web.Request) -> web.Response:
-        return http.answer([wire_images.step(step) for step in self._engine.images.history(request.match_info["name"])])
+        return http.answer([wire_images.step(step) for step in self._engine.images.history(request.names["name"])])
 
     async def tag(self, request: web.Request) -> web.Response:
         repo, tag = http.text(request, "repo"), http.text(request, "tag")
         if not repo:
             return http.nothing(200)
-        await self._engine.images.tag(request.match_info["name"], repo, tag)
+        await self._engine.images.tag(request.names["name"], repo, tag)
         return http.nothing(201)
 
     async def remove(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
+        name = request.names["name"]
         if not name.strip():
             raise Invalid("image name cannot be blank")
         force, prune = http.flag(request, "force"), not http.flag(request, "noprune")
@@ -141,7 +140,7 @@ class Transfers:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def create(self, request: web.Request) -> web.StreamResponse:
+    async def create(self, request: web.Request) -> web.Answer:
         """Pull or import, by which of ``fromImage`` and ``fromSrc`` is given."""
         tag, platform = http.text(request, "tag"), http.text(request, "platform")
         image = http.text(request, "fromImage")
@@ -151,26 +150,24 @@ class Transfers:
         source = http.text(request, "fromSrc")
         if not source:
             raise Internal('Get "http:": http: no Host in request URL')
-        stream = request.content.iter_any() if source == "-" else self._engine.transfers.fetched(source)
+        stream = request.pieces() if source == "-" else self._engine.transfers.fetched(source)
         lines = self._engine.transfers.import_(
             stream, http.text(request, "repo"), tag, http.texts(request, "changes"),
             http.text(request, "message"), platform,
         )  # fmt: skip
         return await http.progress(request, lines)
 
-    async def load(self, request: web.Request) -> web.StreamResponse:
-        lines = self._engine.transfers.load(request.content.iter_any(), http.flag(request, "quiet"))
+    async def load(self, request: web.Request) -> web.Answer:
+        lines = self._engine.transfers.load(request.pieces(), http.flag(request, "quiet"))
         return await http.progress(request, lines)
 
-    async def save(self, request: web.Request) -> web.StreamResponse:
-        name = request.match_info.get("name", "")
+    async def save(self, request: web.Request) -> web.Answer:
+        name = request.names.get("name", "")
         names = [name] if name else http.texts(request, "names")
         return await _send(request, self._engine.transfers.save(names))
 
-    async def push(self, request: web.Request) -> web.StreamResponse:
-        lines = self._engine.transfers.push(
-            request.match_info["name"], http.text(request, "tag"), registry_auth(request)
-        )
+    async def push(self, request: web.Request) -> web.Answer:
+        lines = self._engine.transfers.push(request.names["name"], http.text(request, "tag"), registry_auth(request))
         return await http.progress(request, lines)
 
     async def commit(self, request: web.Request) -> web.Response:
@@ -206,7 +203,7 @@ class Transfers:
         )
 
     async def distribution(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
+        name = request.names["name"]
         if re.fullmatch(r"[a-f0-9]{64}", name):
             raise Invalid(f"unknown image reference format: {name}")
         return http.answer(await self._engine.transfers.distribution(name, registry_auth(request)))
@@ -237,9 +234,9 @@ def _labelled(wanted: http.Filters, image: ImageRecord) -> bool:
     )
 
 
-async def _send(request: web.Request, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
+async def _send(request: web.Request, pieces: AsyncIterator[bytes]) -> web.Answer:
     """A tar as it comes; an error before its first byte is an answer."""
     async with http.streaming(request, TAR) as out:
         async for piece in pieces:
             await out.write(piece)
-        return out.response
+        return out

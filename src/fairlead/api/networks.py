@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
-from fairlead.api import http, times, wire_networks
+from fairlead.api import http, times, web, wire_networks
 from fairlead.api.wire import get, members
 from fairlead.core.model import Network
 from fairlead.errors import FairleadError, NotFound
@@ -19,7 +17,7 @@ LIST_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
 PRUNE_FILTERS = ("label", "label!", "until")
 
 
-def routes(engine: Engine) -> list[web.RouteDef]:
+def routes(engine: Engine) -> list[web.Route]:
     here = Networks(engine)
     return [
         web.get("/networks", here.list),
@@ -45,7 +43,7 @@ class Networks:
         return http.answer([wire_networks.network(network) for network in found])
 
     async def inspect(self, request: web.Request) -> web.Response:
-        ref = request.match_info["id"]
+        ref = request.names["id"]
         http.strict_flag(request, "verbose")
         network = self._engine.networks.network(ref)
         scope = http.text(request, "scope")
@@ -63,21 +61,21 @@ class Networks:
         return http.answer({"Id": network.id, "Warning": ""}, 201)
 
     async def remove(self, request: web.Request) -> web.Response:
-        await self._engine.networks.remove(request.match_info["id"])
+        await self._engine.networks.remove(request.names["id"])
         return http.nothing()
 
     async def connect(self, request: web.Request) -> web.Response:
         given = members(await http.body(request, {}), "", "network.ConnectOptions")
         settings = wire_networks.endpoint_settings(given.get("endpointconfig"), ".EndpointConfig")
         container = http.reference(get(given, "Container", str, ""))
-        await self._engine.containers.connect(request.match_info["id"], container, settings)
+        await self._engine.containers.connect(request.names["id"], container, settings)
         return http.nothing(200)
 
     async def disconnect(self, request: web.Request) -> web.Response:
         given = members(await http.body(request, {}), "", "network.DisconnectOptions")
         force = get(given, "Force", bool, False)
         container = http.reference(get(given, "Container", str, ""))
-        await self._engine.containers.disconnect(request.match_info["id"], container, force)
+        await self._engine.containers.disconnect(request.names["id"], container, force)
         return http.nothing(200)
 
     async def prune(self, request: web.Request) -> web.Response:

@@ -12,9 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
-
-from fairlead.api import http, wire_containers, wire_networks
+from fairlead.api import http, web, wire_containers, wire_networks
 from fairlead.core.wanted import Wanted
 from fairlead.errors import Invalid
 
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
 
 
-def routes(engine: Engine) -> list[web.RouteDef]:
+def routes(engine: Engine) -> list[web.Route]:
     async def plan(request: web.Request) -> web.Response:
         word = http.text(request, "owner")
         return http.answer(_all(item for item in engine.kernel.wanted() if word in item.owner))

@@ -14,9 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from aiohttp import web
-
-from fairlead.api.http import NEWEST, OLDEST, Handler
+from fairlead.api.web import NEWEST, OLDEST, Handler, Route
 from fairlead.errors import Invalid, NotFound
 
 _VERSIONED = re.compile(r"/v([0-9][0-9.]*)(/.*)")
@@ -61,11 +59,10 @@ def clean(path: str) -> str:
 class Table:
     """All routes, found by method and first piece of the path, then by pattern in the order they were given."""
 
-    def __init__(self, routes: Iterable[web.RouteDef]) -> None:
+    def __init__(self, routes: Iterable[Route]) -> None:
         self._routes: defaultdict[tuple[str, str], list[tuple[re.Pattern[str], Handler]]] = defaultdict(list)
         for route in routes:
-            handler: Handler = route.handler  # type: ignore[assignment]
-            self._routes[route.method, _first(route.path)].append((_pattern(route.path), handler))
+            self._routes[route.method, _first(route.path)].append((_pattern(route.path), route.handler))
 
     def find(self, method: str, path: str) -> Found:
         path = path.rstrip("/")

@@ -4,7 +4,7 @@
                                      |
                                      +--- version, headers, errors, clients that hang up
 
-    create_app(engine, settings)          aiohttp application, nothing opened yet
+    create_app(engine, settings)          the routes, nothing opened yet
     async with serve(app, listeners)      sockets open; closed in order on the way out
 
 Access control is Docker's: who may open the unix socket (mode 660, group) and,
@@ -37,9 +37,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
-
 from fairlead.api import (
     build,
     container_files,
@@ -57,8 +54,9 @@ from fairlead.api import (
     system,
     tls,
     volumes,
+    web,
 )
-from fairlead.api.connection import IDLE_SECONDS, LARGEST_HEAD, Connection
+from fairlead.api.connection import GRACE, Connection
 from fairlead.errors import Conflict, FairleadError, Internal, Invalid
 from fairlead.settings import Settings
 
@@ -67,17 +65,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fairlead.api")
 
-GRACE = 0.3
-"""Seconds a handler gets to finish an answer for a client that closed its half."""
-LINGER = 1.0
-"""Seconds in which the body of a request that is already refused is still read: else clients that send the head and the
-body one after the other hear a broken pipe instead of the answer."""
 LAST_SECONDS = 10
 """How long ``serve`` waits, on its way out, for requests that change something. Streams are ended at once."""
 FIRST_HANDED = 3
 """Number of the first socket that systemd hands over."""
-TABLE = web.AppKey("table", routes.Table)
-CLOSING = web.AppKey("closing", asyncio.Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,146 +80,97 @@ class Listener:
     group: str = ""
 
 
-def create_app(engine: Engine, settings: Settings) -> web.Application:
-    """The application over an engine; ``serve`` opens its sockets."""
-    app = web.Application(client_max_size=http.LARGEST_BODY)
-    log.addFilter(_is_ours)
-    app[CLOSING] = asyncio.Event()
-    app[TABLE] = routes.Table(
-        [
-            *networks.routes(engine),
-            *containers.routes(engine, settings),
-            *container_files.routes(engine),
-            *streams.routes(engine),
-            *execs.routes(engine),
-            *images.routes(engine),
-            *volumes.routes(engine),
-            *build.routes(engine),
-            *system.routes(engine, settings),
-            *swarm_absent.routes(engine),
-            *plan.routes(engine),
-            *doctor.routes(engine),
-            *explain.routes(engine),
-        ]
+class App:
+    """The routes over an engine, and the connections that are open; ``serve`` opens its sockets."""
+
+    def __init__(self, table: routes.Table) -> None:
+        self.table = table
+        self._open: set[Connection] = set()
+
+    def connection(self) -> Connection:
+        """The protocol of one more client."""
+        return Connection(self.dispatch, self._open)
+
+    async def close(self) -> None:
+        """End streams at once, and what changes something when it is done or ``LAST_SECONDS`` have passed."""
+        for one in self._open:
+            one.end()
+        work = [one.task for one in self._open if one.task is not None]
+        if work:
+            await asyncio.wait(work, timeout=LAST_SECONDS)
+        if self._open:
+            await asyncio.wait([one.lost for one in self._open], timeout=GRACE)
+        for one in [*self._open]:
+            one.abort()
+
+    # -- one request --------------------------------------------------------------------------
+
+    async def dispatch(self, request: web.Request) -> web.Answer:
+        """Find the handler, call it, and turn what it raises into an answer."""
+        try:
+            request.api, path = routes.split_version(request.path)
+            if "//" in request.raw_path:  # as it was spelled: a %2F stays one, or cleaning would never end
+                return web.Response(status=301, headers={"Location": routes.clean(request.raw_path)})
+            if request.method == "OPTIONS":
+                return web.Response()
+            found = self.table.find(request.method, path)
+            request.names = found.names
+            request.abandonable = request.method in ("GET", "HEAD") or getattr(found.handler, "abandonable", False)
+            return await found.handler(request)
+        except routes.TooOld as error:
+            return web.Response(text=error.message, status=error.status)
+        except FairleadError as error:
+            level = logging.ERROR if isinstance(error, Internal) else logging.DEBUG
+            log.log(level, "%s %s: %s", request.method, request.path, error.message)
+            return http.failure(error)
+        except ConnectionError:
+            if not request.connection.gone:
+                raise
+            return web.Taken()  # the client has left: that is no error of ours, and nobody would read it
+        except Exception:
+            log.exception("%s %s", request.method, request.path)
+            return http.failure(Internal("internal error; the engine's log has the details"))
+
+
+def create_app(engine: Engine, settings: Settings) -> App:
+    """All routes over an engine."""
+    return App(
+        routes.Table(
+            [
+                *networks.routes(engine),
+                *containers.routes(engine, settings),
+                *container_files.routes(engine),
+                *streams.routes(engine),
+                *execs.routes(engine),
+                *images.routes(engine),
+                *volumes.routes(engine),
+                *build.routes(engine),
+                *system.routes(engine, settings),
+                *swarm_absent.routes(engine),
+                *plan.routes(engine),
+                *doctor.routes(engine),
+                *explain.routes(engine),
+            ]
+        )
     )
-    app.router.add_route("*", "/{path:.*}", dispatch, expect_handler=_expect)
-    return app
-
-
-async def _expect(request: web.Request) -> None:
-    """``Expect: 100-continue`` is answered, anything else refused; aiohttp's own refusal chokes on some bytes."""
-    if request.headers.get("Expect", "").lower() != "100-continue":
-        raise web.HTTPExpectationFailed
-    if request.version >= (1, 1):
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # it was no answer yet
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
-    """Bytes that are no HTTP, or end too early, are their sender's fault, and no traceback in our log."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | Invalid))
-
-
-# -- one request --------------------------------------------------------------------------
-
-
-async def dispatch(request: web.Request) -> web.StreamResponse:
-    """Find the handler, call it, and turn what it raises into an answer."""
-    try:
-        version, path = routes.split_version(request.path)
-        request[http.VERSION] = version
-        if "//" in request.rel_url.raw_path:  # as it was spelled: a %2F stays one, or cleaning would never end
-            return web.Response(status=301, headers={"Location": routes.clean(request.rel_url.raw_path)})
-        if request.method == "OPTIONS":
-            return _with_headers(web.Response())
-        found = request.app[TABLE].find(request.method, path)
-        request.match_info.update(found.names)
-        response = await _call(found.handler, request)
-    except routes.TooOld as error:
-        response = web.Response(text=error.message, status=error.status)
-    except FairleadError as error:
-        level = logging.ERROR if isinstance(error, Internal) else logging.DEBUG
-        log.log(level, "%s %s: %s", request.method, request.path, error.message)
-        response = http.failure(error)
-    except ConnectionError:
-        if request.transport is not None and not request.transport.is_closing():
-            raise
-        return http.Taken()  # the client has left: that is no error of ours, and nobody would read it
-    except asyncio.CancelledError:
-        raise
-    except Exception:
-        log.exception("%s %s", request.method, request.path)
-        response = http.failure(Internal("internal error; the engine's log has the details"))
-    if getattr(request.protocol, "holding", False):
-        response.force_close()
-    return _with_headers(response)
-
-
-def _with_headers(response: web.StreamResponse) -> web.StreamResponse:
-    if not response.prepared:
-        for name, value in http.HEADERS.items():
-            response.headers.setdefault(name, value)
-    return response
-
-
-async def _call(handler: http.Handler, request: web.Request) -> web.StreamResponse:
-    """The handler's answer. It is given up when its client leaves, if it may be; a stream also when we close."""
-    gone = getattr(request.protocol, "gone", None)
-    may_leave = request.method in ("GET", "HEAD") or getattr(handler, "abandonable", False)
-    hijacks = getattr(request.protocol, "holding", False)
-    if gone is None or not (may_leave or hijacks):
-        return await handler(request)
-    work = asyncio.ensure_future(handler(request))
-    closing = asyncio.ensure_future(request.app[CLOSING].wait())
-    try:
-        await asyncio.wait({work, closing, *([gone] if may_leave else [])}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            await asyncio.wait({work}, timeout=GRACE)
-        return work.result() if work.done() else http.Taken()
-    finally:
-        closing.cancel()
-        if not work.done():
-            work.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await work
 
 
 # -- listening ----------------------------------------------------------------------------
 
 
 @asynccontextmanager
-async def serve(app: web.Application, listeners: Iterable[Listener]) -> AsyncIterator[list[str]]:
+async def serve(app: App, listeners: Iterable[Listener]) -> AsyncIterator[list[str]]:
     """Open every listener and serve ``app`` on them; yields their addresses (a port of 0 made concrete)."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=LAST_SECONDS)
     async with AsyncExitStack() as undo:
-        await runner.setup()
-        undo.push_async_callback(runner.cleanup)
-        undo.callback(app[CLOSING].set)
+        undo.push_async_callback(app.close)
         opened = []
         for listener in listeners:
-            opened += await _listen(listener, _factory(runner, listener.tls), undo)
+            opened += await _listen(listener, _factory(app, listener.tls), undo)
         yield opened
 
 
-def _factory(runner: web.AppRunner, context: ssl.SSLContext | None) -> Callable[[], asyncio.Protocol]:
-    manager = runner.server
-    assert manager is not None
-    loop = asyncio.get_running_loop()
-
-    def connection() -> Connection:
-        return Connection(
-            manager,
-            loop=loop,
-            keepalive_timeout=IDLE_SECONDS,
-            access_log=None,
-            logger=log,
-            max_line_size=LARGEST_HEAD,
-            max_field_size=LARGEST_HEAD,
-            auto_decompress=False,
-            lingering_time=LINGER,
-        )
-
-    return connection if context is None else lambda: tls.Tls(connection(), context)
+def _factory(app: App, context: ssl.SSLContext | None) -> Callable[[], asyncio.Protocol]:
+    return app.connection if context is None else lambda: tls.Tls(app.connection(), context)
 
 
 async def _listen(listener: Listener, factory: Callable[[], Any], undo: AsyncExitStack) -> list[str]:

@@ -13,10 +13,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-from aiohttp.http import WSMsgType
-
-from fairlead.api import hijack, http, times, wire_stats
+from fairlead.api import hijack, http, times, web, websocket, wire_stats
 from fairlead.core.container import Container
 from fairlead.core.loglines import LogLine, attributes
 from fairlead.engine.logs import LogWishes
@@ -28,15 +25,15 @@ if TYPE_CHECKING:
 CONTENT_TYPE_TELLS = (1, 42)
 
 
-def routes(engine: Engine) -> list[web.RouteDef]:
+def routes(engine: Engine) -> list[web.Route]:
     here = Streams(engine)
     return [
         web.post("/containers/{id:.*}/attach", here.attach),
-        web.get("/containers/{id:.*}/attach/ws", here.attach_by_web_socket, allow_head=False),
-        web.get("/containers/{id:.*}/logs", here.logs, allow_head=False),
+        web.get("/containers/{id:.*}/attach/ws", here.attach_by_web_socket),
+        web.get("/containers/{id:.*}/logs", here.logs),
         web.post("/containers/{id:.*}/resize", here.resize),
-        web.get("/containers/{id:.*}/stats", here.stats, allow_head=False),
-        web.get("/containers/{id:.*}/top", here.top, allow_head=False),
+        web.get("/containers/{id:.*}/stats", here.stats),
+        web.get("/containers/{id:.*}/top", here.top),
     ]
 
 
@@ -52,8 +49,8 @@ class Streams:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def attach(self, request: web.Request) -> web.StreamResponse:
-        ref = request.match_info["id"]
+    async def attach(self, request: web.Request) -> web.Answer:
+        ref = request.names["id"]
         wanted = {name: http.flag(request, name) for name in ("stdin", "stdout", "stderr")}
         try:
             container = self._engine.containers.get(ref)
@@ -72,16 +69,14 @@ class Streams:
                 await self._engine.streams.converse(attached, stream, hijack.frame)
         finally:
             attached.close()
-        return http.Taken()
+        return web.Taken()
 
-    async def attach_by_web_socket(self, request: web.Request) -> web.StreamResponse:
+    async def attach_by_web_socket(self, request: web.Request) -> web.Answer:
         """The same through a web socket: each message is a piece of the stream, never multiplexed."""
         old = http.version(request) < CONTENT_TYPE_TELLS
-        socket = web.WebSocketResponse()
-        if not socket.can_prepare(request):
-            raise Invalid("not websocket protocol")
+        key = websocket.key_of(request)
         attached = await self._engine.streams.attach(
-            request.match_info["id"],
+            request.names["id"],
             stdin=old or http.flag(request, "stdin"),
             stdout=old or http.flag(request, "stdout"),
             stderr=old or http.flag(request, "stderr"),
@@ -90,32 +85,32 @@ class Streams:
             detach_keys=http.text(request, "detachKeys"),
         )
         try:
-            await socket.prepare(request)
-            await self._engine.streams.converse(attached, _WebSocket(socket), lambda which, data: data)
-            await socket.close()
+            async with websocket.accepted(request, key) as socket:
+                socket.when_lost(attached.close)
+                await self._engine.streams.converse(attached, socket, lambda which, data: data)
         finally:
             attached.close()
-        return socket
+        return web.Taken()
 
-    async def logs(self, request: web.Request) -> web.StreamResponse:
+    async def logs(self, request: web.Request) -> web.Answer:
         wishes = _log_wishes(request)
-        container = self._engine.containers.get(request.match_info["id"])
+        container = self._engine.containers.get(request.names["id"])
         line_of = _printer(container, http.flag(request, "timestamps"), http.flag(request, "details"))
         async with http.streaming(request, content_type(request, container.config.tty)) as out:
             async with aclosing(self._engine.logs.read(container, wishes)) as lines:  # type: ignore[type-var]
                 await out.start()
                 async for line in lines:
                     await out.write(line_of(line))
-            return out.response
+            return out
 
     async def resize(self, request: web.Request) -> web.Response:
         rows, columns = size(request)
-        await self._engine.containers.resize(request.match_info["id"], rows, columns)
+        await self._engine.containers.resize(request.names["id"], rows, columns)
         return http.nothing(200)
 
-    async def stats(self, request: web.Request) -> web.StreamResponse:
+    async def stats(self, request: web.Request) -> web.Answer:
         """A line a second, or one: of two looks a second apart, or of one look (``one-shot``)."""
-        ref = request.match_info["id"]
+        ref = request.names["id"]
         container = self._engine.containers.get(ref)
         if not http.flag(request, "stream", default=True):
             sample = await self._engine.stats.read(container.id, http.flag(request, "one-shot"))
@@ -124,10 +119,10 @@ class Streams:
             async with aclosing(self._engine.stats.watch(container.id)) as samples:  # type: ignore[type-var]
                 async for sample in samples:
                     await out.write_json(wire_stats.stats(container, sample), end=b"\n")
-            return out.response
+            return out
 
     async def top(self, request: web.Request) -> web.Response:
-        titles, rows = await self._engine.containers.top(request.match_info["id"], http.text(request, "ps_args"))
+        titles, rows = await self._engine.containers.top(request.names["id"], http.text(request, "ps_args"))
         return http.answer(wire_stats.top(titles, rows))
 
 
@@ -146,25 +141,7 @@ def size(request: web.Request) -> tuple[int, int]:
 
 def _refusal(error: FairleadError) -> web.Response:
     """dockerd refuses an attach in plain text, as if it were the stream."""
-    response = web.Response(body=f"{error.message}\r\n".encode(), status=error.status)
-    response.content_type = http.RAW_STREAM
-    return response
-
-
-class _WebSocket:
-    """A web socket with the two words that ``converse`` speaks."""
-
-    def __init__(self, socket: web.WebSocketResponse) -> None:
-        self._socket = socket
-
-    async def read(self) -> bytes:
-        message = await self._socket.receive()
-        if message.type == WSMsgType.TEXT:
-            return str(message.data).encode()
-        return bytes(message.data) if message.type == WSMsgType.BINARY else b""
-
-    async def write(self, data: bytes) -> None:
-        await self._socket.send_bytes(data)
+    return web.Response(f"{error.message}\r\n".encode(), error.status, content_type=http.RAW_STREAM)
 
 
 # -- logs -------------------------------------------------------------------------------------

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
-from fairlead.api import http
+from fairlead.api import http, web
 from fairlead.api.wire import get, members
 from fairlead.errors import FairleadError, Invalid, Unavailable
 
@@ -20,7 +18,7 @@ NOT_A_MANAGER = (
 KINDS = ("services", "nodes", "tasks", "secrets", "configs")
 
 
-def routes(engine: Engine) -> list[web.RouteDef]:
+def routes(engine: Engine) -> list[web.Route]:
     listed = [web.get(f"/{kind}", refuse) for kind in KINDS]
     created = [web.post(f"/{kind}/create", refuse) for kind in ("services", "secrets", "configs")]
     single = [

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
-from fairlead.api import http, times, wire_images, wire_system
-from fairlead.api.http import NEWEST, OLDEST
+from fairlead.api import http, times, web, wire_images, wire_system
 from fairlead.api.places import Places
 from fairlead.api.routes import spell
 from fairlead.api.space import Space
+from fairlead.api.web import NEWEST, OLDEST
 from fairlead.api.wire import members
 from fairlead.errors import FairleadError, Invalid
 from fairlead.settings import Settings
@@ -27,10 +25,10 @@ PING_HEADERS = {
 }
 
 
-def routes(engine: Engine, settings: Settings) -> list[web.RouteDef]:
+def routes(engine: Engine, settings: Settings) -> list[web.Route]:
     here = System(engine, settings)
     return [
-        web.get("/_ping", here.ping, allow_head=False),
+        web.get("/_ping", here.ping),
         web.head("/_ping", here.ping),
         web.get("/version", here.version),
         web.get("/info", here.info),
@@ -51,7 +49,7 @@ class System:
 
     async def ping(self, request: web.Request) -> web.Response:
         body = b"" if request.method == "HEAD" else b"OK"
-        return web.Response(body=body, headers=PING_HEADERS, content_type="text/plain", charset="utf-8")
+        return web.Response(body=body, headers=PING_HEADERS, content_type="text/plain; charset=utf-8")
 
     async def version(self, request: web.Request) -> web.Response:
         newest, oldest = spell(NEWEST), spell(OLDEST)
@@ -68,7 +66,7 @@ class System:
 
     # -- events -------------------------------------------------------------------------------
 
-    async def events(self, request: web.Request) -> web.StreamResponse:
+    async def events(self, request: web.Request) -> web.Answer:
         """What happened since, and what happens, a JSON object each, flushed at once."""
         since, until = times.query(request, "since"), times.query(request, "until")
         if since is not None and until is not None and since > until:
@@ -80,7 +78,7 @@ class System:
             await out.start()
             async for event in self._engine.events.stream(since, until, wants):
                 await out.write_json(wire_system.event(event), end=b"\n")
-            return out.response
+            return out
 
     # -- space --------------------------------------------------------------------------------
 

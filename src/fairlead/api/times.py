@@ -12,8 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from aiohttp import web
-
+from fairlead.api import web
 from fairlead.errors import FairleadError, Invalid
 
 SECOND = 1_000_000_000

@@ -6,9 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
-
-from fairlead.api import http, wire_volumes
+from fairlead.api import http, web, wire_volumes
 from fairlead.engine.volumes import Volume
 
 if TYPE_CHECKING:
@@ -20,13 +18,13 @@ ONLY_ANONYMOUS = (1, 42)
 """From this API version on, ``prune`` spares named volumes unless told."""
 
 
-def routes(engine: Engine) -> list[web.RouteDef]:
+def routes(engine: Engine) -> list[web.Route]:
     here = Volumes(engine)
     return [
-        web.get("/volumes", here.list, allow_head=False),
+        web.get("/volumes", here.list),
         web.post("/volumes/create", here.create),
         web.post("/volumes/prune", here.prune),
-        web.get("/volumes/{name:.*}", here.inspect, allow_head=False),
+        web.get("/volumes/{name:.*}", here.inspect),
         web.delete("/volumes/{name:.*}", here.remove),
     ]
 
@@ -56,7 +54,7 @@ class Volumes:
         return check
 
     async def inspect(self, request: web.Request) -> web.Response:
-        return http.answer(self._shown(self._volumes.get(request.match_info["name"])))
+        return http.answer(self._shown(self._volumes.get(request.names["name"])))
 
     async def create(self, request: web.Request) -> web.Response:
         asked = wire_volumes.create(await http.body(request, {}))
@@ -64,7 +62,7 @@ class Volumes:
         return http.answer(self._shown(volume), 201)
 
     async def remove(self, request: web.Request) -> web.Response:
-        await self._volumes.remove(request.match_info["name"], http.flag(request, "force"))
+        await self._volumes.remove(request.names["name"], http.flag(request, "force"))
         return http.nothing()
 
     async def prune(self, request: web.Request) -> web.Response:

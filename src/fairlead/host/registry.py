@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import aiohttp
 import msgspec
 
 from fairlead.core.imagespec import (
@@ -127,6 +126,8 @@ class Skopeo:
 
     async def fetch(self, url: str) -> AsyncIterator[bytes]:
         """What is at an http(s) URL, as it comes. ``Internal`` when it cannot be had."""
+        import aiohttp  # here, for it costs as much as the rest of the engine's start, and few import from a URL
+
         try:
             patience = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=60)
             async with aiohttp.ClientSession(trust_env=True, timeout=patience) as session, session.get(url) as answer:
