@@ -9,12 +9,14 @@ from fairlead.cli import explain as face
 from fairlead.core.container import Container
 from fairlead.core.model import Ipam, Network, PortRequest, Subnet
 from fairlead.core.ruleset import unknown_words
+from fairlead.core.terrain import Road
 from fairlead.core.wanted import Address, Link, Route, Skeleton
 from fairlead.engine.drivers.bridge import Bridge
 from fairlead.engine.drivers.host import Host as HostDriver
 from fairlead.engine.drivers.none import Null
 from fairlead.engine.explain import Explainer, Explanation
 from fairlead.engine.naming import Naming
+from fairlead.engine.sandboxes import Stack
 from fairlead.errors import Conflict, Invalid, NotFound
 from lane.golden import same_as
 
@@ -73,8 +75,19 @@ class Shop:
         await self.paper.open(container)
         return container
 
+    def stacks(self) -> dict[str, Stack]:
+        found = ((c.name, self.paper.attachments.stack(c)) for c in self.paper.catalog)
+        return {name: stack for name, stack in found if stack is not None}
+
     async def says(self, source: str, target: str, family: int = 0, check: bool = False) -> Explanation:
         return await self.explainer.explain(source, target, family, check)
+
+
+def rules(policy: str, family: str = "ip", hook: str = "forward", *lines: str, table: str = "theirs") -> str:
+    """A table of somebody else, as nft lists it."""
+    device = ' device "eth0"' if hook == "ingress" else ""
+    head = f"\t\ttype filter hook {hook}{device} priority filter; policy {policy};\n"
+    return f"table {family} {table} {{\n\tchain c {{\n{head}" + "".join(f"\t\t{line}\n" for line in lines) + "\t}\n}\n"
 
 
 @pytest.fixture
@@ -151,6 +164,53 @@ async def test_a_host_that_does_not_forward_stops_it(shop: Shop) -> None:
     assert not answer.arrives and "ip_forward" in answer.hops[-1].says
 
 
+async def test_kernel_settings_that_stop_it_are_named(shop: Shop) -> None:
+    roads = shop.paper.host.roads
+    for road, word, remedy in (
+        (Road(kind="rp_filter"), "rp_filter", "rp_filter=2"),
+        (Road(kind="martian"), "the host's own", "rp_filter=2"),
+        (Road(kind="unreachable"), "/forwarding is off", "forwarding=1"),
+        (Road(kind="prohibit", prefix="203.0.113.0/24"), "prohibit 203.0.113.0/24", "ip route delete prohibit"),
+        (Road(kind="unreachable", table="", rules=("5: from all unreachable",)), "rule 5", "delete priority 5"),
+    ):
+        roads["", "203.0.113.1"] = road
+        answer = await shop.says("web", "world:443")
+        assert not answer.arrives and word in answer.hops[-1].says, answer.hops[-1]
+        assert any(remedy in line for line in answer.advice), answer.advice
+
+
+async def test_other_peoples_rules_are_asked_wherever_the_packet_goes(shop: Shop) -> None:
+    """In the caller's stack, on the bridge, on the host, and where it arrives; each once by itself."""
+    inside = {name: stack.sandbox.namespace for name, stack in shop.stacks().items()}
+    for ns, family, hook, source, target in (
+        (inside["web"], "ip", "output", "web", "db:80"),
+        (inside["db"], "inet", "input", "web", "db:80"),
+        ("", "bridge", "forward", "web", "db:80"),
+        ("", "bridge", "prerouting", "web", "world:80"),
+        ("", "ip", "prerouting", "web", "world:80"),
+        ("", "ip", "postrouting", "web", "world:80"),
+        ("", "inet", "input", "web", "172.18.0.1:80"),
+        ("", "inet", "output", "host", "web:80"),
+        ("", "netdev", "ingress", "world", "host:8080"),
+    ):
+        before = await shop.says(source, target)
+        shop.paper.host.listings = {ns: rules("drop", family, hook)}
+        answer = await shop.says(source, target)
+        assert before.arrives and not answer.arrives, (hook, face.text(shown(answer)))
+        assert answer.hops[-1].at == "others" and "theirs" in answer.hops[-1].says
+        shop.paper.host.listings = {ns: rules("accept", family, hook)}
+        assert (await shop.says(source, target)).hops == before.hops, "what passes is not told"
+
+
+async def test_what_cannot_be_told_is_said_so(shop: Shop) -> None:
+    shop.paper.host.listings = {"": rules("accept", "inet", "forward", "ip saddr @blocked drop")}
+    shop.paper.host.legacy = ("iptables filter",)
+    answer = await shop.says("web", "world:80")
+    assert answer.arrives and answer.works and "unless somebody else's rules stop it" in answer.verdict
+    assert [hop.at for hop in answer.hops if hop.unsure] == ["others", "others"]
+    assert face.text(shown(answer)).count("\n? others") == 2
+
+
 async def test_check_sees_what_the_kernel_lost(shop: Shop) -> None:
     plug = next(i for i in shop.paper.kernel.wanted() if isinstance(i, Link) and i.peer_ns.startswith("db"))
     shop.paper.host.lose((plug,))
@@ -184,6 +244,12 @@ What is said comes from the [wanted objects](why/wanting.md), and the rules are 
 no second description of the firewall that could be wrong. `--check` makes the same walk over what the kernel has, and
 names every object on the way that is missing or different. Nothing is sent.
 
+What other people have put in its way is walked, too: their nftables (and what iptables made there), on the host, on the
+bridge and in the containers; `x` stands before what surely stops the packet, `?` before what may, because it depends on
+something that cannot be told from here (a mark, a named set, a limit). Legacy iptables can only be named. And which way
+it goes is asked from the kernel, so a narrower route, a policy rule, `rp_filter` or forwarding that is off is seen and
+named, whoever made it.
+
 It says whether a packet *arrives*. Whether a program listens there is not looked at.
 
 | exit code | |
@@ -213,6 +279,23 @@ TRANSCRIPTS = [
     ("IPv6", "web", "db:5432", 6),
 ]
 
+THEIRS = """
+## Somebody else's firewall
+{firewall}
+
+## Perhaps
+{perhaps}
+
+## Somebody else's route
+{route}
+"""
+DOCKERS = "table ip filter {\n\tchain DOCKER-USER {\n\t}\n\n\tchain FORWARD {\n" + (
+    "\t\ttype filter hook forward priority filter; policy drop;\n\t\tcounter jump DOCKER-USER\n"
+    '\t\toifname "br-theirs" ct state related,established counter accept\n\t}\n}\n'
+)
+TUNNEL = Road(kind="unicast", device="tun0", prefix="172.18.0.2/32", origin="static")
+BLOCKED = rules("accept", "inet", "forward", 'iifname "br-*" ip daddr @blocked reject', table="office")
+
 
 async def test_the_page_says_what_the_code_says(shop: Shop) -> None:
     parts = [PAGE]
@@ -221,4 +304,11 @@ async def test_the_page_says_what_the_code_says(shop: Shop) -> None:
         command = f"$ fairlead explain {'-6 ' if family == 6 else ''}{source} {target}"
         title = f"\n## {heading}\n" if heading else ""
         parts.append(f"{title}\n```\n{command}\n{face.text(shown(answer))}\n```\n")
+    told = {}
+    for name, listing, road in (("firewall", DOCKERS, None), ("perhaps", BLOCKED, None), ("route", "", TUNNEL)):
+        shop.paper.host.listings, shop.paper.host.roads = {"": listing}, {("", "172.18.0.2"): road} if road else {}
+        source, target = ("world", "host:8080") if road else ("web", "world:443")
+        answer = await shop.says(source, target)
+        told[name] = f"\n```\n$ fairlead explain {source} {target}\n{face.text(shown(answer))}\n```"
+    parts.append(THEIRS.format(**told))
     same_as("docs/explain.md", "".join(parts))

@@ -1,9 +1,10 @@
 """A packet walked over a few objects: what the bigger tests cannot put together."""
 
-from fairlead.core.explain import NOWHERE, WORLD, walk
+from fairlead.core.explain import walk
 from fairlead.core.model import PortBinding
 from fairlead.core.rules import NetworkRules, binding_elements, network_elements, skeleton
 from fairlead.core.ruleset import Packet
+from fairlead.core.steps import NOWHERE, WORLD
 from fairlead.core.terrain import Terrain
 from fairlead.core.wanted import Address, Link, Route, Wanted
 

@@ -36,7 +36,13 @@ def shown(answer: Explanation) -> dict[str, Any]:
         "Source": answer.source,
         "Verdict": answer.verdict,
         "Hops": [
-            {"At": hop.at, "Says": hop.says, "Stops": hop.stops, "Objects": [str(item) for item in hop.objects]}
+            {
+                "At": hop.at,
+                "Says": hop.says,
+                "Stops": hop.stops,
+                "Unsure": hop.unsure,
+                "Objects": [str(item) for item in hop.objects],
+            }
             for hop in answer.hops
         ],
         "Advice": list(answer.advice),

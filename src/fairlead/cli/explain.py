@@ -27,14 +27,18 @@ def explain(client: Client, source: str, target: str, ipv4: bool, ipv6: bool, ch
     return 0 if answer["Works"] and not answer["Differs"] else 1
 
 
+def _mark(hop: dict[str, Any]) -> str:
+    return "x" if hop["Stops"] else "?" if hop["Unsure"] else " "
+
+
 def _json(answer: dict[str, Any]) -> str:
     return json.dumps(answer, indent=2)
 
 
 def text(answer: dict[str, Any]) -> str:
-    """The walk for people: a hop a line, ``x`` before the one that stops it, then the verdict and advice."""
+    """The walk for people: a hop a line, ``x`` before the one that stops it, ``?`` before one that may."""
     lines = [answer["Question"]]
-    lines += [f"{'x' if hop['Stops'] else ' '} {hop['At']:<8}{hop['Says']}" for hop in answer["Hops"]]
+    lines += [f"{_mark(hop)} {hop['At']:<8}{hop['Says']}" for hop in answer["Hops"]]
     lines.append(answer["Verdict"])
     lines += [f"  try: {line}" for line in answer["Advice"]]
     if answer["Differs"] is not None:

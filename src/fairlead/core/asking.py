@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fairlead.core import dnswire
-from fairlead.core.explain import NOWHERE, Walked
 from fairlead.core.names import Names
+from fairlead.core.others import remedies
+from fairlead.core.steps import NOWHERE, Walked
 from fairlead.core.terrain import is_loopback
 from fairlead.core.wanted import HOST
 from fairlead.errors import Invalid
@@ -163,6 +164,8 @@ def advise(walked: Walked, ends: Ends, ask: Ask, resolved: bool) -> Iterator[str
         yield from _though_it_arrived(walked, ends, ask)
     elif reason == "rule" and met is not None:
         yield from _for_a_rule(met.chain, met.rule, ends, ask)
+    elif reason in ("others", "detour", "refused", "rp_filter"):
+        yield from _for_others(walked)
     elif reason == "loopback":
         yield LOOPBACK
     elif reason == "switch" and "icc" in walked.hops[-1].says:
@@ -173,11 +176,31 @@ def advise(walked: Walked, ends: Ends, ask: Ask, resolved: bool) -> Iterator[str
     elif reason == "nobody":
         yield "nobody has this address now: is the container running, and is it its present address?"
     elif reason == "forwarding":
-        yield "run the daemon with --ip-forward, or: sysctl -w net.ipv4.ip_forward=1"
+        setting = "net.ipv4.ip_forward" if walked.packet.family == 4 else "net.ipv6.conf.all.forwarding"
+        yield f"run the daemon with --ip-forward, or: sysctl -w {setting}=1"
     elif reason == "answer":
         yield "connect it to a network that leads out (its networks are all internal)"
     elif reason == "switch":
         yield "give both containers a bridge network, or reach the host by another address of this LAN"
+
+
+def _for_others(walked: Walked) -> Iterator[str]:
+    """Ways out of what somebody else has made: only they know why it is there."""
+    packet, road = walked.packet, walked.road
+    if walked.stopped_by_others is not None:
+        yield from remedies(walked.stopped_by_others, walked.owner, packet)
+    elif walked.reason == "rp_filter":
+        setting = f"net.ipv4.conf.{packet.arrives}.rp_filter"
+        yield f"let answers leave by {packet.arrives}, or: sysctl -w {setting}=2"
+    elif road is not None and road.rules:
+        yield f"see to the policy rule: ip rule delete priority {road.rules[0].partition(':')[0]}"
+    elif road is not None and road.prefix:
+        flag, kind = "-6 " if packet.family == 6 else "", "" if road.leads else f"{road.kind} "
+        by = f" dev {road.device}" if road.device else ""
+        table = "" if road.table == "main" else f" table {road.table}"
+        yield f"if it may go: ip {flag}route delete {kind}{road.prefix}{by}{table}"
+    else:
+        yield f"sysctl -w net.ipv4.conf.{packet.arrives}.forwarding=1"
 
 
 def _for_a_name(ends: Ends) -> Iterator[str]:

@@ -7,7 +7,8 @@
 
 The walk knows stacks, cables and the host; what the firewall says comes from
 following the very rules the kernel has (``core.ruleset``). Every hop holds the
-objects it relied on, so each line can be checked against the kernel.
+objects it relied on, so each line can be checked against the kernel. Where the kernel
+can be asked for its way, and other people have rules, they are walked too (``core.steps``).
 
 Rules
     1. The walk follows the first packet of a connection; answers are let through by
@@ -21,46 +22,12 @@ What it does not do: resolve names (``core.asking``), or know engine, host or ti
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from fairlead.core.ruleset import Judgement, Met, Packet
+from fairlead.core.ruleset import Packet
+from fairlead.core.steps import ELSEWHERE, WORLD, Hop, Steps, Walked, at
 from fairlead.core.terrain import DIRECT, Socket, Terrain, Way, is_loopback
-from fairlead.core.wanted import HOST, Sysctl, Wanted
-
-WORLD = "world"
-"""Where a packet is that has left the host; ``Walked.place`` holds a namespace's name, "" for the host, or this."""
-NOWHERE = "nowhere"
-ELSEWHERE = "elsewhere"
-"""On another host of the same overlay network."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hop:
-    """One station. ``stops``: here it ends; ``objects``: what this relies on."""
-
-    at: str
-    says: str
-    stops: bool = False
-    objects: tuple[Wanted, ...] = ()
-
-
-@dataclass(slots=True)
-class Walked:
-    """A walk. ``place``: where the packet came out (``NOWHERE``: it was stopped), ``packet``: as it is there."""
-
-    packet: Packet
-    place: str = NOWHERE
-    hops: list[Hop] = field(default_factory=list)
-    stopped_by: Met | None = None
-    """the rule that dropped it"""
-    reason: str = ""
-    """the word for why it stopped: rule, route, switch, nobody, loopback, forwarding, answer"""
-    switch: str = ""
-    """the last bridge it was on"""
-
-    @property
-    def arrived(self) -> bool:
-        return self.place != NOWHERE
+from fairlead.core.wanted import HOST
 
 
 def walk(terrain: Terrain, start: str, packet: Packet, *, forwarding: bool = True) -> Walked:
@@ -69,6 +36,11 @@ def walk(terrain: Terrain, start: str, packet: Packet, *, forwarding: bool = Tru
     An empty ``source`` is chosen as the kernel would. ``forwarding``: the host routes between its devices.
     """
     walker = _Walker(terrain, forwarding, Walked(packet))
+    if legacy := terrain.others(HOST).legacy:
+        says = (
+            f"legacy iptables has tables here ({', '.join(legacy)}): what they do cannot be seen; iptables-legacy-save"
+        )
+        walker.walked.hops.append(Hop("others", says, unsure=True))
     if start == WORLD:
         by = f" by {packet.arrives}" if packet.arrives else ""  # a host without a default route names no device
         walker.note("enter", f"comes in{by} from {packet.source}, for {packet.target}")
@@ -82,32 +54,15 @@ def walk(terrain: Terrain, start: str, packet: Packet, *, forwarding: bool = Tru
     return walker.walked
 
 
-class _Walker:
+class _Walker(Steps):
     """One packet under way."""
 
     def __init__(self, terrain: Terrain, forwarding: bool, walked: Walked) -> None:
-        self.terrain, self.forwarding, self.walked = terrain, forwarding, walked
+        super().__init__(terrain, forwarding, walked)
         self.me: Socket | None = None
         """the caller's plug in its bridge"""
-
-    @property
-    def packet(self) -> Packet:
-        return self.walked.packet
-
-    @packet.setter
-    def packet(self, packet: Packet) -> None:
-        self.walked.packet = packet
-
-    def note(self, at: str, says: str, *objects: Wanted) -> None:
-        self.walked.hops.append(Hop(at, says, False, objects))
-
-    def stop(self, reason: str, at: str, says: str, *objects: Wanted) -> None:
-        self.walked.hops.append(Hop(at, says, True, objects))
-        self.walked.reason, self.walked.place = reason, NOWHERE
-
-    def arrive(self, ns: str, says: str, *objects: Wanted) -> None:
-        self.walked.place = ns
-        self.note("arrive", f"{says}, from {self.packet.source}", *objects)
+        self.passage: tuple[str, str] | None = None
+        """(who called, the device by which it left the host), when the host routed it"""
 
     # -- from a container ------------------------------------------------------------------
 
@@ -117,13 +72,16 @@ class _Walker:
         if is_loopback(target) or terrain.holds(ns, target):
             self.packet = replace(self.packet, source=target)
             return self.arrive(
-                ns, f"{terrain.title(ns)} calls itself, and gets it on its loopback at {_at(self.packet)}"
+                ns, f"{terrain.title(ns)} calls itself, and gets it on its loopback at {at(self.packet)}"
             )
-        way = terrain.way(ns, target)
+        way = self._way(ns)
         if way is None:
-            return self.stop("route", "route", f"{terrain.title(ns)} has no route to {target}: network is unreachable")
-        self.packet = replace(self.packet, source=self.packet.source or way.source)
+            return None
+        self.packet = replace(self.packet, source=self.packet.source or way.source, leaves=way.device)
         self.note("route", _road(terrain.title(ns), way, self.packet), *way.objects)
+        if self._others("output", ns=ns) or self._others("postrouting", ns=ns):
+            return None
+        self.packet = replace(self.packet, leaves="")
         link = terrain.link(ns, way.device)
         if link is None:
             return self.stop("nobody", "switch", f"{way.device} is not one of ours: where it leads is not known")
@@ -137,6 +95,8 @@ class _Walker:
         self.walked.switch, self.me = bridge, me
         where = f"{me.device} is plugged into {bridge} ({terrain.network(bridge, me.link.ns)})"
         there = terrain.neighbour(bridge, hop, me.link.ns)
+        if self._on_switch(me, there, bridge):
+            return None
         if there is None and terrain.beyond(me.link.ns, hop):
             return self.tunnel(me, where, hop)
         if there is None:
@@ -156,6 +116,18 @@ class _Walker:
             return self.stop("nobody", "route", f"{terrain.title(there.ns)} is the gateway, and forwards for nobody")
         return self.deliver(there)
 
+    def _on_switch(self, me: Socket, there: Socket | None, bridge: str) -> bool:
+        """Rules for frames; and with bridge-netfilter those for packets, too. True: it ended here."""
+        packet, onwards = self.packet, there is not None and there.ns != HOST and me.link.ns == HOST
+        hooks = ("prerouting", "forward", "postrouting") if onwards else ("prerouting", "input")
+        self.packet = replace(packet, arrives=me.link.name, leaves=there.link.name if there and onwards else bridge)
+        ended = me.link.ns == HOST and any(self._others(hook, "bridge") for hook in hooks)
+        if not ended and onwards and ("hairpin", "1") in me.link.options:
+            self.packet = replace(packet, arrives=bridge, leaves=bridge)
+            ended = self._others("forward")
+        self.packet = packet
+        return ended
+
     def tunnel(self, me: Socket, where: str, hop: str) -> None:
         """An overlay: another host has the address."""
         answer, way = self.terrain.beyond(me.link.ns, hop) or (None, None)
@@ -166,7 +138,7 @@ class _Walker:
         if onward is None:
             return self.stop("route", "tunnel", f"frames for it go to {way.via}, to which the host has no route", way)
         self.note("tunnel", f"in UDP to {way.via}, out by {onward.device}: {way.why}", way)
-        self.arrive(ELSEWHERE, f"the host {way.via} gets it for {_at(self.packet)}")
+        self.arrive(ELSEWHERE, f"the host {way.via} gets it for {at(self.packet)}")
 
     def on_cable(self, ns: str, parent: str, mode: str, gateway: str) -> None:
         """A macvlan or ipvlan device: the host's rules never see what it sends."""
@@ -186,22 +158,26 @@ class _Walker:
 
     def on_host(self) -> None:
         """It came in by a device of the host: rules, then here or onwards."""
+        if self._others("ingress", "netdev"):
+            return None
         six = self.packet.family == 6  # the kernel refuses [::1] before it asks any rule, 127/8 only when it routes
         if not (six and is_loopback(self.packet.target)) and self._judged("prerouting"):
             return None
         if is_loopback(self.packet.target):
             says = "the host takes loopback addresses from its own loopback device only"
             return self.stop("loopback", "route", f"{says}, not from {self.packet.arrives}")
-        return self.into_host() if self.terrain.is_hosts(self.packet.target) else self.forward()
+        if not self.terrain.is_hosts(self.packet.target):
+            return self.forward()
+        road = self._kernel(HOST)
+        return self.into_host() if road is None or road.leads else self._refuse(HOST, road)
 
     def from_host(self) -> None:
         """A process of the host calls."""
         terrain, target = self.terrain, self.packet.target
-        way = terrain.way(HOST, target)
         if terrain.is_hosts(target):
             source = target
-        elif way is None:
-            return self.stop("route", "route", f"the host has no route to {target}: network is unreachable")
+        elif (way := self._way(HOST)) is None:
+            return None
         else:
             source = way.source
         self.packet = replace(self.packet, source=self.packet.source or source)
@@ -209,31 +185,36 @@ class _Walker:
             return None
         if terrain.is_hosts(self.packet.target):
             return self.into_host()
-        onward = terrain.way(HOST, self.packet.target)
+        onward = self._way(HOST)
         if onward is None:
-            return self.stop("route", "route", f"the host has no route to {self.packet.target}")
+            return None
         self.packet = replace(self.packet, leaves=onward.device)
+        self.passage = self.packet.source, onward.device
         self.note("route", _road("the host", onward, self.packet))
         return None if self._judged("postrouting") else self.out()
 
     def into_host(self) -> None:
         """It is for the host: for the relay where that serves the port, else for whoever listens."""
         packet = self.packet
+        if packet.arrives and self._others("input"):
+            return None
         carried = next((c for c in self.terrain.carried if _serves(c.protocol, c.address, c.port, packet)), None)
         if carried is None:
-            return self.arrive(HOST, f"the host's own processes get it at {_at(packet)}: no published port of ours")
-        self.note("relay", f"the relay listens at {_at(packet)} and calls {carried.target} port {carried.target_port}")
+            return self.arrive(HOST, f"the host's own processes get it at {at(packet)}: no published port of ours")
+        self.note("relay", f"the relay listens at {at(packet)} and calls {carried.target} port {carried.target_port}")
         self.packet = Packet(source="", target=carried.target, protocol=packet.protocol, port=carried.target_port)
         return self.from_host()
 
     def forward(self) -> None:
         """It is for somebody else: through the host."""
-        way = self.terrain.way(HOST, self.packet.target)
         if not self.forwarding:
-            return self.stop("forwarding", "forward", "the host does not forward: net/ipv4/ip_forward is off")
+            setting = "net/ipv4/ip_forward" if self.packet.family == 4 else "net/ipv6/conf/all/forwarding"
+            return self.stop("forwarding", "forward", f"the host does not forward: {setting} is off")
+        way = self._way(HOST)
         if way is None:
-            return self.stop("route", "route", f"the host has no route to {self.packet.target}: it answers unreachable")
+            return None
         self.packet = replace(self.packet, leaves=way.device)
+        self.passage = self.packet.source, way.device
         onto = self.terrain.network(way.device)
         self.note("route", f"the host sends {self.packet.target} out by {way.device}" + _also(onto, way.device))
         if self._judged("forward") or self._judged("postrouting"):
@@ -264,48 +245,48 @@ class _Walker:
         me, same = self.me, self.me is not None and self.me.link.master == there.link.master
         return bool(me and same and ("hairpin", "1") in me.link.options and _isolated(me) and _isolated(there))
 
+    def answer_by_host(self) -> None:
+        """The host has to send answers where the call came from, and not to refuse them."""
+        there, told = self.packet, len(self.walked.hops)
+        if not self.passage:
+            return
+        source, leaves = self.passage
+        self.packet = replace(there, source=there.target, target=source, port=0, arrives=leaves)
+        road = self._kernel(HOST)
+        if road is not None and self.terrain.is_hosts(source):
+            if not road.leads:
+                self._refuse(HOST, road)
+        elif road is not None and self._way(HOST) is not None:
+            del self.walked.hops[told:]
+        if not self.walked.arrived:
+            last = self.walked.hops.pop()
+            self.walked.hops.append(
+                replace(last, at="answer", says=f"the answer comes back to the host, but {last.says}")
+            )
+        self.packet = there
+
     # -- ends -------------------------------------------------------------------------------
 
     def deliver(self, there: Socket) -> None:
-        title = self.terrain.title(there.ns)
-        self.arrive(there.ns, f"{title} gets it on {there.device} at {_at(self.packet)}", there.link, there.address)
+        title, packet = self.terrain.title(there.ns), self.packet
+        self.packet = replace(packet, arrives=there.device, leaves="")
+        if self._others("prerouting", ns=there.ns) or self._others("input", ns=there.ns):
+            return
+        self.packet = packet
+        self.arrive(there.ns, f"{title} gets it on {there.device} at {at(self.packet)}", there.link, there.address)
 
     def leave(self, device: str) -> None:
-        self.arrive(WORLD, f"leaves by {device} for {_at(self.packet)}")
+        self.arrive(WORLD, f"leaves by {device} for {at(self.packet)}")
 
     def answer(self, start: str) -> None:
         """The first packet arrived; without a way back nobody would know."""
+        self.answer_by_host()
         place, source = self.walked.place, self.packet.source
         if place in (HOST, WORLD, ELSEWHERE, start) or self.terrain.holds(place, source):
             return
         if self.terrain.way(place, source) is None:
             title = self.terrain.title(place)
             self.stop("answer", "answer", f"{title} has no route back to {source}: its answers go nowhere")
-
-    def _judged(self, hook: str) -> bool:
-        """Ask the rules; True when the packet ended here."""
-        before, verdict = self.packet, self.terrain.rules.at(hook, self.packet)
-        self.packet = verdict.packet
-        for number, met in enumerate(verdict.met, 1):
-            last = verdict.dropped and number == len(verdict.met)
-            hop = Hop("rule", f"{met.chain}: {met.rule}{_element(met)}", last, _objects(met))
-            self.walked.hops.append(hop)
-        if verdict.dropped:
-            self.walked.reason, self.walked.place, self.walked.stopped_by = "rule", NOWHERE, verdict.met[-1]
-            return True
-        self._tell_translation(before, verdict)
-        return False
-
-    def _tell_translation(self, before: Packet, verdict: Judgement) -> None:
-        after = verdict.packet
-        if (before.target, before.port) != (after.target, after.port):
-            guard: tuple[Wanted, ...] = ()
-            way = self.terrain.way(HOST, after.target)
-            if is_loopback(before.source or "::") and way is not None:
-                guard = (Sysctl(path=f"net/ipv4/conf/{way.device}/route_localnet", value="1"),)
-            self.note("dnat", f"{_at(before)} becomes {_at(after)}", *guard)
-        if before.source != after.source:
-            self.note("snat", f"leaves as {after.source} instead of {before.source}")
 
 
 def _serves(protocol: str, address: str, port: int, packet: Packet) -> bool:
@@ -322,20 +303,5 @@ def _road(who: str, way: Way, packet: Packet) -> str:
     return f"{who} sends {packet.target} {how} ({way.prefix}), and speaks as {packet.source}"
 
 
-def _at(packet: Packet) -> str:
-    return f"{packet.target} port {packet.port} {packet.protocol}" if packet.port else f"{packet.target} (ping)"
-
-
 def _also(name: str, device: str) -> str:
     return f" ({name})" if name != device else ""
-
-
-def _element(met: Met) -> str:
-    if met.element is None:
-        return ""
-    element = met.element
-    return f"   {{ {element.item}{' : ' + element.value if element.value else ''} }}"
-
-
-def _objects(met: Met) -> tuple[Wanted, ...]:
-    return (met.element,) if met.element is not None else ()

@@ -41,9 +41,11 @@ _STATES = frozenset({"new", "established", "related", "invalid", "untracked", "d
 _ENDS = frozenset({"accept", "drop", "reject", "queue", "return", "continue", "jump", "goto"})
 _TRANSLATES = frozenset({"dnat", "redirect", "tproxy"})
 _PROTOCOLS = {"icmpv6": "ipv6-icmp", "1": "icmp", "6": "tcp", "17": "udp", "58": "ipv6-icmp", "132": "sctp"}
+_SHOWN = 3
 _DEPTH = 16
 """As deep as the kernel lets chains jump."""
 
+_OURS = re.compile(r"inet fairlead|netdev fairlead-.*")
 _OWNERS = (
     (r"^(inet|ip6?) firewalld$", "firewalld"),
     (r"^inet fairlead-user$", "you"),
@@ -106,6 +108,7 @@ class Others:
     def __init__(self, listing: str = "", legacy: Iterable[str] = ()) -> None:
         """``listing``: what nft lists, without counters; ``legacy``: names of tables that only the kernel can read."""
         self.legacy = tuple(legacy)
+        """they are asked too, and what they do cannot be seen"""
         self._chains = {(c.family, c.table, c.name): c for c in _read(listing)}
 
     def chains(self, hook: str, family: str, device: str = "") -> list[Chain]:
@@ -197,7 +200,8 @@ class _Follower:
 
     def _mapped(self, name: str, words: list[str], holds: bool | None) -> Iterator[tuple[bool | None, list[str]]]:
         if words[:1] != ["{"]:
-            return  # a named map: of its verdicts nothing is known
+            yield from ((None, ["accept"]), (None, ["drop"]))  # a named map: of its verdicts nothing is known
+            return
         body = words[1 : words.index("}")] if "}" in words else words[1:]
         keys = [at - 1 for at, word in enumerate(body) if word == ":"]
         for at, end in zip(keys, [*keys[1:], len(body)], strict=True):
@@ -271,6 +275,45 @@ class _Follower:
         return packet.arrives if name.endswith(("iifname", "iif")) else packet.leaves
 
 
+def describe(opinion: Opinion, owner: str) -> str:
+    """One line for people: the chain, the rules that decide, and whose it is."""
+    chain, by = opinion.chain, opinion.by
+    whose = {"": "whose it is, its name does not say", "you": "your own rules"}.get(owner, f"it is {owner}'s")
+    where = f"{chain} ({chain.hook}, priority {chain.priority}, policy {chain.policy}; {whose})"
+    rules = "; ".join(map(str, opinion.doubts[:_SHOWN]))
+    rules += f"; and {len(opinion.doubts) - _SHOWN} more" if len(opinion.doubts) > _SHOWN else ""
+    ends = f"drops it: {by}" if by and by.rule else "drops it: no rule lets it pass"
+    if opinion.drops:
+        return f"{where} {ends}"
+    if by is not None and by.verdict == "drop":
+        return f"{where} {ends}, unless one of these does, which cannot be told from here: {rules}"
+    if all(doubt.verdict == "dnat" for doubt in opinion.doubts):
+        return f"{where} may send it elsewhere: {rules}"
+    return f"{where} may drop it, which cannot be told from here: {rules}"
+
+
+def remedies(opinion: Opinion, owner: str, packet: Packet) -> Iterator[str]:
+    """What would let the packet through there, in the words of the tool that the table belongs to."""
+    chain, arrives, leaves = opinion.chain, packet.arrives, packet.leaves
+    forward = chain.hook == "forward"
+    if owner == "firewalld":
+        yield f"firewall-cmd --zone=trusted --change-interface={arrives if forward else arrives or leaves}"
+    elif owner == "ufw":
+        yield f"ufw route allow in on {arrives} out on {leaves}" if forward else f"ufw allow in on {arrives}"
+    elif chain.family in ("ip", "ip6") and chain.name.isupper():
+        tool = "iptables" if chain.family == "ip" else "ip6tables"
+        place = "DOCKER-USER" if owner == "dockerd" and forward else chain.name
+        sides = (f" -i {arrives}" if arrives else "") + (f" -o {leaves}" if leaves else "")
+        yield f"{tool} -I {place}{sides} -j ACCEPT"
+        if forward:
+            yield f"and for the answers: {tool} -I {place} -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"
+    else:
+        sides = (f'iifname "{arrives}" ' if arrives else "") + (f'oifname "{leaves}" ' if leaves else "")
+        yield f"nft insert rule {chain} {sides}accept"
+        if forward:
+            yield f"and for the answers: nft insert rule {chain} ct state established,related accept"
+
+
 def _of_xt(name: list[str]) -> list[str]:
     """What a target of iptables, that nft could only name, does."""
     target = name[0].strip('"').lower() if name else ""
@@ -294,7 +337,7 @@ def _read(listing: str) -> Iterator[Chain]:
         words = text.split()
         if line.startswith("table "):
             family, table = words[1], words[2]
-        elif line.startswith("\tchain "):
+        elif line.startswith("\tchain ") and not _OURS.fullmatch(f"{family} {table}"):
             chain = Chain(family, table, words[1])
         elif line == "\t}":
             if chain is not None:

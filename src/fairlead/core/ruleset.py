@@ -106,12 +106,16 @@ class Ruleset:
         for element in elements:
             self._elements[element.map][element.item] = element
 
-    def at(self, hook: str, packet: Packet) -> Judgement:
-        """What the chains of one hook (prerouting, output, forward, postrouting) do with the packet."""
+    def priorities(self, hook: str) -> list[int]:
+        """Where between the chains of others ours are asked."""
+        return sorted({chain.priority for chain in self._chains.values() if chain.hook == hook})
+
+    def at(self, hook: str, packet: Packet, priority: int | None = None) -> Judgement:
+        """What the chains of one hook (prerouting, output, forward, postrouting) do with the packet; all of them, or
+        those of one ``priority``."""
         met: list[Met] = []
-        for name in sorted(
-            (n for n, chain in self._chains.items() if chain.hook == hook), key=lambda n: self._chains[n].priority
-        ):
+        mine = [n for n, c in self._chains.items() if c.hook == hook and priority in (None, c.priority)]
+        for name in sorted(mine, key=lambda n: self._chains[n].priority):
             follower = _Follower(self._chains, self._elements, self._around, packet)
             verdict = follower.follow(name)
             met += follower.met

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from fairlead.core.others import Others
 from fairlead.core.ruleset import Ruleset, Surroundings, within
 from fairlead.core.wanted import HOST, Address, Element, Forwarding, Link, Neighbour, Route, Skeleton, Wanted
 
@@ -99,10 +100,16 @@ class Terrain:
         carried: Sequence[Carried] = (),
         titles: Mapping[str, str] | None = None,
         networks: Mapping[str, str] | None = None,
+        ask: Callable[[str, str, str, str], Road | None] = lambda ns, target, source, arrives: None,
+        others: Callable[[str], Others] = lambda ns: Others(),
     ) -> None:
         """``host_addresses``: (device, address/length), ``host_routes``: (prefix, device), as the host has them.
 
-        ``titles``: namespace -> who lives there; ``networks``: device -> name of the network it is the switch of."""
+        ``titles``: namespace -> who lives there; ``networks``: device -> name of the network it is the switch of.
+
+        ``ask(namespace, target, source, device it came in by)``: the kernel's own answer, if it can be asked;
+        ``others(namespace)``: other people's rules there."""
+        self.ask, self.others = ask, others
         self.titles, self.networks, self.carried = dict(titles or {}), dict(networks or {}), tuple(carried)
         self.skeleton: Skeleton | None = None
         self._addresses: dict[str, list[Address]] = defaultdict(list)
@@ -160,6 +167,11 @@ class Terrain:
         """Without lengths; link-local ones last."""
         mine = [_plain(item) for item in self._addresses[ns] if _family(item.address) == family]
         return sorted((a for a in mine if not is_loopback(a)), key=lambda a: a.startswith("fe80:"))
+
+    def home(self, address: str) -> str:
+        """The switch of ours whose subnet the address is of, "" for none."""
+        ours = (item for item in self._addresses[HOST] if item.link in self.networks)
+        return next((item.link for item in ours if within(address, item.address)), "")
 
     def link(self, ns: str, device: str) -> Link | None:
         return self._links.get((ns, device))

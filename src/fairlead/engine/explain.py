@@ -6,25 +6,30 @@
     check                                     the same walk over what the kernel has, and what differs on the way
 
 Everything is read, nothing is touched and nothing is sent: the answer comes from
-what is wanted. Whether the kernel agrees is a question of its own (``check``).
+what is wanted, from what other people have put in the way, and from the way that the
+kernel says it takes. Whether it has all of ours is a question of its own (``check``).
 
 What it does not do: walk (``core.explain``), or know whether somebody listens.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from fairlead.core import hostsfile
 from fairlead.core.asking import OUTSIDE, Ask, Asker, Ends, advise, is_address, look_up, parse
 from fairlead.core.container import Container
-from fairlead.core.explain import ELSEWHERE, NOWHERE, WORLD, Hop, Walked, walk
+from fairlead.core.explain import walk
 from fairlead.core.model import Endpoint, Network
 from fairlead.core.names import Names
+from fairlead.core.others import Others
 from fairlead.core.ruleset import Packet
+from fairlead.core.steps import ELSEWHERE, NOWHERE, WORLD, Hop, Walked
 from fairlead.core.terrain import Carried, Terrain, is_loopback
 from fairlead.core.wanted import HOST, Wanted
 from fairlead.engine.attachments import Attachments, mode_of
@@ -75,7 +80,8 @@ class Explanation:
         if not self.arrives:
             return "does not arrive"
         by_address = ", but only by address: its name does not resolve there" if self.resolves is False else ""
-        return f"arrives at {self.place}{by_address}"
+        unsure = ", unless somebody else's rules stop it" if any(hop.unsure for hop in self.hops) else ""
+        return f"arrives at {self.place}{by_address}{unsure}"
 
 
 class Explainer:
@@ -107,7 +113,8 @@ class Explainer:
         land = self._terrain(self._kernel.wanted())
         start, end = self._place(source, land), self._end(ask.who, land)
         hops, address, resolved = self._named(start, end, ask, family, land)
-        walked = self._walk(land, start, address, ask, family) if address else None
+        # In a thread: it asks the kernel, and other people's rules may be thousands.
+        walked = await asyncio.to_thread(self._walk, land, start, address, ask, family) if address else None
         differs = None
         if check and walked is not None:
             differs = await self._check(start, address, ask, family, walked)
@@ -160,7 +167,7 @@ class Explainer:
             for item in hop.objects
             if self._kernel.find(item.key) is not None and there.get(item.key) != self._kernel.find(item.key)
         ]
-        real = self._walk(self._terrain(actual), start, address, ask, family)
+        real = await asyncio.to_thread(self._walk, self._terrain(actual), start, address, ask, family)
         if (real.place, real.packet) != (walked.place, walked.packet):
             wrong.append(f"with what the kernel has, it would {_fate(real, self._title(real.place))}")
         return tuple(dict.fromkeys(wrong))
@@ -179,6 +186,8 @@ class Explainer:
             [Carried(p.protocol, p.address, p.port, p.target, p.target_port) for p in carried if p.target],
             titles,
             {**{device: name for device, name in networks.items() if device}, **self._spread()},
+            self._host.road,
+            lru_cache(lambda ns: Others(*self._host.rulesets(ns))),
         )
 
     def _spread(self) -> dict[str, str]:

@@ -24,7 +24,7 @@ from fairlead.core.terrain import Road
 from fairlead.host.netlink import Netlink, Refused, Request, attribute, attributes, string, u32
 from fairlead.host.routing import RTM_GETROUTE, RTM_GETRULE, family_of
 
-_MATCH = {socket.AF_INET: 0x3000, socket.AF_INET6: 0x2000}
+_MATCH: dict[int, int] = {socket.AF_INET: 0x3000, socket.AF_INET6: 0x2000}
 """the entry that matches, and the table it is in (which IPv6 tells unasked)"""
 _KINDS = {1: "unicast", 2: "local", 3: "broadcast", 5: "multicast", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 _REFUSING = ("blackhole", "unreachable", "prohibit")
