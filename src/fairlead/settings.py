@@ -207,6 +207,9 @@ class Settings:
         "Options of the cluster store: kv.cacertfile=, kv.certfile=, kv.keyfile=, kv.path=.",
         "cluster-store-opts",
     )
+    cluster_gossip_port: int = _is(
+        7946, "--cluster-gossip-port", kinds.NUMBER, "TCP and UDP port of this host's gossip with the others; 0: none."
+    )
 
     # The engine itself
     labels: tuple[str, ...] = _is((), "--label", kinds.LABELS, "key=value shown by `info`.", "labels")
@@ -416,6 +419,8 @@ def _check_cluster(settings: Settings) -> None:
         return
     if ("kv.certfile" in options) != ("kv.keyfile" in options):
         raise Invalid("--cluster-store-opt: kv.certfile and kv.keyfile belong together, one of them is missing")
+    if not 0 <= settings.cluster_gossip_port < 65536:
+        raise Invalid(f"--cluster-gossip-port: {settings.cluster_gossip_port} is no port")
     heartbeat, ttl = (int(options.get(f"discovery.{name}", 0)) for name in ("heartbeat", "ttl"))
     if heartbeat and ttl and ttl <= heartbeat:
         raise Invalid("--cluster-store-opt: discovery.ttl must be greater than discovery.heartbeat")

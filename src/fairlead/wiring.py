@@ -129,6 +129,8 @@ class Build:
         )
         self.cluster = wiring_cluster.store(settings, undo)
         self.advertised = wiring_cluster.advertised(settings, self.host)
+        node = self._seed().hex()
+        self.peers = wiring_cluster.peers(settings, self.cluster, self.advertised, self.events, node, self.data)
         self.facts = self._facts()
         self.overlay = Overlay()
         kinds: tuple[Driver, ...] = (Bridge(), HostDriver(), Ipvlan(), Macvlan(), Null(), self.overlay)
@@ -378,6 +380,7 @@ class Build:
             self.parts,
             self.cluster,
             str(self.advertised or ""),
+            self.peers,
         )
         return Engine(
             networks=self.controller,
@@ -406,6 +409,7 @@ class Build:
                 self.files,
                 lambda family: _text(Path("/proc/sys") / SWITCHES[family]).strip() != "0",
             ),
+            peers=self.peers,
             rehearsal=Rehearsal(self.controller, self.creation, self.attachments, self.sandboxes, self.files),
         )
 
@@ -425,6 +429,7 @@ class Build:
             self.containers.busy,
             lent=self.leases.held,
             elsewhere=self.overlays.named,
+            hosts=self.peers.list,
             belongings=Leftovers(self.data, self.exec, self.settings.cgroup_parent or "/docker").found,
         )
 
@@ -434,6 +439,7 @@ class Build:
         """Restore the world, then keep it so. On return the API may answer."""
         if self.cluster:
             self.tasks.create_task(self.cluster.run())
+        self.tasks.create_task(self.peers.run())
         self.runtime.prepare()
         self.tasks.create_task(self.resolver_process.run())
         for part in (self.controller, self.endpoints, self.overlays, self.catalog):
@@ -471,6 +477,7 @@ class Build:
         """Let go of what goes on without us; where nothing does, nothing stays."""
         self.runtime.leave()
         if not any(container.state.running for container in self.catalog):
+            await self.peers.leave()
             for child in (self.resolver_process, self.relay_process, self.leases_process):
                 await child.stop()
 

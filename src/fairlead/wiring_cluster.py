@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import socket
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from fairlead.core import advertise
+from fairlead.core.effects import Address
 from fairlead.engine.clusterstore import ClusterStore
+from fairlead.engine.events import Events
+from fairlead.engine.peers import NoPeers, Peers
 from fairlead.host.base import Host
 from fairlead.options import Advertised
 from fairlead.settings import Settings
@@ -36,3 +41,17 @@ def advertised(settings: Settings, host: Host) -> Advertised | None:
     if warning:
         log.warning("%s", warning)
     return wish._replace(where=address)
+
+
+def peers(
+    settings: Settings, store: ClusterStore | None, here: Advertised | None, events: Events, node: str, folder: Path
+) -> Peers:
+    """Gossip with the other hosts; nobody's where there is no store that several engines can have."""
+    place, port = settings.cluster_store, settings.cluster_gossip_port
+    if store is None or here is None or place is None or place.kind == "boltdb" or not port:
+        return NoPeers()
+    from fairlead.swarm import peers as gossip
+
+    options = settings.cluster_store_opts
+    ttl = float(options.get("discovery.ttl") or 3 * int(options.get("discovery.heartbeat", 0)) or gossip.TTL)
+    return gossip.Peers(store, events, node, socket.gethostname(), Address(here.where, port), folder, ttl)

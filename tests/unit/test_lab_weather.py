@@ -31,11 +31,12 @@ def test_a_partition_holds_by_port_and_by_address() -> None:
 
 def test_the_map_shows_containers_and_trouble() -> None:
     sky = Weather(cuts=(("one", "two"),), loss={"two": 125})
-    states = {"one": picture.State("engine up", ("web  (RED 172.18.0.2)",)), "two": picture.State("off")}
+    one = picture.State("engine up", ("web  (RED 172.18.0.2)",), missed=("two",))
+    states = {"one": one, "two": picture.State("off")}
     assert picture.draw(PLAN, sky, states).splitlines() == [
         "lan  192.168.77.0/24  fd77:77::/64",
         " |- outside  192.168.77.1     the world",
-        " |- one      192.168.77.11    engine up   hears not: two",
+        " |- one      192.168.77.11    engine up   hears not: two; misses: two",
         " |     web  (RED 172.18.0.2)",
         " |- two      192.168.77.12    off         hears not: one; loses 12.5 %",
         " `- three    192.168.77.13",

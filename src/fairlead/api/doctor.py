@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fairlead.api import http, web
+from fairlead.api import cluster, http, web
 from fairlead.engine.doctor import Report
 
 if TYPE_CHECKING:
@@ -38,4 +38,5 @@ def shown(report: Report) -> dict[str, Any]:
             }
             for event in report.repairs
         ],
+        "Hosts": cluster.hosts(report.hosts),
     }

@@ -39,6 +39,7 @@ from urllib.parse import urlsplit
 
 from fairlead.api import (
     build,
+    cluster,
     container_files,
     containers,
     doctor,
@@ -149,6 +150,7 @@ def create_app(engine: Engine, settings: Settings) -> App:
                 *swarm_absent.routes(engine),
                 *plan.routes(engine),
                 *doctor.routes(engine),
+            *cluster.routes(engine),
                 *explain.routes(engine),
             ]
         )

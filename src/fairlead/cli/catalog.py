@@ -28,6 +28,9 @@ COMMANDS = {
     "plan run": "plans:run",
     "doctor": "doctor:doctor",
     "explain": "explain:explain",
+    "cluster hosts": "cluster:hosts",
+    "cluster keys": "cluster:keys",
+    "cluster rotate-key": "cluster:rotate_key",
     "container attach": "running:attach",
     "container commit": "images:commit",
     "container cp": "copying:cp",
@@ -128,6 +131,7 @@ ALIASES = {
 }
 
 GROUPS = {
+    "cluster": "Look at the hosts that share networks",
     "container": "Manage containers",
     "image": "Manage images",
     "network": "Manage networks",

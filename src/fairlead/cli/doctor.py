@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fairlead.cli.client import Client
+from fairlead.cli.cluster import words
 from fairlead.cli.command import command, switch
 
 
@@ -37,6 +38,9 @@ def text(report: dict[str, Any]) -> str:
         if finding["Found"]:
             lines.append(f"{'':<10} is: {finding['Found']}")
         lines.append(f"{'':<10} {finding['Owner']}" + (f": {finding['Why']}" if finding["Why"] else ""))
+    if report.get("Hosts"):
+        others = ", ".join(f"{one['Host']} {words(one)}" for one in report["Hosts"] if not one["Self"])
+        lines.append(f"hosts of the cluster: {others or 'no other'}")
     if repairs:
         lines.append("put right lately:")
     for repair in repairs:

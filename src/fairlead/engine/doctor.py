@@ -32,6 +32,7 @@ import msgspec
 from fairlead.core.container import Container
 from fairlead.core.life import Belonging
 from fairlead.core.model import Endpoint
+from fairlead.core.places import Peer
 from fairlead.core.wanted import Wanted, difference
 from fairlead.engine.attachments import Attachments, mode_of
 from fairlead.engine.catalog import Catalog
@@ -65,6 +66,8 @@ class Report(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...]
     looked: int
     repairs: tuple[Event, ...]
+    hosts: tuple[Peer, ...] = ()
+    """of the cluster, as gossip sees them: no finding, for another machine's illness is not ours"""
 
 
 class Doctor:
@@ -88,10 +91,12 @@ class Doctor:
         lent: Callable[[], Awaitable[dict[str, dict[str, Any]]]] | None = None,
         elsewhere: Callable[[], int] = lambda: 0,
         belongings: Callable[[], Sequence[Belonging]] = tuple,
+        hosts: Callable[[], Sequence[Peer]] = tuple,
     ) -> None:
         """``held``: ids of the relay's ports; ``resolving``: the resolver's counts; ``busy(container id)``; ``lent``:
         how the lease process says that every lease stands, by endpoint; ``elsewhere``: how many endpoints of other
-        hosts are named here; ``belongings``: what on this machine bears a container's id."""
+        hosts are named here; ``belongings``: what on this machine bears a container's id; ``hosts`` of the cluster."""
+        self._hosts = hosts
         self._belongings = belongings
         self._lent, self._elsewhere = lent, elsewhere
         self._kernel, self._catalog, self._controller = kernel, catalog, controller
@@ -109,7 +114,7 @@ class Doctor:
             again = set(await self._records())
             findings += [finding for finding in suspects if finding in again]
         repairs = self._events.past(lambda event: (event.kind, event.action) == ("fairlead", "repair"))
-        return Report(tuple(findings), len(wanted), tuple(repairs))
+        return Report(tuple(findings), len(wanted), tuple(repairs), tuple(self._hosts()))
 
     async def _records(self) -> list[Finding]:
         """What is wrong about records, processes and files right now; things under way left out."""

@@ -15,6 +15,7 @@ from fairlead.engine.filesystem import Filesystem
 from fairlead.engine.images import Images
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.logs import Logs
+from fairlead.engine.peers import Peers
 from fairlead.engine.rehearsal import Rehearsal
 from fairlead.engine.stats import Stats
 from fairlead.engine.streams import Streams
@@ -44,3 +45,4 @@ class Engine:
     doctor: Doctor
     explainer: Explainer
     rehearsal: Rehearsal
+    peers: Peers

@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from fairlead.core.places import Peer
+from fairlead.errors import Unavailable
 
 
 class KeyHolders(msgspec.Struct, frozen=True):
@@ -33,6 +34,12 @@ class Peers(Protocol):
     async def rotate(self) -> None:
         """A new gossip key everywhere instead of the old ones; ``Unavailable`` when somebody does not take it."""
 
+    async def run(self) -> None:
+        """Until cancelled: take part."""
+
+    async def leave(self) -> None:
+        """Say goodbye: this host has nothing more that others could miss."""
+
 
 class NoPeers:
     """An engine alone."""
@@ -47,4 +54,12 @@ class NoPeers:
         return ()
 
     async def rotate(self) -> None:
-        return None
+        raise Unavailable(
+            "this engine has no gossip: it needs --cluster-store and --cluster-advertise, and a --cluster-gossip-port"
+        )
+
+    async def run(self) -> None:
+        return
+
+    async def leave(self) -> None:
+        return

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from fairlead import __version__
 from fairlead.engine.clusterstore import ClusterStore
 from fairlead.engine.events import Events
+from fairlead.engine.peers import NoPeers, Peers
 from fairlead.settings import Settings
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class System:
         parts: Mapping[str, str] | None = None,
         cluster: ClusterStore | None = None,
         advertised: str = "",
+        peers: Peers | None = None,
     ) -> None:
         self._settings = settings
         self._containers = containers
@@ -134,6 +136,7 @@ class System:
         self._parts = {} if parts is None else parts
         self._cluster = cluster
         self._advertised = advertised
+        self._peers = peers or NoPeers()
         self._id = ""
 
     def version(self) -> Versions:
@@ -222,6 +225,7 @@ class System:
             found.append("[DEPRECATION NOTICE]: API is accessible over TCP without client certificates: root for all")
         if self._cluster and not self._cluster.up:
             found.append(f"WARNING: {self._cluster.complaint}")
+        found += [f"WARNING: {warning}" for warning in self._peers.warnings()]
         return tuple(found)
 
 

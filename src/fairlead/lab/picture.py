@@ -4,7 +4,7 @@
      |- outside   192.168.77.1    the world
      |- one       192.168.77.11   engine up
      |     web  (RED 172.18.0.2)
-     `- two       192.168.77.12   engine up    hears not: one
+     `- two       192.168.77.12   engine up    hears not: one; misses: one
 
 ``state`` asks a host; ``draw`` is pure: topology, weather and what the hosts said go in, text comes out.
 """
@@ -27,6 +27,8 @@ class State(msgspec.Struct, frozen=True):
 
     words: str
     containers: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
+    """hosts of its cluster that do not answer its gossip"""
 
 
 def state(machine: Machine) -> State:
@@ -35,6 +37,7 @@ def state(machine: Machine) -> State:
         return State("off")
     try:
         listed: list[dict[str, Any]] = json.loads(machine.ask("/v1.40/containers/json"))
+        hosts: list[dict[str, Any]] = json.loads(machine.ask("/fairlead/cluster/hosts"))
     except (OSError, ValueError):
         return State("no engine")
     containers = []
@@ -42,7 +45,8 @@ def state(machine: Machine) -> State:
         places = each["NetworkSettings"]["Networks"]
         at = ", ".join(f"{name} {one['IPAddress'] or one['GlobalIPv6Address']}".strip() for name, one in places.items())
         containers.append(f"{each['Names'][0].lstrip('/')}  ({at})")
-    return State("engine up", tuple(containers))
+    missed = tuple(host["Host"] for host in hosts if host["State"] in ("failed", "unheard"))
+    return State("engine up", tuple(containers), missed)
 
 
 def draw(topology: Topology, weather: Weather, states: Mapping[str, State]) -> str:
@@ -56,7 +60,7 @@ def draw(topology: Topology, weather: Weather, states: Mapping[str, State]) -> s
             last = node is nodes[-1]
             address = topology.address(node, name, 4) or topology.address(node, name, 6)
             said = _words(topology, node, states)
-            trouble = _trouble(node, weather)
+            trouble = _trouble(node, weather, states)
             lines.append(f" {'`' if last else '|'}- {node:<{wide}}  {address:<15}  {said:<10}  {trouble}".rstrip())
             if node in states and topology.wires_of(node)[0] == name:
                 lines += [f" {' ' if last else '|'}     {container}" for container in states[node].containers]
@@ -69,11 +73,13 @@ def _words(topology: Topology, node: str, states: Mapping[str, State]) -> str:
     return {OUTSIDE: "the world", STORE: "the store"}.get(node, "router" if topology.forwards(node) else "")
 
 
-def _trouble(node: str, weather: Weather) -> str:
+def _trouble(node: str, weather: Weather, states: Mapping[str, State]) -> str:
     deaf = [other for pair in weather.cuts if node in pair for other in pair if other != node]
     told = [f"hears not: {', '.join(deaf)}"] if deaf else []
     if node in weather.loss:
         told.append(f"loses {weather.loss[node] / 10:g} %")
     if node in weather.delay:
         told.append(f"late by {weather.delay[node]} ms")
+    if node in states and states[node].missed:
+        told.append(f"misses: {', '.join(states[node].missed)}")
     return "; ".join(told)
