@@ -1,0 +1,201 @@
+"""The swarm's state: every object of the cluster, in memory as it is in the store, and changed only there.
+
+    etcd --list, then watch--> State.nodes, .services, .tasks ... --told--> loops that compare and decide
+      ^                                                                         |
+      '------------- commit(put, delete): all of it, if nothing changed since --'
+
+    <kind>/<id>              one object, JSON; its version is the store's
+    names/<kind>/<name>      its id: a name belongs to one object of a kind
+    specs/<digest>           what a task is; tasks name it, so that a thousand alike say it once
+
+Rules
+    1. A commit holds or fails as a whole; after ``Conflict`` the caller looks again and decides anew.
+    2. What this process committed is in memory when ``commit`` returns; what others did comes by the watch, and an
+       old value never takes the place of a newer one.
+    3. ``guard`` is the leader's key and its version: what it decides fails once another leads.
+    4. What cannot be read is passed over, and said: one bad value does not stop the cluster.
+
+What it does not do: decide anything, or know what the objects mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from fairlead.core.cluster import Node, Service, Task
+from fairlead.core.service import TaskSpec
+from fairlead.core.swarmspec import Cluster, ConfigFile, Secret, SharedNetwork
+from fairlead.errors import Conflict
+from fairlead.store.base import Change, Entry, Ledger, Write
+
+log = logging.getLogger(__name__)
+
+Thing = Cluster | Node | Service | Task | SharedNetwork | Secret | ConfigFile
+SPECS, NAMES = "specs", "names"
+NAMED = ("services", "networks", "secrets", "configs")
+"""Kinds in which a name is taken once."""
+WORDS = {"services": "service", "networks": "network", "secrets": "secret", "configs": "config"}
+
+
+class TaskRow(msgspec.Struct, omit_defaults=True):
+    """A task as it is stored: its spec by digest, the rest as it is."""
+
+    spec: str
+    rest: msgspec.Raw
+
+
+class Event(NamedTuple):
+    """``before`` None: it is new; ``after`` None: it is gone."""
+
+    kind: str
+    before: Any
+    after: Any
+
+
+class State:
+    """``told`` is called with every event, after the dictionaries show it."""
+
+    def __init__(self, ledger: Ledger, told: Callable[[Event], None] = lambda event: None) -> None:
+        self._ledger, self._told = ledger, told
+        self.cluster: dict[str, Cluster] = {}
+        self.nodes: dict[str, Node] = {}
+        self.services: dict[str, Service] = {}
+        self.tasks: dict[str, Task] = {}
+        self.networks: dict[str, SharedNetwork] = {}
+        self.secrets: dict[str, Secret] = {}
+        self.configs: dict[str, ConfigFile] = {}
+        self._specs: dict[str, TaskSpec] = {}
+        self._gone: dict[str, int] = {}
+        """keys that we deleted -> version, until the watch says so too"""
+        self._seen: list[Entry] = []
+
+    # -- hearing -------------------------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Everything as it is now."""
+        self._seen = await self._ledger.list("")
+        for entry in sorted(self._seen, key=lambda entry: not entry.key.startswith(SPECS)):
+            self._hear(Change(*entry))
+
+    async def run(self) -> None:
+        """Goes on hearing, until cancelled."""
+        async for change in self._ledger.watch("", self._seen):
+            self._seen = []
+            self._hear(change)
+
+    def _hear(self, change: Change) -> None:
+        kind, _, id = change.key.partition("/")
+        if self._gone.get(change.key, 0) > change.version:
+            return
+        self._gone.pop(change.key, None)
+        try:
+            self._keep(kind, id, change.value, change.version)
+        except (msgspec.MsgspecError, KeyError) as error:
+            log.error("the value of %s in the cluster's store makes no sense and is passed over: %s", change.key, error)
+
+    def _keep(self, kind: str, id: str, value: bytes | None, version: int) -> None:
+        if kind == SPECS:
+            if value is not None:
+                self._specs[id] = _SPEC.decode(value)
+            return
+        if kind not in _DECODERS:
+            return
+        shelf = getattr(self, kind)
+        before = shelf.get(id)
+        if before is not None and before.version >= version:
+            return
+        after = None if value is None else replace(self._decode(kind, value), version=version)
+        if after is None:
+            shelf.pop(id, None)
+        else:
+            shelf[id] = after
+        if before is not None or after is not None:
+            self._told(Event(kind, before, after))
+
+    def _decode(self, kind: str, value: bytes) -> Any:
+        if kind != "tasks":
+            return _DECODERS[kind].decode(value)
+        row = _ROW.decode(value)
+        return replace(_TASK.decode(row.rest), spec=self._specs[row.spec])
+
+    # -- telling -------------------------------------------------------------------------------------
+
+    async def commit(
+        self,
+        put: Iterable[Thing] = (),
+        delete: Iterable[Thing] = (),
+        guard: tuple[str, int] | None = None,
+        read: Iterable[Thing] = (),
+    ) -> int:
+        """Writes objects, each over the version that it carries (0: it is new). The new version of all of them.
+
+        ``read``: others that must not have changed. Raises ``Conflict`` (somebody was faster, a name is taken, another
+        leads) and ``Unavailable``.
+        """
+        writes = {write.key: write for thing in put for write in self._put(thing)}
+        for thing in delete:
+            writes.update((write.key, write) for write in self._delete(thing))
+        if not writes:
+            return 0
+        guards = [(_key(thing), thing.version) for thing in read]
+        version = await self._ledger.commit(list(writes.values()), [*guards, *([guard] if guard else [])])
+        for write in writes.values():
+            self._hear(Change(write.key, write.value, version))
+            if write.value is None:
+                self._gone[write.key] = version
+        return version
+
+    def _put(self, thing: Thing) -> Iterator[Write]:
+        kind = _KINDS[type(thing)]
+        if isinstance(thing, Task):
+            spec = msgspec.json.encode(thing.spec)
+            digest = hashlib.sha256(spec).hexdigest()[:32]
+            if digest not in self._specs:
+                yield Write(f"{SPECS}/{digest}", spec)
+            rest = msgspec.json.encode(replace(thing, spec=_NOTHING, version=0))
+            yield Write(_key(thing), msgspec.json.encode(TaskRow(digest, msgspec.Raw(rest))), thing.version)
+            return
+        if kind in NAMED and not thing.version:
+            self._free(kind, _name(thing))
+            yield Write(f"{NAMES}/{kind}/{_name(thing)}", thing.id.encode(), 0)
+        yield Write(_key(thing), msgspec.json.encode(replace(thing, version=0)), thing.version)
+
+    def _delete(self, thing: Thing) -> Iterator[Write]:
+        kind = _KINDS[type(thing)]
+        yield Write(_key(thing), None, thing.version)
+        if kind in NAMED:
+            yield Write(f"{NAMES}/{kind}/{_name(thing)}", None)
+
+    def _free(self, kind: str, name: str) -> None:
+        if any(_name(thing) == name for thing in getattr(self, kind).values()):
+            raise Conflict(f"{WORDS[kind]} {name} already exists")
+
+
+_KINDS: dict[type, str] = {
+    Cluster: "cluster",
+    Node: "nodes",
+    Service: "services",
+    Task: "tasks",
+    SharedNetwork: "networks",
+    Secret: "secrets",
+    ConfigFile: "configs",
+}
+_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(type_) for type_, kind in _KINDS.items()}
+_TASK = msgspec.json.Decoder(Task)
+_ROW = msgspec.json.Decoder(TaskRow)
+_SPEC = msgspec.json.Decoder(TaskSpec)
+_NOTHING = TaskSpec()
+
+
+def _key(thing: Thing) -> str:
+    return f"{_KINDS[type(thing)]}/{thing.id}"
+
+
+def _name(thing: Any) -> str:
+    return str(thing.spec.name)

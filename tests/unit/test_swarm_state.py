@@ -1,0 +1,144 @@
+"""The cluster's objects in a store: what is committed is seen by all, in order, and never torn."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from msgspec.structs import replace
+
+from fairlead.core.cluster import Node, NodeSpec, Service, Task, TaskStatus
+from fairlead.core.cluster import State as TaskState
+from fairlead.core.service import ContainerSpec, ServiceSpec, TaskSpec
+from fairlead.core.swarmspec import Cluster, FileSpec, Secret, Trust
+from fairlead.errors import Conflict
+from fairlead.store.memory import MemoryStore
+from fairlead.swarm.state import Event, State
+
+SPEC = TaskSpec(container_spec=ContainerSpec(image="busybox"))
+
+
+@pytest.fixture
+def ledger() -> MemoryStore:
+    return MemoryStore()
+
+
+@contextlib.asynccontextmanager
+async def running(ledger: MemoryStore) -> AsyncIterator[tuple[State, list[Event]]]:
+    events: list[Event] = []
+    state = State(ledger, events.append)
+    await state.load()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(state.run())
+        yield state, events
+        task.cancel()
+
+
+async def heard(check: object) -> None:
+    async with asyncio.timeout(5):
+        while not check():  # type: ignore[operator]
+            await asyncio.sleep(0)
+
+
+def web(id: str = "s1", name: str = "web") -> Service:
+    return Service(id=id, spec=ServiceSpec(name=name))
+
+
+async def test_what_one_commits_the_other_hears(ledger: MemoryStore) -> None:
+    async with running(ledger) as (mine, _), running(ledger) as (yours, events):
+        await mine.commit([web(), Node(id="n1", spec=NodeSpec(role="manager"))])
+        assert mine.services["s1"].spec.name == "web", "at once where it was done"
+        await heard(lambda: "n1" in yours.nodes)
+        assert yours.services == mine.services
+        assert [(event.kind, event.before) for event in events] == [("services", None), ("nodes", None)]
+
+
+async def test_a_name_belongs_to_one(ledger: MemoryStore) -> None:
+    async with running(ledger) as (mine, _), running(ledger) as (yours, _):
+        await mine.commit([web()])
+        with pytest.raises(Conflict, match="service web already exists"):
+            await mine.commit([web("s2")])
+        with pytest.raises(Conflict):
+            await yours.commit([web("s3")]), "even who has not heard of it yet"
+        await mine.commit(delete=[mine.services["s1"]])
+        await mine.commit([web("s4")])
+
+
+async def test_an_old_version_changes_nothing(ledger: MemoryStore) -> None:
+    async with running(ledger) as (state, _):
+        await state.commit([web()])
+        old = state.services["s1"]
+        await state.commit([replace(old, created=1)])
+        with pytest.raises(Conflict):
+            await state.commit([replace(old, created=2), Node(id="n1")])
+        assert (state.services["s1"].created, state.nodes) == (1, {})
+
+
+async def test_what_was_only_read_must_stand(ledger: MemoryStore) -> None:
+    async with running(ledger) as (state, _):
+        await state.commit([web()])
+        old = state.services["s1"]
+        await state.commit([replace(old, created=1)])
+        with pytest.raises(Conflict):
+            await state.commit([Node(id="n1")], read=[old])
+
+
+async def test_who_leads_no_more_writes_no_more(ledger: MemoryStore) -> None:
+    async with running(ledger) as (state, _):
+        mine = await ledger.put_if("leader", b"me")
+        await state.commit([web()], guard=("leader", mine))
+        await ledger.put_if("leader", b"you")
+        with pytest.raises(Conflict):
+            await state.commit([Node(id="n1")], guard=("leader", mine))
+
+
+async def test_a_thousand_tasks_say_once_what_they_are(ledger: MemoryStore) -> None:
+    async with running(ledger) as (mine, _), running(ledger) as (yours, _):
+        tasks = [Task(id=f"t{n}", spec=SPEC, service="s1", slot=n) for n in range(1000)]
+        await mine.commit(tasks)
+        await heard(lambda: len(yours.tasks) == 1000)
+        assert yours.tasks["t7"].spec == SPEC and yours.tasks["t7"].slot == 7
+        assert len({id(task.spec) for task in yours.tasks.values()}) == 1
+        assert len(await ledger.list("specs/")) == 1
+        assert max(len(entry.value) for entry in await ledger.list("tasks/")) < 150
+
+
+async def test_a_value_that_makes_no_sense_is_passed_over(ledger: MemoryStore) -> None:
+    await ledger.put_if("nodes/bad", b"{")
+    await ledger.put_if("tasks/bad", b'{"spec":"nowhere","rest":{}}')
+    await ledger.put_if("elsewhere/x", b"?")
+    async with running(ledger) as (state, _):
+        await state.commit([Node(id="n1")])
+        assert set(state.nodes) == {"n1"} and not state.tasks
+
+
+async def test_the_past_does_not_come_back(ledger: MemoryStore) -> None:
+    """Our own deletion is known before the watch tells of what came before it."""
+    state = State(ledger)
+    await state.load()
+    watch = asyncio.ensure_future(state.run())
+    await state.commit([Node(id="n1")])
+    await state.commit([replace(state.nodes["n1"], message="changed")])
+    await state.commit(delete=[state.nodes["n1"]])
+    shown = []
+    for _ in range(20):
+        await asyncio.sleep(0)
+        shown.append("n1" in state.nodes)
+    assert not any(shown)
+    watch.cancel()
+
+
+async def test_a_task_comes_back_as_it_was(ledger: MemoryStore) -> None:
+    async with running(ledger) as (mine, _):
+        task = Task(id="t", spec=SPEC, status=TaskStatus(TaskState.FAILED, at=7, error="no"), restarts=(1, 2))
+        version = await mine.commit([task])
+    async with running(ledger) as (other, _):
+        assert other.tasks["t"] == replace(task, version=version)
+
+
+def test_secrets_are_in_no_repr() -> None:
+    things = (
+        Cluster("c", Trust("root", key="hidden"), worker="hidden", manager="hidden", unlock_key="hidden"),
+        Secret("s", FileSpec("password", data=b"hidden")),
+    )
+    assert not any("hidden" in repr(thing) for thing in things)
