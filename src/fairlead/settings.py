@@ -211,6 +211,13 @@ class Settings:
         7946, "--cluster-gossip-port", kinds.NUMBER, "TCP and UDP port of this host's gossip with the others; 0: none."
     )
 
+    overlay_key_lifetime: int = _is(
+        12 * 3600,
+        "--overlay-key-lifetime",
+        kinds.NUMBER,
+        "Seconds after which encrypted overlay networks get new keys.",
+    )
+
     # The engine itself
     labels: tuple[str, ...] = _is((), "--label", kinds.LABELS, "key=value shown by `info`.", "labels")
     debug: bool = _is(False, "--debug -D", kinds.SWITCH, "Say more in the log.")
@@ -390,6 +397,8 @@ def _check(settings: Settings) -> None:
         )
     if settings.mtu < 0:
         raise Invalid(f"invalid default MTU: {settings.mtu}")
+    if settings.overlay_key_lifetime < 1:
+        raise Invalid(f"invalid --overlay-key-lifetime: {settings.overlay_key_lifetime} seconds")
     _check_cluster(settings)
     for name in ("data_root", "exec_root"):
         if not getattr(settings, name).startswith("/"):

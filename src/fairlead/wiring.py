@@ -179,7 +179,10 @@ class Build:
         self.resolver_process = Child("resolver", resolverclient.command(resolver), self.exec, outlives=True)
         self.relay_process = Child("relay", relayclient.command(relay), self.exec, outlives=True)
         self.naming = Naming(self.resolver, self.drivers)
-        self.overlays = Overlays(self.store, self.kernel, self.overlay, self.facts, self.resolver)
+        encryption = wiring_cluster.encryption(
+            self.settings, self.cluster, self.advertised, self._seed, self.store, self.kernel, self.host
+        )
+        self.overlays = Overlays(self.store, self.kernel, self.overlay, self.facts, self.resolver, encryption)
         self.sandboxes = Sandboxes(self.kernel, self.drivers, self.facts, self.naming, self.overlays)
         self.leases = Dhcp(str(self.exec / "leases.sock"), self.host, self._keep_leases, self._lease_changed)
         self.leases_process = Child("leases", leasesclient.command(self.leases.path), self.exec, outlives=True)

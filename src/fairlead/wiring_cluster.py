@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import socket
+import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from fairlead.core import advertise
 from fairlead.core.effects import Address
+from fairlead.core.keying import Keying, Peer
 from fairlead.engine.clusterstore import ClusterStore
+from fairlead.engine.drivers.overlay import SEALED_PORT
+from fairlead.engine.encryption import Encryption
 from fairlead.engine.events import Events
+from fairlead.engine.kernel import Kernel
 from fairlead.engine.peers import NoPeers, Peers
 from fairlead.host.base import Host
 from fairlead.options import Advertised
 from fairlead.settings import Settings
+from fairlead.store.base import Store
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +38,26 @@ def store(settings: Settings, undo: AsyncExitStack) -> ClusterStore | None:
     opened = open_store(*address, options)
     undo.push_async_callback(opened.close)
     return ClusterStore(opened, str(address), way_to_see(address.kind, address.places, "kv.cacertfile" in options))
+
+
+def encryption(
+    settings: Settings,
+    shared: ClusterStore | None,
+    advertised: Advertised | None,
+    seed: Callable[[], bytes],
+    store: Store,
+    kernel: Kernel,
+    host: Host,
+) -> Encryption | None:
+    """What encrypts between this host and the others, if there are any. ``seed``: who this one is."""
+    if shared is None or advertised is None:
+        return None
+    from fairlead.host.halves import X25519
+
+    me = Peer(seed().hex(), advertised.where)
+    begun, lifetime = int(time.time()), float(settings.overlay_key_lifetime)
+    keys = Keying(me, SEALED_PORT, X25519, secrets.randbelow, lifetime, begun)
+    return Encryption(shared, store, kernel, host, me, SEALED_PORT, keys)
 
 
 def advertised(settings: Settings, host: Host) -> Advertised | None:

@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Iterable, Sequence
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from fairlead.core.addresses import PoolPlan
 from fairlead.core.container import Config, Container, HostConfig, State
+from fairlead.core.keying import Keying, Peer
 from fairlead.core.model import EndpointSettings, NetworkRequest
 from fairlead.core.wanted import File, Skeleton, Wanted
 from fairlead.engine.attachments import Attachments
@@ -21,7 +24,8 @@ from fairlead.engine.drivers.base import Facts
 from fairlead.engine.drivers.bridge import Bridge
 from fairlead.engine.drivers.host import Host as HostDriver
 from fairlead.engine.drivers.none import Null
-from fairlead.engine.drivers.overlay import Overlay
+from fairlead.engine.drivers.overlay import SEALED_PORT, Overlay
+from fairlead.engine.encryption import Encryption
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.events import Events
 from fairlead.engine.hostfiles import HostFiles, NameSettings
@@ -35,6 +39,7 @@ from fairlead.engine.resolverclient import EndpointNames
 from fairlead.engine.sandboxes import Sandboxes, Stack
 from fairlead.errors import Conflict, FairleadError
 from fairlead.host.fake import FakeHost
+from fairlead.host.halves import X25519
 from fairlead.store.base import Store
 from fairlead.store.memory import MemoryStore
 
@@ -173,7 +178,12 @@ async def paper(tmp_path: Path) -> Paper:
 
 
 def engine(
-    tmp_path: Path, cluster: Store | None = None, node: str = "", name: str = "", vtep: str = "192.168.77.11"
+    tmp_path: Path,
+    cluster: Store | None = None,
+    node: str = "",
+    name: str = "",
+    vtep: str = "192.168.77.11",
+    clock: Callable[[], float] = time.monotonic,
 ) -> Paper:
     """An engine whose files are below ``tmp_path``; with ``cluster``: one of several hosts."""
     tmp_path.mkdir(exist_ok=True)
@@ -185,7 +195,12 @@ def engine(
     drivers = {driver.name: driver for driver in (Bridge(), HostDriver(), Null(), overlay)}
     names, relay, facts, told = PaperNames(), PaperRelay(), Facts(vtep=vtep), PaperResolver()
     numbers = itertools.count(1)
-    overlays = Overlays(store, kernel, overlay, facts, told)
+    encryption = None
+    if cluster:
+        me = Peer(node, vtep)
+        keys = Keying(me, SEALED_PORT, X25519, random.randrange, begun=5)
+        encryption = Encryption(cluster, store, kernel, host, me, SEALED_PORT, keys, clock, lambda _: asyncio.sleep(0))
+    overlays = Overlays(store, kernel, overlay, facts, told, encryption)
     sandboxes = Sandboxes(kernel, drivers, facts, names, overlays)
     shared = Cluster(cluster, overlays, node, name, vtep, pause=lambda seconds: asyncio.sleep(0)) if cluster else None
 

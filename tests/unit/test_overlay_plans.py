@@ -1,10 +1,11 @@
 """The overlay driver's plans as text: over an IPv4 and over an IPv6 underlay."""
 
+import msgspec
 import pytest
 
 from fairlead.core.model import Endpoint, Ipam, Network, NetworkRequest, Remote, Subnet
 from fairlead.core.remotes import VNI
-from fairlead.core.wanted import as_text
+from fairlead.core.wanted import Link, as_text
 from fairlead.engine.drivers.base import Facts
 from fairlead.engine.drivers.overlay import MTU, Overlay
 from fairlead.errors import Invalid, Unsupported
@@ -45,6 +46,32 @@ def test_plans(underlay: str, vtep: str) -> None:
     )
 
 
+def test_an_encrypted_network_is_guarded_before_it_is_there() -> None:
+    plan = Overlay().path(
+        msgspec.structs.replace(RED, options={**RED.options, "encrypted": ""}), Facts(vtep="10.0.0.1")
+    )
+    assert [str(item) for item in plan[:2]] == [
+        "element map=sealed item=4790 . 4097",
+        "element map=overlays item=4790 . 4097",
+    ]
+    (tunnel,) = [item for item in plan if isinstance(item, Link) and item.kind == "vxlan"]
+    assert ("port", "4790") in tunnel.options
+
+
+@pytest.mark.parametrize("vtep", ["192.168.77.11", "fd77:77::b"])
+@pytest.mark.parametrize("underlay", [1400, 1498, 1499, 1500, 9000])
+def test_the_largest_packet_just_fits(vtep: str, underlay: int) -> None:
+    """ESP (RFC 4303, 4106): 8 bytes of header, 8 of nonce, text padded with its 2 last bytes to fours, 16 of tag."""
+    network = msgspec.structs.replace(RED, options={**RED.options, "encrypted": ""})
+    plan = Overlay().path(network, Facts(vtep=vtep, underlay_mtu=underlay))
+    (mtu,) = {item.mtu for item in plan if isinstance(item, Link)}
+
+    def wrapped(size: int) -> int:
+        return (40 if ":" in vtep else 20) + 8 + 8 + -(-(8 + 8 + 14 + size + 2) // 4) * 4 + 16
+
+    assert wrapped(mtu) <= underlay < wrapped(mtu + 1)
+
+
 def test_without_containers_there_is_nothing() -> None:
     assert Overlay().network(RED, Facts()) == ()
 
@@ -56,5 +83,3 @@ def test_what_cannot_be_kept_is_refused() -> None:
         driver.check(NetworkRequest(name="RED", driver="overlay"), Facts(firewall=False))
     with pytest.raises(Invalid, match="is no MTU"):
         driver.check(NetworkRequest(name="RED", driver="overlay", options={MTU: "1279"}, ipv6=True), Facts())
-    with pytest.raises(Unsupported, match="encrypted"):
-        driver.check(NetworkRequest(name="RED", driver="overlay", options={"encrypted": ""}), Facts())

@@ -13,6 +13,7 @@ A packet meets a handful of rules, however many networks and ports there are.
     neighbour -> 172.17.0.2    forward, entering: neither dnat nor exposed: dropped
     neighbour -> 127.0.0.1     guard: dropped, before any map is looked at
     host B    -> VXLAN here    guard, overlay: B is on that network (@th,96,24: VXLAN's network identifier), or dropped
+    encrypted overlays         guard, leaving: it came in ESP, or will leave so, or it is dropped (core.keying)
     VXLAN, both ways           guard, leaving: not tracked: each connection within would be two of the host's
 
 Rules
@@ -163,6 +164,10 @@ _SETS = """\
         typeof th dport . @th,96,24
         comment "overlay networks of ours: VXLAN port and network identifier"
     }
+    set sealed {
+        typeof th dport . @th,96,24
+        comment "those of them that must be encrypted"
+    }
     set vteps4 {
         typeof @th,96,24 . ip saddr
         comment "hosts that may send into an overlay network"
@@ -178,10 +183,12 @@ _CHAINS = """\
         type filter hook prerouting priority raw; policy accept;
         iifname != "lo" ip daddr 127.0.0.0/8 counter drop comment "loopback addresses do not come from outside"
         iifname != "lo" ip saddr 127.0.0.0/8 counter drop comment "nor from containers"
+        meta l4proto udp th dport . @th,96,24 @sealed meta ipsec missing counter drop comment "in clear"
         meta l4proto udp th dport . @th,96,24 @overlays goto overlay
     }
     chain leaving {
         type filter hook output priority raw; policy accept;
+        meta l4proto udp th dport . @th,96,24 @sealed rt ipsec missing counter drop comment "in clear"
         meta l4proto udp th dport . @th,96,24 @overlays notrack
     }
     chain overlay {

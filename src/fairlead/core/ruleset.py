@@ -33,7 +33,8 @@ from fairlead.errors import Internal
 _PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 _FIELDS = (
     "ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr", "meta l4proto", "meta nfproto", "meta iifkind", "meta oifkind",
-    "th dport", "@th,96,24", "ct direction", "ct status", "ct state", "fib daddr type", "iifname", "oifname",
+    "th dport", "@th,96,24", "meta ipsec", "rt ipsec", "ct direction", "ct status", "ct state", "fib daddr type",
+    "iifname", "oifname",
 )  # fmt: skip
 _TOKEN = re.compile(r'"[^"]*"|\S+')
 _PROTOCOLS = {"icmp": "icmp", "ipv6-icmp": "ipv6-icmp", "1": "icmp", "58": "ipv6-icmp"}
@@ -231,6 +232,8 @@ class _Follower:
             "meta oifkind": f'"{around.kind(packet.leaves)}"',
             "th dport": str(packet.port),
             "@th,96,24": "",  # VXLAN from another host; what containers send never looks like it here
+            "meta ipsec": "missing",
+            "rt ipsec": "missing",
             "ct direction": "original",
             "ct status": "dnat" if packet.translated else "",
             "ct state": "new",

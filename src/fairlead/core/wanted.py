@@ -47,6 +47,8 @@ class Wanted:
 
     named_by: ClassVar[tuple[str, ...]] = ()
     """The fields that make up the key."""
+    once: ClassVar[bool] = False
+    """It can be made only once: whoever wants it must want another one when it is lost."""
 
     @property
     def key(self) -> Key:
@@ -125,6 +127,8 @@ class Address(Wanted):
     link: str
     address: str
     ns: str = HOST
+    routed: bool = True
+    """The route to its subnet, which the kernel makes along with it, stands. Looked at on the host only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +229,57 @@ class Element(Wanted):
     item: str
     value: str = ""
     ns: str = HOST
+
+
+class Secret:
+    """A key on its way to the kernel: it is taken once, and shown never."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes = b"") -> None:
+        self._key = key
+
+    def take(self) -> bytes:
+        """The key, and it is forgotten; nothing when it was taken before."""
+        key, self._key = self._key, b""
+        return key
+
+    def __repr__(self) -> str:
+        return "Secret()"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Association(Wanted):
+    """A security association (ip-xfrm(8) state): ESP in transport mode, AES-GCM with 128 bits, extended numbers.
+
+    It carries UDP from ``source`` to port ``port`` of ``target``, both addresses of hosts. Its sequence numbers begin
+    at zero, so a second one with the same key would break the cipher: ``secret`` (16 bytes of key, 4 of salt) is
+    spent when it is made.
+    """
+
+    named_by: ClassVar[tuple[str, ...]] = ("target", "spi")
+    once: ClassVar[bool] = True
+    source: str
+    target: str
+    spi: int
+    port: int
+    secret: Secret = field(default_factory=Secret, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy(Wanted):
+    """What must be encrypted (ip-xfrm(8) policy): UDP from ``source`` to port ``port`` of ``target``, both prefixes.
+
+    ``way`` is ``in`` or ``out``. ``need``: ``nothing`` helps, it is dropped; ``any`` association of ours between the
+    two; or the number (SPI) of one.
+    """
+
+    named_by: ClassVar[tuple[str, ...]] = ("way", "source", "target", "port")
+    way: str
+    source: str
+    target: str
+    port: int
+    need: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

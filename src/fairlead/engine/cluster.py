@@ -154,6 +154,8 @@ class Cluster:
             tasks.create_task(self._keep_telling(networks))
             tasks.create_task(self._hear_networks(networks))
             tasks.create_task(self._hear_endpoints())
+            if self._overlays.encryption:
+                tasks.create_task(self._overlays.encryption.run())
 
     async def _keep_telling(self, networks: Networks) -> None:
         while True:

@@ -23,6 +23,7 @@ Rules
     6. A plan may be refused only because somebody deleted what it stands on (a bridge) a moment
        ago. So after a refusal everything is repaired, and if there was anything to repair, it is
        told (``when_repaired``) and the plan tried once more.
+    7. What can be made only ``once`` is not repaired: its loss is told (``when_lost``).
 
 What it leaves behind on failure: nothing, or a note on the error saying what.
 """
@@ -51,6 +52,7 @@ class Kernel:
         """counts changes of what is wanted, begun ones too"""
         self._inhabitant: Callable[[str], int] = lambda name: 0
         self._repaired: Callable[[Plan, Plan], None] = lambda made, removed: None
+        self._lost: Callable[[Plan], None] = lambda objects: None
 
     def inhabited_by(self, call: Callable[[str], int]) -> None:
         """``call(name)``: a process that lives in the namespace of that name, 0 when none does. One whose mount was
@@ -60,6 +62,10 @@ class Kernel:
     def when_repaired(self, call: Callable[[Plan, Plan], None]) -> None:
         """``call(made, removed)`` after a repair that nobody asked for."""
         self._repaired = call
+
+    def when_lost(self, call: Callable[[Plan], None]) -> None:
+        """``call(objects)`` when some are not there that cannot be made again."""
+        self._lost = call
 
     # -- wishes ---------------------------------------------------------------------
 
@@ -142,6 +148,9 @@ class Kernel:
     def _mend(self, make: Plan, surplus: Plan) -> tuple[Plan, Plan]:
         if surplus:
             self._host.remove(surplus)
+        if lost := tuple(item for item in make if item.once):
+            make = tuple(item for item in make if not item.once)
+            self._lost(lost)
         for item in make:
             if isinstance(item, Namespace) and (pid := self._inhabitant(item.name)):
                 self._host.keep_namespace(item.name, pid)

@@ -14,6 +14,7 @@ Rules
        resolver cannot be told now, it is told when it is back. One bad entry keeps
        nobody from the rest.
     4. Losing sight of the cluster changes nothing here: traffic goes on.
+    5. An encrypted network is entered only where it can be encrypted, guard first (``engine.encryption``).
 
 What it does not do: ask the cluster (``engine.cluster``), make sandboxes.
 """
@@ -23,16 +24,19 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from fairlead.core import remotes
+from fairlead.core.keying import Peer
 from fairlead.core.model import Network, Remote
 from fairlead.core.wanted import Plan
 from fairlead.engine.drivers.base import Driver, Facts
+from fairlead.engine.encryption import Encryption
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.records import Records
 from fairlead.engine.resolverclient import EndpointNames
-from fairlead.errors import FairleadError
+from fairlead.errors import FairleadError, Unavailable
 from fairlead.store.base import Store
 
 log = logging.getLogger(__name__)
@@ -44,6 +48,9 @@ class Spread(Driver, Protocol):
 
     def place(self, network: Network) -> str:
         """Name of the network's own namespace."""
+
+    def sealed_port(self, network: Network) -> int:
+        """The UDP port of its frames if they must be encrypted, else 0."""
 
     def path(self, network: Network, facts: Facts) -> Plan: ...
 
@@ -65,7 +72,16 @@ class Names(Protocol):
 class Overlays:
     """``hold`` from the sandboxes, ``learn`` and ``unlearn`` from the cluster."""
 
-    def __init__(self, store: Store, kernel: Kernel, driver: Spread, facts: Facts, names: Names) -> None:
+    def __init__(
+        self,
+        store: Store,
+        kernel: Kernel,
+        driver: Spread,
+        facts: Facts,
+        names: Names,
+        encryption: Encryption | None = None,
+    ) -> None:
+        self.encryption = encryption
         self._records = Records(store, "remotes", Remote)
         self._kernel = kernel
         self._driver = driver
@@ -78,6 +94,8 @@ class Overlays:
         """network -> VTEP -> endpoint -> what is known of it"""
 
     async def load(self) -> None:
+        if self.encryption:
+            await self.encryption.load()
         await self._records.load()
         for other in self._records:
             self._others[other.network][other.vtep][other.id] = other
@@ -122,10 +140,20 @@ class Overlays:
             self._kernel.adopt(network.id, self._driver.path(network, self._facts), f"network {network.name}")
             for vtep in self._others.get(network.id, {}):
                 self._kernel.adopt(*self._host(network, vtep))
+            if self.encryption and self._driver.sealed_port(network):
+                self.encryption.adopt(network.id, partial(self._peers, network))
             self._names.adopt((), [_named(network, other) for other in self._believed(network)])
 
     async def _enter(self, network: Network) -> None:
-        self._kernel.want(network.id, self._driver.path(network, self._facts), f"network {network.name}")
+        if self._driver.sealed_port(network):
+            if self.encryption is None:
+                raise Unavailable(f"network {network.name} is encrypted, and there is no cluster to agree on keys with")
+            self.encryption.enter(network.id, partial(self._peers, network))
+        try:
+            self._kernel.want(network.id, self._driver.path(network, self._facts), f"network {network.name}")
+        except Exception:
+            self._forgo(network)
+            raise
         self._here[network.id] = network
         for vtep in self._others.get(network.id, {}):
             self._show(network, vtep)
@@ -137,8 +165,17 @@ class Overlays:
         for vtep in self._others.get(id, {}):
             self._kernel.drop(f"{id} {vtep}")
         self._kernel.drop(id)
+        self._forgo(network)
         for other in self._believed(network):
             await self._unname(other)
+
+    def _forgo(self, network: Network) -> None:
+        """It is not here any more."""
+        if self.encryption and self._driver.sealed_port(network):
+            self.encryption.leave(network.id)
+
+    def _peers(self, network: Network) -> set[Peer]:
+        return {Peer(other.node, other.vtep) for other in self._believed(network)}
 
     # -- other hosts ----------------------------------------------------------------------
 
@@ -173,6 +210,8 @@ class Overlays:
 
     def _show(self, network: Network, vtep: str) -> None:
         """Tell the kernel what another host has on a network now."""
+        if self.encryption and self._driver.sealed_port(network):
+            self.encryption.look_again()
         owner, plan, title = self._host(network, vtep)
         try:
             self._kernel.want(owner, plan, title)

@@ -84,5 +84,8 @@ class Host(Protocol):
     def is_ours(self, link: str) -> bool:
         """Whether that device carries our mark (``ifalias``)."""
 
+    def check_encryption(self, address: str) -> None:
+        """``Unsupported``, saying what is missing, where this kernel cannot encrypt what this address sends."""
+
     def forget_flows(self, bindings: Sequence[tuple[str, str, int]]) -> None:
         """Flush conntrack entries by original destination: (protocol, host address or "", host port)."""

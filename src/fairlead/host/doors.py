@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fairlead.core.wanted import HOST
-from fairlead.host import links
+from fairlead.host import ipsec, links
 from fairlead.host.netlink import Netlink
 from fairlead.host.netns import HERE, Namespaces, inside
 from fairlead.host.nft import Nft
@@ -36,6 +36,7 @@ class Door:
         self.netlink = netlink
         self._next_index = next_index
         self._nft: Nft | None = None
+        self._ipsec: Netlink | None = None
 
     @property
     def nft(self) -> Nft:
@@ -43,6 +44,14 @@ class Door:
             with inside(self.path):
                 self._nft = Nft()
         return self._nft
+
+    @property
+    def ipsec(self) -> Netlink:
+        """For associations and policies; ``OSError`` where the kernel has none of that."""
+        if self._ipsec is None:
+            with inside(self.path):
+                self._ipsec = Netlink.here(ipsec.XFRM)
+        return self._ipsec
 
     def devices(self) -> list[links.Seen]:
         """Everything with a name here."""
@@ -62,8 +71,16 @@ class Door:
         """Somebody took the number we were about to use."""
         self._next_index = 0
 
+    @property
+    def ports(self) -> set[int]:
+        """The numbers under which the kernel knows our sockets."""
+        return {socket.port for socket in (self.netlink, self._ipsec) if socket}
+
     def close(self) -> None:
         self.netlink.close()
+        if self._ipsec is not None:
+            self._ipsec.close()
+            self._ipsec = None
         if self._nft is not None:
             self._nft.close()
             self._nft = None
@@ -119,7 +136,7 @@ class Doors:
 
     def ports(self) -> set[int]:
         """The numbers under which the kernel knows our sockets."""
-        return {door.netlink.port for door in (self._host, *self._others.values())}
+        return {port for door in (self._host, *self._others.values()) for port in door.ports}
 
     def close(self) -> None:
         for ns in list(self._others):

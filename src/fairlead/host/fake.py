@@ -19,6 +19,7 @@ from fairlead.core.terrain import Road
 from fairlead.core.wanted import (
     HOST,
     Address,
+    Association,
     Element,
     Forwarding,
     Key,
@@ -50,6 +51,9 @@ class FakeHost:
         self.kept: list[tuple[str, int]] = []
         self.forgotten: list[tuple[str, str, int]] = []
         self.default_mtu = 1500
+        self.no_encryption: FairleadError | None = None
+        self.keys: dict[Key, bytes] = {}
+        """of associations"""
         self.roads: dict[tuple[str, str], Road] = {}
         """what the kernel would say, by namespace and target"""
         self.listings: dict[str, str] = {}
@@ -158,6 +162,10 @@ class FakeHost:
         device = self._device(HOST, link)
         return device is not None and device.key not in self.foreign
 
+    def check_encryption(self, address: str) -> None:
+        if self.no_encryption:
+            raise self.no_encryption
+
     def forget_flows(self, bindings: Sequence[tuple[str, str, int]]) -> None:
         self.forgotten += bindings
 
@@ -172,6 +180,10 @@ class FakeHost:
         if item.key in self.foreign and not isinstance(item, Sysctl):
             raise Conflict(f"{item.key[0]} {item.key[-1]} exists already and is not ours")
         self._check_needs(item)
+        if isinstance(item, Association):
+            self.keys[item.key] = item.secret.take()
+            if not self.keys[item.key]:
+                raise Internal(f"cannot make {item}: its key was spent")
         if there is not None and isinstance(item, Skeleton):
             self._take_away(item.key)
         self.log.append(("make", item))

@@ -27,7 +27,7 @@ from pathlib import Path
 from fairlead.core.terrain import Road
 from fairlead.core.wanted import HOST, Address, Element, File, Link, Namespace, Plan, Skeleton, Sysctl, Wanted
 from fairlead.errors import FairleadError, Internal
-from fairlead.host import conntrack, files, links, looking, nft, roads, routing, sysctls
+from fairlead.host import conntrack, files, ipsec, links, looking, nft, roads, routing, sysctls
 from fairlead.host.doors import Doors
 from fairlead.host.making import Making, by_namespace
 from fairlead.host.monitor import Monitor
@@ -159,6 +159,13 @@ class LinuxHost:
         device = self._find(link)
         return device is not None and device.ours
 
+    def check_encryption(self, address: str) -> None:
+        with self._turn:
+            try:
+                ipsec.check(self._doors[HOST].ipsec, address)
+            except OSError as error:
+                raise ipsec.lacking(error, address) from None
+
     def forget_flows(self, bindings: Sequence[tuple[str, str, int]]) -> None:
         with self._turn, self._doors.visit(HOST):
             conntrack.forget(bindings)
@@ -198,6 +205,7 @@ class _Removal:
     def run(self) -> list[Exception]:
         leaving = self._cut()
         self._drop_traffic({name for one in leaving for name in one.names})
+        self._drop_protection()
         self._drop_firewall()
         for item in self._objects:
             if isinstance(item, File):
@@ -265,6 +273,21 @@ class _Removal:
                 for device in devices:
                     setting = Sysctl(path=f"net/ipv4/conf/{device}/promote_secondaries", value="1")
                     self._try(partial(sysctls.write, setting))
+
+    def _drop_protection(self) -> None:
+        items = [item for item in self._objects if isinstance(item, ipsec.Item)]
+        if not items:
+            return
+        try:
+            refused = self._doors[HOST].ipsec.do([ipsec.drop(item) for item in items])
+        except OSError as error:
+            self._errors.append(error)
+            return
+        self._errors += [
+            Internal(f"cannot remove {items[at]}: {refusal}")
+            for at, refusal in refused.items()
+            if refusal.errno not in GONE
+        ]
 
     def _drop_firewall(self) -> None:
         skeletons = {item.ns for item in self._objects if isinstance(item, Skeleton)}

@@ -2,6 +2,7 @@
 
     for each namespace:  devices, addresses, routes, rules, neighbours     one dump each
                          our nftables table                                one listing
+    of the host:         associations and policies                         one dump each
     for what is asked:   settings, files, and things that carry no mark
 
 Reported are
@@ -9,7 +10,7 @@ Reported are
     - devices with our mark, and what is on them;
     - whatever else was asked for by name, in whatever state it is.
 
-Not reported: what the kernel makes by itself (connected routes, fe80::), and what a
+Not reported: what the kernel makes by itself (connected routes, whose loss is told of the address; fe80::), and what a
 container does to the inside of its own stack: addresses and routes on the far end of a
 veth pair are compared with what is wanted, but a stranger among them is the container's
 own affair.
@@ -21,6 +22,7 @@ A wish that leaves something open is answered with that left open, so that
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 from fairlead.core.wanted import (
@@ -41,7 +43,7 @@ from fairlead.core.wanted import (
     Wanted,
 )
 from fairlead.core.wanted import Address as AddressWish
-from fairlead.host import files, links, nft, routing, shaping, sysctls
+from fairlead.host import files, ipsec, links, nft, routing, shaping, sysctls
 from fairlead.host.doors import Doors
 from fairlead.host.netns import Namespaces
 from fairlead.host.removing import Name
@@ -82,6 +84,7 @@ class _Look:
             self._routes(ns)
             self._neighbours(ns)
             self._firewall(ns)
+        self._protection()
         self._settings()
         return tuple(self._found.values())
 
@@ -132,13 +135,29 @@ class _Look:
     # -- what is on them ------------------------------------------------------------------
 
     def _addresses(self, ns: str) -> None:
+        lost = self._unrouted() if ns == HOST else set()
         for index, address, kernels in routing.addresses(self._doors[ns].netlink):
             device = self._devices[ns].get(index)
             if device is None:
                 continue
             item = AddressWish(link=device.name, address=address, ns=ns)
+            item = replace(item, routed=item.key not in lost)
             if item.key in self._asked or (self._keeps(ns, device) and not kernels):
                 self._report(item)
+
+    def _unrouted(self) -> set[Key]:
+        """Wanted addresses of the host whose subnet lost the route that came with them."""
+        names = {index: device.name for index, device in self._devices[HOST].items() if device.up}
+        found = {
+            (item.link, str(subnet)): item.key
+            for item in self._asked.values()
+            if isinstance(item, AddressWish) and item.ns == HOST and item.link in names.values()
+            if (subnet := routing.subnet(item)).prefixlen < subnet.max_prefixlen
+        }
+        for route, origin in routing.routes(self._doors[HOST].netlink, names, HOST) if found else ():
+            if origin == routing.KERNEL and route.table == routing.MAIN:
+                found.pop((route.link, route.destination), None)
+        return set(found.values())
 
     def _routes(self, ns: str) -> None:
         names = {index: device.name for index, device in self._devices[ns].items()}
@@ -187,6 +206,11 @@ class _Look:
                 same = nft.canonical(asked.value) == item.value
                 item = replace(item, item=asked.item, value=asked.value if same else item.value)
             self._report(item)
+
+    def _protection(self) -> None:
+        with suppress(OSError):  # a kernel without IPsec
+            for item in ipsec.look(self._doors[HOST].ipsec):
+                self._report(item)
 
     def _settings(self) -> None:
         by_namespace: dict[str, list[Sysctl]] = {}

@@ -4,6 +4,7 @@
     what is there already?       one question per namespace
     devices, down                one batch per namespace
     nftables                     one transaction per namespace      <- the guards stand
+    associations, policies       one batch
     sysctls, files                                                  <- forwarding, route_localnet
     addresses, up, routes ...    one batch per namespace, the host's first
     announce                     the new MAC to the bridge's other ports
@@ -42,10 +43,12 @@ from typing import Any, TypeVar
 from fairlead.core.wanted import (
     HOST,
     Address,
+    Association,
     Element,
     File,
     Link,
     Namespace,
+    Policy,
     Route,
     Rule,
     Shaper,
@@ -54,7 +57,7 @@ from fairlead.core.wanted import (
     Wanted,
 )
 from fairlead.errors import Conflict, FairleadError, Internal, Unsupported
-from fairlead.host import files, links, nft, routing, sysctls
+from fairlead.host import files, ipsec, links, nft, routing, sysctls
 from fairlead.host.doors import Doors
 from fairlead.host.links import Around, Place, Seen
 from fairlead.host.netlink import Refused, Request
@@ -111,6 +114,7 @@ class Making:
             self._ask()
             self._make_links()
             self._make_firewall()
+            self._make_protection()
             self._make_settings()
             self._make_traffic()
             self._announce()
@@ -332,6 +336,12 @@ class Making:
             door = self._doors[ns]
             self._undo.append(nft.apply(door.nft, skeletons.get(ns), elements.get(ns, ()), fresh=ns in self._fresh))
 
+    def _make_protection(self) -> None:
+        """Associations before the policies that name them."""
+        items: list[ipsec.Item] = [*self._of(Association), *self._of(Policy)]
+        if items:
+            self._undo.append(ipsec.make(self._doors[HOST], items))
+
     # -- what is on the devices -------------------------------------------------------------
 
     def _make_traffic(self) -> None:
@@ -377,7 +387,7 @@ class Making:
         if isinstance(item, Address):
             other = routing.same_address(netlink, item, index)
             if other == item.address:
-                return
+                return self._connect(item, index)
             requests.insert(0, routing.drop(replace(item, address=other), index))
         if isinstance(item, Route):
             names = {device.index: device for device in self._doors[ns].devices()}
@@ -389,6 +399,19 @@ class Making:
                     raise Conflict(f"a route to {item.destination} exists already: {route}")
         for refusal in netlink.do(requests).values():
             raise _refusal(item, refusal)
+
+    def _connect(self, item: Address, index: int) -> None:
+        """The address is there already; so should be the route to its subnet."""
+        door, target = self._doors[item.ns], routing.subnet(item)
+        if item.ns != HOST or target.prefixlen == target.max_prefixlen:
+            return
+        for refusal in door.netlink.do([routing.connect(item, index)]).values():
+            if refusal.errno != errno.EEXIST:
+                raise _refusal(item, refusal)
+            names = {device.index: device.name for device in door.devices()}
+            there = [r for r, _ in routing.routes(door.netlink, names, HOST) if r.destination == str(target)]
+            if item.link not in [route.link for route in there]:
+                raise Conflict(f"a route to {target} exists already: {there[0]}, wanted for {item}")
 
     def _drop_other_rules(self, ns: str, wanted: list[Rule]) -> None:
         """The kernel takes several rules of one priority; a key of ours means one."""

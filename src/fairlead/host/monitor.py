@@ -29,14 +29,20 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 
-from fairlead.host import links
+from fairlead.host import ipsec, links
+from fairlead.host.ipsec import XFRM
 from fairlead.host.netlink import NETFILTER, ROUTE, SOL_NETLINK, attributes
 from fairlead.host.routing import KERNEL
 from fairlead.host.watched import Watched
 
 _ADD_MEMBERSHIP, _LISTEN_ALL = 1, 8
-_GROUPS = {ROUTE: (1, 5, 7, 8, 9, 11, 19, 24, 25), NETFILTER: (7,)}
-"""link; v4 address, route, rule; v6 address, route, rule; forwarding of v4, v6; nftables"""
+_GROUPS = {ROUTE: (1, 5, 7, 8, 9, 11, 19, 24, 25), NETFILTER: (7,), XFRM: (3, 4)}
+"""link; v4 address, route, rule; v6 address, route, rule; forwarding of v4, v6; nftables; associations, policies"""
+_ENCRYPTION = frozenset(
+    {ipsec.DELETE_STATE, ipsec.FLUSH_STATES, ipsec.NEW_POLICY, ipsec.DELETE_POLICY}
+    | {ipsec.UPDATE_POLICY, ipsec.FLUSH_POLICIES}
+)
+"""What somebody's hand may do to it."""
 _KINDS = {
     16: "link",
     17: "link",
@@ -70,15 +76,21 @@ class Monitor:
         self._myself = myself()
         self._poll = select.epoll()
         self._sockets: dict[int, tuple[int, socket.socket]] = {}
-        for protocol in (ROUTE, NETFILTER):
-            sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+        for protocol in _GROUPS:
+            try:
+                sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+            except OSError:
+                if protocol != XFRM:
+                    raise
+                continue  # a kernel without IPsec
             sock.bind((0, 0))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
             if protocol == NETFILTER:
                 _hear_only(sock, _NEW_GENERATION)
             for group in _GROUPS[protocol]:
                 sock.setsockopt(SOL_NETLINK, _ADD_MEMBERSHIP, group)
-            sock.setsockopt(SOL_NETLINK, _LISTEN_ALL, 1)
+            if protocol != XFRM:
+                sock.setsockopt(SOL_NETLINK, _LISTEN_ALL, 1)
             self._poll.register(sock, select.EPOLLIN)
             self._sockets[sock.fileno()] = (protocol, sock)
         self._poll.register(settings, select.EPOLLIN)
@@ -134,26 +146,29 @@ class Monitor:
             if protocol == NETFILTER:
                 if _cause(body) != self._myself:
                     yield "firewall"
+            elif protocol == XFRM:
+                if kind in _ENCRYPTION and port not in ports:
+                    yield "encryption"
             elif kind not in _KINDS or port in ports:
                 continue
             elif elsewhere:
                 if kind == links.RTM_DELLINK and self._is_loss(links.seen(body)):
                     yield SANDBOX
-            elif _concerns_us(_KINDS[kind], body):
+            elif _concerns_us(_KINDS[kind], body, port):
                 yield _KINDS[kind]
 
     def _is_loss(self, gone: links.Seen) -> bool:
         return (gone.ours or gone.kind in _WITHOUT_END) and not self._expected(gone.name, gone.index)
 
 
-def _concerns_us(what: str, body: bytes) -> bool:
-    """Not the devices of others, not the routes that the kernel makes and drops along with an address, and of settings
-    not those that a new device is born with."""
+def _concerns_us(what: str, body: bytes, port: int) -> bool:
+    """Not the devices of others, not the routes that the kernel itself (port 0) makes and drops along with an address,
+    and of settings not those that a new device is born with."""
     if what == "link":
         return links.seen(body).ours
     if what == "setting":
         return body[4:12] == _OF_ALL_DEVICES
-    return what != "route" or body[5] != KERNEL
+    return what != "route" or body[5] != KERNEL or port != 0
 
 
 def _hear_only(sock: socket.socket, kind: int) -> None:

@@ -21,8 +21,10 @@ Rules
     3. The network's subnets are on no device of the host: packets in it cannot
        reach the host, nor the host them.
     4. MTU: the underlay's, less what wraps a frame.
+    5. Encrypted networks (``encrypted``) have a port of their own, so that the kernel's policies
+       know them by it. They stand on a guard of their own: nothing clear, in or out.
 
-What it does not do: choose the identifier (``engine.claims``), know other hosts.
+What it does not do: choose the identifier (``engine.claims``), know other hosts, make keys (``core.keying``).
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ from fairlead.engine.drivers.base import Attachment, Facts, Publishing
 from fairlead.errors import Invalid, Unsupported
 
 MTU = "com.docker.network.driver.mtu"
-PORT = 4789
+ENCRYPTED = "encrypted"
+PORT, SEALED_PORT = 4789, 4790
 BRIDGE, TUNNEL = "br0", "vxlan0"
 EVERYBODY = "00:00:00:00:00:00"
 WRAPPING = {4: 50, 6: 70}
@@ -56,8 +59,6 @@ class Overlay:
     def check(self, request: NetworkRequest, facts: Facts) -> None:
         if not facts.firewall:
             raise Unsupported("overlay networks need the engine's firewall: without it anybody could send into them")
-        if "encrypted" in request.options:
-            raise Unsupported("encrypted overlay networks are not supported yet: leave out --opt encrypted")
         mtu = request.options.get(MTU, "")
         if mtu and not (mtu.isdecimal() and int(mtu) >= SMALLEST[6 if request.ipv6 else 4]):
             raise Invalid(f"overlay network {request.name}: {MTU}={mtu} is no MTU")
@@ -68,6 +69,9 @@ class Overlay:
 
     def place(self, network: Network) -> str:
         return namespace(network)
+
+    def sealed_port(self, network: Network) -> int:
+        return SEALED_PORT if ENCRYPTED in network.options else 0
 
     def path(self, network: Network, facts: Facts) -> Plan:
         """Guard, namespace, bridge, tunnel: what the first container on this host brings and the last takes."""
@@ -145,8 +149,11 @@ def vni(network: Network) -> str:
 
 def _path(network: Network, facts: Facts) -> Iterator[Wanted]:
     ns, mtu, six = namespace(network), _mtu(network, facts), ":" in facts.vtep
+    port = SEALED_PORT if ENCRYPTED in network.options else PORT
+    if port == SEALED_PORT:
+        yield Element(map="sealed", item=f"{port} . {vni(network)}", why="nothing of it comes or goes in clear")
     yield Element(
-        map="overlays", item=f"{PORT} . {vni(network)}", why="what comes in for it must come from a host on it"
+        map="overlays", item=f"{port} . {vni(network)}", why="what comes in for it must come from a host on it"
     )
     yield Namespace(name=ns, why=f"the part of {network.name} that is on this host")
     yield Link(
@@ -168,7 +175,7 @@ def _path(network: Network, facts: Facts) -> Iterator[Wanted]:
                 {
                     "id": vni(network),
                     "local6" if six else "local": facts.vtep,
-                    "port": str(PORT),
+                    "port": str(port),
                     "learning": "0",
                     "proxy": "1",
                     **({"udp_zero_csum6_rx": "1", "udp_zero_csum6_tx": "1"} if six else {}),
@@ -191,4 +198,11 @@ def _path(network: Network, facts: Facts) -> Iterator[Wanted]:
 
 def _mtu(network: Network, facts: Facts) -> int:
     """The user's, or what fits into the underlay's."""
-    return int(network.options.get(MTU, 0)) or facts.underlay_mtu - WRAPPING[6 if ":" in facts.vtep else 4]
+    if chosen := int(network.options.get(MTU, 0)):
+        return chosen
+    wrapping = WRAPPING[6 if ":" in facts.vtep else 4]
+    if ENCRYPTED not in network.options:
+        return facts.underlay_mtu - wrapping
+    # ESP: what it carries (all but the IP header) and 2 bytes, in fours, with 8 bytes of header, 8 of nonce, 16 of tag.
+    ip = wrapping - 30
+    return (facts.underlay_mtu - ip - 32) // 4 * 4 - 2 - 30
