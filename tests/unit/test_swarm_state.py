@@ -115,12 +115,14 @@ async def test_a_value_that_makes_no_sense_is_passed_over(ledger: MemoryStore) -
 async def test_the_past_does_not_come_back(ledger: MemoryStore) -> None:
     """Our own deletion is known before the watch tells of what came before it."""
     async with running(ledger) as (state, events):
+        await ledger.put_if("nodes/first", b'{"id":"first"}')
+        await heard(lambda: "first" in state.nodes)
         await state.commit([Node(id="n1")])
         await state.commit([replace(state.nodes["n1"], message="changed")])
         await state.commit(delete=[state.nodes["n1"]])
         await ledger.put_if("nodes/last", b'{"id":"last"}')
         await heard(lambda: "last" in state.nodes)
-        assert [event.after and event.after.id for event in events] == ["n1", "n1", None, "last"]
+        assert [event.after and event.after.id for event in events] == ["first", "n1", "n1", None, "last"]
 
 
 async def test_a_task_comes_back_as_it_was(ledger: MemoryStore) -> None:
