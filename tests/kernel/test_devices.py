@@ -255,6 +255,43 @@ def test_a_route_of_somebody_else_is_a_conflict(pretend_host: PretendHost, host:
     clear(host, BRIDGE)
 
 
+def test_the_route_that_came_with_an_address_is_missed_and_made_again(
+    pretend_host: PretendHost, host: LinuxHost
+) -> None:
+    host.make(BRIDGE)
+
+    def routes() -> str:
+        shown = pretend_host.run("ip", "route") + pretend_host.run("ip", "-6", "route", "show", "fd00::/64")
+        return shown.replace("linkdown ", "")
+
+    before = routes()
+    assert difference(BRIDGE, host.look(BRIDGE)) == ((), ())
+    pretend_host.run("ip", "route", "delete", "10.0.0.0/24")
+    pretend_host.run("ip", "-6", "route", "delete", "fd00::/64")
+    lost, _ = difference(BRIDGE, host.look(BRIDGE))
+    assert lost == BRIDGE[1:]
+    host.make(lost)
+    assert routes() == before
+    assert difference(BRIDGE, host.look(BRIDGE)) == ((), ())
+    pretend_host.run("ip", "link", "set", "br0", "down")
+    host.make(difference(BRIDGE, host.look(BRIDGE))[0])
+    assert difference(BRIDGE, host.look(BRIDGE)) == ((), ())
+    host.remove(BRIDGE)
+    host.settle()
+    assert "10.0.0.0" not in pretend_host.run("ip", "route")
+
+
+def test_a_route_of_somebody_else_in_its_place_is_a_conflict(pretend_host: PretendHost, host: LinuxHost) -> None:
+    host.make(BRIDGE)
+    pretend_host.run("ip", "route", "replace", "10.0.0.0/24", "dev", "lo")
+    lost, _ = difference(BRIDGE, host.look(BRIDGE))
+    with pytest.raises(Conflict, match=r"a route to 10\.0\.0\.0/24 exists already"):
+        host.make(lost)
+    pretend_host.run("ip", "route", "delete", "10.0.0.0/24", "dev", "lo")
+    host.make(lost)
+    host.remove(BRIDGE)
+
+
 def test_no_device_is_up_before_the_guards_stand(
     pretend_host: PretendHost, host: LinuxHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,7 @@ def heard(monitor: Monitor) -> set[str]:
         (("ip", "link", "set", "br0", "down"), "link"),
         (("ip", "address", "delete", "10.0.0.1/24", "dev", "br0"), "address"),
         (("ip", "route", "delete", "10.9.0.0/24"), "route"),
+        (("ip", "route", "delete", "10.0.0.0/24"), "route"),
         (("ip", "rule", "add", "priority", "5", "table", "7"), "rule"),
         (("nft", "flush", "ruleset"), "firewall"),
         (("nft", "delete", "element", "inet", "fairlead", "near", "{", "192.0.2.1", "}"), "firewall"),

@@ -53,6 +53,10 @@ def bridge(engine: Engine) -> str:
     return "br-" + engine.docker.field("RED", ".Id", "network")[:12]
 
 
+def subnet(engine: Engine) -> str:
+    return engine.docker.field("RED", "range .IPAM.Config}}{{.Subnet}}{{end", "network")
+
+
 def child(engine: Engine, part: str) -> None:
     """Kill one of the engine's helpers."""
     for pid, _ in engine.processes().items():
@@ -71,6 +75,7 @@ BREAK: dict[str, tuple[Callable[[Engine], object], str]] = {
     "deleted bridge": (lambda e: e.machine.must(f"ip link del {bridge(e)}"), "link"),
     "deleted docker0": (lambda e: e.machine.must("ip link del docker0"), "link"),
     "lost gateway address": (lambda e: e.machine.must(f"ip addr flush dev {bridge(e)}"), "address"),
+    "lost connected route": (lambda e: e.machine.must(f"ip route del {subnet(e)} dev {bridge(e)}"), "address"),
     "lost namespace mount": (
         lambda e: e.machine.inside(["umount", e.docker.field("web", ".NetworkSettings.SandboxKey")]),
         "namespace",

@@ -387,7 +387,9 @@ class Making:
         if isinstance(item, Address):
             other = routing.same_address(netlink, item, index)
             if other == item.address:
-                return self._connect(item, index)
+                if ns == HOST and (there := routing.reconnect(netlink, item, index)):
+                    raise Conflict(f"a route to {there.destination} exists already: {there}")
+                return
             requests.insert(0, routing.drop(replace(item, address=other), index))
         if isinstance(item, Route):
             names = {device.index: device for device in self._doors[ns].devices()}

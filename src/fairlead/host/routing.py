@@ -17,7 +17,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface
 
 from fairlead.core.wanted import Address, Forwarding, Neighbour, Route, Rule, Shaper
 from fairlead.errors import Internal
@@ -33,8 +33,8 @@ PERMANENT, NOARP, SELF = 0x80, 0x40, 2
 NODAD = 0x02
 BOOT, KERNEL, OURS = 3, 2, 70
 """Origins of routes: made by a command (which is how ``ip route`` shows nothing), by the kernel; ours, for rules."""
-MAIN, V6_METRIC = 254, 1024
-UNIVERSE, ONLINK = 0, 253
+MAIN, V6_METRIC, CONNECTED_V6 = 254, 1024, 256
+UNIVERSE, ONLINK, LINK = 0, 253, 253
 UNICAST, CACHED = 1, 0x200
 EVERYONE = "00:00:00:00:00:00"
 
@@ -110,6 +110,29 @@ def _route(item: Route, index: int) -> bytes:
     if item.source:
         body += attribute(7, _packed(item.source))
     return body + u32(15, item.table)
+
+
+def reconnect(netlink: Netlink, item: Address, index: int) -> Route | None:
+    """The address is there; so shall be the route to its subnet. Returns what somebody else has in its place."""
+    target = subnet(item)
+    if target.prefixlen < target.max_prefixlen and netlink.do([_connect(item, index)]):
+        there = [r for r, _ in routes(netlink, {index: item.link}, item.ns) if r.destination == str(target)]
+        return next(iter(there), None) if item.link not in [route.link for route in there] else None
+    return None
+
+
+def _connect(item: Address, index: int) -> Request:
+    """As the kernel makes it along with the address."""
+    family, network = family_of(item.address), subnet(item)
+    scope, metric = (LINK, 0) if family == socket.AF_INET else (UNIVERSE, CONNECTED_V6)
+    body = struct.pack("=BBBBBBBBI", family, network.prefixlen, 0, 0, MAIN, KERNEL, scope, 1, 0)
+    body += attribute(1, network.network_address.packed) + u32(4, index)
+    body += u32(6, metric) if metric else attribute(7, _packed(item.address.partition("/")[0]))
+    return Request(RTM_NEWROUTE, CREATE | EXCL, body)
+
+
+def subnet(item: Address) -> IPv4Network | IPv6Network:
+    return ip_interface(item.address).network
 
 
 def _rule(item: Rule) -> bytes:
