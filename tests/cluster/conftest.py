@@ -1,26 +1,13 @@
 """Several hosts of one cluster: engines on pretend machines, a real key-value store, and who types on them."""
 
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
-from cluster.town import Town
-from fairlead.lab import demo
-from fairlead.lab.topology import Topology, one_cable
-from fairlead.lab.world import World
+from cluster.town import Town, raised
 from lane.client import default, path_of
 
 STORES = ("etcd", "consul", "zookeeper")
-
-
-@pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("image") / "busybox.tar"
-    demo.busybox_image(path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -29,28 +16,9 @@ def store(request: pytest.FixtureRequest) -> str:
     return getattr(request, "param", "etcd")
 
 
-def topology(store: str) -> Topology:
-    """Three hosts; the first two share 172.17.0.0/16, half each, as people do who route between them (S100)."""
-    plan = one_cable("node-1", "node-2", "node-3", store=store)
-    halves = {
-        "node-1": ("--bip=172.17.0.1/17", "--fixed-cidr=172.17.0.0/17"),
-        "node-2": ("--bip=172.17.128.1/17", "--fixed-cidr=172.17.128.0/17"),
-    }
-    hosts = {name: replace(host, options=halves.get(name, ())) for name, host in plan.hosts.items()}
-    return replace(plan, hosts=hosts)
-
-
 @pytest.fixture(scope="module")
-def standing(store: str, image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    folder = tmp_path_factory.mktemp("lab")
-    with World(topology(store), str(folder)) as world:
-        world.start_store()
-        world.start_engines(world.topology.hosts)
-        town = Town(world, folder)
-        for host in town.hosts:
-            with image.open("rb") as tar:
-                command = [host.docker.binary, "import", "-c", 'CMD ["sh"]', "-", "busybox"]
-                subprocess.run(command, stdin=tar, env=host.docker.env, check=True, capture_output=True)
+def standing(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    with raised(store, tmp_path_factory.mktemp("lab")) as town:
         yield town
 
 

@@ -1,6 +1,6 @@
 """What breaks between hosts, and that it mends: the store, an engine, a host, the wire.
 
-After each: every name resolves, who should talk does, nothing differs (``doctor``), nothing is left over.
+Three stories, and a player with a model (``cluster.chaos``).
 """
 
 import signal
@@ -8,14 +8,11 @@ import time
 
 import pytest
 
+from cluster import looks
+from cluster.chaos import KINDS, SOON, Chaos
 from cluster.town import Host, Town
-from fairlead.lab import weather
 from fairlead.lab.topology import STORE
-from fairlead.lab.weather import Weather
 from lane.machine import eventually
-
-SOON = 5.0
-"""Seconds in which all is well again after a heal."""
 
 
 @pytest.fixture
@@ -61,44 +58,14 @@ def test_with_the_store_away_cluster_networks_carry_on(town: Town, pair: tuple[H
     one("network rm local")
 
 
-def test_an_engine_killed_and_back(town: Town, pair: tuple[Host, Host]) -> None:
-    one, two = pair
-    two.machine.stop_daemon(signal.SIGKILL)
-    assert one.pings("web", "db")
-    assert two.machine.run("true").returncode == 0
-    one("run -d --name late --net RED busybox sleep 1000")
-    town.world.start_engines([two.machine.name])
-    eventually(lambda: two.pings("db", "late"), "what came meanwhile", SOON)
-    eventually(lambda: well(one, two), "all is well", SOON)
-
-
-def test_a_power_cut(town: Town, pair: tuple[Host, Host]) -> None:
-    """The host comes back with its disk: its containers start again, perhaps at other addresses, under their names."""
-    one, two = pair
-    two.machine.down()
-    assert not one.pings("web", "db")
-    one("run --rm --net RED busybox true")
-    town.world.reboot(two.machine.name)
-    town.world.start_engines([two.machine.name])
-    two.follow()
-    eventually(lambda: well(one, two), "all is well", 4 * SOON)
-
-
-@pytest.mark.parametrize("store_too", [False, True])
-def test_a_partition(town: Town, pair: tuple[Host, Host], store_too: bool) -> None:
-    one, two = pair
-    cut = Weather().parted(one.machine.name, two.machine.name)
-    if store_too:
-        cut = cut.parted(one.machine.name, STORE)
-    weather.change(town.world, cut)
-    assert not one.pings("web", "db")
-    two("run -d --name late --net RED busybox sleep 1000")
-    two("rm -f late")
-    two("run -d --name later --net RED busybox sleep 1000")
-    weather.change(town.world, Weather())
-    eventually(lambda: one.pings("web", "later"), "what came meanwhile", 2 * SOON)
-    assert "late" not in one.members("RED")
-    eventually(lambda: well(one, two), "all is well", SOON)
+def test_one_harm_of_each_kind(town: Town) -> None:
+    """``scripts/test chaos --minutes 60`` goes on for as long as you like."""
+    before = looks.footprint(town.hosts)
+    chaos = Chaos(town, seed=1)
+    for kind in chaos.dice.sample(KINDS, len(KINDS)):
+        chaos.round(kind)
+    town.clean()
+    looks.same(town.hosts, before)
 
 
 def test_a_connection_outlives_engines_and_store(town: Town, pair: tuple[Host, Host]) -> None:

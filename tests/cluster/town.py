@@ -1,11 +1,45 @@
 """What a cluster test has in its hands: hosts to type on, and the store's machine."""
 
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from msgspec.structs import replace
+
+from fairlead.lab import demo
 from fairlead.lab.machine import Machine
+from fairlead.lab.topology import Topology, one_cable
 from fairlead.lab.world import World
 from lane.client import Docker
 from lane.machine import Result, eventually
+
+
+def topology(store: str) -> Topology:
+    """Three hosts; the first two share 172.17.0.0/16, half each, as people do who route between them (S100)."""
+    plan = one_cable("node-1", "node-2", "node-3", store=store)
+    halves = {
+        "node-1": ("--bip=172.17.0.1/17", "--fixed-cidr=172.17.0.0/17"),
+        "node-2": ("--bip=172.17.128.1/17", "--fixed-cidr=172.17.128.0/17"),
+    }
+    hosts = {name: replace(host, options=halves.get(name, ())) for name, host in plan.hosts.items()}
+    return replace(plan, hosts=hosts)
+
+
+@contextmanager
+def raised(store: str, folder: Path) -> Iterator["Town"]:
+    """A town with busybox on every host, while the block lasts. ``folder``: must exist."""
+    image = folder / "busybox.tar"
+    demo.busybox_image(image)
+    with World(topology(store), str(folder)) as world:
+        world.start_store()
+        world.start_engines(world.topology.hosts)
+        town = Town(world, folder)
+        for host in town.hosts:
+            with image.open("rb") as tar:
+                command = [host.docker.binary, "import", "-c", 'CMD ["sh"]', "-", "busybox"]
+                subprocess.run(command, stdin=tar, env=host.docker.env, check=True, capture_output=True)
+        yield town
 
 
 class Host:
