@@ -1,0 +1,226 @@
+"""Allocation for a swarm: virtual addresses and ports of services, addresses of tasks. One desk, the leader's.
+
+    service --> one virtual address on each of its networks (unless ``dnsrr``), a number for every published port
+    task ----->  one address on each network of its service, and on ingress when ports are published there
+
+    Field   the addresses of one subnet: taken ones, and where the last one was given
+
+Rules
+    1. Addresses are given in turn, not the lowest free one first: one that was just given back rests as long as
+       there are others, so that nobody who still remembers it meets a stranger.
+    2. What somebody holds stays his: ``hold`` takes what is recorded, before anything is given.
+    3. Nothing is half given: where one network has no address left, none is taken on the others.
+    4. Giving one does not look at all that are taken, as long as there is room ahead of the last one given.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+
+from msgspec.structs import replace
+
+from fairlead.core.cluster import Attachment, Service, Task
+from fairlead.core.model import Subnet
+from fairlead.core.service import EndpointSpec, NetworkAttachment, ServicePort, ServiceSpec
+from fairlead.core.swarmspec import SharedNetwork
+from fairlead.errors import Conflict, NotFound, Unavailable
+
+FIRST_PORT, LAST_PORT = 30000, 32767
+"""from which published ports are chosen, as Docker does"""
+
+
+class Field:
+    """One subnet."""
+
+    def __init__(self, subnet: Subnet, network: str) -> None:
+        self.network = network
+        self.whole = ipaddress.ip_network(subnet.subnet)
+        part = ipaddress.ip_network(subnet.ip_range) if subnet.ip_range else self.whole
+        self.first, self.last = int(part.network_address), int(part.broadcast_address)
+        nobody = [self.whole.network_address, self.whole.broadcast_address] if self.whole.num_addresses > 2 else []
+        kept = [ipaddress.ip_address(one) for one in (subnet.gateway, *subnet.auxiliary.values()) if one]
+        self.taken = {int(address) for address in (*nobody, *kept)}
+        self.next = self.first
+
+    def give(self) -> str:
+        """The next free address, with prefix length; raises ``Unavailable``."""
+        for number in (*self._upwards(self.next), *self._upwards(self.first)):
+            self.taken.add(number)
+            self.next = number + 1
+            return f"{type(self.whole.network_address)(number)}/{self.whole.prefixlen}"
+        family = f"IPv{self.whole.version}"
+        raise Unavailable(f"no available {family} addresses on this network's address pools: {self.network}")
+
+    def has(self, address: str) -> bool:
+        return ipaddress.ip_interface(address).ip in self.whole
+
+    def hold(self, address: str) -> None:
+        number = int(ipaddress.ip_interface(address).ip)
+        self.taken.add(number)
+        self.next = max(self.next, number + 1) if self.first <= number < self.last else self.next
+
+    def release(self, address: str) -> None:
+        self.taken.discard(int(ipaddress.ip_interface(address).ip))
+
+    def _upwards(self, start: int) -> Iterator[int]:
+        """The first free number from there, or nothing."""
+        number = start
+        while number in self.taken:
+            number += 1
+        if number <= self.last:
+            yield number
+
+
+class Desk:
+    """What is taken in the whole swarm."""
+
+    def __init__(self) -> None:
+        self.networks: dict[str, SharedNetwork] = {}
+        self.fields: dict[str, list[Field]] = {}
+        self.ports: dict[tuple[str, int], str] = {}
+        """(protocol, published port on ingress) -> service"""
+        self.next_port = FIRST_PORT
+
+    # -- what is so already --------------------------------------------------------------------------
+
+    def open(self, network: SharedNetwork) -> None:
+        """A network to give addresses on."""
+        if network.id not in self.fields:
+            self.fields[network.id] = [
+                Field(pool, network.spec.name) for pool in network.spec.ipam.config if pool.subnet
+            ]
+        self.networks[network.id] = network
+
+    def close(self, network_id: str) -> None:
+        self.networks.pop(network_id, None)
+        self.fields.pop(network_id, None)
+
+    def hold(self, thing: Service | Task) -> None:
+        """What is recorded of it."""
+        for field, address in self._addresses(thing):
+            field.hold(address)
+        if isinstance(thing, Service):
+            for port in thing.ports:
+                if port.publish_mode == "ingress" and port.published_port:
+                    self.ports[port.protocol, port.published_port] = thing.id
+
+    def release(self, thing: Service | Task) -> None:
+        for field, address in self._addresses(thing):
+            field.release(address)
+        if isinstance(thing, Service):
+            self.ports = {key: service for key, service in self.ports.items() if service != thing.id}
+
+    def _addresses(self, thing: Service | Task) -> Iterator[tuple[Field, str]]:
+        for held in thing.addresses if isinstance(thing, Service) else thing.networks:
+            for address in held.addresses:
+                for field in self.fields.get(held.network, ()):
+                    if field.has(address):
+                        yield field, address
+
+    # -- giving --------------------------------------------------------------------------------------
+
+    def service(self, service: Service) -> Service:
+        """With its ports, and with a virtual address on each of its networks; unchanged when it has them.
+
+        Raises ``Conflict`` (a port is another's), ``NotFound`` (a network), ``Unavailable`` (no address, no port left).
+        """
+        ports = self._ports(service)
+        wanted = (
+            self._networks(service.spec) if (service.spec.endpoint_spec or EndpointSpec()).mode in ("", "vip") else {}
+        )
+        held = {address.network: address for address in service.addresses}
+        kept = tuple(held[id] for id in wanted if id in held)
+        given = self._give([Attachment(network=id) for id in wanted if id not in held])
+        for id in held.keys() - wanted.keys():
+            self.release(replace(service, addresses=(held[id],), ports=()))
+        self.ports = {key: holder for key, holder in self.ports.items() if holder != service.id}
+        made = replace(service, ports=ports, addresses=(*kept, *given))
+        self.hold(made)
+        return made if (made.ports, made.addresses) != (service.ports, service.addresses) else service
+
+    def task(self, task: Task, service: ServiceSpec) -> Task:
+        """With an address on each network; raises ``NotFound`` or ``Unavailable``, and then nothing is taken."""
+        wanted = self._networks(replace(service, task_template=task.spec))
+        asked = [
+            Attachment(network=id, aliases=one.aliases or (), driver_opts=one.driver_opts or {})
+            for id, one in wanted.items()
+        ]
+        return replace(task, networks=self._give(asked))
+
+    def _give(self, asked: Iterable[Attachment]) -> tuple[Attachment, ...]:
+        given: list[tuple[Field, str]] = []
+        made = []
+        try:
+            for one in asked:
+                fields = self.fields[one.network]
+                families = {field.whole.version: field for field in reversed(fields)}
+                addresses = []
+                for version in sorted(families):
+                    field, address = self._from([field for field in fields if field.whole.version == version])
+                    given.append((field, address))
+                    addresses.append(address)
+                made.append(replace(one, addresses=tuple(addresses)))
+        except Unavailable:
+            for field, address in given:
+                field.release(address)
+            raise
+        return tuple(made)
+
+    @staticmethod
+    def _from(fields: list[Field]) -> tuple[Field, str]:
+        """From the first of several subnets of one family that has room."""
+        for field in fields[:-1]:
+            try:
+                return field, field.give()
+            except Unavailable:
+                continue
+        return fields[-1], fields[-1].give()
+
+    def _networks(self, spec: ServiceSpec) -> dict[str, NetworkAttachment]:
+        """Id -> attachment, of the networks that its tasks are on; ingress first, where ports are published there."""
+        found = {}
+        if any(port.publish_mode == "ingress" for port in spec.ports):
+            ingress = next((network.id for network in self.networks.values() if network.spec.ingress), "")
+            if not ingress:
+                raise NotFound("service needs ingress network, but no ingress network is present")
+            found[ingress] = NetworkAttachment(target=ingress)
+        for one in spec.attachments:
+            found[self._id(one.target)] = one
+        return found
+
+    def _id(self, target: str) -> str:
+        if target in self.networks:
+            return target
+        for network in self.networks.values():
+            if network.spec.name == target:
+                return network.id
+        raise NotFound(f"network {target} not found")
+
+    def _ports(self, service: Service) -> tuple[ServicePort, ...]:
+        """As asked, with numbers for those that left it to us; those that it had stay."""
+        asked = service.spec.ports
+        before = {(port.protocol, port.target_port, port.name): port.published_port for port in service.ports}
+        mine = {(port.protocol, port.published_port) for port in asked if port.published_port}
+        made = []
+        for port in asked:
+            if port.publish_mode != "ingress":
+                made.append(port)
+                continue
+            number = port.published_port or before.get((port.protocol, port.target_port, port.name), 0)
+            holder = self.ports.get((port.protocol, number))
+            if number and holder not in (None, service.id):
+                raise Conflict(f"port '{number}' is already in use by service '{holder}' as an ingress port")
+            number = number or self._port(port.protocol, mine)
+            mine.add((port.protocol, number))
+            made.append(replace(port, published_port=number))
+        return tuple(made)
+
+    def _port(self, protocol: str, mine: set[tuple[str, int]]) -> int:
+        span = LAST_PORT - FIRST_PORT + 1
+        for step in range(span):
+            number = FIRST_PORT + (self.next_port - FIRST_PORT + step) % span
+            if (protocol, number) not in self.ports and (protocol, number) not in mine:
+                self.next_port = number + 1
+                return number
+        raise Unavailable(f"no {protocol} port is left between {FIRST_PORT} and {LAST_PORT}")
