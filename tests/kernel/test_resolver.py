@@ -253,6 +253,38 @@ async def test_names_are_served_when_acknowledged_and_gone_when_dropped(world: W
     assert rcode(await world.ask(ports, dnswire.query("web"))) == dnswire.SERVFAIL
 
 
+async def test_many_at_once_are_each_answered_to_whoever_asked(world: World) -> None:
+    ports = await world.open("one", WEB, DB, forward=False)
+    questions = {  # known, not known, shared (rotating), and no question at all
+        "web": lambda id_: dnswire.query("web", id_=id_),
+        "db.red": lambda id_: dnswire.query("db.red", id_=id_),
+        "nobody": lambda id_: dnswire.query("nobody", id_=id_),
+        "any": lambda id_: dnswire.query("any", id_=id_, size=1232),
+        "": lambda id_: id_.to_bytes(2, "big") + b"\1\0\0\2" + bytes(6),
+    }
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for _ in range(3):
+            sock = netns.socket_in(world.ground.at("one"), socket.AF_INET, socket.SOCK_DGRAM)
+            clients.append(stack.enter_context(sock))
+            sock.settimeout(6)
+            sock.connect(("127.0.0.11", ports.udp))
+        for _ in range(40):  # however it reads them: first one at a time, then all that wait
+            os.kill(world.pid, signal.SIGSTOP)
+            expected: list[dict[int, set[str]]] = [{} for _ in clients]
+            for number in range(45):
+                name, client = list(questions)[number % len(questions)], number % len(clients)
+                clients[client].send(questions[name](number))
+                known = {"web": {"172.18.0.2"}, "db.red": {"172.18.0.3"}, "any": {"172.18.0.2", "172.18.0.3"}}
+                expected[client][number] = known.get(name, set())
+            os.kill(world.pid, signal.SIGCONT)
+            for client, sock in enumerate(clients):
+                while expected[client]:
+                    answer = sock.recv(4096)
+                    found = set() if answer[3] & 15 else set(addresses(dnswire.parse(answer)))
+                    assert expected[client].pop(int.from_bytes(answer[:2], "big")) == found
+
+
 async def test_a_shared_alias_rotates(world: World) -> None:
     ports = await world.open("one", WEB, DB)
     for size in (0, 1232):

@@ -16,7 +16,7 @@ the sandboxes that share the network: there is no moment with an old answer
 after a change was acknowledged.
 
 Rules
-    1. One thread, one epoll loop; ``BURST`` datagrams of one sandbox, then the next.
+    1. One thread, one epoll loop; ``BURST`` datagrams of one sandbox (``datagrams``), then the next.
     2. A dictionary holds at most ``REMEMBERED`` answers to queries of at most
        ``LONG`` bytes: a client that varies its questions cannot fill our memory.
     3. The engine's death changes nothing. It comes back with "state", which
@@ -40,6 +40,7 @@ from fairlead.core import dnswire
 from fairlead.core.dnswire import BadQuery, Query
 from fairlead.core.names import Names
 from fairlead.engine import control
+from fairlead.engine.datagrams import Batch
 from fairlead.engine.dnstcp import Listener
 from fairlead.engine.forwarder import Forwarder, OpenSocket, Upstream
 from fairlead.engine.loop import Loop
@@ -48,6 +49,8 @@ from fairlead.errors import Conflict, FairleadError, Invalid
 ADDRESS = "127.0.0.11"
 BURST = 64
 PROBE = 16
+SEVERAL = 3
+"""Datagrams at once for which a handful is cheaper than one at a time."""
 REMEMBERED = 2048
 LONG = 300
 _RECEIVE_BUFFER = 1 << 20
@@ -110,6 +113,7 @@ class Resolver:
         self._open_socket = open_socket
         self._forwarder = Forwarder(loop, open_socket)
         self._names = Names()
+        self._batch = Batch(BURST, dnswire.LARGEST_UDP)
         self._sandboxes: dict[str, Sandbox] = {}
         self.slow = 0
 
@@ -242,34 +246,50 @@ class Resolver:
     def _quick(self, box: Sandbox, udp: socket.socket) -> Callable[[], None]:
         """The hot path. Everything it touches is a local name.
 
-        To find the socket empty costs as much as to read from it: a client that
-        asks one question at a time is read one datagram a wake-up, and only every
-        ``PROBE``-th time we look whether more wait by now.
+        A client that asks one question at a time is read one datagram a wake-up, and only every ``PROBE``-th time we
+        look whether more wait by now. While several do, they come and go by the handful.
         """
         receive, send, find, slow = udp.recvfrom, udp.sendto, box.answers.get, self._datagram
-        limit, singles = 1, 0
+        singles = 0
 
         def ready() -> None:
-            nonlocal limit, singles
-            left = limit
-            try:
-                while left:
-                    packet, client = receive(dnswire.LARGEST_UDP)
-                    left -= 1
-                    answer = find(packet[2:])
-                    if answer is not None:
-                        send(packet[:2] + answer, client)
-                    else:
-                        slow(box, packet, client)
-            except OSError:
-                # Nothing left to read, or no room to send: a datagram may be lost, the client asks again.
-                limit, singles = (BURST if limit - left > 2 else 1), 0
+            nonlocal singles
+            if singles == PROBE:
+                if self._handful(box, udp.fileno()) < SEVERAL:
+                    singles = 0
                 return
             singles += 1
-            if singles >= PROBE:
-                limit, singles = BURST, 0
+            try:
+                packet, client = receive(dnswire.LARGEST_UDP)
+                answer = find(packet[2:])
+                if answer is not None:
+                    send(packet[:2] + answer, client)
+                else:
+                    slow(box, packet, client)
+            except OSError:
+                return  # Nothing to read after all, or no room to send: the client asks again.
 
         return ready
+
+    def _handful(self, box: Sandbox, udp: int) -> int:
+        """Answer what waits, ``BURST`` at most; how many there were."""
+        batch, find = self._batch, box.answers.get
+        slots, lengths, write, sizes, room = batch.slots, batch.lengths, batch.write, batch.sizes, batch.room
+        count, first = batch.receive(udp, BURST), 0
+        for slot in range(count):
+            start = slot * room
+            answer = find(slots[start + 2 : start + lengths[slot]])
+            if answer is not None:
+                sizes[slot] = size = len(answer) + 2
+                write[start + 2 : start + size] = answer
+                continue
+            if first < slot:
+                batch.send(udp, first, slot)
+            first = slot + 1
+            self._datagram(box, slots[start : start + lengths[slot]], batch.sender(slot))
+        if first < count:
+            batch.send(udp, first, count)
+        return count
 
     def _datagram(self, box: Sandbox, packet: bytes, client: Any) -> None:
         ring = box.rings.get(packet[2:])
