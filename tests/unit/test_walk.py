@@ -1,12 +1,13 @@
 """A packet walked over a few objects: what the bigger tests cannot put together."""
 
+from fairlead.core import keying
 from fairlead.core.explain import walk
 from fairlead.core.model import PortBinding
 from fairlead.core.rules import NetworkRules, binding_elements, network_elements, skeleton
 from fairlead.core.ruleset import Packet
 from fairlead.core.steps import NOWHERE, WORLD
 from fairlead.core.terrain import Terrain
-from fairlead.core.wanted import Address, Link, Route, Wanted
+from fairlead.core.wanted import Address, Forwarding, Link, Neighbour, Policy, Route, Wanted
 
 BRIDGE = (Link(name="br-red", kind="bridge"), Address(link="br-red", address="10.1.0.1/24"))
 HOST = {
@@ -45,6 +46,29 @@ def test_bridge_netfilter_and_isolated_ports_cannot_have_a_published_port_of_the
     assert place(("isolated", "1")) == "one"
     assert place(("hairpin", "1")) == "one"
     assert place(("hairpin", "1"), ("isolated", "1")) == NOWHERE
+
+
+def test_an_encrypted_overlay_needs_a_key_first() -> None:
+    ns = "1-red"
+    tunnel = Link(ns=ns, name="vxlan0", kind="vxlan", master="br0", options=(("port", "4790"),))
+    plugged = Link(ns=ns, name="veth2", kind="veth", master="br0", peer="eth0", peer_ns="web")
+    objects = [
+        Link(ns=ns, name="br0", kind="bridge"), tunnel, plugged, Address(ns="web", link="eth0", address="10.9.0.2/24"),
+        Neighbour(ns=ns, link="vxlan0", address="10.9.0.3", mac="02:42:0a:09:00:03"),
+        Forwarding(ns=ns, link="vxlan0", mac="02:42:0a:09:00:03", via="192.0.2.7", why="db on two is reached there"),
+    ]  # fmt: skip
+    pair = Policy(way="out", source="192.0.2.1/32", target="192.0.2.7/32", port=4790, need="4097")
+    call = Packet(source="", target="10.9.0.3", protocol="tcp", port=80)
+
+    def hop(*more: Wanted) -> tuple[str, str]:
+        walked = walk(Terrain([*objects, *more], **HOST), "web", call)  # type: ignore[arg-type]
+        return walked.reason, next(hop.says for hop in walked.hops if hop.at == "tunnel")
+
+    assert hop() == ("", "in UDP to 192.0.2.7, out by eth0: db on two is reached there")
+    guard = keying.guard("192.0.2.1", 4790)
+    says = "frames for it must be encrypted, and no key is agreed upon with 192.0.2.7 (yet)"
+    assert hop(*guard) == ("key", says)
+    assert hop(*guard, pair) == ("", "in UDP, in ESP to 192.0.2.7, out by eth0: db on two is reached there")
 
 
 def test_a_macvlan_is_on_the_cable_not_on_the_host() -> None:

@@ -166,6 +166,8 @@ def advise(walked: Walked, ends: Ends, ask: Ask, resolved: bool) -> Iterator[str
         yield from _for_a_rule(met.chain, met.rule, ends, ask)
     elif reason in ("others", "detour", "refused", "rp_filter"):
         yield from _for_others(walked)
+    elif reason == "internal":
+        yield from _for_a_rule("forward", "@internal", ends, ask)
     elif reason == "loopback":
         yield LOOPBACK
     elif reason == "switch" and "icc" in walked.hops[-1].says:
@@ -175,6 +177,8 @@ def advise(walked: Walked, ends: Ends, ask: Ask, resolved: bool) -> Iterator[str
         yield from _for_a_route(ends, walked, resolved)
     elif reason == "nobody":
         yield "nobody has this address now: is the container running, and is it its present address?"
+    elif reason == "key":
+        yield "does the engine on the other host run, and does the cluster store answer (fairlead info)?"
     elif reason == "forwarding":
         setting = "net.ipv4.ip_forward" if walked.packet.family == 4 else "net.ipv6.conf.all.forwarding"
         yield f"run the daemon with --ip-forward, or: sysctl -w {setting}=1"

@@ -137,7 +137,12 @@ class _Walker(Steps):
         onward = self.terrain.way(HOST, way.via)
         if onward is None:
             return self.stop("route", "tunnel", f"frames for it go to {way.via}, to which the host has no route", way)
-        self.note("tunnel", f"in UDP to {way.via}, out by {onward.device}: {way.why}", way)
+        seal = self.terrain.sealing(me.link.ns, way)
+        if seal and seal.need == "nothing":
+            says = f"frames for it must be encrypted, and no key is agreed upon with {way.via} (yet)"
+            return self.stop("key", "tunnel", says, way, seal)
+        how = "UDP, in ESP" if seal else "UDP"
+        self.note("tunnel", f"in {how} to {way.via}, out by {onward.device}: {way.why}", way, *([seal] if seal else []))
         self.arrive(ELSEWHERE, f"the host {way.via} gets it for {at(self.packet)}")
 
     def on_cable(self, ns: str, parent: str, mode: str, gateway: str) -> None:

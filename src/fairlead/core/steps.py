@@ -50,8 +50,8 @@ class Walked:
     stopped_by: Met | None = None
     """the rule that dropped it"""
     reason: str = ""
-    """the word for why it stopped: rule, route, switch, nobody, loopback, forwarding, answer; or by others: others,
-    detour, refused, rp_filter"""
+    """the word for why it stopped: rule, route, switch, key, nobody, loopback, forwarding, answer; or by others:
+    others, detour, refused, rp_filter"""
     stopped_by_others: Opinion | None = None
     owner: str = ""
     """of the table that stopped it, as far as its name tells"""
@@ -128,6 +128,11 @@ class Steps:
             says += f": net/ipv4/conf/{packet.arrives}/rp_filter, or that of all, is on"
         elif road.kind == "martian":
             says = f"{packet.arrives} takes nothing from {packet.source}: that address is the host's own"
+        elif ours := self.terrain.closed.get(packet.arrives):
+            name = self.terrain.network(packet.arrives)
+            return self.stop(
+                "internal", "route", f"{name} is internal: the host forwards nothing that comes from it", ours
+            )
         elif road.kind == "unreachable" and not road.prefix and not road.rules and packet.arrives:
             says = f"the host forwards nothing that comes in by {packet.arrives}"
             says += f": net/ipv4/conf/{packet.arrives}/forwarding is off"

@@ -19,7 +19,19 @@ from dataclasses import dataclass
 
 from fairlead.core.others import Others
 from fairlead.core.ruleset import Ruleset, Surroundings, within
-from fairlead.core.wanted import HOST, Address, Element, Forwarding, Link, Neighbour, Route, Skeleton, Wanted
+from fairlead.core.wanted import (
+    HOST,
+    Address,
+    Element,
+    Forwarding,
+    Link,
+    Neighbour,
+    Policy,
+    Route,
+    Skeleton,
+    Sysctl,
+    Wanted,
+)
 
 DIRECT = ("macvlan", "ipvlan")
 """Devices that are on their parent's cable: the host's bridges and rules do not see what they send."""
@@ -112,11 +124,14 @@ class Terrain:
         self.ask, self.others = ask, others
         self.titles, self.networks, self.carried = dict(titles or {}), dict(networks or {}), tuple(carried)
         self.skeleton: Skeleton | None = None
+        self.closed: dict[str, Sysctl] = {}
+        """devices from which nothing is forwarded, by our own will"""
         self._addresses: dict[str, list[Address]] = defaultdict(list)
         self._routes: dict[str, list[Route]] = defaultdict(list)
         self._links: dict[tuple[str, str], Link] = {}
         self._answered: dict[tuple[str, str], Neighbour] = {}
         self._forwarded: dict[tuple[str, str], Forwarding] = {}
+        self._policies: list[Policy] = []
         elements = []
         for item in objects:
             if isinstance(item, Address):
@@ -131,6 +146,12 @@ class Terrain:
                 self._answered[item.ns, item.address] = item
             elif isinstance(item, Forwarding):
                 self._forwarded[item.ns, item.mac] = item
+            elif isinstance(item, Policy) and item.way == "out":
+                self._policies.append(item)
+            elif (
+                isinstance(item, Sysctl) and item.ns == HOST and item.path.endswith("/forwarding") and item.value == "0"
+            ):
+                self.closed[item.path.split("/")[-2]] = item
             elif isinstance(item, Skeleton) and item.ns == HOST:
                 self.skeleton = item
             elif isinstance(item, Element) and item.ns == HOST:
@@ -195,6 +216,13 @@ class Terrain:
         answer = self._answered.get((ns, address))
         way = self._forwarded.get((ns, answer.mac)) if answer else None
         return (answer, way) if answer and way else None
+
+    def sealing(self, ns: str, way: Forwarding) -> Policy | None:
+        """What frames that leave so need to be encrypted with; None: they leave in clear."""
+        tunnel = self._links.get((ns, way.link))
+        port = int(dict(tunnel.options).get("port", 0)) if tunnel else 0
+        found = [item for item in self._policies if item.port == port and within(way.via, item.target)]
+        return max(found, key=lambda item: int(item.target.partition("/")[2]), default=None)
 
     def on_cable(self, parent: str, address: str) -> Socket | None:
         """Whose macvlan or ipvlan device on the same parent has the address."""

@@ -175,6 +175,7 @@ class Encryption:
     def _lost(self, objects: Iterable[object]) -> None:
         for item in objects:
             if isinstance(item, Association):
+                log.info("an association from %s to %s is lost; another is agreed upon", item.source, item.target)
                 self._keys.lose(item)
                 self._news.set()
 
