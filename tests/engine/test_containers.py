@@ -14,7 +14,7 @@ from fairlead.core.container import Container, HostConfig, Mount, RestartPolicy,
 from fairlead.core.life import Ended
 from fairlead.core.model import PortRequest, Sandbox
 from fairlead.engine.containers import Containers
-from fairlead.errors import Conflict, FairleadError, NotModified
+from fairlead.errors import Conflict, FairleadError, NotModified, Unavailable
 
 replace = msgspec.structs.replace
 
@@ -172,6 +172,32 @@ async def test_the_restart_policy_and_the_user_who_stops_it(world: World) -> Non
     assert world.status("web") == "exited"
     with pytest.raises(NotModified):
         await world.containers.stop("web")
+
+
+async def test_what_is_away_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cluster's store, say, after a power cut of everything; a refusal for any other reason ends it."""
+    web = await world.container("web", restart_policy=RestartPolicy("always"))
+    await world.containers.start("web")
+    answers: list[FairleadError | None] = [Unavailable("the store is away"), Unavailable("still"), None, Conflict("no")]
+    attach = world.paper.endpoints.attach
+
+    async def refuse(*words: Any, **more: Any) -> Any:
+        if problem := answers.pop(0):
+            raise problem
+        return await attach(*words, **more)
+
+    monkeypatch.setattr(world.paper.endpoints, "attach", refuse)
+    monkeypatch.setattr("fairlead.core.restart.AWAY", 0.01)
+    events = world.paper.events.stream(since=0, wants=lambda event: event.action == "start")
+    await anext(events)
+    world.runtime.end(web.id)
+    await asyncio.wait_for(anext(events), 5)
+    assert world.status("web") == "running" and len(answers) == 1
+    world.runtime.end(web.id)
+    async with asyncio.timeout(5):
+        while world.status("web") != "exited":
+            await asyncio.sleep(0)
+    assert not answers
 
 
 async def test_removing_what_runs_needs_force(world: World) -> None:

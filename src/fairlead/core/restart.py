@@ -4,6 +4,9 @@
     on-failure[:n]           when it ended with a code other than 0, at most n times
     no                       never
 
+A start that fails for something that is away (the cluster's store, a helper) is tried
+again, every three seconds in the end.
+
 A container the user stopped stays stopped. The wait doubles from 0.1 s with
 every restart up to a minute; a run of ten seconds or more was a good one and
 starts the count of waits anew.
@@ -20,6 +23,8 @@ from fairlead.core.container import NEVER, Container
 FIRST = 0.1
 LONGEST = 60.0
 GOOD_RUN = 10.0
+AWAY = 3.0
+"""The longest wait for something that is away: one start costs little, and people wait for it."""
 
 
 class Verdict(NamedTuple):

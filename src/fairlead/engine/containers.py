@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from fairlead.core import links, restart, signals
-from fairlead.core.container import Config, Container, Health, HostConfig, State
+from fairlead.core.container import Config, Container, Health, HostConfig
 from fairlead.core.loglines import timestamp
 from fairlead.core.model import Endpoint, EndpointSettings, Network, Sandbox
 from fairlead.engine.attachments import Attachments
@@ -43,7 +43,7 @@ from fairlead.engine.health import Healths
 from fairlead.engine.runtime import Ended, Runtime
 from fairlead.engine.top import top
 from fairlead.engine.volumes import Volumes
-from fairlead.errors import Conflict, FairleadError, NotFound, NotModified
+from fairlead.errors import Conflict, FairleadError, NotFound, NotModified, Unavailable
 
 replace = msgspec.structs.replace
 
@@ -233,16 +233,20 @@ class Containers:
         return container
 
     async def _start_again(self, container: Container) -> None:
-        """The restart policy's doing: wait a growing while, then start; a refusal ends it."""
-        await asyncio.sleep(restart.delay(container))
-        async with self._life(container).lock:
-            current = self._catalog.find(container.id)
-            if current is None or current.state.status != "restarting":
-                return
-            try:
-                await self._start(current)
-            except FairleadError as error:
-                await self._become(current, status="exited", error=error.message)
+        """The restart policy's doing: wait a growing while, then start. A refusal ends it; what is away may return."""
+        pause = restart.delay(container)
+        while True:
+            await asyncio.sleep(pause)
+            async with self._life(container).lock:
+                current = self._catalog.find(container.id)
+                if current is None or current.state.status != "restarting":
+                    return
+                try:
+                    return await self._start(current)
+                except Unavailable:
+                    pause = min(2 * pause, restart.AWAY)
+                except FairleadError as error:
+                    return await self._become(current, status="exited", error=error.message)
 
     def resume(self, container: Container) -> None:
         """A container that went on while the engine was away: its health is watched again."""
@@ -410,11 +414,8 @@ class Containers:
             await self._catalog.put(container)
 
     async def disconnect(self, network_ref: str, ref: str, force: bool = False) -> None:
-        network = self._controller.network(network_ref)
-        container = self._catalog.find(ref)
+        network, container = self._controller.network(network_ref), self._catalog.find(ref) if force else self.get(ref)
         if container is None:
-            if not force:
-                raise NotFound(f"No such container: {ref}")
             return await self._controller.strike(network, ref)
         async with self._life(container).lock:
             container = await self._attachments.disconnect(self.get(container.id), network)
@@ -466,8 +467,7 @@ class Containers:
     async def _become(self, container: Container, **changes: object) -> Container:
         """The container's record with its state changed; other parts as they are now."""
         current = self._catalog[container.id]
-        state: State = replace(current.state, **changes)
-        return await self._catalog.put(replace(current, state=state))
+        return await self._catalog.put(replace(current, state=replace(current.state, **changes)))
 
     def _tell(self, action: str, container: Container, **attributes: str) -> None:
         labels = container.config.labels or {}

@@ -38,7 +38,7 @@ from fairlead.engine.kernel import Kernel
 from fairlead.engine.publisher import Publisher
 from fairlead.engine.runtime import Recovered, Runtime
 from fairlead.engine.sandboxes import Sandboxes
-from fairlead.errors import FairleadError
+from fairlead.errors import FairleadError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -148,5 +148,9 @@ class Restore:
         """``always`` means that a returning engine starts it, whoever stopped it: Docker's rule."""
         try:
             await self._containers.start(container.id)
+        except Unavailable as error:
+            log.warning("container %s will be started when that is there: %s", container.name, error)
+            state = msgspec.structs.replace(container.state, status="restarting", error=error.message)
+            await self._containers.finish(await self._catalog.put(msgspec.structs.replace(container, state=state)))
         except FairleadError as error:
             log.error("container %s is to run always, but cannot be started: %s", container.name, error)
