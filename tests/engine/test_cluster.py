@@ -227,6 +227,10 @@ async def test_a_failed_attach_gives_its_address_back(hosts: Hosts, monkeypatch:
     await hosts.settled(lambda: len(hosts.store._entries) == 2)
 
 
+@pytest.mark.proves(
+    "cluster-contents",
+    guard=("core/remotes.py", "    if not holds:\n", "    if False:\n"),
+)
 async def test_what_makes_no_sense_is_passed_over(hosts: Hosts) -> None:
     """The store may be written by anybody who reaches it."""
     red = await hosts.one.controller.create(RED)
@@ -261,10 +265,37 @@ async def test_what_makes_no_sense_is_passed_over(hosts: Hosts) -> None:
     assert hosts.one.controller.elsewhere(red.id) == [good]
     assert len([network for network in hosts.one.controller.networks() if network.scope == "global"]) == 1
     # Known, but its address is not the network's to give: nobody is led astray.
-    stray = msgspec.structs.replace(good, id="9" * 64, ipv4="10.99.0.1/24")
+    stray = msgspec.structs.replace(good, id="9" * 64, ipv4="10.99.0.1/24", mac="02:42:0a:63:00:01")
     await hosts.store.put_if(f"endpoints/n66/{stray.id}", msgspec.json.encode(stray))
     await hosts.settled(lambda: len(hosts.one.controller.elsewhere(red.id)) == 2)
     assert (red.id, stray.id) not in hosts.one.told.others
+
+
+@pytest.mark.proves(
+    "cluster-rows",
+    guard=("engine/cluster.py", "        if known is not None and known.node != node:\n", "        if False:\n"),
+)
+async def test_a_host_speaks_for_its_own_endpoints_only(hosts: Hosts) -> None:
+    """Another one's row under a key of its own: neither changed nor taken away by it; an address of ours is ours."""
+    red = await hosts.one.controller.create(RED)
+    await hosts.settled(lambda: knows(hosts.two, "RED"))
+    await joined(hosts.one, "web")
+    await joined(hosts.two, "db")
+    await hosts.settled(lambda: hosts.one.controller.elsewhere(red.id) and hosts.two.controller.elsewhere(red.id))
+    (db,), (web,) = (host.controller.elsewhere(red.id) for host in (hosts.one, hosts.two))
+    evil = msgspec.structs.replace(db, node="n66", host="three", vtep="192.168.77.66")
+    stolen = msgspec.structs.replace(web, id="e" * 64, node="n66", host="three", vtep="192.168.77.66")
+    before = set(hosts.one.host.look())
+    for row in (evil, stolen):
+        await hosts.store.put_if(f"endpoints/n66/{row.id}", msgspec.json.encode(row))
+    await hosts.store.delete_if(f"endpoints/n66/{evil.id}")
+    late = msgspec.structs.replace(evil, id="f" * 64, mac="02:42:0a:09:00:63", ipv4="10.9.0.99/24", names=("late",))
+    await hosts.store.put_if(f"endpoints/n66/{late.id}", msgspec.json.encode(late))
+    await hosts.settled(lambda: late in hosts.one.controller.elsewhere(red.id))  # all before it is heard by now
+    assert hosts.one.controller.elsewhere(red.id) == [db, late]
+    await hosts.store.delete_if(f"endpoints/n66/{late.id}")
+    await hosts.settled(lambda: hosts.one.controller.elsewhere(red.id) == [db])
+    assert set(hosts.one.host.look()) == before
 
 
 async def test_a_damaged_store_stops_what_would_guess(hosts: Hosts) -> None:

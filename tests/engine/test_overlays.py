@@ -78,6 +78,39 @@ async def test_other_hosts_come_and_go(paper: Paper) -> None:
     assert not shown(paper)
 
 
+@pytest.mark.proves(
+    "cluster-rows",
+    guard=(
+        "engine/overlays.py",
+        "        if rival:\n            log.warning",
+        "        if False:\n            log.warning",
+    ),
+)
+async def test_two_with_one_address(paper: Paper) -> None:
+    """Who was first has it. The others wait: also those of a host whose news came before the old one's end."""
+    await container(paper, 2)
+    await paper.overlays.learn(other(7))
+    later = msgspec.structs.replace(other(7), id="f" * 64, vtep="192.168.77.13", host="three")
+    await paper.overlays.learn(later)
+    good = other(8, vtep="192.168.77.13")
+    await paper.overlays.learn(good)
+    ways = {(item.mac, item.via) for item in paper.host.look() if isinstance(item, Forwarding)}
+    assert ways - {(EVERYBODY, "192.168.77.12"), (EVERYBODY, "192.168.77.13")} == {
+        ("02:42:0a:09:00:07", "192.168.77.12"), ("02:42:0a:09:00:08", "192.168.77.13"),
+    }  # fmt: skip
+    await paper.overlays.unlearn(other(7).id)
+    assert set(paper.overlays.others(RED.id)) == {later, good}
+    moved = msgspec.structs.replace(later, mac="02:42:0a:09:00:09", ipv4="10.9.0.9/24")
+    await paper.overlays.learn(moved)
+    await paper.overlays.learn(other(7))
+    assert shown(paper) == {EVERYBODY} | {f"02:42:0a:09:00:0{n}" for n in (7, 8, 9)} | {
+        f"10.9.0.{n}" for n in (7, 8, 9)
+    }
+    again = Overlays(paper.store, paper.kernel, Overlay(), Facts(vtep="192.168.77.11"), paper.told)
+    await again.load()
+    assert set(again.others(RED.id)) == {other(7), good, moved}
+
+
 async def test_a_failed_attach_leaves_nothing(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(paper.host.look())
     id = "c2".ljust(64, "0")

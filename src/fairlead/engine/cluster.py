@@ -153,7 +153,7 @@ class Cluster:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_telling(networks))
             tasks.create_task(self._hear_networks(networks))
-            tasks.create_task(self._hear_endpoints())
+            tasks.create_task(self._hear_endpoints(networks))
             if self._overlays.encryption:
                 tasks.create_task(self._overlays.encryption.run())
 
@@ -232,29 +232,38 @@ class Cluster:
             except FairleadError as problem:
                 log.warning("a network of the cluster is passed over: %s", problem.message)
 
-    async def _hear_endpoints(self) -> None:
+    async def _hear_endpoints(self, networks: Networks) -> None:
         known = [Entry(f"endpoints/{row.node}/{row.id}", b"", 0) for row in self._overlays.everything()]
         async for change in self._store.watch("endpoints/", known):
             try:
-                await self._heed(change)
+                await self._heed(change, networks)
             except FairleadError as problem:
                 log.warning("an endpoint of another host is passed over: %s", problem.message)
 
-    async def _heed(self, change: Change) -> None:
+    async def _heed(self, change: Change, networks: Networks) -> None:
         _, node, id = change.key.split("/", 2)
         if node == self._node:
             if change.value is None and self._told and self._told.pop(id, None):  # struck, but it is alive: say so
                 self._held.pop(id, None)
                 self._news.set()
             return
+        known = self._overlays.find(id)
+        if known is not None and known.node != node:
+            raise Invalid(f"{change.key}: the endpoint is {known.host}'s")
         if change.value is None:
             await self._overlays.unlearn(id)
             return
         row = remotes.read_remote(change.key, change.value)
-        known = self._overlays.find(row.id)
-        if known is not None and known.node != row.node:
-            raise Invalid(f"{change.key}: the endpoint is {known.host}'s")
+        own = [endpoint for endpoint in networks.endpoints(row.network) if _clash(endpoint, row)]
+        if own:
+            raise Invalid(f"{change.key}: it has what {own[0].name} has here")
         await self._overlays.learn(row)
+
+
+def _clash(own: Endpoint, row: Remote) -> bool:
+    """Whether somebody elsewhere says that an address or MAC of ours is his."""
+    theirs = {row.mac, *_addresses(row)[1:]}
+    return own.id == row.id or bool(theirs & {own.mac, own.address4, own.address6})
 
 
 def _addresses(row: Remote) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ Rules
     1. What other hosts have is known for every network and remembered in the local
        store; the kernel and the resolver are told only of networks that are here.
     2. An endpoint with addresses that are not its network's to give is known, not believed.
+       One with an address or MAC that another is known by waits until that one is gone.
     3. What the kernel refuses is noted all the same: ``healing`` tries again; what the
        resolver cannot be told now, it is told when it is back. One bad entry keeps
        nobody from the rest.
@@ -92,13 +93,17 @@ class Overlays:
         """network -> the sandboxes on it"""
         self._others: dict[str, dict[str, dict[str, Remote]]] = defaultdict(lambda: defaultdict(dict))
         """network -> VTEP -> endpoint -> what is known of it"""
+        self._holders: dict[tuple[str, str], str] = {}
+        """(network, address or MAC) -> the endpoint that is known by it"""
+        self._waiting: dict[str, Remote] = {}
+        """those that want what another has"""
 
     async def load(self) -> None:
         if self.encryption:
             await self.encryption.load()
         await self._records.load()
         for other in self._records:
-            self._others[other.network][other.vtep][other.id] = other
+            self._note(other)
 
     def find(self, id: str) -> Remote | None:
         return self._records.get(id)
@@ -184,21 +189,30 @@ class Overlays:
         known = self._records.get(other.id)
         if known == other:
             return
-        if known is not None and known.vtep != other.vtep:
+        rival = next((id for key in _held(other) if (id := self._holders.get(key, other.id)) != other.id), None)
+        if known is not None and (rival or known.vtep != other.vtep or _held(known) != _held(other)):
             await self.unlearn(known.id)
+        if rival:
+            log.warning("%s on %s has an address or MAC of endpoint %s: it waits", other.name, other.host, rival[:12])
+            self._waiting[other.id] = other
+            return
+        self._waiting.pop(other.id, None)
         await self._records.put(other)
-        self._others[other.network][other.vtep][other.id] = other
+        self._note(other)
         network = self._here.get(other.network)
         if network is not None and remotes.fits(other, network):
             self._show(network, other.vtep)
             await self._name(_named(network, other))
 
     async def unlearn(self, id: str) -> None:
-        """An endpoint of another host is gone."""
+        """An endpoint of another host is gone; who waited for what it had, has it now."""
+        self._waiting.pop(id, None)
         other = self._records.get(id)
         if other is None:
             return
         await self._records.drop(id)
+        for key in _held(other):
+            self._holders.pop(key, None)
         hosts = self._others[other.network]
         hosts[other.vtep].pop(id)
         if not hosts[other.vtep]:
@@ -207,6 +221,12 @@ class Overlays:
         if network is not None and remotes.fits(other, network):
             self._show(network, other.vtep)
             await self._unname(other)
+        for waiting in [each for each in self._waiting.values() if each.network == other.network]:
+            await self.learn(waiting)
+
+    def _note(self, other: Remote) -> None:
+        self._others[other.network][other.vtep][other.id] = other
+        self._holders.update((key, other.id) for key in _held(other))
 
     def _show(self, network: Network, vtep: str) -> None:
         """Tell the kernel what another host has on a network now."""
@@ -246,6 +266,12 @@ class Overlays:
             plan.extend(self._driver.remote(network, other, self._facts))
         name = others[0].host if others else vtep
         return f"{network.id} {vtep}", tuple(plan), f"host {name} on network {network.name}"
+
+
+def _held(other: Remote) -> list[tuple[str, str]]:
+    """What an endpoint alone may have on its network."""
+    interfaces = (text.partition("/")[0] for text in (other.ipv4, other.ipv6) if text)
+    return [(other.network, text) for text in (other.mac, *interfaces)]
 
 
 def _named(network: Network, other: Remote) -> EndpointNames:
