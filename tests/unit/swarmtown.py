@@ -11,9 +11,8 @@ from itertools import count
 
 from msgspec.structs import replace
 
-from fairlead.core.cluster import Description, Node, NodeSpec, Service, State, Task, TaskStatus, UpdateStatus
-from fairlead.core.placement import Roster, place
-from fairlead.core.reconcile import reconcile
+from fairlead.core.cluster import Description, JobStatus, Node, NodeSpec, Service, State, Task, TaskStatus, UpdateStatus
+from fairlead.core.orchestrator import Orchestrator
 from fairlead.core.service import SECOND, Mode, Replicated, Resources, ServiceSpec, TaskSpec
 
 SECONDS = SECOND
@@ -30,14 +29,24 @@ class Town:
         self.now = 1000 * SECOND
         self.ids = count(1)
         self.nodes = {name: town_node(name) for name in nodes}
-        self.service = Service(id="s", spec=spec)
+        self.service = Service(id="s", spec=spec, job=JobStatus() if spec.mode.is_job else None)
         self.tasks: dict[str, Task] = {}
         self.due: dict[str, tuple[int, State]] = {}
         """task -> when it comes to which state"""
         self.starts, self.stops = 1.0, 1.0
         self.bad: Callable[[Task], bool] = lambda task: False
-        self.most_down = 0
+        self.lost: Callable[[], bool] = lambda: False
+        """whether what was decided now cannot be written"""
+        self.leader = self.elect()
         self.history: list[Counter[str]] = []
+
+    def elect(self) -> Orchestrator:
+        """Another leader, who knows nothing but what is written."""
+        leader = Orchestrator(lambda: f"t{next(self.ids):04}")
+        for thing in (*self.nodes.values(), self.service, *self.tasks.values()):
+            leader.hear(None, thing)
+        self.leader = leader
+        return leader
 
     # -- what people do ------------------------------------------------------------------------------
 
@@ -45,18 +54,23 @@ class Town:
         """A new spec; ``template``: of its task."""
         template = changes.pop("template", self.service.spec.task_template)
         spec = replace(self.service.spec, task_template=template, **changes)
-        self.service = replace(self.service, spec=spec, previous=self.service.spec, update=None)
+        self._service(replace(self.service, spec=spec, previous=self.service.spec, update=None))
         self.settle()
 
     def roll_back(self) -> None:
         assert self.service.previous is not None
         status = UpdateStatus("rollback_started", started=self.now)
-        self.service = replace(self.service, spec=self.service.previous, previous=None, update=status)
+        self._service(replace(self.service, spec=self.service.previous, previous=None, update=status))
         self.settle()
 
-    def avail(self, name: str, availability: str = "active", state: str = "ready") -> None:
+    def again(self, **job: int) -> None:
+        self._service(replace(self.service, job=JobStatus(**job)))
+        self.settle()
+
+    def avail(self, name: str, availability: str = "active", state: str = "ready", **spec: object) -> None:
         node = self.nodes[name]
-        self.nodes[name] = replace(node, spec=replace(node.spec, availability=availability), state=state)
+        self.nodes[name] = replace(node, spec=replace(node.spec, availability=availability, **spec), state=state)
+        self.leader.hear(node, self.nodes[name])
         if state == "down":
             self.due = {task: due for task, due in self.due.items() if self.tasks[task].node != name}
         self.settle()
@@ -81,52 +95,49 @@ class Town:
         self.now = end
 
     def settle(self) -> None:
-        """Reconcile and place until nothing changes."""
-        self._place()
+        """Turns until nothing is left to write."""
         self._order()
         for _ in range(50):
-            changes = reconcile(
-                self.service, self.tasks.values(), self.nodes, self.now, lambda: f"t{next(self.ids):04}"
-            )
-            self.wake = changes.wake_at
-            if changes.service is None and not changes.put and not changes.delete:
+            steps = self.leader.turn(self.now)
+            if steps and self.lost():
+                self.leader.undo(steps)
+                continue
+            if not steps:
                 break
-            for task in changes.put:
-                old = self.tasks.get(task.id)
-                assert old is None or task.desired >= old.desired, "a desired state went back"
-                self.tasks[task.id] = task
-            for gone in changes.delete:
-                del self.tasks[gone]
-                self.due.pop(gone, None)
-            self.service = changes.service or self.service
-            self._place()
+            for before, after in steps:
+                self._write(before, after)
             self._order()
         else:
             raise AssertionError("it never settles")
         self.history.append(Counter(task.spec.force_update for task in self.running()))
 
+    def _write(self, before: object, after: object) -> None:
+        if isinstance(after or before, Service):
+            assert isinstance(after, Service)
+            self.service = after
+            return
+        assert isinstance(before, Task | None) and isinstance(after, Task | None)
+        if after is None:
+            assert before is not None
+            del self.tasks[before.id]
+            self.due.pop(before.id, None)
+            return
+        assert before is None or after.desired >= before.desired, "a desired state went back"
+        self.tasks[after.id] = after
+
+    def _service(self, service: Service) -> None:
+        self.leader.hear(self.service, service)
+        self.service = service
+
     def _next(self) -> int | None:
         times = [at for at, _ in self.due.values()]
-        if self.wake is not None:
-            times.append(self.wake)
+        if self.leader.wake_at is not None:
+            times.append(self.leader.wake_at)
         return min(times, default=None)
-
-    def _place(self) -> None:
-        roster = Roster(self.nodes.values(), self.tasks.values())
-        pending = [task for task in self.tasks.values() if task.status.state < State.ASSIGNED and task.wanted]
-        for task_id, verdict in place(pending, roster, self.now).items():
-            task = self.tasks[task_id]
-            status = (
-                TaskStatus(State.ASSIGNED, at=self.now)
-                if verdict.node
-                else TaskStatus(State.PENDING, error=verdict.reason)
-            )
-            if status.state != task.status.state:
-                self.tasks[task_id] = replace(task, node=verdict.node or task.node, status=status)
 
     def _order(self) -> None:
         """Nodes take their orders."""
-        for task in self.tasks.values():
+        for task in list(self.tasks.values()):
             node = self.nodes.get(task.node)
             if node is None or node.state != "ready" or task.status.state.ended or task.status.state < State.ASSIGNED:
                 continue
@@ -144,6 +155,7 @@ class Town:
         task = self.tasks[task_id]
         ran = task.ran or (self.now if state == State.RUNNING else 0)
         self.tasks[task_id] = replace(task, status=TaskStatus(state, at=self.now), ran=ran)
+        self.leader.hear(task, self.tasks[task_id])
 
     # -- looks ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,247 @@
+"""The orchestrator: everything a swarm's leader decides, from what it hears to what it writes.
+
+    hear(thing changed) --> what is dirty --> turn: addresses and ports --> slots --> addresses --> nodes --> Batch
+                                                    (allocation)     (reconcile) (allocation) (placement)
+
+A service that was just created has its address, its tasks, their addresses and their nodes after one turn.
+
+Rules
+    1. Nothing is remembered that does not follow from the objects: a new leader hears them all, and goes on.
+    2. A turn looks at what is dirty, not at what there is; turns follow until one has nothing to write.
+       ``wake_at`` says when time alone makes something dirty.
+    3. What a turn decided is in here at once; if it could not be written, ``undo`` takes it back, and the next turn
+       decides anew.
+    4. What cannot be had now (an address, a node) is waited for, and the task's status says what for.
+
+What it does not do: write (``swarm.leader``), talk to nodes (``swarm.dispatcher``), know who leads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from fairlead.core.allocation import Desk
+from fairlead.core.cluster import Node, Service, State, Task, TaskStatus
+from fairlead.core.draft import Changes
+from fairlead.core.placement import Roster, place
+from fairlead.core.reconcile import HISTORY, reconcile, wind_up
+from fairlead.core.swarmspec import SharedNetwork
+from fairlead.errors import Conflict, NotFound, Unavailable
+
+Thing = Node | Service | Task | SharedNetwork
+
+
+class Step(NamedTuple):
+    """One object before and after; None: it was not, or is no more."""
+
+    before: Thing | None
+    after: Thing | None
+
+
+class Orchestrator:
+    """``new_id``: draws an id. ``history``: ended tasks that a slot keeps."""
+
+    def __init__(self, new_id: Callable[[], str], history: int = HISTORY) -> None:
+        self.new_id, self.history = new_id, history
+        self.nodes: dict[str, Node] = {}
+        self.services: dict[str, Service] = {}
+        self.tasks: dict[str, dict[str, Task]] = defaultdict(dict)
+        """service -> id -> task"""
+        self.desk, self.roster = Desk(), Roster()
+        self.dirty: set[str] = set()
+        """services"""
+        self.waiting: dict[str, Task] = {}
+        """tasks that want an address or a node"""
+        self.retry = False
+        """something became free: those that wait may have a chance"""
+        self.alarms: list[tuple[int, str]] = []
+
+    # -- hearing -------------------------------------------------------------------------------------
+
+    def hear(self, before: Thing | None, after: Thing | None) -> None:
+        """An object changed. ``before`` is what was heard of it last, or None."""
+        match after if after is not None else before:
+            case Task():
+                self._task(before, after)  # type: ignore[arg-type]
+            case Service():
+                self._service(before, after)  # type: ignore[arg-type]
+            case Node():
+                self._node(before, after)  # type: ignore[arg-type]
+            case SharedNetwork() as network:
+                self._network(network, gone=after is None)
+
+    def _task(self, before: Task | None, after: Task | None) -> None:
+        task = after or before
+        assert task is not None
+        of = self.tasks[task.service]
+        old = of.pop(task.id, None) or before
+        if old is not None:
+            self.roster.drop(old)
+            if not _lets_go(old):
+                self.desk.release(old)
+                self.retry |= after is None or _lets_go(after)
+        self.waiting.pop(task.id, None)
+        if after is not None:
+            of[after.id] = after
+            self.roster.put(after)
+            if not _lets_go(after):
+                self.desk.hold(after)
+            if after.wanted and after.status.state < State.ASSIGNED:
+                self.waiting[after.id] = after
+        elif not of:
+            del self.tasks[task.service]
+        self.dirty.add(task.service)
+
+    def _service(self, before: Service | None, after: Service | None) -> None:
+        service = after or before
+        assert service is not None
+        old = self.services.pop(service.id, None)
+        if old is not None:
+            self.desk.release(old)
+        if after is not None:
+            self.services[service.id] = after
+            self.desk.hold(after)
+        self.retry |= after is None
+        self.dirty.add(service.id)
+
+    def _node(self, before: Node | None, after: Node | None) -> None:
+        node = after or before
+        assert node is not None
+        if after is None:
+            self.nodes.pop(node.id, None)
+            self.dirty |= {task.service for task in self._on(node.id)}
+            self.roster.drop_node(node.id)
+            return
+        self.nodes[node.id] = after
+        self.roster.put_node(after)
+        if before is None or _worth(before) != _worth(after):
+            self.retry = True
+            self.dirty |= {task.service for task in self._on(node.id)}
+            self.dirty |= {service.id for service in self.services.values() if service.mode.is_global}
+
+    def _on(self, node_id: str) -> list[Task]:
+        seat = self.roster.seats.get(node_id)
+        return list(seat.tasks.values()) if seat else []
+
+    def _network(self, network: SharedNetwork, *, gone: bool) -> None:
+        if gone:
+            self.desk.close(network.id)
+            return
+        self.desk.open(network)
+        for service in self.services.values():
+            self.desk.hold(service)
+        for tasks in self.tasks.values():
+            for task in tasks.values():
+                if not _lets_go(task):
+                    self.desk.hold(task)
+        self.retry = True
+        self.dirty |= set(self.services)
+
+    # -- deciding ------------------------------------------------------------------------------------
+
+    @property
+    def wake_at(self) -> int | None:
+        """When a turn is due though nothing was heard."""
+        return self.alarms[0][0] if self.alarms else None
+
+    def turn(self, now: int) -> list[Step]:
+        """What is to be written; every step stands for itself."""
+        while self.alarms and self.alarms[0][0] <= now:
+            self.dirty.add(heapq.heappop(self.alarms)[1])
+        steps: dict[str, Step] = {}
+        dirty, self.dirty = self.dirty, set()
+        for service in sorted(dirty):
+            self._reconcile(service, now, steps)
+        if self.retry or dirty:
+            self.retry = False
+            self._serve(now, steps)
+        return [step for step in steps.values() if step.before != step.after]
+
+    def undo(self, steps: Iterable[Step]) -> None:
+        """They could not be written."""
+        for before, after in steps:
+            self.hear(after, before)
+
+    def _reconcile(self, id: str, now: int, steps: dict[str, Step]) -> None:
+        service, tasks = self.services.get(id), dict(self.tasks.get(id, {}))
+        if service is None:
+            self._apply(wind_up(tasks.values(), self.nodes, now), tasks, steps)
+            return
+        settled = service
+        with contextlib.suppress(Conflict, NotFound, Unavailable):  # its tasks will say what is missing
+            settled = self.desk.service(service)
+        if settled is not service:
+            self._note(service, settled, steps)
+        changes = reconcile(settled, tasks.values(), self.nodes, now, self.new_id, self.history)
+        self._apply(changes, tasks, steps)
+        if changes.service is not None:
+            self._note(settled, changes.service, steps)
+        if changes.wake_at is not None:
+            heapq.heappush(self.alarms, (changes.wake_at, id))
+
+    def _apply(self, changes: Changes, tasks: dict[str, Task], steps: dict[str, Step]) -> None:
+        for task in changes.put:
+            self._note(tasks.get(task.id), task, steps)
+        for gone in changes.delete:
+            self._note(tasks[gone], None, steps)
+
+    def _serve(self, now: int, steps: dict[str, Step]) -> None:
+        """Addresses and nodes for those that wait; alike ones together."""
+        groups: dict[object, dict[str, Task]] = defaultdict(dict)
+        for task in sorted(self.waiting.values(), key=lambda task: (task.service, task.slot, task.id)):
+            settled = self._addressed(task, now, steps)
+            if settled is not None:
+                groups[task.service, id(settled.spec), settled.host_ports][task.id] = settled
+        for group in groups.values():
+            for name, verdict in place(list(group.values()), self.roster, now).items():
+                self._placed(group[name], verdict.node, verdict.reason, now, steps)
+
+    def _addressed(self, task: Task, now: int, steps: dict[str, Step]) -> Task | None:
+        if task.status.state >= State.PENDING:
+            return task
+        service = self.services.get(task.service)
+        if service is None:
+            return None
+        try:
+            settled = self.desk.task(task, service.spec)
+        except (NotFound, Unavailable) as error:
+            self._status(task, TaskStatus(State.NEW, now, task.status.message, error.message), steps)
+            return None
+        settled = replace(settled, status=TaskStatus(State.PENDING, now, "pending task scheduling"))
+        self._note(task, settled, steps)
+        return settled
+
+    def _placed(self, task: Task, node: str, reason: str, now: int, steps: dict[str, Step]) -> None:
+        if node:
+            status = TaskStatus(State.ASSIGNED, now, "scheduler assigned task to node")
+            self._note(task, replace(task, node=node, status=status, updated=now), steps)
+        else:
+            self._status(task, TaskStatus(State.PENDING, now, task.status.message, reason), steps)
+
+    def _status(self, task: Task, status: TaskStatus, steps: dict[str, Step]) -> None:
+        """A reason that was given already is not given again."""
+        if (task.status.state, task.status.error) != (status.state, status.error):
+            self._note(task, replace(task, status=status, updated=status.at), steps)
+
+    def _note(self, before: Thing | None, after: Thing | None, steps: dict[str, Step]) -> None:
+        thing = after if after is not None else before
+        assert thing is not None
+        first = steps[thing.id].before if thing.id in steps else before
+        steps[thing.id] = Step(first, after)
+        self.hear(before, after)
+
+
+def _lets_go(task: Task) -> bool:
+    """Its addresses are free: it has ended, or never came to a node and never will."""
+    return task.status.state.ended or (task.desired > State.RUNNING and not task.node)
+
+
+def _worth(node: Node) -> object:
+    """What of a node matters for where tasks go."""
+    return node.state, node.spec, node.description, node.address
