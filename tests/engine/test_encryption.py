@@ -112,6 +112,7 @@ async def test_every_pair_and_direction_has_a_key_of_its_own(hosts: Hosts) -> No
     assert [len(associations(hosts[name])) for name in hosts.papers] == [4, 4, 4]
 
 
+@pytest.mark.proves("CVE-2025-32793", guard=("engine/drivers/overlay.py", "if port == SEALED_PORT:", "if False:"))
 async def test_the_guard_stands_before_the_tunnel_and_goes_after_it(hosts: Hosts) -> None:
     await hosts.join("one", "web")
     made = [item for deed, item in hosts["one"].host.log if deed == "make"]
@@ -171,6 +172,9 @@ async def test_new_keys_in_time_and_always_one_that_both_have(hosts: Hosts) -> N
     assert len(associations(hosts["one"])) == len(associations(hosts["two"])) == 2
 
 
+@pytest.mark.proves(
+    "CVE-2024-28860", guard=("core/wanted.py", "once: ClassVar[bool] = True", "once: ClassVar[bool] = False")
+)
 async def test_what_the_kernel_lost_is_replaced_and_never_made_again(hosts: Hosts) -> None:
     """``ip xfrm state flush``: the same key with numbers from zero would give every secret away."""
     await hosts.join("one", "web")

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from fairlead.core import keying
 from fairlead.core.wanted import Address, Element, Link, Namespace, Plan, Route, Skeleton
 from fairlead.errors import Unsupported
 from fairlead.host.linux import LinuxHost
@@ -24,6 +25,7 @@ PLAN: Plan = (
     Skeleton(text="set near { type ipv4_addr; }"),
     Element(map="near", item="192.0.2.1"),
     Skeleton(ns="s1", text="set near { type ipv4_addr; }"),
+    *keying.guard("10.0.0.1", 4790),
 )
 
 
@@ -51,6 +53,7 @@ def heard(monitor: Monitor) -> set[str]:
         (("ip", "route", "delete", "10.9.0.0/24"), "route"),
         (("ip", "route", "delete", "10.0.0.0/24"), "route"),
         (("ip", "rule", "add", "priority", "5", "table", "7"), "rule"),
+        (("ip", "xfrm", "policy", "flush"), "encryption"),
         (("nft", "flush", "ruleset"), "firewall"),
         (("nft", "delete", "element", "inet", "fairlead", "near", "{", "192.0.2.1", "}"), "firewall"),
     ],

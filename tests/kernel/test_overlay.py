@@ -142,6 +142,14 @@ def test_no_firewall_rule_and_no_memory_for_what_is_within(world: World) -> None
         assert not set(machine.run("nsenter", *within).stdout.split()) - {"0"}
 
 
+@pytest.mark.proves(
+    "GHSA-vwm3-crmr-xfxw",
+    guard=(
+        "core/rules.py",
+        'counter drop comment "VXLAN for a network of ours',
+        'counter accept comment "VXLAN for a network of ours',
+    ),
+)
 def test_who_is_not_on_the_network_sends_into_it_in_vain(world: World) -> None:
     """Three knows everything (identifier, addresses, MACs) and one's cluster has never told of it."""
     one, two, three = world.hosts

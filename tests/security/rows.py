@@ -20,14 +20,10 @@ SOURCE = TESTS.parent / "src" / "fairlead"
 TABLE = TESTS / "data" / "security.tsv"
 PAGE = TESTS.parent / "docs" / "security.md"
 
-OVERLAY, SWARM, PLUGINS = "with overlay networks", "with swarm mode", "with plugins"
+SWARM, PLUGINS = "with swarm mode", "with plugins"
 LATER = {
-    **dict.fromkeys(("CVE-2023-28840", "CVE-2023-28841", "CVE-2023-28842"), OVERLAY),
-    **dict.fromkeys(("GHSA-vwm3-crmr-xfxw", "moby#45635", "CVE-2024-25630"), OVERLAY),
-    **dict.fromkeys(("CVE-2024-28860", "CVE-2025-32793"), OVERLAY),
     **dict.fromkeys(("CVE-2026-33997", "CVE-2024-41110"), PLUGINS),
-    **dict.fromkeys(("CVE-2016-6595", "memberlist"), SWARM),
-    "CVE-2018-19653": "with cluster stores",
+    "CVE-2016-6595": SWARM,
     "arp-spoof": "not yet: containers of one network share a switch, as in Docker; --cap-drop NET_RAW closes it",
 }
 

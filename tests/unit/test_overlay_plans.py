@@ -46,6 +46,7 @@ def test_plans(underlay: str, vtep: str) -> None:
     )
 
 
+@pytest.mark.proves("moby#45635", guard=("engine/drivers/overlay.py", '"port": str(port)', '"port": str(PORT)'))
 def test_an_encrypted_network_is_guarded_before_it_is_there() -> None:
     plan = Overlay().path(
         msgspec.structs.replace(RED, options={**RED.options, "encrypted": ""}), Facts(vtep="10.0.0.1")
