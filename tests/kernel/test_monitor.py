@@ -93,6 +93,30 @@ def test_it_is_quiet_about_addresses_routes_and_firewall_of_our_own(host: LinuxH
     host.remove(PLAN)
 
 
+def test_it_is_quiet_about_devices_of_our_own_and_their_carriers(pretend_host: PretendHost, host: LinuxHost) -> None:
+    monitor = host.monitor()
+    more = (Namespace(name="s2"), Link(name="veth2", kind="veth", master="br0", peer="eth0", peer_ns="s2"))
+    for _ in range(3):
+        host.make(more)
+        heard(monitor)  # of one born in another namespace some kernels name nobody
+        pretend_host.run("ip", "link", "set", "eth0", "down", ns="s2")
+        pretend_host.run("ip", "link", "set", "eth0", "up", ns="s2")
+        assert "link" not in heard(monitor), "only its carrier"
+        pretend_host.run("ip", "link", "set", "veth2", "nomaster")
+        assert "link" in heard(monitor)
+        host.make(more)
+        heard(monitor)
+        host.remove(more)
+        host.settle()
+        assert "link" not in heard(monitor)
+    host.make(more)
+    heard(monitor)
+    pretend_host.run("ip", "link", "delete", "veth2")
+    assert "link" in heard(monitor)
+    monitor.close()
+    host.remove([*PLAN, *more])
+
+
 def test_other_peoples_devices_are_nothing_to_us(pretend_host: PretendHost) -> None:
     monitor = pretend_host.open().monitor()
     pretend_host.run("ip", "link", "add", "theirs", "type", "bridge")

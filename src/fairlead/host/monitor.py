@@ -60,20 +60,25 @@ _OF_ALL_DEVICES = struct.pack("=HHi", 8, 1, -1)
 _NOTE = socket.CMSG_SPACE(4)
 """room for the number of the namespace that a notification comes from, if it is another one"""
 _WITHOUT_END = frozenset({"macvlan", "ipvlan"})
+_State = tuple[str, bool, int]
+"""name, up, number of its bridge"""
 EVERYTHING, SANDBOX, MOUNT, SETTING = "everything", "sandbox", "mount", "setting"
 
 
 class Monitor:
     """Open until ``close``. ``own_ports``: netlink ports of our own sockets, asked at each notification.
-    ``expected(name, index)``: that device in a sandbox was removed by us (of deletions the kernel names no port)."""
+    ``expected(name, index, gone)``: that device is going, or gone, by our hand (of deletions the kernel names no port).
+    """
 
     def __init__(
-        self, own_ports: Callable[[], set[int]], expected: Callable[[str, int], bool], settings: Watched
+        self, own_ports: Callable[[], set[int]], expected: Callable[[str, int, bool], bool], settings: Watched
     ) -> None:
         self._own_ports = own_ports
         self._expected = expected
         self._settings = settings
         self._myself = myself()
+        self._devices: dict[int, _State] = {}
+        """how each device of ours on the host was when it was last told of, by number"""
         self._poll = select.epoll()
         self._sockets: dict[int, tuple[int, socket.socket]] = {}
         for protocol in _GROUPS:
@@ -109,6 +114,7 @@ class Monitor:
     def heard(self) -> set[str]:
         """Kinds of what may have changed since the last call; empty when it was all our own doing."""
         found = {MOUNT} if self._mounted.poll(0) else set()
+        ports = self._own_ports()
         for file, _ in self._poll.poll(0):
             if file == self._waker.fileno():
                 continue
@@ -127,7 +133,7 @@ class Monitor:
                     found.add(EVERYTHING)
                     continue
                 elsewhere = any((level, kind) == (SOL_NETLINK, _LISTEN_ALL) for level, kind, _ in notes)
-                found.update(self._meanings(protocol, data, elsewhere))
+                found.update(self._meanings(protocol, data, elsewhere, ports))
         return found
 
     def close(self) -> None:
@@ -137,8 +143,8 @@ class Monitor:
         for _, sock in self._sockets.values():
             sock.close()
 
-    def _meanings(self, protocol: int, data: bytes, elsewhere: bool) -> Iterator[str]:
-        offset, ports = 0, self._own_ports()
+    def _meanings(self, protocol: int, data: bytes, elsewhere: bool, ports: set[int]) -> Iterator[str]:
+        offset = 0
         while offset + 16 <= len(data):
             size, kind, _, _, port = struct.unpack_from("=IHHII", data, offset)
             body = data[offset + 16 : offset + size]
@@ -149,23 +155,34 @@ class Monitor:
             elif protocol == XFRM:
                 if kind in _ENCRYPTION and port not in ports:
                     yield "encryption"
-            elif kind not in _KINDS or port in ports:
+            elif kind not in _KINDS or (port in ports and (elsewhere or _KINDS[kind] != "link")):
                 continue
             elif elsewhere:
                 if kind == links.RTM_DELLINK and self._is_loss(links.seen(body)):
                     yield SANDBOX
+            elif _KINDS[kind] == "link":
+                if self._is_change(links.seen(body), kind == links.RTM_DELLINK) and port not in ports:
+                    yield "link"
             elif _concerns_us(_KINDS[kind], body, port):
                 yield _KINDS[kind]
 
+    def _is_change(self, device: links.Seen, gone: bool) -> bool:
+        """Whether a device of ours on the host is not as it was: most of what is told of a device is its carrier."""
+        if not device.ours:
+            return False
+        now = device.name, device.up, device.master
+        before = self._devices.pop(device.index, None)
+        if not gone:
+            self._devices[device.index] = now
+        return (gone or now != before) and not self._expected(device.name, device.index, gone)
+
     def _is_loss(self, gone: links.Seen) -> bool:
-        return (gone.ours or gone.kind in _WITHOUT_END) and not self._expected(gone.name, gone.index)
+        return (gone.ours or gone.kind in _WITHOUT_END) and not self._expected(gone.name, gone.index, True)
 
 
 def _concerns_us(what: str, body: bytes, port: int) -> bool:
-    """Not the devices of others, not the routes that the kernel itself (port 0) makes and drops along with an address,
-    and of settings not those that a new device is born with."""
-    if what == "link":
-        return links.seen(body).ours
+    """Not the routes that the kernel itself (port 0) makes and drops along with an address, and of settings not those
+    that a new device is born with."""
     if what == "setting":
         return body[4:12] == _OF_ALL_DEVICES
     return what != "route" or body[5] != KERNEL or port != 0

@@ -35,7 +35,7 @@ Name = tuple[str, str]
 
 GONE = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO})
 _groups = itertools.count(0x6C000000)
-_REMEMBERED = 256
+_REMEMBERED = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ class Remover:
         self._pending: dict[Name, int] = {}
         self._failures: list[Exception] = []
         self._running = False
-        self._elsewhere: deque[tuple[str, int]] = deque(maxlen=_REMEMBERED)
-        """(name, index) of what was removed in other namespaces, and not asked for by ``expected`` yet"""
+        self._removed: deque[tuple[str, int]] = deque(maxlen=_REMEMBERED)
+        """(name, index) of what was removed, and not told to be gone by ``expected`` yet"""
 
     @property
     def pending(self) -> set[Name]:
@@ -73,8 +73,7 @@ class Remover:
             for one in leaving:
                 if one.ns not in sockets:
                     sockets[one.ns] = self._open(one.ns)
-                if one.ns != HOST:
-                    self._elsewhere.append((one.name, one.index))
+                self._removed.append((one.name, one.index))
                 self._queue.append((one, sockets[one.ns]))
                 for name in one.names:
                     self._pending[name] = self._pending.get(name, 0) + 1
@@ -82,12 +81,13 @@ class Remover:
                 self._running = True
                 threading.Thread(target=self._run, name="removing devices", daemon=True).start()
 
-    def expected(self, name: str, index: int) -> bool:
-        """Whether that device of another namespace went by our hand; told once."""
+    def expected(self, name: str, index: int, gone: bool) -> bool:
+        """Whether that device goes, or is ``gone``, by our hand; the latter is told once."""
         with self._changed:
-            if (name, index) not in self._elsewhere:
+            if (name, index) not in self._removed:
                 return False
-            self._elsewhere.remove((name, index))
+            if gone:
+                self._removed.remove((name, index))
             return True
 
     def wait_for(self, names: Iterable[Name]) -> None:
