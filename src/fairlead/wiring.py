@@ -30,6 +30,7 @@ from fairlead.core import addresses, hostsfile
 from fairlead.core.container import Health, HostConfig, LogConfig, Ulimit
 from fairlead.engine import leasesclient, relayclient, resolverclient
 from fairlead.engine.attachments import Attachments, mode_of
+from fairlead.engine.buildplaces import BuildPlaces
 from fairlead.engine.builds import Builds
 from fairlead.engine.catalog import Catalog
 from fairlead.engine.cluster import Cluster
@@ -289,7 +290,7 @@ class Build:
             __version__,
         )
         builder = Buildah(str(self.data / "build"), self.layout, skopeo, lambda: layers.driver)
-        self.builds = Builds(self.images, self.transfers, builder)
+        self.builds = Builds(self.images, self.transfers, builder, lambda request: self.places.open(request))
         self.volumes = Volumes(
             self.store,
             VolumeFolders(str(self.data / "volumes")),
@@ -345,6 +346,7 @@ class Build:
         self.streams = Streams(self.catalog, self.runtime, self.logs, self.events, self.tasks)
         self.runtime.when_created(self._watch_log)
         self.containers.when_removed(self.logs.forget)
+        self.places = BuildPlaces(self.creation, self.attachments, self.files, self.logs.forget, new_id)
 
     async def _watch_log(self, id: str) -> None:
         """A container has a process: its log grows from now on."""
@@ -429,7 +431,7 @@ class Build:
             self.events,
             self.relay.held,
             self.resolver.statistics,
-            self.containers.busy,
+            lambda id: self.containers.busy(id) or self.places.busy(id),
             lent=self.leases.held,
             elsewhere=self.overlays.named,
             hosts=self.peers.list,

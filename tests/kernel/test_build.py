@@ -1,15 +1,20 @@
 """Builds with the real builder, from a busybox of our own."""
 
+import asyncio
+import os
+import re
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from storage import Disk, once, tar
 
-from fairlead.core.imagespec import BuildRequest, Credentials
+from fairlead.core.imagespec import BuildPlace, BuildRequest, Credentials
 from fairlead.engine.builds import Builds
-from fairlead.errors import FairleadError, Invalid, NotFound
+from fairlead.errors import FairleadError, Invalid
 from fairlead.host.build import Buildah
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
@@ -81,8 +86,6 @@ async def test_what_cannot_be_built(builds: Builds) -> None:
         await build(builds, BuildRequest(), ("other", b""))
     with pytest.raises(Invalid, match="Error processing tar file"):
         [line async for line in builds.build(BuildRequest(), once(b"nonsense" * 99), lambda domain: Credentials())]
-    with pytest.raises(NotFound, match="network x not found"):
-        await build(builds, BuildRequest(network="x"), ("Dockerfile", b"FROM base\n"))
 
 
 async def test_an_archive_without_its_trailer(builds: Builds, disk: Disk) -> None:
@@ -93,11 +96,85 @@ async def test_an_archive_without_its_trailer(builds: Builds, disk: Disk) -> Non
     assert "A=b" in (disk.images.get("a").config.env or ())
 
 
-async def test_a_build_without_a_network(builds: Builds) -> None:
-    look = b"FROM base\nRUN while read -r line; do echo device $line; done </proc/net/dev\n"
-    told = await build(builds, BuildRequest(network="none"), ("Dockerfile", look))
-    devices = [line.split()[1] for line in "".join(told).splitlines() if line.startswith("device ") and ":" in line]
-    assert devices == ["lo:"]
+async def test_steps_run_in_the_network_they_are_given(disk: Disk, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/hosts").write_text("10.9.8.7\tfriend\n")
+    (tmp_path / "files/resolv.conf").write_text("nameserver 127.0.0.11\n")
+    elsewhere = subprocess.Popen(["unshare", "--net", "sleep", "60"])
+    place = BuildPlace(f"/proc/{elsewhere.pid}/ns/net", str(tmp_path / "files"))
+    builder = Buildah(str(disk.folder / "build"), disk.layout, disk.registry, lambda: disk.layers.driver)
+    builds = Builds(disk.images, disk.transfers, builder, lambda request: nullcontext(place))
+    look = b"FROM base\nRUN cat /etc/hosts /etc/resolv.conf; while read -r l; do echo device $l; done </proc/net/dev\n"
+    try:
+        while os.readlink(place.namespace) == os.readlink("/proc/self/ns/net"):
+            await asyncio.sleep(0)
+        told = "".join(await build(builds, BuildRequest(), ("Dockerfile", look)))
+    finally:
+        elsewhere.kill()
+        elsewhere.wait()
+    assert [line.split()[1] for line in told.splitlines() if line.startswith("device ") and ":" in line] == ["lo:"]
+    assert "10.9.8.7\tfriend\n" in told and "nameserver 127.0.0.11\n" in told
+    assert "127.0.0.11" not in Path("/etc/resolv.conf").read_text()
+
+
+STORY = r"""
+Step 1/8 : ARG A=1
+Step 2/8 : FROM base AS one
+ ---> <1>
+Step 3/8 : ENV B=2   C=3
+ ---> Running in <2>
+ ---> Removed intermediate container <2>
+ ---> <3>
+Step 4/8 : RUN echo out
+ ---> Running in <4>
+out
+ ---> Removed intermediate container <4>
+ ---> <5>
+Step 5/8 : RUN echo careful >&2
+ ---> Running in <6>
+RED(careful
+) ---> Removed intermediate container <6>
+ ---> <7>
+Step 6/8 : FROM one
+ ---> <7>
+Step 7/8 : COPY --from=one /bin/sh /x
+ ---> <8>
+Step 8/8 : LABEL k=v w
+ ---> Running in <9>
+ ---> Removed intermediate container <9>
+ ---> <10>
+Successfully built <10>
+"""
+"""What dockerd 28 prints, word for word; ids by the order in which they come."""
+
+
+def _numbered(told: list[str]) -> str:
+    seen: dict[str, str] = {}
+    text = (
+        "".join(line for line in told if not line.startswith("{")).replace("\x1b[91m", "RED(").replace("\x1b[0m", ")")
+    )
+    text = re.sub(r"\b[0-9a-f]{12}\b", lambda found: seen.setdefault(found[0], f"<{len(seen) + 1}>"), text)
+    return "\n" + text
+
+
+async def test_a_build_is_told_in_dockers_words(builds: Builds) -> None:
+    text = (
+        b"ARG A=1\nFROM base AS one\nENV B=2 \\\n  C=3\nRUN echo out\nRUN echo careful >&2\n"
+        b"FROM one\nCOPY --from=one /bin/sh /x\n"
+    )
+    file, request = ("Dockerfile", text), BuildRequest(labels={"k": "v w"})
+    assert _numbered(await build(builds, request, file)) == STORY
+    again = _numbered(await build(builds, request, file)).splitlines()
+    assert again[4:7] == ["Step 3/8 : ENV B=2   C=3", " ---> Using cache", " ---> <2>"]
+    assert again.count(" ---> Using cache") == 5 and "out" not in again
+    afresh = BuildRequest(labels={"k": "v w"}, no_cache=True)
+    assert _numbered(await build(builds, afresh, file)) == STORY
+
+
+async def test_the_container_of_a_step_may_do_what_dockers_may(builds: Builds) -> None:
+    look = b"FROM base\nRUN while read -r l; do echo $l; done </proc/self/status\n"
+    told = "".join(await build(builds, BuildRequest(), ("Dockerfile", look)))
+    assert "CapEff: 00000000a80425fb\n" in told
 
 
 async def test_a_dockerfile_outside_its_context_is_not_read(builds: Builds, tmp_path: Path) -> None:

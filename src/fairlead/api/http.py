@@ -277,7 +277,7 @@ async def progress(request: web.Request, source: AsyncIterable[Mapping[str, Any]
     """Docker's progress lines (pull, push, import, load, build), as they come.
 
     An error before the first line is an ordinary answer; after it, the line
-    ``{"errorDetail": {"message": …}, "error": …}`` that clients look for.
+    ``{"errorDetail": {"message": …}, "error": …}`` that clients look for, with ``code`` when a program ended so.
     """
     async with streaming(request, JSON) as out:
         try:
@@ -289,7 +289,8 @@ async def progress(request: web.Request, source: AsyncIterable[Mapping[str, Any]
         except FairleadError as error:
             if not out.prepared:
                 raise
-            await out.write_json({"errorDetail": {"message": error.message}, "error": error.message})
+            code = {"code": error.exit_code} if hasattr(error, "exit_code") else {}
+            await out.write_json({"errorDetail": {**code, "message": error.message}, "error": error.message})
         return out
 
 

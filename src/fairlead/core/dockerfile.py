@@ -4,13 +4,15 @@
     COPY --from=redis:7 /x /y           the image "redis:7"
     BOGUS x                             dockerfile parse error on line 3: unknown instruction: BOGUS
 
-Everything else of a Dockerfile is the builder's.
+And which steps it has (``recipe``): stage by stage up to the target, with the labels of the command line as steps of
+their own, as the classic builder counts them. Everything else of a Dockerfile is the builder's.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from fairlead.core.instructions import expand
 from fairlead.errors import Invalid
@@ -22,6 +24,40 @@ INSTRUCTIONS = {
 }
 _MOUNT = re.compile(r"(?:^|\s)--mount=(?:\S*,)?from=([^,\s]+)")
 _FLAG = re.compile(r"--([a-z-]+)=(\S+)\s+")
+_HEREDOC = re.compile(r"(?:^|\s)\d*<<(-?)([\"']?)([A-Za-z0-9_.]+)\2(?=\s|$)")
+
+
+class Line(NamedTuple):
+    """A logical line: comments gone, continued lines joined."""
+
+    number: int
+    """of the physical line it begins at, from 1"""
+    last: int
+    """the physical line it ends at, its heredocs included"""
+    word: str
+    rest: str
+    text: str
+    """as written, for people"""
+
+
+class Stage(NamedTuple):
+    """``FROM`` and what follows. ``base``: an image, ``scratch``, or the number of an earlier stage."""
+
+    base: str | int
+    lines: tuple[Line, ...]
+
+
+class Recipe(NamedTuple):
+    """What is to be built: ``text`` ends with the target and the labels."""
+
+    text: str
+    leading: tuple[Line, ...]
+    """``ARG`` before the first stage"""
+    stages: tuple[Stage, ...]
+
+    @property
+    def steps(self) -> int:
+        return len(self.leading) + sum(len(stage.lines) for stage in self.stages)
 
 
 def check(text: str, name: str, target: str) -> None:
@@ -29,13 +65,71 @@ def check(text: str, name: str, target: str) -> None:
     if not text.strip():
         raise Invalid(f"the Dockerfile ({name}) cannot be empty")
     stages = []
-    for line, word, rest in _lines(text):
-        if word not in INSTRUCTIONS and "<<" not in text:  # a heredoc's lines are no instructions
-            raise Invalid(f"dockerfile parse error on line {line}: unknown instruction: {word}")
-        if word == "FROM":
-            stages.append((rest.split() or [""])[-1].lower())
-    if target and target.lower() not in stages and not (target.isdigit() and int(target) < len(stages)):
+    for line in _lines(text):
+        if line.word not in INSTRUCTIONS:
+            raise Invalid(f"dockerfile parse error on line {line.number}: unknown instruction: {line.word}")
+        if line.word == "FROM":
+            stages.append(_stage_name(line.rest))
+    if target and _target(stages, target) is None:
         raise Invalid(f'target stage "{target}" could not be found')
+
+
+def recipe(text: str, arguments: Mapping[str, str | None], target: str, labels: Mapping[str, str]) -> Recipe:
+    """The steps of a Dockerfile that ``check`` found to be one."""
+    leading: list[Line] = []
+    groups: list[list[Line]] = []
+    for line in _lines(text):
+        if line.word == "FROM":
+            groups.append([])
+        (groups[-1] if groups else leading).append(line)
+    names = [_stage_name(group[0].rest) for group in groups]
+    if target:
+        groups = groups[: (_target(names, target) or 0) + 1]
+    physical = text.splitlines()[: groups[-1][-1].last] if groups else text.splitlines()
+    for name, value in sorted(labels.items()):
+        quoted = " ".join(("LABEL", "=".join(_quoted(part, _escape(text)) for part in (name, value))))
+        physical.append(quoted)
+        number = len(physical)
+        groups[-1].append(Line(number, number, "LABEL", quoted, f"LABEL {name}={value}"))
+    known = _leading_arguments(leading, arguments)
+    stages = [
+        Stage(_base(expand(_without_flags(group[0].rest)[1], known), names[:number]), tuple(group))
+        for number, group in enumerate(groups)
+    ]
+    return Recipe("\n".join(physical) + "\n", tuple(leading), tuple(stages))
+
+
+def _stage_name(rest: str) -> str:
+    """``one`` of ``FROM a AS one``; "" without a name."""
+    words = _without_flags(rest)[1].lower().split()
+    return words[2] if len(words) == 3 and words[1] == "as" else ""
+
+
+def _target(names: list[str], target: str) -> int | None:
+    """Which stage a target is, by name or number; a name given twice: the last."""
+    if target.lower() in names:
+        return len(names) - 1 - names[::-1].index(target.lower())
+    return int(target) if target.isascii() and target.isdigit() and int(target) < len(names) else None
+
+
+def _base(rest: str, earlier: list[str]) -> str | int:
+    image = (rest.split() or [""])[0]
+    named = image and image.lower() in earlier
+    return len(earlier) - 1 - earlier[::-1].index(image.lower()) if named else image
+
+
+def _quoted(text: str, escape: str) -> str:
+    """A word that means just this text: no variable, no end of the word."""
+    return '"' + "".join(escape + sign if sign in ('"', "$", escape) else sign for sign in text) + '"'
+
+
+def _leading_arguments(leading: list[Line], arguments: Mapping[str, str | None]) -> dict[str, str]:
+    known = {name: value for name, value in arguments.items() if value is not None}
+    for line in leading:
+        if line.word == "ARG":
+            name, _, value = line.rest.partition("=")
+            known.setdefault(name.strip(), expand(value.strip().strip("\"'"), known))
+    return known
 
 
 def bases(text: str, arguments: Mapping[str, str | None]) -> tuple[str, ...]:
@@ -44,7 +138,8 @@ def bases(text: str, arguments: Mapping[str, str | None]) -> tuple[str, ...]:
     stages: set[str] = {SCRATCH}
     found: list[str] = []
     began = False
-    for _, word, rest in _lines(text):
+    for line in _lines(text):
+        word, rest = line.word, line.rest
         if word == "ARG" and not began:
             name, _, value = rest.partition("=")
             known.setdefault(name.strip(), expand(value.strip().strip("\"'"), known))
@@ -80,21 +175,37 @@ def _without_flags(rest: str) -> tuple[dict[str, str], str]:
     return flags, rest
 
 
-def _lines(text: str) -> Iterator[tuple[int, str, str]]:
-    """(number, instruction, rest) of every logical line: comments gone, continued lines joined."""
-    escape = "`" if re.match(r"\s*#\s*escape\s*=\s*`", text) else "\\"
-    whole, first = "", 0
-    for number, line in enumerate(text.splitlines(), 1):
+def _escape(text: str) -> str:
+    return "`" if re.match(r"\s*#\s*escape\s*=\s*`", text) else "\\"
+
+
+def _lines(text: str) -> Iterator[Line]:
+    escape = _escape(text)
+    physical = text.splitlines()
+    whole, first, number = "", 0, 0
+    while number < len(physical):
+        line = physical[number]
+        number += 1
         if line.lstrip().startswith("#") or (whole and not line.strip()):
             continue
-        stripped, first = line.rstrip(), first if whole else number
+        first = first if whole else number
+        stripped = line.rstrip()
         if stripped.endswith(escape):
-            whole += stripped[:-1] + " "
-            continue
-        word, _, rest = (whole + stripped).strip().partition(" ")
+            whole += stripped[:-1]
+            if number < len(physical):
+                continue
+            stripped = ""
+        text_of_it = (whole + stripped).strip()
         whole = ""
+        word, rest = [*text_of_it.split(None, 1), "", ""][:2]
         if word:
-            yield first, word.upper(), rest.strip()
-    if whole.strip():
-        word, _, rest = whole.strip().partition(" ")
-        yield first, word.upper(), rest.strip()
+            number = _after_heredocs(physical, number, word.upper(), rest)
+            yield Line(first, number, word.upper(), rest.strip(), text_of_it)
+
+
+def _after_heredocs(physical: list[str], number: int, word: str, rest: str) -> int:
+    """The physical line after which the next logical one begins."""
+    for dash, _, end in _HEREDOC.findall(rest) if word in ("RUN", "COPY", "ADD") else ():
+        ends = (n for n in range(number, len(physical)) if (physical[n].lstrip("\t") if dash else physical[n]) == end)
+        number = next(ends, len(physical) - 1) + 1
+    return number

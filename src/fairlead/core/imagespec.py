@@ -132,6 +132,15 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
     pull: bool = False
 
 
+class BuildPlace(msgspec.Struct, frozen=True):
+    """Where the steps of a build run."""
+
+    namespace: str
+    """path of its network namespace; "": the host's own"""
+    folder: str
+    """folder of the files ``hosts`` and ``resolv.conf`` that belong to it"""
+
+
 def _pascal(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 

@@ -1,6 +1,8 @@
 """Builds: ``docker build`` the classic way. The builder builds; we give it its base images and take over its result.
 
     context ---> begin ---> bases (ours, or pulled) ---> run ---> adopt ---> tags
+                                                          |
+                                       a place on a network, as a container has it (``engine.buildplaces``)
 
 Rules
     1. What the Dockerfile starts from is looked up here first, as Docker's classic builder does.
@@ -10,21 +12,31 @@ Rules
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from fairlead.core import reference
-from fairlead.core.imagespec import BuildRequest, Credentials
+from fairlead.core.imagespec import BuildPlace, BuildRequest, Credentials
 from fairlead.engine.images import Images
 from fairlead.engine.storage import Builder, BuildRun
 from fairlead.engine.transfers import Line, Transfers
+
+Places = Callable[[BuildRequest], AbstractAsyncContextManager[BuildPlace | None]]
+"""Opens the place where the steps of a build run."""
+
+
+def at_home(request: BuildRequest) -> AbstractAsyncContextManager[BuildPlace | None]:
+    """No place of its own: steps run in the host's network."""
+    return nullcontext()
 
 
 class Builds:
     """Builds of this machine."""
 
-    def __init__(self, images: Images, transfers: Transfers, builder: Builder) -> None:
+    def __init__(self, images: Images, transfers: Transfers, builder: Builder, places: Places = at_home) -> None:
         self._images = images
         self._transfers = transfers
         self._builder = builder
+        self._places = places
 
     async def build(
         self, request: BuildRequest, stream: AsyncIterable[bytes], credentials: Callable[[str], Credentials]
@@ -32,12 +44,15 @@ class Builds:
         """Docker's lines. ``credentials`` knows who we are to a registry (by its host)."""
         names = [reference.parse(tag).tagged() for tag in request.tags]
         async with self._builder.begin(request, stream) as run:
+            for text in () if request.quiet else run.opening():
+                yield {"stream": text}
             async for line in self._offer(run, request, credentials):
                 if not request.quiet:
                     yield line
-            async for text in run.run():
-                if not request.quiet:
-                    yield {"stream": text}
+            async with self._places(request) if run.runs else nullcontext() as place:
+                async for text in run.run(place):
+                    if not request.quiet:
+                        yield {"stream": text}
             image = await self._transfers.adopt(await run.result(), names)
         for name in names:
             self._images.tell("tag", image.id, name.familiar)
@@ -61,7 +76,7 @@ class Builds:
                 async for line in self._transfers.pull(ref.familiar, "", source, request.platform):
                     yield line
                 image = self._images.get(base)
-            await run.offer(image, ref.normal)
+            await run.offer(image, base, ref.normal)
 
     async def prune(self) -> int:
         """Throw the cache away; bytes freed."""

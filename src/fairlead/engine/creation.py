@@ -202,7 +202,7 @@ class Creation:
         defaults = self._defaults
         return replace(
             host,
-            network_mode=self._mode(host.network_mode),
+            network_mode=self.mode(host.network_mode),
             shm_size=host.shm_size or defaults.shm_size or SHM_SIZE,
             log_config=_log_config(host.log_config, defaults.log_config),
             ulimits=host.ulimits or defaults.ulimits or host.ulimits,
@@ -219,7 +219,7 @@ class Creation:
             memory_swap=2 * host.memory if host.memory > 0 and not host.memory_swap else host.memory_swap,
         )
 
-    def _mode(self, mode: str) -> str:
+    def mode(self, mode: str) -> str:
         """The network mode as it is kept: another container by its id, which stays when its name does not."""
         other = self._catalog.find(mode.removeprefix("container:")) if mode.startswith("container:") else None
         return f"container:{other.id}" if other else "bridge" if mode in ("", "default") else mode

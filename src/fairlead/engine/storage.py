@@ -12,13 +12,13 @@ Calls that may take long are async, or blocking and so marked.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from fairlead.core.files import Change, PathStat, Place
-from fairlead.core.imagespec import Blob, BuildRequest, Credentials, Fetched, ImageRecord
+from fairlead.core.imagespec import Blob, BuildPlace, BuildRequest, Credentials, Fetched, ImageRecord
 from fairlead.core.reference import Reference
 
 
@@ -124,12 +124,19 @@ class BuildRun(Protocol):
 
     bases: tuple[str, ...]
     """images the Dockerfile needs, as it names them, expanded"""
+    runs: bool
+    """whether any step runs a program"""
 
-    async def offer(self, image: ImageRecord, name: str) -> None:
-        """Give the builder one of our images under the name that the Dockerfile uses."""
+    def opening(self) -> Iterator[str]:
+        """What is told before the first image is looked for."""
 
-    def run(self) -> AsyncIterator[str]:
-        """Lines of output; ``FairleadError`` with the reason if a step fails."""
+    async def offer(self, image: ImageRecord, base: str, name: str) -> None:
+        """Give the builder one of our images, which the Dockerfile calls ``base``, under its full name."""
+
+    def run(self, place: BuildPlace | None) -> AsyncIterator[str]:
+        """What is told of the steps, which run at ``place`` (None: in the host's network).
+
+        ``FairleadError`` with the reason if one fails."""
 
     async def result(self) -> Fetched: ...
 

@@ -8,38 +8,39 @@
 
 Rules
     1. Nothing is pulled by the builder: the engine offers every base image.
-    2. ``RUN`` has no machine of its own: it runs under ``chroot`` isolation, with the
-       host's network, or with none (``networkmode=none``).
+    2. ``RUN`` has no machine of its own: it runs under ``chroot`` isolation. The network is
+       that of a namespace the engine made for it (``Place``), or the host's.
     3. The result gets its configuration byte for byte, so its id is what Docker says.
+    4. What the builder says is told in Docker's words (``core.narration``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import re
 import resource
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from fairlead.core import dockerfile
-from fairlead.core.imagespec import BuildRequest, Fetched, ImageRecord
-from fairlead.errors import FairleadError, Internal, Invalid, NotFound
-from fairlead.host import command, rooted
+from fairlead.core.imagespec import BuildPlace, BuildRequest, Fetched, ImageRecord
+from fairlead.core.narration import Narration
+from fairlead.errors import FairleadError, Internal, Invalid
+from fairlead.host import command, moved, rooted
+from fairlead.host.hearing import Ear
 from fairlead.host.images import Layout
 from fairlead.host.registry import Skopeo
 
-_STEP = re.compile(r"(?:\[\d+/\d+\] )?STEP (\d+)/(\d+): (.*)")
-_MADE = re.compile(r"--> (?:Using cache )?([0-9a-f]{11,64})")
-_NOISE = (
-    "Getting image source signatures", "Copying blob ", "Copying config ", "Writing manifest to", "Storing signat",
-    "subprocess exited with status ", 'Error: building at STEP "', 'error building at STEP "',
-)  # fmt: skip
-_UNUSED = re.compile(r"\[Warning\] one or more build args were not consumed: \[(.*)\]")
 _MISSING = re.compile(r'copier: stat: "/?(.*)": no such file or directory')
 _EXIT = re.compile(r"subprocess exited with status (\d+)|exit status (\d+)")
+_CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_MKNOD", "CAP_NET_RAW")
+"""What Docker lets programs do and buildah by itself does not."""
 _LIMIT = 1_048_576
 """Open files and processes that buildah asks for by itself."""
 
@@ -55,7 +56,6 @@ class Buildah:
         self._layout = layout
         self._skopeo = skopeo
         self._driver = driver
-        self._numbers = itertools.count(1)
         self._running = 0
 
     @property
@@ -73,12 +73,10 @@ class Buildah:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._layout.workspace() as folder:
             await _receive(stream, folder)
-            name = f"localhost/build-{os.getpid()}-{next(self._numbers)}:latest"
-            run = Run(self, self._layout, self._skopeo, request, folder, name)
+            run = Run(self, self._layout, self._skopeo, request, folder)
             self._running += 1
             try:
                 yield run
-                await run.clean()
             except BaseException:
                 if self._running == 1:
                     await command.run(self.words("rm", "--all"), env=self._layout.environment())
@@ -110,18 +108,33 @@ class Buildah:
 class Run:
     """One build under way, in its workspace."""
 
-    def __init__(
-        self, builder: Buildah, layout: Layout, skopeo: Skopeo, request: BuildRequest, folder: Path, name: str
-    ) -> None:
+    def __init__(self, builder: Buildah, layout: Layout, skopeo: Skopeo, request: BuildRequest, folder: Path) -> None:
         self._builder = builder
         self._layout = layout
         self._skopeo = skopeo
         self._request = request
         self._folder = folder
-        self._name = name
         text = self._dockerfile()
         dockerfile.check(text, request.dockerfile, request.target)
-        self.bases = dockerfile.bases(text, request.arguments)
+        self._recipe = dockerfile.recipe(text, request.arguments, request.target, request.labels)
+        self.bases = dockerfile.bases(self._recipe.text, request.arguments)
+        self.runs = any(line.word == "RUN" for stage in self._recipe.stages for line in stage.lines)
+        (folder / "Dockerfile").write_text(self._recipe.text)
+        self._images: dict[str, str] = {}
+        self._narration = Narration(self._recipe, self._images, self._whole, lambda: secrets.token_hex(6))
+
+    def opening(self) -> Iterator[str]:
+        """What is told before the first image is looked for."""
+        return self._narration.opening()
+
+    def _whole(self, digits: str) -> str:
+        """The id of an image in the builder's storage that begins so; what was given when there is none."""
+        place = self._builder.folder / "root" / f"{self._builder.storage_driver}-images" / "images.json"
+        try:
+            known = [entry["id"] for entry in msgspec.json.decode(place.read_bytes(), type=list[dict[str, Any]])]
+        except (OSError, msgspec.MsgspecError, KeyError):
+            return digits
+        return next((id for id in known if id.startswith(digits)), digits)
 
     def _dockerfile(self) -> str:
         wanted = self._request.dockerfile
@@ -133,9 +146,10 @@ class Run:
         except OSError:
             raise Internal(f"Cannot locate specified Dockerfile: {wanted}") from None
 
-    async def offer(self, image: ImageRecord, name: str) -> None:
-        """Put one of our images into the builder's storage under a name."""
-        folder = self._folder / f"base{self.bases.index(name) if name in self.bases else len(os.listdir(self._folder))}"
+    async def offer(self, image: ImageRecord, base: str, name: str) -> None:
+        """Put one of our images into the builder's storage under a name; ``base`` is what the Dockerfile calls it."""
+        self._images[base] = image.id
+        folder = self._folder / f"base{self.bases.index(base)}"
         folder.mkdir(exist_ok=True)
         self._layout.layout_in(folder, image)
         builder = self._builder
@@ -143,78 +157,60 @@ class Run:
         words = ["copy", "--quiet", f"oci:{folder.name}:image", f"containers-storage:[{home}]{name}"]
         await self._skopeo.command(words, self._folder, before=OWN_MOUNTS)
 
-    async def run(self) -> AsyncIterator[str]:
-        """Output line by line, in Docker's words; ``FairleadError`` with the reason when a step fails."""
-        words = self._builder.words(*self._options(), "context")
-        words[1:1] = ["--net"] if self._request.network == "none" else []
-        process = await command.start(
-            words, cwd=str(self._folder), env=self._layout.environment(), stderr=asyncio.subprocess.STDOUT
-        )
-        told: list[str] = []
-        step = ""
+    async def run(self, place: BuildPlace | None) -> AsyncIterator[str]:
+        """What is to be told, in Docker's words; ``FairleadError`` with the reason when a step fails.
+
+        ``place``: the network of the steps; None: the host's."""
+        words = self._builder.words(*self._options(place), "context")
+        ear, told, narration = Ear(), list[str](), self._narration
         try:
-            async for line in command.lines(process.stdout):
-                found = _STEP.match(line)
-                step = found[3].strip() if found else step
+            process = await command.start(
+                [*moved.command(place.namespace, place.folder), *words] if place else words,
+                cwd=str(self._folder), env=self._layout.environment(), stdout=ear.out, stderr=ear.error,
+            )  # fmt: skip
+        except BaseException:
+            ear.close()
+            raise
+        try:
+            async for line, complaint in ear.lines():
                 told = [*told[-20:], line.rstrip()]
-                shown = self._shown(line)
-                if shown:
+                shown = narration.hear_error(line) if complaint else narration.hear(line)
+                if shown and not self._is_reason(line, complaint):
                     yield shown
             if await process.wait():
-                raise _failure(step, told)
+                if last := narration.broken():
+                    yield last
+                raise _failure(narration, told)
         finally:
             await command.end(process)
+            ear.close()
 
-    def _options(self) -> list[str]:
-        """The network is that of the builder: the host's, or an empty one that it is started in."""
+    def _is_reason(self, line: str, complaint: bool) -> bool:
+        """The builder's last words become the error, and are told with it."""
+        return complaint and line.startswith(("Error: ", "error: "))
+
+    def _options(self, place: BuildPlace | None) -> list[str]:
         request = self._request
-        _check_network(request.network)
-        words = ["build", "--isolation=chroot", "--format=docker", "--pull-never", "--layers", f"--tag={self._name}"]
-        words += [f"--file=context/{request.dockerfile.lstrip('/')}", "--network=host"]
-        words += ["--signature-policy", self._layout.policy]
+        words = ["build", "--isolation=chroot", "--format=docker", "--pull-never", "--layers"]
+        words += ["--file=Dockerfile", "--network=host", "--skip-unused-stages=false"]
+        words += ["--signature-policy", self._layout.policy, f"--cap-add={','.join(_CAPABILITIES)}"]
+        words += ["--no-hosts", f"--volume={place.folder}/hosts:/etc/hosts"] if place else []
         words += ["--no-cache"] if request.no_cache else []
-        words += [f"--target={request.target}"] if request.target else []
         words += [f"--platform={request.platform}"] if request.platform else []
         words += [f"--memory={request.memory}b"] if request.memory > 0 else []
         words += [f"--shm-size={request.shm_size}b"] if request.shm_size > 0 else []
         words += [f"--build-arg={key}={value}" for key, value in request.arguments.items() if value is not None]
-        words += [f"--label={key}={value}" for key, value in request.labels.items()]
-        words += [f"--add-host={host}" for host in request.extra_hosts]
         words += _lower_limits()
         return [*words, "--identity-label=false"]
 
-    def _shown(self, line: str) -> str:
-        """A line of buildah's as the classic builder would say it; "" for what it would not."""
-        plain = line.strip()
-        step = _STEP.match(plain)
-        if step:
-            return f"Step {step[1]}/{step[2]} : {step[3]}\n"
-        made = _MADE.fullmatch(plain)
-        if made:
-            cached = " ---> Using cache\n" if "Using cache" in plain else ""
-            return f"{cached} ---> {made[1][:12]}\n"
-        unused = _UNUSED.fullmatch(plain)
-        if unused:
-            return f"[Warning] One or more build-args [{unused[1]}] were not consumed\n"
-        bookkeeping = self._name in plain or plain.startswith(_NOISE) or re.fullmatch(r"[0-9a-f]{64}", plain)
-        return "" if bookkeeping else line
-
     async def result(self) -> Fetched:
         """The built image, its blobs ours."""
-        words = self._builder.words(
-            "push", "--quiet", "--disable-compression", "--signature-policy", self._layout.policy
-        )
-        done = await command.run(
-            [*words, self._name, "dir:result"], cwd=str(self._folder), env=self._layout.environment()
-        )
+        words = ["push", "--quiet", "--disable-compression", "--signature-policy", self._layout.policy]
+        words = self._builder.words(*words, self._narration.result, "dir:result")
+        done = await command.run(words, cwd=str(self._folder), env=self._layout.environment())
         if done.code:
             raise Internal(f"cannot take over the built image: {done.err.strip()}")
         return await self._skopeo.adopt(self._folder / "result")
-
-    async def clean(self) -> None:
-        """The name goes, the layers stay as cache."""
-        environment = self._layout.environment()
-        await command.run(self._builder.words("untag", self._name), env=environment)
 
 
 async def _receive(stream: AsyncIterable[bytes], folder: Path) -> None:
@@ -249,20 +245,15 @@ def _lower_limits() -> list[str]:
     return [f"--ulimit={name}={limit}:{limit}" for name, limit in ours.items() if 0 <= limit < _LIMIT]
 
 
-def _check_network(mode: str) -> None:
-    if mode in ("", "default", "bridge", "host", "none"):
-        return
-    raise NotFound(f"network {mode} not found: a build has the host's network or none")
-
-
-def _failure(step: str, told: list[str]) -> FairleadError:
+def _failure(narration: Narration, told: list[str]) -> FairleadError:
     """Docker's words for a step that failed."""
     last = next((line for line in reversed(told) if line.strip()), "the build failed")
-    word, _, rest = step.partition(" ")
+    word = narration.step.partition(" ")[0]
     codes = [found[1] or found[2] for line in told if (found := _EXIT.search(line))]
     if word.upper() == "RUN" and codes:
-        shown = rest.strip() if rest.strip().startswith("[") else f"'/bin/sh -c {rest.strip()}'"
-        return Invalid(f"The command {shown} returned a non-zero code: {codes[0]}")
+        error = Invalid(f"The command '{narration.command}' returned a non-zero code: {codes[-1]}")
+        error.exit_code = int(codes[-1])  # type: ignore[attr-defined]
+        return error
     missing = _MISSING.search(last)
     if missing:
         return Invalid(

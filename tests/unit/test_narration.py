@@ -1,0 +1,156 @@
+"""A build's story in Docker's words: buildah's lines on the left of each test, dockerd's on the right."""
+
+import pytest
+
+from fairlead.core import dockerfile
+from fairlead.core.narration import Narration
+
+BASE = "b" * 64
+
+
+def story(text: str, *said: str, target: str = "", labels: dict[str, str] | None = None) -> tuple[str, Narration]:
+    """What is told when the builder says this; a line that begins with "!" it says on stderr."""
+    numbers = iter(("1" * 12, "2" * 12, "3" * 12))
+    recipe = dockerfile.recipe(text, {}, target, labels or {})
+    teller = Narration(
+        recipe,
+        {"a": f"sha256:{BASE}"},
+        lambda short: short + "f" * 53,
+        lambda: next(numbers),
+    )
+    told = "".join(teller.opening())
+    for line in said:
+        told += teller.hear_error(line[1:]) if line.startswith("!") else teller.hear(line)
+    return told, teller
+
+
+def test_every_step_is_told_as_dockerd_tells_it() -> None:
+    told, teller = story(
+        "ARG V=1\nFROM a AS one\nENV A=1 \\\n    B=2\nCOPY f /\nrun echo hi\n",
+        "STEP 1/4: FROM a AS one\n",
+        "STEP 2/4: ENV A=1     B=2\n",
+        "--> 8d97ac4331c\n",
+        "STEP 3/4: COPY f /\n",
+        "--> 1d97ac4331c\n",
+        "STEP 4/4: run echo hi\n",
+        "!careful\n",
+        "hi\n",
+        "COMMIT\n",
+        "--> 2d97ac4331c\n",
+        f"{'2' * 64}\n",
+    )
+    assert told.splitlines(True) == [
+        "Step 1/5 : ARG V=1\n",
+        "Step 2/5 : FROM a AS one\n",
+        " ---> bbbbbbbbbbbb\n",
+        "Step 3/5 : ENV A=1     B=2\n",
+        " ---> Running in 111111111111\n",
+        " ---> Removed intermediate container 111111111111\n",
+        " ---> 8d97ac4331cf\n",
+        "Step 4/5 : COPY f /\n",
+        " ---> 1d97ac4331cf\n",
+        "Step 5/5 : run echo hi\n",
+        " ---> Running in 222222222222\n",
+        "\x1b[91mcareful\n",
+        "\x1b[0mhi\n",
+        " ---> Removed intermediate container 222222222222\n",
+        " ---> 2d97ac4331cf\n",
+    ]
+    assert teller.result == "2" * 64
+
+
+def test_a_step_out_of_the_cache_is_told_once() -> None:
+    told, _ = story(
+        "FROM a\nENV A=1\nRUN x\n",
+        "STEP 1/3: FROM a\n",
+        "STEP 2/3: ENV A=1\n",
+        f"--> Using cache {'7' * 64}\n",
+        "--> 77777777777\n",
+        "STEP 3/3: RUN x\n",
+        f"--> Using cache {'8' * 64}\n",
+        "COMMIT\n",
+        "--> 88888888888\n",
+    )
+    assert told.splitlines()[2:] == [
+        "Step 2/3 : ENV A=1",
+        " ---> Using cache",
+        " ---> 777777777777",
+        "Step 3/3 : RUN x",
+        " ---> Using cache",
+        " ---> 888888888888",
+    ]
+
+
+def test_steps_are_counted_over_all_stages() -> None:
+    told, _ = story(
+        "FROM a AS one\nENV A=1\nFROM one\nFROM scratch\nCOPY --from=one /x /\n",
+        "[1/3] STEP 1/2: FROM a AS one\n",
+        "[1/3] STEP 2/2: ENV A=1\n",
+        "--> 8d97ac4331c\n",
+        "[2/3] STEP 1/1: FROM one\n",
+        "[3/3] STEP 1/2: FROM scratch\n",
+        "[3/3] STEP 2/2: COPY --from=one /x /\n",
+        "[3/3] COMMIT\n",
+        "--> 1d97ac4331c\n",
+    )
+    assert [line for line in told.splitlines() if "container" not in line and "Running" not in line] == [
+        "Step 1/5 : FROM a AS one",
+        " ---> bbbbbbbbbbbb",
+        "Step 2/5 : ENV A=1",
+        " ---> 8d97ac4331cf",
+        "Step 3/5 : FROM one",
+        " ---> 8d97ac4331cf",
+        "Step 4/5 : FROM scratch",
+        " ---> ",
+        "Step 5/5 : COPY --from=one /x /",
+        " ---> 1d97ac4331cf",
+    ]
+
+
+def test_what_programs_print_passes_through() -> None:
+    digest = "4b" * 32
+    told, _ = story(
+        "FROM a\nRUN x\n",
+        "STEP 1/2: FROM a\n",
+        "STEP 2/2: RUN x\n",
+        f"{digest}\n",
+        "10%\r",
+        "no line feed--> 8d97ac4331c\n",
+    )
+    assert told.splitlines(True)[3:] == [
+        " ---> Running in 111111111111\n",
+        f"{digest}\n",
+        "10%\r",
+        "no line feed ---> Removed intermediate container 111111111111\n",
+        " ---> 8d97ac4331cf\n",
+    ]
+
+
+def test_a_step_that_fails_was_running() -> None:
+    told, teller = story(
+        'FROM a\nSHELL ["sh", "-ec"]\nRUN false\n',
+        "STEP 1/3: FROM a\n",
+        'STEP 2/3: SHELL ["sh", "-ec"]\n',
+        "--> 8d97ac4331c\n",
+        "STEP 3/3: RUN false\n",
+        '!error building at STEP "RUN false": exit status 1\n',
+    )
+    assert told.endswith("Step 3/3 : RUN false\n")
+    assert teller.broken() == " ---> Running in 222222222222\n" and teller.broken() == ""
+    assert teller.command == "sh -ec false"
+
+
+def test_a_copy_that_fails_has_no_container() -> None:
+    _, teller = story("FROM a\nCOPY x /\n", "STEP 1/2: FROM a\n", "STEP 2/2: COPY x /\n")
+    assert teller.broken() == ""
+
+
+@pytest.mark.parametrize(("step", "command"), [('RUN ["a", "b c"]', "a b c"), ("RUN a  b", "/bin/sh -c a  b")])
+def test_what_a_step_runs(step: str, command: str) -> None:
+    _, teller = story(f"FROM a\n{step}\n", "STEP 1/2: FROM a\n", f"STEP 2/2: {step}\n")
+    assert teller.command == command
+
+
+def test_triggers_of_the_base_are_told_as_the_builder_says_them() -> None:
+    told, _ = story("FROM a\nENV A=1\n", "STEP 1/3: FROM a\n", "STEP 2/3: RUN trigger\n", "--> 8d97ac4331c\n")
+    assert "Step 2/2 : RUN trigger\n" in told
