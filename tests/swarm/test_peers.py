@@ -204,6 +204,10 @@ async def test_a_host_that_gossip_never_meets_is_pointed_at(town: Town) -> None:
 # -- keys ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves(
+    "CVE-2026-41184",
+    guard=("swarm/peers.py", 'gossip keys: %s, as was asked by gossip", deed)', 'gossip keys: %s", key.hex())'),
+)
 async def test_the_key_is_rotated_everywhere_and_remembered(town: Town, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     town.start("one", "two", "three")

@@ -1,8 +1,10 @@
 """The hosts that share networks, as gossip sees them, and the keys that seal it.
 
-GET   /fairlead/cluster/hosts           who is there, and who lives
-GET   /fairlead/cluster/keys            which keys there are (fingerprints), and who has them
-POST  /fairlead/cluster/keys/rotate     a new key everywhere
+    GET   /fairlead/cluster/hosts           who is there, and who lives
+    GET   /fairlead/cluster/keys            which keys there are (fingerprints), and who has them
+    POST  /fairlead/cluster/keys/rotate     a new key everywhere
+
+An engine without a cluster has neither hosts nor keys.
 """
 
 from __future__ import annotations

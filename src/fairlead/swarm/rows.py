@@ -1,0 +1,172 @@
+"""Rows: a host's endpoints told by gossip instead of through a store, in a form that ``engine.cluster`` can use.
+
+                          GossipRows, a Store
+    endpoints/<node>/<id>      |        everything else
+              core.tables  <---+--->    the store behind it (claims, networks)
+
+    put_if    the network is had from its first endpoint on, and the row told to the hosts that have it
+    delete_if the row is deleted everywhere; with the last one the network is had no longer
+    watch     rows that begin to stand, change, or no longer stand: their owner deleted them, failed or left
+
+A worker of a swarm sees no store: with this, it needs none for its endpoints. Only rows of networks
+that are had here are known, each owner's under its own signature (``core.tables``).
+
+Rules
+    1. A row is its owner's: it is known under ``endpoints/<owner>/``, whatever it says of itself, and
+       ``engine.cluster`` checks every word of it as it checks the store's.
+    2. Rows of a host that failed no longer stand, and stand again the moment it returns.
+    3. What a watcher has seen in an earlier life, and nobody tells of within ``settle`` seconds, is gone.
+    4. Names that do not fit a packet are left out, the last ones first, and it is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+import msgspec
+
+from fairlead.core.effects import Effects
+from fairlead.core.model import Remote
+from fairlead.core.rows import LARGEST_ROW, Row
+from fairlead.core.tables import RowChanged, Tables
+from fairlead.errors import Forbidden, Invalid
+from fairlead.store.base import ANY, Change, Entry, Lease, Store
+
+log = logging.getLogger(__name__)
+
+PREFIX = "endpoints/"
+TABLE = "endpoints"
+SETTLE = 15.0
+SIGNATURE = 64
+_REMOTE = msgspec.json.Decoder(Remote)
+
+Step = Callable[[Tables, float], Effects]
+
+
+class GossipRows:
+    """``node``: whose rows are ours. ``do`` takes a step of the tables, ``tables`` shows them."""
+
+    def __init__(
+        self, behind: Store, node: str, tables: Tables, do: Callable[[Step], None], settle: float = SETTLE
+    ) -> None:
+        self._behind, self._node, self._tables, self._do, self._settle = behind, node, tables, do, settle
+        self._network: dict[str, str] = {}
+        """Endpoint of ours -> its network."""
+        self._watchers: set[asyncio.Queue[Change]] = set()
+
+    def hear(self, fact: object) -> None:
+        """A fact of the gossip machine."""
+        if isinstance(fact, RowChanged) and fact.row.table == TABLE:
+            change = _shown(fact.row) if fact.stands else Change(_key(fact.row), None, fact.row.time)
+            for queue in self._watchers:
+                queue.put_nowait(change)
+
+    # -- the store's verbs ----------------------------------------------------------------------------------------
+
+    async def put_if(self, key: str, value: bytes, version: int = ANY, lease: Lease | None = None) -> int:
+        if not key.startswith(PREFIX):
+            return await self._behind.put_if(key, value, version, lease)
+        id = self._own(key)
+        remote = _REMOTE.decode(value)
+        network = remote.network
+        if network not in self._tables.networks:
+            self._do(lambda tables, now: tables.join_network(network, now))
+        self._network[id] = network
+        fitting = _fitting(remote)
+        self._do(lambda tables, now: tables.put(network, TABLE, id, fitting, now))
+        found = await self.get(key)
+        return found.version if found else 0
+
+    async def delete_if(self, key: str, version: int = ANY) -> None:
+        if not key.startswith(PREFIX):
+            await self._behind.delete_if(key, version)
+            return
+        network = self._network.pop(self._own(key), "")
+        if network in self._tables.networks:
+            id = key.rpartition("/")[2]
+            self._do(lambda tables, now: tables.delete(network, TABLE, id, now))
+            if network not in self._network.values():
+                self._do(lambda tables, now: tables.leave_network(network, now))
+
+    async def get(self, key: str) -> Entry | None:
+        if not key.startswith(PREFIX):
+            return await self._behind.get(key)
+        return next((entry for entry in self._standing() if entry.key == key), None)
+
+    async def watch(self, prefix: str, seen: Iterable[Entry] = ()) -> AsyncIterator[Change]:
+        if not prefix.startswith(PREFIX):
+            async for change in self._behind.watch(prefix, seen):
+                yield change
+            return
+        queue: asyncio.Queue[Change] = asyncio.Queue()
+        self._watchers.add(queue)
+        for entry in self._standing():
+            queue.put_nowait(Change(entry.key, entry.value, entry.version))
+        doubted = {entry.key for entry in seen}
+        late = asyncio.get_running_loop().call_later(self._settle, self._give_up, queue, doubted)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            late.cancel()
+            self._watchers.discard(queue)
+
+    def _give_up(self, queue: asyncio.Queue[Change], doubted: set[str]) -> None:
+        for key in sorted(doubted - {entry.key for entry in self._standing()}):
+            queue.put_nowait(Change(key, None, 0))
+
+    async def lease(self, ttl: float) -> Lease:
+        return await self._behind.lease(ttl)
+
+    async def close(self) -> None:
+        await self._behind.close()
+
+    # -- the inside -----------------------------------------------------------------------------------------------
+
+    def _standing(self) -> Sequence[Entry]:
+        shown = (_shown(row) for network in self._tables.networks for row in self._tables.standing(network, TABLE))
+        return [Entry(change.key, change.value or b"", change.version) for change in shown]
+
+    def _own(self, key: str) -> str:
+        _, node, id = key.split("/", 2)
+        if node != self._node:
+            raise Forbidden(f"{key} is not this host's to change")
+        return id
+
+    async def list(self, prefix: str) -> list[Entry]:
+        if not prefix.startswith(PREFIX):
+            return await self._behind.list(prefix)
+        return [entry for entry in self._standing() if entry.key.startswith(prefix)]
+
+
+def _key(row: Row) -> str:
+    return f"{PREFIX}{row.owner}/{row.key}"
+
+
+def _shown(row: Row) -> Change:
+    """A row as the store would have it: what its name says is taken from there."""
+    try:
+        remote = _REMOTE.decode(row.value or b"")
+    except msgspec.MsgspecError:
+        return Change(_key(row), row.value, row.time)  # nonsense: whoever reads it says so
+    whole = msgspec.structs.replace(remote, id=row.key, network=row.network, node=row.owner)
+    return Change(_key(row), msgspec.json.encode(whole), row.time)
+
+
+def _fitting(remote: Remote) -> bytes:
+    """What goes into the row; what its name says need not be said again."""
+    names = remote.names
+    while True:
+        told = msgspec.structs.replace(remote, id="", network="", node="", names=names)
+        value = msgspec.json.encode(told)
+        row = Row(remote.network, TABLE, remote.id, remote.node, 1 << 48, value, bytes(SIGNATURE))
+        if len(row.signed) + SIGNATURE + 16 <= LARGEST_ROW:
+            break
+        if not names:
+            raise Invalid(f"endpoint {remote.name} takes more than a row of gossip can hold")
+        names = names[:-1]
+    if names != remote.names:
+        log.warning("%s has too many names for gossip: told are %s", remote.name, ", ".join(names))
+    return value

@@ -1,0 +1,188 @@
+"""Endpoints told by gossip: engines on paper whose ``Cluster`` works on gossip as on a store, unchanged."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.paper import Paper, engine
+from fairlead.core.effects import Address, Effects
+from fairlead.core.gossip import Gossip, Me
+from fairlead.core.members import SwimConfig
+from fairlead.core.model import Endpoint, Ipam, NetworkRequest, Remote, Subnet
+from fairlead.core.tables import Tables, TablesConfig
+from fairlead.errors import Forbidden, Invalid
+from fairlead.store.memory import MemoryStore
+from fairlead.swarm.gossip import GossipNode, open_gossip
+from fairlead.swarm.nodekeys import NodeKeys, new_private
+from fairlead.swarm.rows import GossipRows
+from gossip.stock import free_port
+
+QUICK = SwimConfig(
+    probe_interval=0.1, probe_timeout=0.05, gossip_interval=0.02, push_pull=1.0, knock=0.1, suspicion=2.0
+)
+OFTEN = TablesConfig(gossip_interval=0.02, exchange=0.3)
+RED = NetworkRequest("RED", "overlay", ipam=Ipam(config=(Subnet(subnet="10.9.0.0/24"),)))
+
+
+class Host:
+    """One engine on paper, its gossip on loopback, and its ``Cluster`` between them."""
+
+    def __init__(self, name: str, number: int, store: MemoryStore, folder: Path, keys: dict[str, NodeKeys]) -> None:
+        self.name, self.node = name, f"n{number}"
+        self.address = Address("127.0.0.1", free_port())
+        self.machine = Gossip(Me(self.node, self.address), QUICK, random.Random(), tables=OFTEN, keys=keys[self.node])
+        self.gossip: GossipNode | None = None
+        self.rows = GossipRows(store, self.node, self.machine.tables, self._do, settle=1.0)
+        self.paper = engine(folder, self.rows, self.node, name, f"192.168.77.{number}")
+        self._open = AsyncExitStack()
+        self._task: asyncio.Task[None] | None = None
+
+    def _do(self, step: Callable[[Tables, float], Effects]) -> None:
+        assert self.gossip
+        self.gossip.do(lambda now: self.machine.with_tables(lambda tables: step(tables, now), now))
+
+    async def start(self, others: list[Address]) -> None:
+        self.gossip = await self._open.enter_async_context(open_gossip(self.machine, self.address, self.rows.hear))
+        self.gossip.join(others)
+        assert self.paper.cluster
+        self._task = asyncio.ensure_future(self.paper.cluster.run(self.paper.controller))
+
+    async def end(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._open.aclose()
+
+    def hears(self, network: str) -> dict[str, str]:
+        return {row.name: row.ipv4 for row in self.paper.controller.elsewhere(network)}
+
+
+class Town:
+    def __init__(self, folder: Path) -> None:
+        self.store = MemoryStore()
+        keys = {f"n{number}": NodeKeys(f"n{number}", new_private()) for number in (11, 12, 13)}
+        for mine in keys.values():
+            for name, theirs in keys.items():
+                mine.know(name, theirs.public)
+        self.hosts = [
+            Host(name, number, self.store, folder / name, keys)
+            for number, name in ((11, "one"), (12, "two"), (13, "three"))
+        ]
+        self.one, self.two, self.three = self.hosts
+
+    async def until(self, look: Callable[[], object]) -> None:
+        async with asyncio.timeout(20):
+            while not look():
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def town(tmp_path: Path) -> AsyncIterator[Town]:
+    made = Town(tmp_path)
+    for host in made.hosts:
+        await host.start([made.one.address])
+    await made.until(lambda: all(len(host.machine.swim.members.table) == 3 for host in made.hosts))
+    yield made
+    for host in made.hosts:
+        await host.end()
+
+
+async def run(paper: Paper, name: str) -> str:
+    container = await paper.container(name, "RED")
+    await paper.open(container)
+    return name
+
+
+def endpoint(host: Host, network: str) -> Endpoint:
+    (found,) = host.paper.controller.endpoints(network)
+    return found
+
+
+async def test_endpoints_are_told_to_the_hosts_that_have_the_network(town: Town) -> None:
+    red = (await town.one.paper.controller.create(RED)).id
+    await town.until(lambda: all(host.paper.controller.networks() for host in town.hosts))
+    await run(town.one.paper, "web")
+    await run(town.two.paper, "db")
+    await town.until(lambda: town.one.hears(red) == {"db": "10.9.0.3/24"})
+    await town.until(lambda: town.two.hears(red) == {"web": "10.9.0.2/24"})
+    assert town.three.hears(red) == {} and not await town.store.list("endpoints/")
+    (web,) = town.two.paper.controller.elsewhere(red)
+    mine = endpoint(town.one, red)
+    assert (web.id, web.node, web.host, web.vtep, web.mac, web.names) == (
+        mine.id, "n11", "one", "192.168.77.11", mine.mac, mine.names,
+    )  # fmt: skip
+    await run(town.three.paper, "late")  # has the network from now on: all of its rows come at once
+    await town.until(lambda: town.three.hears(red) == {"web": "10.9.0.2/24", "db": "10.9.0.3/24"})
+
+
+async def test_what_goes_is_heard_and_the_network_is_had_no_longer(town: Town) -> None:
+    red = (await town.one.paper.controller.create(RED)).id
+    await town.until(lambda: all(host.paper.controller.networks() for host in town.hosts))
+    await run(town.one.paper, "web")
+    await run(town.two.paper, "db")
+    await town.until(lambda: town.one.hears(red) and town.two.hears(red))
+    stack = town.one.paper.attachments.stack(town.one.paper.catalog.get("web"))
+    assert stack is not None
+    await town.one.paper.attachments.close(stack)
+    await town.until(lambda: town.two.hears(red) == {})
+    await town.until(lambda: town.one.hears(red) == {})
+    assert town.one.machine.tables.networks == frozenset()
+
+
+async def test_rows_of_a_host_that_fails_are_suspended_and_stand_again_at_its_return(town: Town) -> None:
+    red = (await town.one.paper.controller.create(RED)).id
+    await town.until(lambda: all(host.paper.controller.networks() for host in town.hosts))
+    await run(town.one.paper, "web")
+    await run(town.two.paper, "db")
+    await town.until(lambda: town.two.hears(red))
+    assert town.one.gossip
+    send, town.one.gossip._send = town.one.gossip._send, lambda datagram: None  # type: ignore[method-assign]
+    await town.until(lambda: town.two.hears(red) == {})
+    town.one.gossip._send = send  # type: ignore[method-assign]
+    await town.until(lambda: town.two.hears(red) == {"web": "10.9.0.2/24"})
+
+
+async def test_what_nobody_tells_of_after_a_restart_is_gone(town: Town) -> None:
+    """The engine remembers rows on disk: they stand until gossip had its time."""
+    red = (await town.one.paper.controller.create(RED)).id
+    await town.until(lambda: knows(town.two))
+    old = Remote(
+        id="d" * 64, network=red, node="n13", host="three", vtep="192.168.77.13", name="old", mac="02:42:0a:09:00:09",
+        ipv4="10.9.0.9/24",
+    )  # fmt: skip
+    await town.two.paper.overlays.learn(old)
+    await town.two.end()
+    town.two._open = AsyncExitStack()
+    await town.two.start([town.one.address])
+    assert town.two.hears(red) == {"old": "10.9.0.9/24"}
+    await town.until(lambda: town.two.hears(red) == {})
+
+
+def knows(host: Host) -> bool:
+    return bool(host.paper.controller.networks())
+
+
+async def test_a_row_is_for_its_owner_to_write_and_names_that_do_not_fit_are_left_out(town: Town) -> None:
+    rows = town.one.rows
+    with pytest.raises(Forbidden, match="not this host's"):
+        await rows.put_if("endpoints/n12/" + "a" * 64, b"{}")
+    with pytest.raises(Forbidden, match="not this host's"):
+        await rows.delete_if("endpoints/n12/" + "a" * 64)
+    names = tuple(f"a-rather-long-alias-number-{number}" for number in range(60))
+    big = Remote(
+        id="a" * 64, network="b" * 64, node="n11", host="one", vtep="192.168.77.11", name="web",
+        mac="02:42:0a:09:00:02", ipv4="10.9.0.2/24", names=names,
+    )  # fmt: skip
+    await rows.put_if(f"endpoints/n11/{big.id}", msgspec.json.encode(big))
+    entry = await rows.get(f"endpoints/n11/{big.id}")
+    assert entry is not None
+    told = msgspec.json.decode(entry.value, type=Remote)
+    assert 5 < len(told.names) < 60 and told.names == names[: len(told.names)]
+    assert msgspec.structs.replace(told, names=names) == big
+    with pytest.raises(Invalid, match="more than a row"):
+        await rows.put_if(f"endpoints/n11/{big.id}", msgspec.json.encode(msgspec.structs.replace(big, name="x" * 1200)))
