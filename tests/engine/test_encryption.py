@@ -211,6 +211,20 @@ async def test_an_engine_killed_keeps_what_its_kernel_has_and_agrees_anew(hosts:
     assert associations(again) == kept and hosts.speak(("one", "two"))
 
 
+async def test_an_engine_that_comes_back_forgets_who_left_meanwhile(hosts: Hosts) -> None:
+    await hosts.join("one", "web")
+    await hosts.join("two", "db")
+    await hosts.settled(lambda: hosts.speak(("one", "two")))
+    await hosts.leave("two", "db")
+    hosts.running["one"].cancel()
+    entries = dict(hosts["one"].store._entries)
+    await hosts.settled(lambda: not associations(hosts["two"]))
+    hosts.start("one")
+    hosts["one"].store._entries.update(entries)
+    await hosts["one"].overlays.load()
+    await hosts.settled(lambda: not [key for key in hosts.store._entries if key.startswith("keys/")])
+
+
 async def test_with_the_store_away_what_stands_stands(hosts: Hosts) -> None:
     await hosts.join("one", "web")
     await hosts.join("two", "db")

@@ -78,7 +78,9 @@ class Encryption:
         """After a restart; before ``adopt``."""
         await self._rows.load()
         if own := self._rows.get(self._me.node):
-            self._keys.load(own, {row.peer: row for row in self._rows if row is not own})
+            others = {row.peer: row for row in self._rows if row is not own}
+            self._keys.load(own, others)
+            self._known.update(others)
 
     # -- from the overlays ----------------------------------------------------------------
 

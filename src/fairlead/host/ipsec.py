@@ -42,8 +42,8 @@ _WAYS = {"in": 0, "out": 1}
 
 OURS = 0x0FA171EA
 """The ``reqid`` of our associations."""
-_PAIR, _EVERYBODY = 0x0FA171, 0x0FA172
-"""The priorities of our policies; the lower number is asked first."""
+_PAIR, _EVERYBODY = 0xFA1, 0xFA2
+"""The priorities of our policies; the lower number is asked first, and other people's programs begin far above."""
 _SELECTOR = struct.Struct("=16s16s4s4xHBBB3xiI")
 """target, source, target's port and its mask, family, prefix lengths, protocol, device, user"""
 _LIFETIME = struct.pack("=4Q", *[2**64 - 1] * 4) + bytes(32 + 32)
