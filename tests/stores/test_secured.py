@@ -24,7 +24,8 @@ class Secured:
     def __init__(self, world: World, folder: Path) -> None:
         self.ca = certificate(folder, "ca")
         self.mine = certificate(folder, "mine", self.ca)
-        self.stranger = certificate(folder, "stranger", certificate(folder, "other"))
+        self.other = certificate(folder, "other")
+        self.stranger = certificate(folder, "stranger", self.other)
         self.places = {}
         for kind, node in zip(USERS, HOSTS, strict=True):
             address = world[node].address4
@@ -99,6 +100,14 @@ async def protect_etcd(secured: Secured) -> None:
     await servers.close()
 
 
+@pytest.mark.proves(
+    "CVE-2018-19653",
+    guard=(
+        "store/opening.py",
+        "context = ssl.create_default_context(cafile=ca or None)\n",
+        "context = ssl._create_unverified_context()\n",
+    ),
+)
 @pytest.mark.parametrize("kind", USERS)
 async def test_who_has_both_gets_in(kind: str, secured: Secured, prefix: str) -> None:
     if kind == "etcd":
@@ -116,6 +125,7 @@ async def test_who_has_both_gets_in(kind: str, secured: Secured, prefix: str) ->
         ("wrong", secured.options(secured.mine)),
         (SECRET, secured.options(secured.stranger)),
         (SECRET, {"kv.cacertfile": secured.ca[0]}),
+        (SECRET, {**secured.options(secured.mine), "kv.cacertfile": secured.other[0]}),  # it is not who we think
         (SECRET, {}),
     ):
         refused = secured.open(kind, prefix, password, options)
