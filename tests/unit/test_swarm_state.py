@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
-from fairlead.core.cluster import Node, NodeSpec, Service, Task, TaskStatus
+from fairlead.core.cluster import Node, NodeSpec, Report, Service, Task, TaskStatus
 from fairlead.core.cluster import State as TaskState
 from fairlead.core.service import ContainerSpec, ServiceSpec, TaskSpec
 from fairlead.core.swarmspec import Cluster, FileSpec, Secret, Trust
@@ -127,10 +127,27 @@ async def test_the_past_does_not_come_back(ledger: MemoryStore) -> None:
 
 async def test_a_task_comes_back_as_it_was(ledger: MemoryStore) -> None:
     async with running(ledger) as (mine, _):
-        task = Task(id="t", spec=SPEC, status=TaskStatus(TaskState.FAILED, at=7, error="no"), restarts=(1, 2))
+        task = Task(id="t", spec=SPEC, status=TaskStatus(TaskState.PENDING, at=7, error="no"), restarts=(1, 2))
         version = await mine.commit([task])
     async with running(ledger) as (other, _):
         assert other.tasks["t"] == replace(task, version=version)
+
+
+async def test_leader_and_node_write_of_a_task_without_getting_in_each_others_way(ledger: MemoryStore) -> None:
+    async with running(ledger) as (leader, events), running(ledger) as (other, _):
+        await leader.commit([Task(id="t", spec=SPEC)])
+        await heard(lambda: "t" in other.tasks)
+        seen = leader.tasks["t"]
+        await other.commit([Report("t", TaskStatus(TaskState.RUNNING, at=5), ran=5)])
+        await heard(lambda: leader.tasks["t"].running)
+        await leader.commit([replace(seen, desired=TaskState.SHUTDOWN)]), "as it saw it before the report"
+        assert leader.tasks["t"].running and leader.tasks["t"].ran == 5
+        await other.commit([replace(other.reports["t"], status=TaskStatus(TaskState.SHUTDOWN, at=6))])
+        await heard(lambda: leader.tasks["t"].status.state.ended)
+        assert {event.kind for event in events} == {"tasks"}
+        await leader.commit(delete=[leader.tasks["t"]])
+        assert not leader.tasks and not leader.reports
+        assert [entry.key for entry in await ledger.list("")] == [entry.key for entry in await ledger.list("specs/")]
 
 
 def test_secrets_are_in_no_repr() -> None:

@@ -17,6 +17,7 @@ import enum
 from collections.abc import Callable
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core.service import LogDriver, Mode, Platform, Resources, ServicePort, ServiceSpec, TaskSpec
 
@@ -76,6 +77,15 @@ class TaskStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     pid: int = 0
     exit_code: int = 0
     ports: tuple[PortStatus, ...] = ()
+
+
+class Report(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a task's node told of it. ``ran``: when it was first seen running."""
+
+    id: str
+    status: TaskStatus
+    ran: int = 0
+    version: int = 0
 
 
 class Attachment(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -232,3 +242,10 @@ def new_id(draw: Callable[[int], int]) -> str:
 def forward(old: TaskStatus, new: TaskStatus) -> TaskStatus:
     """What is known after ``new`` was told: never a state behind the one that is known."""
     return new if new.state >= old.state else old
+
+
+def reported(task: Task, report: Report | None) -> Task:
+    """The task with what its node told of it."""
+    if report is None:
+        return task
+    return replace(task, status=forward(task.status, report.status), ran=report.ran)

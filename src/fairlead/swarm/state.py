@@ -5,6 +5,8 @@
       '------------- commit(put, delete): all of it, if nothing changed since --'
 
     <kind>/<id>              one object, JSON; its version is the store's
+    reports/<task>           what the task's node told of it: another hand writes it than the task itself, so that
+                             the leader and the nodes never wait for each other
     names/<kind>/<name>      its id: a name belongs to one object of a kind
     specs/<digest>           what a task is; tasks name it, so that a thousand alike say it once
 
@@ -28,7 +30,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from fairlead.core.cluster import Node, Service, Task
+from fairlead.core.cluster import Node, Report, Service, Task, reported
 from fairlead.core.service import TaskSpec
 from fairlead.core.swarmspec import Cluster, ConfigFile, Secret, SharedNetwork
 from fairlead.errors import Conflict
@@ -36,7 +38,7 @@ from fairlead.store.base import Change, Entry, Ledger, Write
 
 log = logging.getLogger(__name__)
 
-Thing = Cluster | Node | Service | Task | SharedNetwork | Secret | ConfigFile
+Thing = Cluster | Node | Service | Task | Report | SharedNetwork | Secret | ConfigFile
 SPECS, NAMES = "specs", "names"
 NAMED = ("services", "networks", "secrets", "configs")
 """Kinds in which a name is taken once."""
@@ -70,6 +72,10 @@ class State:
         self.networks: dict[str, SharedNetwork] = {}
         self.secrets: dict[str, Secret] = {}
         self.configs: dict[str, ConfigFile] = {}
+        self.reports: dict[str, Report] = {}
+        """of tasks that there are, and of some that were"""
+        self._bare: dict[str, Task] = {}
+        """tasks as the leader wrote them; ``tasks`` has them with their reports"""
         self._specs: dict[str, TaskSpec] = {}
         self._gone: dict[str, int] = {}
         """keys that we deleted -> version, until the watch says so too"""
@@ -106,15 +112,16 @@ class State:
             return
         if kind not in _DECODERS:
             return
-        shelf = getattr(self, kind)
+        shelf = self._bare if kind == "tasks" else getattr(self, kind)
         before = shelf.get(id)
         if before is not None and before.version >= version:
             return
         after = None if value is None else replace(self._decode(kind, value), version=version)
-        if after is None:
-            shelf.pop(id, None)
-        else:
-            shelf[id] = after
+        _set(shelf, id, after)
+        if kind in ("tasks", "reports"):
+            kind, before, after = "tasks", self.tasks.get(id), self._bare.get(id)
+            after = after and reported(after, self.reports.get(id))
+            _set(self.tasks, id, after)
         if before is not None or after is not None:
             self._told(Event(kind, before, after))
 
@@ -158,7 +165,8 @@ class State:
             digest = hashlib.sha256(spec).hexdigest()[:32]
             if digest not in self._specs:
                 yield Write(f"{SPECS}/{digest}", spec)
-            rest = msgspec.json.encode(replace(thing, spec=_NOTHING, version=0))
+            bare = replace(thing, spec=_NOTHING, version=0, ran=0)
+            rest = msgspec.json.encode(bare)
             yield Write(_key(thing), msgspec.json.encode(TaskRow(digest, msgspec.Raw(rest))), thing.version)
             return
         if kind in NAMED and not thing.version:
@@ -169,6 +177,8 @@ class State:
     def _delete(self, thing: Thing) -> Iterator[Write]:
         kind = _KINDS[type(thing)]
         yield Write(_key(thing), None, thing.version)
+        if thing.id in self.reports and kind == "tasks":
+            yield Write(f"reports/{thing.id}", None)
         if kind in NAMED:
             yield Write(f"{NAMES}/{kind}/{_name(thing)}", None)
 
@@ -182,6 +192,7 @@ _KINDS: dict[type, str] = {
     Node: "nodes",
     Service: "services",
     Task: "tasks",
+    Report: "reports",
     SharedNetwork: "networks",
     Secret: "secrets",
     ConfigFile: "configs",
@@ -191,6 +202,13 @@ _TASK = msgspec.json.Decoder(Task)
 _ROW = msgspec.json.Decoder(TaskRow)
 _SPEC = msgspec.json.Decoder(TaskSpec)
 _NOTHING = TaskSpec()
+
+
+def _set(shelf: dict[str, Any], id: str, value: Any) -> None:
+    if value is None:
+        shelf.pop(id, None)
+    else:
+        shelf[id] = value
 
 
 def _key(thing: Thing) -> str:
