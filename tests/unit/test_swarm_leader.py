@@ -1,0 +1,172 @@
+"""One leads; what it decides is written; another goes on where it was. Stores in memory, nodes on paper."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from itertools import count
+
+from msgspec.structs import replace
+
+from fairlead.core.cluster import Report, Service, TaskStatus
+from fairlead.core.cluster import State as TaskState
+from fairlead.core.service import Mode, Replicated, RestartRule, ServiceSpec, TaskSpec
+from fairlead.errors import Conflict
+from fairlead.store.memory import MemoryStore
+from fairlead.swarm.leader import KEY, Guard, Leader, stand
+from fairlead.swarm.state import Event, State
+from unit.swarmtown import town_node
+
+ids = count(1)
+
+
+class Refusing(MemoryStore):
+    """Counts what it refused."""
+
+    refused = 0
+
+    async def commit(self, *parts: object) -> int:
+        try:
+            return await super().commit(*parts)  # type: ignore[arg-type]
+        except Conflict:
+            self.refused += 1
+            raise
+
+
+class Manager:
+    """A state, and a leader that hears of it while it leads."""
+
+    def __init__(self, ledger: MemoryStore) -> None:
+        self.ledger = ledger
+        self.leader: Leader | None = None
+        self.state = State(ledger, self._told)
+        self.terms = 0
+
+    def _told(self, event: Event) -> None:
+        if self.leader:
+            self.leader.hear(event)
+
+    async def lead(self, guard: Guard) -> None:
+        self.terms += 1
+        self.leader = Leader(self.state, time.time_ns, lambda: f"t{next(ids)}", 5)
+        try:
+            await self.leader.lead(guard)
+        finally:
+            self.leader = None
+
+
+@contextlib.asynccontextmanager
+async def manager(ledger: MemoryStore, name: str) -> AsyncIterator[Manager]:
+    made = Manager(ledger)
+    await made.state.load()
+    async with asyncio.TaskGroup() as group:
+        hearing = group.create_task(made.state.run())
+        standing = group.create_task(stand(ledger, name, made.lead))
+        yield made
+        standing.cancel()
+        hearing.cancel()
+
+
+async def obey(ledger: MemoryStore) -> None:
+    """Every node does at once what it is told."""
+    heard = asyncio.Event()
+    state = State(ledger, lambda event: heard.set())
+    await state.load()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(state.run())
+        while True:
+            heard.clear()
+            for task in list(state.tasks.values()):
+                wanted = TaskState.RUNNING if task.desired <= TaskState.RUNNING else TaskState.SHUTDOWN
+                if task.node and task.status.state < wanted and task.desired != TaskState.READY:
+                    old = state.reports.get(task.id)
+                    now = time.time_ns()
+                    told = Report(task.id, TaskStatus(wanted, at=now), ran=now, version=old.version if old else 0)
+                    await state.commit([told])
+            await heard.wait()
+
+
+async def comes(check: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not check():
+            await asyncio.sleep(0.005)
+
+
+def web(replicas: int) -> Service:
+    template = TaskSpec(restart_policy=RestartRule(delay=0))
+    return Service(
+        id="s", spec=ServiceSpec(name="web", mode=Mode(replicated=Replicated(replicas)), task_template=template)
+    )
+
+
+def running(of: Manager) -> int:
+    return sum(task.running and task.wanted for task in of.state.tasks.values())
+
+
+async def test_a_service_comes_up_and_follows_what_is_asked() -> None:
+    ledger = MemoryStore()
+    async with manager(ledger, "one") as one, asyncio.TaskGroup() as group:
+        nodes = group.create_task(obey(ledger))
+        await one.state.commit([town_node("a"), town_node("b"), web(4)])
+        await comes(lambda: running(one) == 4)
+        service = one.state.services["s"]
+        await one.state.commit([replace(service, spec=web(2).spec)])
+        await comes(lambda: running(one) == 2 and len(one.state.tasks) == 2)
+        await one.state.commit(delete=[one.state.services["s"]])
+        await comes(lambda: not one.state.tasks)
+        nodes.cancel()
+
+
+async def test_another_goes_on_where_the_leader_was() -> None:
+    ledger = MemoryStore()
+    async with asyncio.TaskGroup() as group:
+        nodes = group.create_task(obey(ledger))
+        async with manager(ledger, "two") as two:
+            async with manager(ledger, "one") as one:
+                await comes(lambda: two.terms + one.terms == 1)
+                leads, follows = (one, two) if one.terms else (two, one)
+                await follows.state.commit([town_node("a"), web(3)]), "any manager takes orders"
+                await comes(lambda: running(follows) == 3)
+                before = set(leads.state.tasks)
+            if follows is one:
+                nodes.cancel()
+                return
+            await comes(lambda: two.terms == 1)
+            await two.state.commit([replace(two.state.services["s"], spec=web(5).spec)])
+            await comes(lambda: running(two) == 5)
+            assert before < set(two.state.tasks)
+        nodes.cancel()
+
+
+async def test_who_was_deposed_writes_nothing() -> None:
+    ledger = Refusing()
+    old, new = Manager(ledger), Manager(ledger)
+    await old.state.load()
+    await old.state.commit([town_node("a"), web(3)])
+    guard = (KEY, await ledger.put_if(KEY, b"old"))
+    await ledger.put_if(KEY, b"new")
+    old.leader = Leader(old.state, time.time_ns, lambda: f"t{next(ids)}", 5)
+    deposed = asyncio.ensure_future(old.leader.lead(guard))
+    await comes(lambda: ledger.refused)
+    await new.state.load()
+    assert not new.state.tasks
+    deposed.cancel()
+
+
+async def test_a_leader_that_dies_is_followed() -> None:
+    ledger = MemoryStore()
+    elected: list[str] = []
+
+    async def lead(name: str) -> None:
+        elected.append(name)
+        await asyncio.Event().wait()
+
+    one = asyncio.ensure_future(stand(ledger, "one", lambda guard: lead("one")))
+    await comes(lambda: elected == ["one"])
+    two = asyncio.ensure_future(stand(ledger, "two", lambda guard: lead("two")))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert elected == ["one"]
+    one.cancel()
+    await comes(lambda: elected == ["one", "two"])
+    two.cancel()
