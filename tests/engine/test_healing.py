@@ -5,7 +5,7 @@ import itertools
 import os
 from collections.abc import Iterable
 
-from fairlead.core.wanted import Link, Wanted
+from fairlead.core.wanted import Element, Link, Skeleton, Wanted
 from fairlead.engine.events import Events
 from fairlead.engine.healing import Healing
 from fairlead.engine.kernel import Kernel
@@ -17,7 +17,8 @@ RED, BLUE = Link(name="br-red", kind="bridge"), Link(name="br-blue", kind="bridg
 class Bell:
     """A monitor that rings when the test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "link") -> None:
+        self._kind = kind
         self._read, self._write = os.pipe()
 
     def fileno(self) -> int:
@@ -28,7 +29,7 @@ class Bell:
 
     def heard(self) -> set[str]:
         os.read(self._read, 1)
-        return {"link"}
+        return {self._kind}
 
 
 async def test_what_was_lost_is_made_again_and_told() -> None:
@@ -45,6 +46,23 @@ async def test_what_was_lost_is_made_again_and_told() -> None:
     assert (event.kind, event.action, event.id) == ("fairlead", "repair", "network RED")
     assert event.attributes["object"] == "link  br-red"
     assert kernel.drift() == ((), ())
+
+
+def test_a_flushed_table_is_back_at_once_and_closes_before_it_opens() -> None:
+    host, bell = FakeHost(), Bell("firewall")
+    kernel, events = Kernel(host), Events(itertools.count(1).__next__)
+    table, door = Skeleton(text="t"), Element(map="published4", item="tcp . 80", value="10.0.0.2 . 80")
+    wall = Element(map="internal", item='"br-red"')
+    kernel.want("engine", (table, door, wall))
+    host.lose((table,))
+    host.log.clear()
+    bell.ring()
+    Healing(kernel, bell, events)._wake()
+    assert [item for _, item in host.log] == [table, wall, door]
+    assert len(events.past(lambda event: event.action == "repair")) == 2
+    bell.ring()
+    Healing(kernel, bell, events)._wake()
+    assert len(host.log) == 3, "it stands: nothing to do"
 
 
 async def test_a_bell_for_our_own_device_gets_a_glance_and_no_more() -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -53,7 +54,7 @@ def held_still(lab: Lab) -> Iterator[None]:
 @pytest.mark.proves(
     "CVE-2025-54388",
     "CVE-2025-54410",
-    guard=("engine/healing.py", "            self._woken.set()", "            pass"),
+    guard=("host/monitor.py", 'yield "firewall"', "pass"),
 )
 def test_what_came_in_while_the_rules_were_gone_is_cut(lab: Lab) -> None:
     """The daemon is held still, so that the attacker has all the time in the world."""
@@ -78,6 +79,44 @@ def test_what_came_in_while_the_rules_were_gone_is_cut(lab: Lab) -> None:
         assert not heard(web)[0]
         say(lab.host, "127.0.0.1", 8080, b"wanted")
         assert heard(web)[0] == b"wanted"
+
+
+@pytest.mark.proves("CVE-2025-54410", guard=("engine/healing.py", "            self._guard()", "            pass"))
+def test_a_flush_lets_in_what_comes_in_a_moment(lab: Lab) -> None:
+    """Not for the length of a breath. Of seven flushes the one in the middle, for the machine may be busy."""
+    ways = forbidden(lab)
+    (_, address), *_ = ways
+    seat, let_in = Seat(lab.engine, "web"), []
+    with routed(lab, address), listen(seat, 53) as web, probing([_sayer(place, address) for place, _ in ways]) as said:
+        web.setblocking(False)
+        begun = time.monotonic()
+        for _ in range(7):
+            lab.host.must("nft flush ruleset")
+            eventually(lambda: "goto entering" in lab.host("nft list table inet fairlead"), "the rules are back", 2)
+            let_in.append(_count(web))
+        rate = said() / (time.monotonic() - begun)
+    assert sorted(let_in)[3] / rate < 0.05, (let_in, rate)
+
+
+@pytest.mark.proves(
+    "CVE-2025-54410",
+    guard=("engine/drivers/bridge.py", "        if network.internal and not foreign:", "        if False:"),
+)
+def test_what_is_internal_stays_so_without_any_rule(lab: Lab) -> None:
+    """The kernel itself forwards nothing from there, whatever the container does to its routes."""
+    lab.docker("network create --internal DEEP")
+    lab.docker("network create FLAT")
+    for name, network in (("deep", "DEEP"), ("flat", "FLAT")):
+        lab.run(f"-d --name {name} --net {network} {NAP}")
+    gateway = lab.docker.field("DEEP", "range .IPAM.Config}}{{.Gateway}}{{end", "network")
+    deep, flat = Seat(lab.engine, "deep"), Seat(lab.engine, "flat")
+    deep.must(f"ip route add default via {gateway}")
+    with listen(lab.outside, 9000) as service, held_still(lab):
+        lab.host.must("nft flush ruleset")
+        say(flat, lab.outside.address, 9000, b"no rules")
+        assert heard(service)[0] == b"no rules"
+        say(deep, lab.outside.address, 9000, b"out of the deep")
+        assert not heard(service)[0]
 
 
 @pytest.mark.proves(
@@ -113,6 +152,15 @@ def _sayer(place: Place, address: str) -> Callable[[], None]:
             sock.send(b"forbidden")
 
     return send
+
+
+def _count(sock: socket.socket) -> int:
+    """How many datagrams have come in."""
+    count = 0
+    with suppress(BlockingIOError):
+        while sock.recv(100):
+            count += 1
+    return count
 
 
 @contextmanager

@@ -51,6 +51,8 @@ from fairlead.core.model import PortBinding
 from fairlead.core.wanted import Element, Plan, Skeleton, Sysctl, Wanted
 
 NAT_MODES = ("nat", "nat-unprotected")
+CLOSING = ("networks", "same", "internal", "apart", "overlays", "vteps4", "vteps6")
+"""Sets without which more would pass (or what belongs together would not); all others open something."""
 
 USER_TABLE = """\
 table inet fairlead-user {

@@ -3,10 +3,11 @@
     kernel: a link, address, route or rule changed ---> wait a breath ---> Kernel.repair ---> event for each repair
     every half minute, in case a message was lost  ------------^
 
-A breath, because a flush comes as a hundred messages and one repair answers
-them all. Of our own changes the monitor tells most apart; those of devices and
-mounts ring all the same, so these bells alone get a glance before the whole
-machine is looked at.
+A breath, because trouble comes as a hundred messages and one repair answers
+them all. Only for the host's firewall it is held: was our table flushed, it is made
+again within the call that tells of it, before anything is looked at. Of our own
+changes the monitor tells most apart; those of devices and mounts ring all the same, so
+these bells alone get a glance before the whole machine is looked at.
 
 Rules
     1. A repair that fails is logged and tried again at the next tick; it never
@@ -30,8 +31,8 @@ log = logging.getLogger(__name__)
 
 BREATH = 0.1
 TICK = 30.0
-LINK, MOUNT = "link", "mount"
-"""what the monitor calls a change of a device, and of a mount"""
+LINK, MOUNT, FIREWALL, EVERYTHING = "link", "mount", "firewall", "everything"
+"""what the monitor calls a change of a device, of a mount, of somebody's rules; and when it lost count"""
 
 
 class Monitor(Protocol):
@@ -90,6 +91,14 @@ class Healing:
             return
         self._complained.clear()
 
+    def _guard(self) -> None:
+        """A firewall that was flushed is no matter for taking a breath: until it is back, all is open."""
+        try:
+            if made := self._kernel.guard():
+                self._repaired(made, ())
+        except Exception as error:
+            log.warning("the rules are gone, and not back at the first try: %s", error)
+
     def _repaired(self, made: Sequence[Wanted], removed: Sequence[Wanted]) -> None:
         """What follows a repair, whoever made it."""
         if any(item.key[0] == "skeleton" for item in made):
@@ -111,6 +120,8 @@ class Healing:
 
     def _wake(self) -> None:
         heard = self._monitor.heard()
+        if heard & {FIREWALL, EVERYTHING}:
+            self._guard()
         self._heard |= heard
         if heard:
             self._woken.set()

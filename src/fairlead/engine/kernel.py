@@ -33,6 +33,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+from fairlead.core.rules import CLOSING
 from fairlead.core.wanted import HOST, Element, Key, Link, Namespace, Plan, Skeleton, Wanted, difference, owned
 from fairlead.errors import FairleadError, Internal
 from fairlead.host.base import Host
@@ -114,6 +115,18 @@ class Kernel:
     def repair(self) -> tuple[Plan, Plan]:
         """Make the kernel agree with the wishes; returns what had to be made and what had to go."""
         return self._mend(*self.drift())
+
+    def guard(self) -> Plan:
+        """The host's rules at once when their table is gone, what closes before what opens; what had to be made."""
+        skeleton = self._wanted.get(Skeleton(text="").key)
+        if skeleton is None or self._host.rules_stand():
+            return ()
+        elements = [item for item in self._wanted.values() if isinstance(item, Element) and item.ns == HOST]
+        closing = (skeleton, *(item for item in elements if item.map in CLOSING))
+        opening = tuple(item for item in elements if item.map not in CLOSING)
+        self._host.make(closing)
+        self._host.make(opening)
+        return closing + opening
 
     async def devices_stand(self) -> bool:
         """A glance at the host's devices; True also when wishes changed meanwhile, for that rings again."""

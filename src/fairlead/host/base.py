@@ -43,6 +43,9 @@ class Host(Protocol):
     def devices_stand(self, wanted: Iterable[Link]) -> bool:
         """Whether our devices on the host are these, up and plugged in as wanted, and no others. One dump: a glance."""
 
+    def rules_stand(self) -> bool:
+        """Whether our table of the host is there at all; a glance, before anything else is looked at."""
+
     def namespaces_stand(self, names: Iterable[str]) -> bool:
         """Whether each of these namespaces is kept by its mount. A glance, too."""
 

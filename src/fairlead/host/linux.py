@@ -93,6 +93,10 @@ class LinuxHost:
             ours[name].up == link.up and names.get(ours[name].master, "") == link.master for name, link in asked.items()
         )
 
+    def rules_stand(self) -> bool:
+        with self._turn:
+            return self._doors[HOST].nft.exists()
+
     def namespaces_stand(self, names: Iterable[str]) -> bool:
         return all(self._namespaces.exists(name) for name in names)
 

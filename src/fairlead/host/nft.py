@@ -31,6 +31,7 @@ import hashlib
 import ipaddress
 import json
 import re
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -38,10 +39,11 @@ from typing import Any
 from fairlead.core.wanted import Element, Skeleton
 from fairlead.errors import Internal, Invalid, Unsupported
 from fairlead.host import nftwire
-from fairlead.host.netlink import NETFILTER, Netlink
+from fairlead.host.netlink import NETFILTER, Netlink, Request, text
 from fairlead.host.netns import in_new
 
 TABLE = "inet fairlead"
+_INET, _GET_TABLE = 1, (10 << 8) | 1
 _CHUNK = 100
 _COMMENT = re.compile(r'^\tcomment "fairlead ([0-9a-f]+)"\n', re.MULTILINE)
 _ANY_TABLE = f"add table {TABLE}\ndelete table {TABLE}\n"
@@ -87,6 +89,11 @@ class Nft:
             return requests is not None and self._netlink.transact(requests) is None
         except OSError:
             return False  # more than fits into one send
+
+    def exists(self) -> bool:
+        """Whether our table is there, whatever is in it; some twenty microseconds."""
+        body = struct.pack("=BBH", _INET, 0, 0) + text(1, "fairlead")
+        return isinstance(self._netlink.ask([Request(_GET_TABLE, 0, body)])[0], bytes)
 
     def listing(self, elements: bool = False) -> str:
         """Our table as text, "" when there is none."""

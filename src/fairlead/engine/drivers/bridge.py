@@ -126,6 +126,9 @@ class Bridge:
         if facts.firewall and not network.internal:
             why = "replies to the host's own 127.0.0.1 come back here; the guard keeps everybody else's out"
             yield Sysctl(path=f"net/ipv4/conf/{device}/route_localnet", value="1", why=why)
+        if network.internal and not foreign:
+            why = "internal: nothing that comes from here is forwarded, also while somebody has flushed the rules"
+            yield Sysctl(path=f"net/ipv4/conf/{device}/forwarding", value="0", why=why)
         if not foreign and facts.has_ipv6:
             yield Sysctl(path=f"net/ipv6/conf/{device}/accept_ra", value="0", why="no container is the host's router")
             yield Sysctl(path=f"net/ipv6/conf/{device}/disable_ipv6", value="0" if network.ipv6 else "1")
