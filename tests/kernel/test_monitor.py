@@ -98,7 +98,7 @@ def test_it_is_quiet_about_devices_of_our_own_and_their_carriers(pretend_host: P
     more = (Namespace(name="s2"), Link(name="veth2", kind="veth", master="br0", peer="eth0", peer_ns="s2"))
     for _ in range(3):
         host.make(more)
-        heard(monitor)  # of one born in another namespace some kernels name nobody
+        assert "link" not in heard(monitor)
         pretend_host.run("ip", "link", "set", "eth0", "down", ns="s2")
         pretend_host.run("ip", "link", "set", "eth0", "up", ns="s2")
         assert "link" not in heard(monitor), "only its carrier"
@@ -113,6 +113,8 @@ def test_it_is_quiet_about_devices_of_our_own_and_their_carriers(pretend_host: P
     heard(monitor)
     pretend_host.run("ip", "link", "delete", "veth2")
     assert "link" in heard(monitor)
+    pretend_host.run("ip", "link", "set", "veth1", "down")
+    assert "link" in heard(monitor), "what was there from the beginning"
     monitor.close()
     host.remove([*PLAN, *more])
 

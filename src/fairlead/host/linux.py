@@ -177,7 +177,9 @@ class LinuxHost:
     def monitor(self) -> Monitor:
         """Tells when something of ours may have changed by another hand; see ``host.monitor``."""
         with self._turn, self._doors.visit(HOST):
-            return Monitor(self._doors.ports, self._remover.expected, self._settings)
+            monitor = Monitor(self._doors.ports, self._remover.expected, self._settings)
+            monitor.note(self._doors[HOST].devices())
+            return monitor
 
     # -- inside -----------------------------------------------------------------------
 

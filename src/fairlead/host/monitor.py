@@ -27,7 +27,7 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from fairlead.host import ipsec, links
 from fairlead.host.ipsec import XFRM
@@ -107,6 +107,10 @@ class Monitor:
         self._mounted = select.poll()
         self._mounted.register(self._mounts, select.POLLPRI)
 
+    def note(self, devices: Iterable[links.Seen]) -> None:
+        """How the host's devices are now: otherwise the first change of one would pass for its birth."""
+        self._devices.update((device.index, _state(device)) for device in devices if device.ours)
+
     def fileno(self) -> int:
         """Readable when there is something to hear."""
         return self._poll.fileno()
@@ -170,14 +174,18 @@ class Monitor:
         """Whether a device of ours on the host is not as it was: most of what is told of a device is its carrier."""
         if not device.ours:
             return False
-        now = device.name, device.up, device.master
-        before = self._devices.pop(device.index, None)
+        now = _state(device)
+        before = self._devices.pop(device.index, now)  # nobody else makes devices with our mark
         if not gone:
             self._devices[device.index] = now
         return (gone or now != before) and not self._expected(device.name, device.index, gone)
 
     def _is_loss(self, gone: links.Seen) -> bool:
         return (gone.ours or gone.kind in _WITHOUT_END) and not self._expected(gone.name, gone.index, True)
+
+
+def _state(device: links.Seen) -> _State:
+    return device.name, device.up, device.master
 
 
 def _concerns_us(what: str, body: bytes, port: int) -> bool:
