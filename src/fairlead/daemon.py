@@ -7,8 +7,8 @@
 Rules
     1. The API answers when everything was restored, not before.
     2. TERM and INT end it gracefully: listeners close, requests under way are
-       finished, containers and their names go on without us (live restore is
-       always on). A second signal is the same signal.
+       finished, containers and their names go on without us; without
+       ``--live-restore`` they are stopped first. A second signal is the same signal.
     3. What it leaves behind: the pid file is removed; sockets are removed;
        everything else is found again by the next start.
 """
@@ -29,7 +29,9 @@ from pathlib import Path
 import uvloop
 
 from fairlead.api import server
+from fairlead.engine import farewell
 from fairlead.errors import FairleadError
+from fairlead.host import orphans
 from fairlead.settings import Settings
 from fairlead.wiring import Build
 
@@ -66,11 +68,13 @@ async def _run(settings: Settings) -> None:
         listeners = server.listeners(settings)
         try:
             async with asyncio.TaskGroup() as tasks:
+                if os.getpid() == 1:
+                    tasks.create_task(orphans.bury())
                 await _serve(Build(settings, Clock(), undo, tasks), listeners)
                 raise _Stop
         except* _Stop:
             pass
-    log.info("stopped; containers go on")
+    log.info("stopped%s", "; containers go on" if settings.live_restore else "")
 
 
 async def _serve(build: Build, listeners: list[server.Listener]) -> None:
@@ -87,6 +91,8 @@ async def _serve(build: Build, listeners: list[server.Listener]) -> None:
         _tell_systemd("READY=1")
         await stop.wait()
         _tell_systemd("STOPPING=1")
+        if not build.settings.live_restore:
+            await farewell.stop_all(build.containers)
     await build.leave()
 
 

@@ -383,7 +383,6 @@ IGNORED: dict[str, str] = {
     "http-proxy": _PROXY,
     "https-proxy": _PROXY,
     "no-proxy": _PROXY,
-    "live-restore": "containers always outlive the engine",
     "max-concurrent-downloads": _SCHEDULE,
     "max-concurrent-uploads": _SCHEDULE,
     "max-download-attempts": _SCHEDULE,
@@ -392,14 +391,14 @@ IGNORED: dict[str, str] = {
     "node-generic-resource": _SWARM,
     "swarm-default-advertise-addr": _SWARM,
     "raw-logs": "the log is always plain",
-    "shutdown-timeout": "containers always outlive the engine",
+    "shutdown-timeout": "each container has the time that its own stop timeout gives it",
     "storage-driver": _STORAGE,
     "storage-opt": _STORAGE,
     "userland-proxy-path": "the relay is part of Fairlead",
 }
 """Options of dockerd that are accepted with one line of warning: name -> reason."""
 
-IGNORED_SWITCHES = {"cri-containerd", "experimental", "live-restore", "raw-logs"}
+IGNORED_SWITCHES = {"cri-containerd", "experimental", "raw-logs"}
 SHORT_FOREIGN = {"-s": "storage-driver"}
 
 REFUSED: dict[str, str] = {

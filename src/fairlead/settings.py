@@ -40,11 +40,13 @@ PROGRAMS: dict[str, dict[str, Any]] = {
         "hosts": ("unix:///var/run/fairlead.sock",),
         "pidfile": "/var/run/fairlead.pid",
         "config_file": "/etc/fairlead/daemon.json",
+        "live_restore": True,
     },
     "dockerd": {
         "hosts": ("unix:///var/run/docker.sock",),
         "pidfile": "/var/run/docker.pid",
         "config_file": "/etc/docker/daemon.json",
+        "live_restore": False,
     },
 }
 """The defaults that depend on the name we are run under."""
@@ -219,6 +221,12 @@ class Settings:
     )
 
     # The engine itself
+    live_restore: bool = _is(
+        True,
+        "--live-restore",
+        kinds.SWITCH,
+        "Let containers run on when the engine is told to end; under the name dockerd only if asked for.",
+    )
     labels: tuple[str, ...] = _is((), "--label", kinds.LABELS, "key=value shown by `info`.", "labels")
     debug: bool = _is(False, "--debug -D", kinds.SWITCH, "Say more in the log.")
     log_level: str = _is("info", "--log-level -l", kinds.LEVEL, "How much to log: debug, info, warn, error, fatal.")

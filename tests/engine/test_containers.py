@@ -10,9 +10,11 @@ import pytest
 from paper import Paper
 from runtimes import PaperRuntime
 
+from fairlead.core import restart
 from fairlead.core.container import Container, HostConfig, Mount, RestartPolicy, State
 from fairlead.core.life import Ended
 from fairlead.core.model import PortRequest, Sandbox
+from fairlead.engine import farewell
 from fairlead.engine.containers import Containers
 from fairlead.errors import Conflict, FairleadError, NotModified, Unavailable
 
@@ -207,3 +209,19 @@ async def test_removing_what_runs_needs_force(world: World) -> None:
         await world.containers.remove("web")
     await world.containers.remove("web", force=True)
     assert world.status("web") == "gone" and world.nothing_left()
+
+
+async def test_an_engine_that_leaves_stops_its_containers_and_the_next_one_starts_them(world: World) -> None:
+    for name, policy in (("a", "always"), ("u", "unless-stopped"), ("f", "on-failure"), ("n", "no")):
+        await world.container(name, restart_policy=RestartPolicy(policy))
+        await world.containers.start(name)
+    await world.container("stopped", restart_policy=RestartPolicy("unless-stopped"))
+    await world.containers.start("stopped")
+    await world.containers.stop("stopped")
+    await world.container("r", auto_remove=True)
+    await world.containers.start("r")
+    await farewell.stop_all(world.containers)
+    assert world.nothing_left() and world.status("r") == "gone"
+    assert {world.status(name) for name in ("a", "u", "f", "n", "stopped")} == {"exited"}
+    found = {container.name for container in world.containers.list() if restart.at_start(container)}
+    assert found == {"a", "u", "f"}

@@ -38,6 +38,7 @@ async def test_a_child_is_started_again(tmp_path: Path, monkeypatch: pytest.Monk
         pid = child.pid
         await child.stop()
     assert started_at(pid) == 0
+    assert not (tmp_path / "one.pid").exists()
 
 
 async def test_one_that_outlives_us_is_adopted(tmp_path: Path) -> None:
@@ -103,3 +104,27 @@ async def test_programs() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await run(["sleep", "100"])
+
+
+AS_PROCESS_1 = """
+import asyncio, os, subprocess, sys
+from fairlead.host import orphans, programs
+
+async def main():
+    task = asyncio.ensure_future(orphans.bury(0.01))
+    subprocess.run(["sh", "-c", "sleep 0 & echo orphan $!"], check=True)
+    ours = await programs.run(["sh", "-c", "exit 7"])
+    while any(os.path.exists(f"/proc/{pid}") for pid in os.listdir("/proc") if pid.isdigit() and pid != "1"):
+        await asyncio.sleep(0.01)
+    task.cancel()
+    print("buried; ours ended with", ours.code)
+
+assert os.getpid() == 1
+asyncio.run(asyncio.wait_for(main(), 20))
+"""
+
+
+async def test_process_1_buries_orphans() -> None:
+    words = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", AS_PROCESS_1]
+    done = await run(words, env={"PYTHONPATH": os.pathsep.join(sys.path)})
+    assert b"buried; ours ended with 7" in done.out, done.words

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from lane.engines import Engine, clean
+from lane.fixtures import Starter
 from lane.images import PAGE
 from lane.machine import eventually
 from robustness.footprint import footprint, same_as
@@ -138,6 +139,27 @@ def test_a_restart_policy_after_the_daemon_returns(engine_with: Engine) -> None:
     engine.restart()
     assert engine.docker.field("always", ".State.Running") == "true"
     assert engine.docker.field("always", ".State.Pid") != first
+
+
+def test_without_live_restore_containers_end_with_the_engine(another: Starter) -> None:
+    """What dockerd does by itself; who comes back is what a real one was seen to bring back."""
+    engine = another(32, "--live-restore=false")
+    for policy in ("no", "always", "unless-stopped", "on-failure"):
+        engine.docker(f"run -d --name ran-{policy} --restart {policy} --stop-timeout 0 busybox sleep 1000")
+        engine.docker(f"run -d --name stopped-{policy} --restart {policy} busybox sleep 1000")
+        engine.docker(f"stop -t 0 stopped-{policy}")
+    engine.docker("run -d --rm --name gone --stop-timeout 0 busybox sleep 1000")
+    engine.docker("run -d --name paused --stop-timeout 0 busybox sleep 1000")
+    engine.docker("pause paused")
+    engine.stop()
+    eventually(lambda: not engine.processes(), "no process of it is left")
+    left = [path.name for path in (engine.base / "exec").rglob("*") if path.suffix in (".pid", ".sock")]
+    assert not left and not list((engine.base / "exec" / "netns").iterdir())
+    engine.start()
+    up = set(engine.docker("ps --format {{.Names}}").lines)
+    assert up == {"ran-always", "stopped-always", "ran-unless-stopped", "ran-on-failure", "stopped-on-failure"}
+    assert "gone" not in engine.docker("ps -a --format {{.Names}}").lines
+    assert engine.docker.field("paused", ".State.ExitCode") == "137"
 
 
 def test_a_flushed_firewall_comes_back(engine_with: Engine) -> None:

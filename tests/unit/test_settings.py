@@ -144,20 +144,25 @@ def test_a_missing_file_matters_only_when_asked_for() -> None:
 
 def test_what_means_nothing_is_one_warning_each(tmp_path: Path) -> None:
     argv = [
-        *file_with(tmp_path, {"live-restore": True, "runtimes": {}}),
+        *file_with(tmp_path, {"experimental": True, "runtimes": {}}),
         "--storage-driver",
         "x",
         "-s",
         "y",
-        "--live-restore",
+        "--experimental",
     ]
     lines = parse(argv).warnings
     assert [line.split()[0] for line in lines] == [
         "--storage-driver",
         "--storage-driver",
-        "--live-restore",
+        "--experimental",
         "--add-runtime",
     ]
+
+
+def test_containers_outlive_an_engine_but_not_one_called_dockerd_unless_asked() -> None:
+    assert parse([]).live_restore and not parse(["--live-restore=false"]).live_restore
+    assert not parse([], "dockerd").live_restore and parse(["--live-restore"], "dockerd").live_restore
 
 
 def test_help_needs_no_file() -> None:

@@ -33,10 +33,12 @@ class Verdict(NamedTuple):
     again: bool
 
 
-def decide(container: Container, code: int) -> Verdict:
-    """Whether the policy brings it back after it ended with ``code`` (``state`` as it was while running)."""
+def decide(container: Container, code: int, leaving: bool = False) -> Verdict:
+    """Whether the policy brings it back after it ended with ``code`` (``state`` as it was while running).
+
+    ``leaving``: the engine is ending; what comes back comes back with the next one (``at_start``)."""
     policy = container.host.restart_policy
-    if container.state.stopped_by_user:
+    if container.state.stopped_by_user or leaving:
         return Verdict(False)
     if policy.name in ("always", "unless-stopped"):
         return Verdict(True)
@@ -44,6 +46,17 @@ def decide(container: Container, code: int) -> Verdict:
         most = policy.maximum_retry_count
         return Verdict(most == 0 or container.state.restart_count < most)
     return Verdict(False)
+
+
+def at_start(container: Container) -> bool:
+    """Whether an engine that comes back starts a container that has ended: Docker's rules.
+
+    ``always`` means whoever stopped it; ``on-failure`` asks only how it ended, and a killed one has failed."""
+    policy, state = container.host.restart_policy, container.state
+    if policy.name == "on-failure":
+        most = policy.maximum_retry_count
+        return state.exit_code != 0 and (most == 0 or state.restart_count < most)
+    return policy.name == "always" or (policy.name == "unless-stopped" and not state.stopped_by_user)
 
 
 def delay(container: Container) -> float:

@@ -89,6 +89,7 @@ class Containers:
         self._events = events
         self._now = now
         self._tasks = tasks
+        self.leaving = False  # the engine is ending (``engine.farewell``): no user's doing, and nothing starts again
         self._removed: list[Callable[[Container], None]] = []
         self._lives: defaultdict[str, Life] = defaultdict(Life)
 
@@ -219,7 +220,7 @@ class Containers:
         await self._runtime.delete(container.id)
         await self._volumes.release(container)
         await self._filesystem.release(container)
-        verdict = restart.decide(container, end.code)
+        verdict = restart.decide(container, end.code, self.leaving)
         container = await self._become(
             container,
             status="restarting" if verdict.again else "exited",
@@ -274,7 +275,7 @@ class Containers:
             return
         if not container.state.running:
             raise NotModified(f"container {container.id} is not running")
-        await self._become(container, stopped_by_user=True)
+        await self._become(container, stopped_by_user=not self.leaving)
         end = self._when_ended(container)
         seconds = next(s for s in (timeout, container.config.stop_timeout, STOP_SECONDS) if s is not None)
         with suppress(Conflict):
@@ -316,9 +317,8 @@ class Containers:
         self._tell("pause", container)
 
     async def unpause(self, ref: str) -> None:
-        container = self.get(ref)
-        async with self._life(container).lock:
-            container = self.get(container.id)
+        async with self.turn(self.get(ref).id):
+            container = self.get(ref)
             if container.state.status != "paused":
                 raise FairleadError(f"Container {container.id} is not paused")
             await self._runtime.resume(container.id)

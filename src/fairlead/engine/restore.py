@@ -26,6 +26,7 @@ import logging
 
 import msgspec
 
+from fairlead.core import restart
 from fairlead.core.container import Container
 from fairlead.core.model import Endpoint
 from fairlead.core.wanted import Plan
@@ -141,11 +142,11 @@ class Restore:
                 await self._containers.ended(found.end_of(container.id))
             elif container.state.status in ("restarting", "removing"):
                 await self._containers.finish(container)
-            elif container.state.status == "exited" and container.host.restart_policy.name == "always":
+            elif container.state.status == "exited" and restart.at_start(container):
                 await self._start(container)
 
     async def _start(self, container: Container) -> None:
-        """``always`` means that a returning engine starts it, whoever stopped it: Docker's rule."""
+        """A refusal is told; the others start all the same."""
         try:
             await self._containers.start(container.id)
         except Unavailable as error:
@@ -153,4 +154,4 @@ class Restore:
             state = msgspec.structs.replace(container.state, status="restarting", error=error.message)
             await self._containers.finish(await self._catalog.put(msgspec.structs.replace(container, state=state)))
         except FairleadError as error:
-            log.error("container %s is to run always, but cannot be started: %s", container.name, error)
+            log.error("container %s is to run again, but cannot be started: %s", container.name, error)

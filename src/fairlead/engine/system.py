@@ -95,6 +95,7 @@ class Info:
     no_proxy: str
     name: str
     labels: tuple[str, ...]
+    live_restore: bool
     docker: str
     runtime: str
     runtime_version: str
@@ -185,6 +186,7 @@ class System:
             no_proxy=os.environ.get("NO_PROXY", ""),
             name=socket.gethostname(),
             labels=settings.labels,
+            live_restore=settings.live_restore,
             docker=DOCKER_VERSION,
             runtime="crun",
             runtime_version=self._parts.get("crun", ""),

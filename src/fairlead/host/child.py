@@ -8,8 +8,8 @@
 Rules
     1. At most one runs. One that outlives us (``outlives``) is found again by the next engine.
     2. The wait before a new start doubles from 0.1 s to 10 s, and begins anew after a minute of good service.
-    3. ``stop`` ends it: TERM, then KILL after ``PATIENCE`` seconds. Cancelling ``run``
-       ends it too, unless it outlives us.
+    3. ``stop`` ends it: TERM, then KILL after ``PATIENCE`` seconds; its pid file goes.
+       Cancelling ``run`` ends it too, unless it outlives us.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ class Child:
         """End it and ``run``."""
         self._stopping = True
         await self._end()
+        self._file("pid").unlink(missing_ok=True)
 
     async def _serve(self) -> None:
         """One life of it."""
