@@ -11,6 +11,8 @@ memory       what the engine's processes weigh                                  
 return       the daemon is killed and started again                                  api.py
 crowd        start and connect among 1, 50, 200 containers (ours only)               growth.py
 landscape    start and connect among 1, 50, 200 networks (ours only)                 growth.py
+overlay      two hosts: packets between containers; from run to the first ping       overlay.py
+cluster      10,000 endpoints of other hosts: memory and restart (ours only)         cluster.py
 """
 
 import argparse
@@ -22,7 +24,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import api, growth, paths, plot
+from bench import api, cluster, growth, overlay, paths, plot
 from bench.table import OURS, Goal, Table
 from lane.engines import ENGINES, Engine
 from lane.images import import_images
@@ -39,6 +41,8 @@ PARTS: dict[str, Callable[[api.Job], None]] = {
     "return": api.come_back,
     "crowd": growth.containers,
     "landscape": growth.networks,
+    "overlay": overlay.run,
+    "cluster": cluster.known,
 }
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 PICTURES = PAGE.parent / "performance"
@@ -56,6 +60,17 @@ def goals(quick: bool) -> list[Goal]:
         Goal(f"{road}: {figure}", ">", 1.0, "both")
         for road in ("outside to published port", "host to its own published port")
         for figure in ("throughput", "new connections")
+    ]
+    across = []
+    for figure, more in (("throughput", True), ("round trip", False), ("new connections", True)):
+        row, hand = f"overlay: {figure}", f"{overlay.HAND}: {figure}"
+        across.append(Goal(row, ">" if more else "<", 1.0, "dockerd"))
+        across.append(Goal(row, ">=", 0.95, hand) if more else Goal(row, "<=", 1 / 0.95, hand))
+    none, some, many = cluster.QUICK if quick else cluster.SIZES
+    restart = "processor time of a restart"
+    steady = [
+        Goal(cluster.each_endpoint(many), "<=", 1.3, cluster.each_endpoint(some)),
+        Goal(cluster.row(restart, many), "<=", 1.3, cluster.row(restart, none)),
     ]
     return [
         Goal("network create", "<=", 0.15, "dockerd"),
@@ -79,6 +94,9 @@ def goals(quick: bool) -> list[Goal]:
         Goal("DNS rate", ">=", 1.3, "both"),
         Goal("DNS p99", "<=", 1.0, "both"),
         Goal(f"memory with {heavy} containers", "<=", 0.5, "dockerd"),
+        *across,
+        *(Goal(row, "<=", 0.3, "dockerd") for row in overlay.FIRST_PINGS),
+        *steady,
     ]
 
 
@@ -194,4 +212,4 @@ def _label(goal: Goal) -> str:
 
 
 def _share(goal: Goal, ratio: float) -> float:
-    return ratio / goal.bound if goal.sign == "<=" else goal.bound / ratio
+    return ratio / goal.bound if goal.sign[0] == "<" else goal.bound / ratio

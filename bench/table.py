@@ -8,8 +8,10 @@ half of the middle half of the samples, as a share of the median.
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import ge, gt, le, lt
 
 OURS = "fairlead"
+_SIGNS = {"<=": le, ">=": ge, "<": lt, ">": gt}
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Goal:
     against: str
 
     def met(self, ratio: float) -> bool:
-        return {"<=": ratio <= self.bound, ">=": ratio >= self.bound, ">": ratio > self.bound}[self.sign]
+        return _SIGNS[self.sign](ratio, self.bound)
 
 
 @dataclass

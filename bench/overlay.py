@@ -1,0 +1,238 @@
+"""Overlay networks over two hosts: what packets pay, how soon a new container is reached by name, what much costs.
+
+    A 192.168.90.61 --- LAN --- B 192.168.90.62     an engine on each: ours share an etcd on the LAN's own place,
+      client                      server            dockerd's are a swarm
+
+Held against dockerd, and against the same by hand: two namespaces, veth, bridge, VXLAN, no rules at all.
+"""
+
+import os
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from bench.api import Api, Job
+from bench.paths import CLONE_NEWNET, PORT, Child, Road, knock, libc, name_server, network_of, pour, question, sink
+from bench.table import OURS
+from fairlead.lab import keyvalue
+from lane.engines import ENGINES, FOLLOW, Engine
+from lane.images import import_images
+from lane.machine import Lan, Place, eventually
+
+FIRST = {"fairlead": 61, "dockerd": 63, "by hand": 65}
+"""last byte of the first host's address on the LAN"""
+NETWORK = "ov"
+HAND = "veth + bridge + VXLAN by hand"
+FIRST_PINGS = ("run to first ping by name", "run to first ping by name, first container on a host")
+
+
+# -- two hosts of each kind -------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def store(lan: Lan) -> Iterator[str]:
+    """An etcd on the LAN; what ``--cluster-store`` is told."""
+    with tempfile.TemporaryDirectory(prefix="fl-etcd", dir="/var/tmp") as folder:
+        words = [*FOLLOW, "nsenter", f"--net={lan.network}", "--"]
+        words += keyvalue.command("etcd", Path(folder), lan.address)
+        serving = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            eventually(lambda: lan(f"ss -Hltn sport = :{keyvalue.PORTS['etcd']}").out, "etcd")
+            yield keyvalue.url("etcd", lan.address, path="/network")
+        finally:
+            serving.kill()
+            serving.wait()
+
+
+@contextmanager
+def pair(kind: str, job: Job, url: str) -> Iterator[list[Engine]]:
+    """Two hosts with engines of a kind that know of each other, and an overlay network."""
+    shared = {"fairlead": [f"--cluster-store={url}", "--cluster-advertise=eth0:2376"]}.get(kind, [])
+    own = [word for word in job.options(kind) if word != "--live-restore"]  # no swarm with it
+    engines: list[Engine] = []
+    try:
+        for last in (FIRST[kind], FIRST[kind] + 1):
+            engines.append(ENGINES[kind](job.lan, last, [*own, *shared]))
+            engines[-1].start()
+            import_images(engines[-1].docker, engines[-1].base, ("busybox",))
+        if kind == "dockerd":
+            _swarm(*engines)
+        Api(engines[0])("POST", "/networks/create", {"Name": NETWORK, "Driver": "overlay", "Attachable": True})
+        yield engines
+    finally:
+        for engine in engines:
+            engine.close()
+
+
+def _swarm(a: Engine, b: Engine) -> None:
+    listen = "0.0.0.0:2377"
+    Api(a)("POST", "/swarm/init", {"ListenAddr": listen, "AdvertiseAddr": a.machine.address})
+    token = Api(a)("GET", "/swarm")["JoinTokens"]["Worker"]
+    remote = {"RemoteAddrs": [f"{a.machine.address}:2377"], "JoinToken": token}
+    Api(b)("POST", "/swarm/join", {"ListenAddr": listen, "AdvertiseAddr": b.machine.address, **remote})
+
+
+@contextmanager
+def by_hand(lan: Lan) -> Iterator[tuple[str, str, str]]:
+    """The same without an engine; the networks of the client and the server, and the server's address."""
+    children = [Child(lan.network, lambda: (libc.unshare(CLONE_NEWNET), time.sleep(3600))) for _ in range(4)]
+    try:
+        places = [Place(child.pid, "") for child in children]
+        strange = {os.readlink(lan.network), os.readlink("/proc/self/ns/net")}
+        for place in places:
+            eventually(lambda place=place: os.readlink(place.network) not in strange)
+        addresses = [lan.plug(places[number].pid, FIRST["by hand"] + number) for number in (0, 1)]
+        for number in (0, 1):
+            host, inner = places[number], places[2 + number]
+            tunnel = f"id 77 local {addresses[number]} remote {addresses[1 - number]} dstport 4789 dev eth0"
+            host.must("sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0")
+            for words in (
+                f"link add vxlan0 type vxlan {tunnel}",
+                "link add br0 type bridge",
+                "link set vxlan0 master br0 up",
+                "link set br0 up",
+                f"link add veth0 type veth peer name eth0 netns {inner.pid}",
+                "link set veth0 master br0 up",
+            ):
+                host.must(f"ip {words}")
+            inner.must(f"ip addr add 10.99.0.{1 + number}/24 dev eth0")
+            inner.must("ip link set eth0 mtu 1450 up")
+        yield places[2].network, places[3].network, "10.99.0.2"
+    finally:
+        for child in children:
+            child.end()
+
+
+# -- packets ----------------------------------------------------------------------------------------------------------
+
+
+def serve() -> None:
+    """The sink, and on PORT+2 an echo."""
+    listener = socket.create_server(("0.0.0.0", PORT + 2))
+
+    def echo() -> None:
+        while True:
+            peer, _ = listener.accept()
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while said := peer.recv(64):
+                peer.send(said)
+            peer.close()
+
+    threading.Thread(target=echo, daemon=True).start()
+    sink()
+
+
+def volley(address: str, seconds: float) -> float:
+    """Microseconds from a byte sent to a byte back, the median."""
+    took = []
+    with socket.create_connection((address, PORT + 2), 5) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(None)
+        until = time.perf_counter() + seconds
+        while (begun := time.perf_counter()) < until:
+            sock.send(b"x")
+            sock.recv(64)
+            took.append(time.perf_counter() - begun)
+    return sorted(took)[len(took) // 2] * 1e6
+
+
+def packets(job: Job, pairs: dict[str, list[Engine]]) -> None:
+    """Bytes, round trips and new connections from a container on A to one on B."""
+    with by_hand(job.lan) as (client, server, address), ExitStack() as undo:
+        roads = [(Road(HAND, OURS, client, address), server)]
+        for kind, (a, b) in pairs.items():
+            Api(a).run("client", NETWORK)
+            Api(b).run("server", NETWORK)
+            found = Api(b)("GET", "/containers/server/json")["NetworkSettings"]["Networks"][NETWORK]
+            roads.append((Road("overlay", kind, network_of(a, "client"), found["IPAddress"]), network_of(b, "server")))
+        for _, server in roads:
+            undo.callback(Child(server, serve).end)
+        for number in range(-1, 4 if job.quick else 16):
+            for road, _ in roads if number % 2 else reversed(roads):
+                _measure(job, road, counts=number >= 0)
+    for a, b in pairs.values():
+        Api(a).remove("client")
+        Api(b).remove("server")
+
+
+def _measure(job: Job, road: Road, counts: bool) -> None:
+    gigabits = Child(road.network, lambda: pour(road.address, 0.6)).result()
+    trip = Child(road.network, lambda: volley(road.address, 0.4)).result()
+    fresh = Child(road.network, lambda: knock(road.address, 0.5)).result()
+    if counts:
+        job.table.add(f"{road.title}: throughput", road.kind, gigabits, "Gbit/s", True)
+        job.table.add(f"{road.title}: round trip", road.kind, trip, "us")
+        job.table.add(f"{road.title}: new connections", road.kind, fresh, "per s", True)
+
+
+# -- from run to the first ping ---------------------------------------------------------------------------------------
+
+
+def watch(server: str, name: str, seconds: float = 20) -> float:
+    """When (on the clock that all processes share) an address for the name was first pinged."""
+    until = time.monotonic() + seconds
+    asker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    asker.connect((server, 53))
+    asker.settimeout(0.5)
+    while time.monotonic() < until:
+        asker.send(question(name, 7))
+        answer = asker.recv(2048)
+        if not answer[7]:  # nothing found
+            time.sleep(0.002)
+            continue
+        if ping(socket.inet_ntoa(answer[-4:])):
+            return time.monotonic()
+    raise AssertionError(f"{name} is not reached within {seconds} s")
+
+
+def ping(address: str, seconds: float = 0.02) -> bool:
+    """Whether one echo comes back in time."""
+    request = struct.pack(">BBHHH", 8, 0, 0xFFFF - 0x0800 - 7 - 1, 7, 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
+        sock.settimeout(seconds)
+        sock.connect((address, 0))
+        sock.send(request)
+        try:
+            return any(sock.recv(2048)[20] == 0 for _ in range(3))
+        except OSError:
+            return False
+
+
+def first_ping(job: Job, pairs: dict[str, list[Engine]]) -> None:
+    """How long after ``run`` on B is it reached by name from A: the network's first container on B, then a second."""
+    eyes = {}
+    for kind, (a, _) in pairs.items():
+        Api(a).run("eye", NETWORK)
+        eyes[kind] = network_of(a, "eye"), name_server(a, "eye")
+    for number in range(-1, 4 if job.quick else 10):
+        for kind, (_, b) in pairs.items() if number % 2 else reversed(pairs.items()):
+            names = {f"first{number}": FIRST_PINGS[1], f"second{number}": FIRST_PINGS[0]}
+            for name, title in names.items():
+                network, server = eyes[kind]
+                eye = Child(network, lambda s=server, n=name: watch(s, n))
+                time.sleep(0.2)
+                begun = time.monotonic()
+                started = Api(b).run(name, NETWORK)
+                reached = eye.result()
+                if number >= 0:
+                    job.table.add(title, kind, (reached - begun) * 1000)
+                    job.table.add(title.replace("run to first ping by name", "run on an overlay"), kind, started)
+            for name in names:
+                Api(b).remove(name)
+            time.sleep(0.3)
+    for a, _ in pairs.values():
+        Api(a).remove("eye")
+
+
+def run(job: Job) -> None:
+    kinds = [engine.kind for engine in job.engines if engine.kind in FIRST]
+    with store(job.lan) as url, ExitStack() as undo:
+        pairs = {kind: undo.enter_context(pair(kind, job, url)) for kind in kinds}
+        first_ping(job, pairs)
+        packets(job, pairs)
