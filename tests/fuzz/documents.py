@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from fairlead.api import gojson, http, times
 from fairlead.cli import command, create, tables, template
 from fairlead.cli.command import HelpWanted
 from fairlead.cli.running import run
 from fairlead.core import (
+    addresses,
     capabilities,
     dockerfile,
     hostsfile,
@@ -24,6 +27,8 @@ from fairlead.core import (
     validate,
 )
 from fairlead.core.container import Config, LogConfig
+from fairlead.engine.drivers.base import Facts
+from fairlead.engine.drivers.overlay import Overlay
 from fairlead.errors import FairleadError
 from fuzz.mutate import written
 from fuzz.targets import target
@@ -294,20 +299,60 @@ def log_lines(pieces: Sequence[bytes]) -> None:
     list(assembler.finish())
 
 
-REMOTE = {
-    "network": "n",
-    "endpoint": "e",
-    "node": "x",
-    "address": "10.0.0.2/24",
-    "mac": "02:00:00:00:00:01",
-    "names": ["a"],
+ENDPOINT = {
+    "id": "e" * 64,
+    "network": "d" * 64,
+    "node": "n2",
+    "host": "two",
     "vtep": "192.0.2.1",
+    "name": "db",
+    "mac": "02:42:0a:09:00:03",
+    "ipv4": "10.9.0.3/24",
+    "ipv6": "fd00::3/64",
+    "names": ["db", "e" * 12],
+    "ports": ["80/tcp"],
 }
+NETWORK = {
+    "id": "d" * 64,
+    "name": "RED",
+    "created": "2026-01-02T03:04:05Z",
+    "driver": "overlay",
+    "scope": "global",
+    "ipv6": True,
+    "options": {remotes.VNI: "4097", remotes.MTU: "1400"},
+    "ipam": {
+        "config": [
+            {"subnet": "10.9.0.0/24", "gateway": "10.9.0.1"},
+            {"subnet": "fd00::/64", "auxiliary": {"x": "fd00::9"}},
+        ]
+    },
+}
+PLAIN = re.compile(r"[A-Za-z0-9_.:/ -]*")
 
 
-@target("cluster records", 3, lambda dice: ("k/n/e", written(dice.spoilt(REMOTE))))
+@target(
+    "cluster records",
+    3,
+    lambda dice: (dice.choice("en"), written(dice.spoilt((ENDPOINT, NETWORK)[dice.random() < 0.5]))),
+)
 def cluster_records(given: tuple[str, bytes]) -> None:
-    several(lambda t: remotes.read_remote(given[0], given[1]), lambda t: remotes.read_network(given[0], given[1]))("")
+    """What is believed becomes addresses and names, and nothing else, in what the kernel is told."""
+    network = remotes.read_network(f"networks/{'d' * 64}", written(NETWORK))
+    kind, text = given
+    with contextlib.suppress(FairleadError):
+        if kind == "n":
+            network = remotes.read_network(f"networks/{'d' * 64}", text)
+        row = remotes.read_remote(f"endpoints/n2/{'e' * 64}", text if kind == "e" else written(ENDPOINT))
+        facts = Facts(vtep="192.0.2.2")
+        plan = [*Overlay().path(network, facts), *Overlay().vtep(network, row.vtep, facts)]
+        for pool in network.ipam.config:
+            addresses.lease([pool], set(), "", "", network.name)
+        if remotes.fits(row, network):
+            plan += Overlay().remote(network, row, facts)
+        for item in plan:
+            words = [value for name, value in asdict(item).items() if name not in ("why", "owner")]
+            assert all(PLAIN.fullmatch(word) for word in words if isinstance(word, str)), item
+        assert all(PLAIN.fullmatch(name.replace("*", "")) for name in (row.name, row.host, *row.names)), row
 
 
 @target(

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
 
 import msgspec
 
 from fairlead.core import addresses
-from fairlead.core.model import Network, Remote
+from fairlead.core.model import Network, Remote, Subnet
 from fairlead.errors import Invalid
 
 VNI = "com.docker.network.driver.overlay.vxlanid_list"
+MTU = "com.docker.network.driver.mtu"
 MOST_NAMES = 64
 _ID = re.compile(r"[0-9a-f]{64}")
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
@@ -62,9 +62,10 @@ def read_network(key: str, value: bytes) -> Network:
     _check(key, "key", key == f"networks/{network.id}" and _ID.fullmatch(network.id))
     _check(key, "driver", network.driver == "overlay" and network.scope == "global" and not network.predefined)
     _check(key, "name", network.name.strip())
-    number = network.options.get(VNI, "")
-    _check(key, VNI, number.isascii() and number.isdecimal() and 0 < int(number) < 1 << 24)
-    _check(key, "subnets", network.ipam.config and _are_subnets(pool.subnet for pool in network.ipam.config))
+    for option, most in ((VNI, (1 << 24) - 1), (MTU, 65535)):
+        number = network.options.get(option, "" if option == VNI else "1500")
+        _check(key, option, re.fullmatch("[0-9]{1,8}", number) and 0 < int(number) <= most)
+    _check(key, "subnets", network.ipam.config and all(map(_is_pool, network.ipam.config)))
     return network
 
 
@@ -88,8 +89,13 @@ def _is_interface(text: str) -> bool:
         return False
 
 
-def _are_subnets(texts: Iterable[str]) -> bool:
+def _is_pool(pool: Subnet) -> bool:
+    """A subnet, and what is said to be in it."""
     try:
-        return all(str(ipaddress.ip_network(text)) == text for text in texts)
-    except ValueError:
+        subnet = ipaddress.ip_network(pool.subnet)
+        within = [
+            ipaddress.ip_network(text) for text in (pool.gateway, pool.ip_range, *pool.auxiliary.values()) if text
+        ]
+        return str(subnet) == pool.subnet and all(one.subnet_of(subnet) for one in within)  # type: ignore[arg-type]
+    except (ValueError, TypeError):
         return False

@@ -35,12 +35,11 @@ from collections.abc import Iterator
 from fairlead.core import addresses, inside
 from fairlead.core.bridgeoptions import endpoint_options
 from fairlead.core.model import Endpoint, Network, NetworkRequest, Remote
-from fairlead.core.remotes import VNI
+from fairlead.core.remotes import MTU, VNI
 from fairlead.core.wanted import Element, Forwarding, Link, Namespace, Neighbour, Plan, Shaper, Sysctl, Wanted
 from fairlead.engine.drivers.base import Attachment, Facts, Publishing
 from fairlead.errors import Invalid, Unsupported
 
-MTU = "com.docker.network.driver.mtu"
 ENCRYPTED = "encrypted"
 PORT, SEALED_PORT = 4789, 4790
 BRIDGE, TUNNEL = "br0", "vxlan0"
