@@ -174,7 +174,7 @@ class Town:
 
 
 def town_node(name: str) -> Node:
-    has = Resources(nano_cpus=8_000_000_000, memory_bytes=1 << 34)
+    has = Resources(cpus=8_000_000_000, memory_bytes=1 << 34)
     return Node(id=name, spec=NodeSpec(), description=Description(hostname=name, resources=has), state="ready")
 
 

@@ -34,7 +34,7 @@ def node(
         description=Description(
             hostname=name,
             platform=Platform(architecture=arch, os="linux"),
-            resources=Resources(nano_cpus=4_000_000_000, memory_bytes=memory),
+            resources=Resources(cpus=4_000_000_000, memory_bytes=memory),
             plugins=(Plugin("Log", "json-file"),),
         ),
         state="ready",
@@ -204,7 +204,7 @@ def test_spread_differs_by_one_at_most(zones: list[int], count: int) -> None:
 
 @given(some.lists(some.tuples(some.sampled_from("abc"), some.booleans()), max_size=30))
 def test_putting_and_dropping_leaves_nothing(steps: list[tuple[str, bool]]) -> None:
-    need = ResourceRequirements(reservations=Resources(nano_cpus=7, memory_bytes=3))
+    need = ResourceRequirements(reservations=Resources(cpus=7, memory_bytes=3))
     port = (ServicePort(published_port=80, publish_mode="host"),)
     roster = Roster([node("a")])
     for name, present in steps:

@@ -16,6 +16,7 @@ Rules
 
 from __future__ import annotations
 
+import base64
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -36,6 +37,23 @@ SPELT = {
     "blkio_device_write_iops": "BlkioDeviceWriteIOps",
     "io_maximum_iops": "IOMaximumIOps",
     "io_maximum_bandwidth": "IOMaximumBandwidth",
+    "cpus": "NanoCPUs",
+    "tty": "TTY",
+    "os": "OS",
+    "uid": "UID",
+    "gid": "GID",
+    "url": "URL",
+    "health_check": "Healthcheck",
+    "dns_config": "DNSConfig",
+    "secret_id": "SecretID",
+    "config_id": "ConfigID",
+    "everywhere": "Global",
+    "everywhere_job": "GlobalJob",
+    "ca_config": "CAConfig",
+    "ca_cert": "CACert",
+    "external_cas": "ExternalCAs",
+    "signing_ca_cert": "SigningCACert",
+    "signing_ca_key": "SigningCAKey",
 }
 OMITTED = {
     *("exposed_ports", "healthcheck", "args_escaped", "network_disabled", "mac_address", "stop_signal", "shell"),
@@ -118,7 +136,8 @@ def _reader(kind: Any, name: str = "") -> Read:
         return _map(arguments[1], name)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return _struct(kind)
-    simple: dict[Any, Read] = {str: text, bool: switch, int: _number("int" if name in SMALL else "int64"), Any: as_is}
+    whole = _number("int" if name in SMALL else "int64")
+    simple: dict[Any, Read] = {str: text, bool: switch, int: whole, float: fraction, bytes: base64_text, Any: as_is}
     return simple[kind]
 
 
@@ -136,6 +155,19 @@ def switch(data: Any, where: str) -> bool:
     if not isinstance(data, bool):
         raise wrong(data, where, "bool")
     return data
+
+
+def fraction(data: Any, where: str) -> float:
+    if isinstance(data, bool) or not isinstance(data, int | float):
+        raise wrong(data, where, "float32")
+    return float(data)
+
+
+def base64_text(data: Any, where: str) -> bytes:
+    try:
+        return base64.b64decode(text(data, where), validate=True)
+    except ValueError:
+        raise wrong(data, where, "[]uint8") from None
 
 
 def _number(go_type: str) -> Read:

@@ -71,7 +71,7 @@ class Seat:
         if task.desired <= State.RUNNING:
             self.of[task.service] += by
         reserved = _reserved(task)
-        self.cpus += by * reserved.nano_cpus
+        self.cpus += by * reserved.cpus
         self.memory += by * reserved.memory_bytes
         for port in task.host_ports:
             if port.published_port:
@@ -164,7 +164,7 @@ def filters(task: Task) -> tuple[Filter, ...]:
 
     def resources(seat: Seat) -> bool:
         has = seat.node.description.resources
-        cpus_fit = not need.nano_cpus or has.nano_cpus - seat.cpus >= need.nano_cpus
+        cpus_fit = not need.cpus or has.cpus - seat.cpus >= need.cpus
         return cpus_fit and (not need.memory_bytes or has.memory_bytes - seat.memory >= need.memory_bytes)
 
     def plugins(seat: Seat) -> bool:

@@ -86,7 +86,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of a limit, a reservation, or what a node has."""
 
-    nano_cpus: int = 0
+    cpus: int = 0
     memory_bytes: int = 0
     pids: int = 0
     generic_resources: tuple[dict[str, Any], ...] | None = None
