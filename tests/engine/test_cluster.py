@@ -247,6 +247,8 @@ async def test_what_makes_no_sense_is_passed_over(hosts: Hosts) -> None:
     change = msgspec.structs.replace
     bad = {
         "endpoints/n66/junk": b"{",
+        "endpoints/n66/bytes": b'{"id": "\xc0"}',
+        "networks/bytes": b'{"id": "\xc0"}',
         f"endpoints/n66/{'b' * 64}": msgspec.json.encode(good),
         **dict(
             [
@@ -346,3 +348,23 @@ async def test_a_lease_that_fails_while_rows_are_told_ends_nothing(
     await joined(hosts.one, "web")
     await joined(hosts.one, "db")
     await hosts.settled(lambda: len(hosts.two.controller.elsewhere(red.id)) == 2)
+
+
+async def test_while_many_are_heard_of_others_are_served(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    store, many = MemoryStore(), 200
+    for number in range(many):
+        row = Remote(
+            id=f"{number:064x}", network="b" * 64, node="n66", host="three", vtep="192.168.77.66", name="x",
+            mac=f"02:42:0a:09:00:{number:02x}", ipv4=f"10.9.0.{number}/24",
+        )  # fmt: skip
+        await store.put_if(f"endpoints/n66/{row.id}", msgspec.json.encode(row))
+    paper = engine(tmp_path / "one", cluster=store, node="n11", name="one", vtep="192.168.77.11")
+    assert paper.cluster
+    hearing = asyncio.create_task(paper.cluster.run(paper.controller))
+    served = 0
+    async with asyncio.timeout(5):
+        while len(paper.controller.elsewhere("b" * 64)) < many:
+            served += 1
+            await asyncio.sleep(0)
+    hearing.cancel()
+    assert served > many // 2

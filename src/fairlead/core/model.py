@@ -195,8 +195,11 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.ipv6.partition("/")[0]
 
 
-class Remote(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An endpoint on another host, as that host tells the cluster: all that others need to reach and name it."""
+class Remote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """An endpoint on another host, as that host tells the cluster: all that others need to reach and name it.
+
+    There may be ten thousand, which refer to nothing that refers to them: the garbage collector need not look.
+    """
 
     id: str
     network: str

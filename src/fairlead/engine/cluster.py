@@ -231,6 +231,7 @@ class Cluster:
                     await networks.accept(remotes.read_network(change.key, change.value))
             except FairleadError as problem:
                 log.warning("a network of the cluster is passed over: %s", problem.message)
+            await asyncio.sleep(0)
 
     async def _hear_endpoints(self, networks: Networks) -> None:
         known = [Entry(f"endpoints/{row.node}/{row.id}", b"", 0) for row in self._overlays.everything()]
@@ -239,6 +240,7 @@ class Cluster:
                 await self._heed(change, networks)
             except FairleadError as problem:
                 log.warning("an endpoint of another host is passed over: %s", problem.message)
+            await asyncio.sleep(0)  # ten thousand may be told at once, and others want to be served
 
     async def _heed(self, change: Change, networks: Networks) -> None:
         _, node, id = change.key.split("/", 2)
@@ -252,6 +254,8 @@ class Cluster:
             raise Invalid(f"{change.key}: the endpoint is {known.host}'s")
         if change.value is None:
             await self._overlays.unlearn(id)
+            return
+        if known is not None and msgspec.json.encode(known) == change.value:  # after a restart all is told again
             return
         row = remotes.read_remote(change.key, change.value)
         own = [endpoint for endpoint in networks.endpoints(row.network) if _clash(endpoint, row)]
