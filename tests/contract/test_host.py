@@ -8,6 +8,7 @@ import pytest
 from fairlead.core.wanted import (
     Address,
     Element,
+    Fence,
     File,
     Forwarding,
     Link,
@@ -98,6 +99,7 @@ EVERYTHING: Plan = (
     Link(name="veth2", ns="overlay", kind="veth", master="br1", peer="eth1", peer_ns="s1"),
     Link(name="eth2", ns="s1", kind="macvlan", parent="br0", mac="02:42:0a:00:00:05", options=(("mode", "bridge"),)),
     Shaper(link="veth1", rate=8_000_000),
+    Fence(link="veth1", mac="02:42:0a:00:00:02", addresses=("10.0.0.2", "fd00::2")),
     Shaper(ns="s1", link="eth2", rate=80_000_000_000),
 )
 

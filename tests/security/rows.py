@@ -24,7 +24,6 @@ SWARM, PLUGINS = "with swarm mode", "with plugins"
 LATER = {
     **dict.fromkeys(("CVE-2026-33997", "CVE-2024-41110"), PLUGINS),
     "CVE-2016-6595": SWARM,
-    "arp-spoof": "not yet: containers of one network share a switch, as in Docker; --cap-drop NET_RAW closes it",
 }
 
 

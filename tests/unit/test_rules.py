@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from fairlead.core import rules
-from fairlead.core.bridgeoptions import bridge_options, endpoint_options
+from fairlead.core.bridgeoptions import ANTISPOOF, bridge_options, endpoint_options
 from fairlead.core.model import Endpoint, EndpointSettings, Ipam, Network, NetworkRequest, PortBinding, Subnet
 from fairlead.core.wanted import Element, Skeleton, Sysctl, as_text
 from fairlead.engine.drivers.base import Facts
@@ -98,6 +98,9 @@ STORIES: dict[str, tuple[Network, tuple[PortBinding, ...], Facts, dict[str, obje
     "bridge-of-somebody-else": (
         replace(network(), options={**DEFAULT, BRIDGE + "name": "cookbook"}, predefined=True), PUBLISHED[:1],
         Facts(bridge="cookbook"), {},
+    ),
+    "antispoof": (
+        replace(network(V4, V6), options={ANTISPOOF: "true"}), (), Facts(), {"link_local": ("169.254.7.7", "fe80::7")},
     ),
     "endpoint-options": (
         network(V4, V6), (), Facts(),
@@ -345,3 +348,8 @@ def test_host_and_none_make_nothing(driver: Host | Null) -> None:
     assert driver.device(on) == ""
     with pytest.raises(Forbidden, match=f'only one instance of "{driver.name}" network is allowed'):
         driver.check(NetworkRequest(name="n"), Facts())
+
+
+def test_a_fence_that_cannot_be_made_is_refused() -> None:
+    with pytest.raises(Invalid, match="antispoof needs the firewall"):
+        Bridge().check(NetworkRequest(name="n", options={ANTISPOOF: "1"}), Facts(firewall=False))

@@ -15,7 +15,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from fairlead.errors import Invalid
 
@@ -36,6 +37,7 @@ HOST_IPV6 = "com.docker.network.host_ipv6"
 IFNAME = "com.docker.network.endpoint.ifname"
 SYSCTLS = "com.docker.network.endpoint.sysctls"
 HOST_ACCESS = "host_access"
+ANTISPOOF = "com.fairlead.antispoof"
 RATE = "com.fairlead.rate"
 RATE_IN, RATE_OUT = f"{RATE}_in", f"{RATE}_out"
 
@@ -50,8 +52,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]+")
 _SETTING = re.compile(r"net\.(ipv4|ipv6|mpls)\.([a-z0-9_]+)\.(IFNAME|ifname)\.([a-z0-9_]+)=([^\n=]*)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BridgeOptions:
+class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a user may say about a bridge network."""
 
     name: str = ""
@@ -69,10 +70,11 @@ class BridgeOptions:
     prefix: str = "eth"
     host_ipv4: str = ""
     host_ipv6: str = ""
+    antispoof: bool = False
+    """containers speak for their own addresses only"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LanOptions:
+class LanOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a user may say about a macvlan or ipvlan network besides parent, mode and flag (``core.parents``)."""
 
     mtu: int = 0
@@ -82,8 +84,7 @@ class LanOptions:
     """the host reaches its containers"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointOptions:
+class EndpointOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a user may say about one endpoint; ``sysctls`` are (path with ``IFNAME``, value)."""
 
     ifname: str = ""
@@ -111,6 +112,7 @@ def bridge_options(options: Mapping[str, str]) -> BridgeOptions:
         prefix=read.device(PREFIX, "eth"),
         host_ipv4=read.address(HOST_IPV4, "", 4),
         host_ipv6=read.address(HOST_IPV6, "", 6),
+        antispoof=read.boolean(ANTISPOOF, False),
     )
 
 

@@ -26,9 +26,11 @@ made, removed and read back; ``host.fake`` keeps the same promises in a dict.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 HOST = ""
 """The network namespace the engine itself runs in."""
@@ -36,13 +38,12 @@ HOST = ""
 Key = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One kernel object that should exist."""
 
-    owner: str = field(default="", compare=False)
+    owner: str = ""
     """Who wants it: ``endpoint 3f2a… of network RED``."""
-    why: str = field(default="", compare=False)
+    why: str = ""
     """One sentence for people."""
 
     named_by: ClassVar[tuple[str, ...]] = ()
@@ -52,30 +53,60 @@ class Wanted:
 
     @property
     def key(self) -> Key:
-        read = _READERS.get(type(self)) or _READERS.setdefault(type(self), _reader(type(self)))
-        return read(self)
+        return _shape(type(self)).key(self)
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        how = _shape(type(self)).how
+        return bool(how(self) == how(other))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # the struct's own would compare everything
+
+    def __hash__(self) -> int:
+        return hash((type(self), _shape(type(self)).how(self)))
 
     def __str__(self) -> str:
         """One line: kind, then every field that is not at its default."""
         words = [type(self).__name__.lower()]
-        for spec in fields(self):
-            if not spec.compare:
-                continue
-            value = getattr(self, spec.name)
-            if value != spec.default:
-                words.append(f"{spec.name}={_plain(value)}")
+        for name, default in _shape(type(self)).defaults.items():
+            value = getattr(self, name)
+            if value != default:
+                words.append(f"{name}={_plain(value)}")
         return " ".join(words)
 
 
-_READERS: dict[type[Wanted], Callable[[Wanted], Key]] = {}
-"""How the key of each kind is read; found once a kind, since keys are asked for thousands at a time."""
+ASIDE = ("owner", "why", "secret")
+"""Fields that take no part in comparison."""
 
 
-def _reader(kind: type[Wanted]) -> Callable[[Wanted], Key]:
-    name, get = kind.__name__.lower(), attrgetter(*kind.named_by)
-    if len(kind.named_by) == 1:
-        return lambda item: (name, str(get(item)))
-    return lambda item: (name, *map(str, get(item)))
+class _Shape(NamedTuple):
+    """How a kind is read; found once, since keys are asked for, and objects compared, thousands at a time."""
+
+    key: Callable[[Any], Key]
+    how: Callable[[Any], Any]
+    """What is compared."""
+    defaults: dict[str, Any]
+    """of the fields that are compared"""
+
+
+_SHAPES: dict[type[Wanted], _Shape] = {}
+
+
+def _shape(kind: type[Wanted]) -> _Shape:
+    return _SHAPES.get(kind) or _SHAPES.setdefault(kind, _shape_of(kind))
+
+
+def _shape_of(kind: type[Wanted]) -> _Shape:
+    word, get, fields = kind.__name__.lower(), attrgetter(*kind.named_by), kind.__struct_fields__
+    values = (*(msgspec.NODEFAULT,) * (len(fields) - len(kind.__struct_defaults__)), *kind.__struct_defaults__)
+    defaults = {name: value for name, value in zip(fields, values, strict=True) if name not in ASIDE}
+    return _Shape(
+        (lambda item: (word, str(get(item)))) if len(kind.named_by) == 1 else lambda item: (word, *map(str, get(item))),
+        attrgetter(*defaults),
+        defaults,
+    )
 
 
 def _plain(value: Any) -> str:
@@ -84,16 +115,14 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Namespace(Wanted):
+class Namespace(Wanted, frozen=True, kw_only=True):
     """A network namespace, kept by a bind mount below the exec root. ``lo`` is up in it."""
 
     named_by: ClassVar[tuple[str, ...]] = ("name",)
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link(Wanted):
+class Link(Wanted, frozen=True, kw_only=True):
     """A network device.
 
     ``kind`` is the kernel's (``bridge veth vxlan macvlan ipvlan vlan dummy``).
@@ -119,8 +148,7 @@ class Link(Wanted):
     options: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address(Wanted):
+class Address(Wanted, frozen=True, kw_only=True):
     """An address with its prefix length on a device: ``10.0.0.2/24``. IPv6 without duplicate detection (``nodad``)."""
 
     named_by: ClassVar[tuple[str, ...]] = ("ns", "link", "address")
@@ -131,8 +159,7 @@ class Address(Wanted):
     """The route to its subnet, which the kernel makes along with it, stands. Looked at on the host only."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route(Wanted):
+class Route(Wanted, frozen=True, kw_only=True):
     """A route. ``destination`` is a prefix (``0.0.0.0/0`` for the default); no ``gateway`` means on-link."""
 
     named_by: ClassVar[tuple[str, ...]] = ("ns", "destination", "table", "metric")
@@ -145,8 +172,7 @@ class Route(Wanted):
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule(Wanted):
+class Rule(Wanted, frozen=True, kw_only=True):
     """A routing policy rule (ip-rule(8)): packets that match go to ``table``."""
 
     named_by: ClassVar[tuple[str, ...]] = ("ns", "family", "priority")
@@ -158,8 +184,7 @@ class Rule(Wanted):
     mark: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbour(Wanted):
+class Neighbour(Wanted, frozen=True, kw_only=True):
     """A permanent neighbour entry: ``address`` is at ``mac``."""
 
     named_by: ClassVar[tuple[str, ...]] = ("ns", "link", "address")
@@ -169,8 +194,7 @@ class Neighbour(Wanted):
     ns: str = HOST
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forwarding(Wanted):
+class Forwarding(Wanted, frozen=True, kw_only=True):
     """A forwarding-database entry: frames for ``mac`` leave ``link`` (a vxlan device) to the VTEP ``via``."""
 
     named_by: ClassVar[tuple[str, ...]] = ("ns", "link", "mac", "via")
@@ -180,8 +204,7 @@ class Forwarding(Wanted):
     ns: str = HOST
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shaper(Wanted):
+class Shaper(Wanted, frozen=True, kw_only=True):
     """How fast a device may send, in bits a second (a multiple of 8): what waits too long is dropped."""
 
     named_by: ClassVar[tuple[str, ...]] = ("ns", "link")
@@ -190,8 +213,7 @@ class Shaper(Wanted):
     ns: str = HOST
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sysctl(Wanted):
+class Sysctl(Wanted, frozen=True, kw_only=True):
     """A kernel setting, by its path below /proc/sys with slashes: ``net/ipv4/conf/eth0/accept_ra``.
 
     Removing it does nothing: it goes with its device or namespace, and for the
@@ -204,8 +226,7 @@ class Sysctl(Wanted):
     ns: str = HOST
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Skeleton(Wanted):
+class Skeleton(Wanted, frozen=True, kw_only=True):
     """Our whole nftables table of one namespace, as nft text without elements; made in one transaction.
 
     ``text`` is the body of ``table inet fairlead { … }``. Making it again over
@@ -217,8 +238,7 @@ class Skeleton(Wanted):
     ns: str = HOST
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Element(Wanted):
+class Element(Wanted, frozen=True, kw_only=True):
     """One element of a set (``value`` empty) or map of our table, in nft's own notation.
 
     ``map="published4"``, ``item="10.0.0.9 . tcp . 8080"``, ``value="172.18.0.2 . 80"``.
@@ -248,8 +268,7 @@ class Secret:
         return "Secret()"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Association(Wanted):
+class Association(Wanted, frozen=True, kw_only=True):
     """A security association (ip-xfrm(8) state): ESP in transport mode, AES-GCM with 128 bits, extended numbers.
 
     It carries UDP from ``source`` to port ``port`` of ``target``, both addresses of hosts. Its sequence numbers begin
@@ -263,11 +282,10 @@ class Association(Wanted):
     target: str
     spi: int
     port: int
-    secret: Secret = field(default_factory=Secret, compare=False)
+    secret: Secret = msgspec.field(default_factory=Secret)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy(Wanted):
+class Policy(Wanted, frozen=True, kw_only=True):
     """What must be encrypted (ip-xfrm(8) policy): UDP from ``source`` to port ``port`` of ``target``, both prefixes.
 
     ``way`` is ``in`` or ``out``. ``need``: ``nothing`` helps, it is dropped; ``any`` association of ours between the
@@ -282,8 +300,17 @@ class Policy(Wanted):
     need: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class File(Wanted):
+class Fence(Wanted, frozen=True, kw_only=True):
+    """What may come out of a container by the host's end of its cable: frames from ``mac``, and ARP, IP and neighbour
+    discovery in the name of ``addresses`` (of both families). Needs its device; see ``host.fences``."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("link",)
+    link: str
+    mac: str
+    addresses: tuple[str, ...] = ()
+
+
+class File(Wanted, frozen=True, kw_only=True):
     """A small text file of ours (hosts, resolv.conf). Replaced in place, so bind mounts of it keep seeing it."""
 
     named_by: ClassVar[tuple[str, ...]] = ("path",)

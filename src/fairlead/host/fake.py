@@ -21,6 +21,7 @@ from fairlead.core.wanted import (
     Address,
     Association,
     Element,
+    Fence,
     Forwarding,
     Key,
     Link,
@@ -198,6 +199,8 @@ class FakeHost:
             if Namespace(name=ns).key not in self.things:
                 raise Internal(f"cannot make {item}: there is no network namespace {ns}")
         needs = [(item.ns, item.master), (HOST, item.parent)] if isinstance(item, Link) else []
+        if isinstance(item, Fence):
+            needs = [(HOST, item.link)]
         if isinstance(item, _ON_DEVICES):
             needs = [(item.ns, item.link)]
         for ns, name in needs:

@@ -25,9 +25,9 @@ from functools import partial
 from pathlib import Path
 
 from fairlead.core.terrain import Road
-from fairlead.core.wanted import HOST, Address, Element, File, Link, Namespace, Plan, Skeleton, Sysctl, Wanted
+from fairlead.core.wanted import HOST, Address, Element, Fence, File, Link, Namespace, Plan, Skeleton, Sysctl, Wanted
 from fairlead.errors import FairleadError, Internal
-from fairlead.host import conntrack, files, ipsec, links, looking, nft, roads, routing, sysctls
+from fairlead.host import conntrack, fences, files, ipsec, links, looking, nft, roads, routing, sysctls
 from fairlead.host.doors import Doors
 from fairlead.host.making import Making, by_namespace
 from fairlead.host.monitor import Monitor
@@ -296,6 +296,8 @@ class _Removal:
         ]
 
     def _drop_firewall(self) -> None:
+        if items := [item for item in self._objects if isinstance(item, Fence)]:
+            self._try(partial(fences.remove, self._doors[HOST].nft, items))
         skeletons = {item.ns for item in self._objects if isinstance(item, Skeleton)}
         elements = by_namespace(item for item in self._objects if isinstance(item, Element))
         for ns in dict.fromkeys([*elements, *skeletons]):

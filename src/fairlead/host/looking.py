@@ -28,6 +28,7 @@ from dataclasses import replace
 from fairlead.core.wanted import (
     HOST,
     Element,
+    Fence,
     File,
     Forwarding,
     Key,
@@ -43,7 +44,7 @@ from fairlead.core.wanted import (
     Wanted,
 )
 from fairlead.core.wanted import Address as AddressWish
-from fairlead.host import files, ipsec, links, nft, routing, shaping, sysctls
+from fairlead.host import fences, files, ipsec, links, nft, routing, shaping, sysctls
 from fairlead.host.doors import Doors
 from fairlead.host.netns import Namespaces
 from fairlead.host.removing import Name
@@ -84,6 +85,8 @@ class _Look:
             self._routes(ns)
             self._neighbours(ns)
             self._firewall(ns)
+        for fence in fences.look(self._doors[HOST].nft, (i for i in self._asked.values() if isinstance(i, Fence))):
+            self._report(fence)
         self._protection()
         self._settings()
         return tuple(self._found.values())

@@ -45,6 +45,7 @@ from fairlead.core.wanted import (
     Address,
     Association,
     Element,
+    Fence,
     File,
     Link,
     Namespace,
@@ -57,7 +58,7 @@ from fairlead.core.wanted import (
     Wanted,
 )
 from fairlead.errors import Conflict, FairleadError, Internal, Unsupported
-from fairlead.host import files, ipsec, links, nft, routing, sysctls
+from fairlead.host import fences, files, ipsec, links, nft, routing, sysctls
 from fairlead.host.doors import Doors
 from fairlead.host.links import Around, Place, Seen
 from fairlead.host.netlink import Refused, Request
@@ -114,6 +115,7 @@ class Making:
             self._ask()
             self._make_links()
             self._make_firewall()
+            self._make_fences()
             self._make_protection()
             self._make_settings()
             self._make_traffic()
@@ -336,6 +338,10 @@ class Making:
             door = self._doors[ns]
             self._undo.append(nft.apply(door.nft, skeletons.get(ns), elements.get(ns, ()), fresh=ns in self._fresh))
 
+    def _make_fences(self) -> None:
+        if items := self._of(Fence):
+            self._undo.append(fences.make(self._doors[HOST].nft, items))
+
     def _make_protection(self) -> None:
         """Associations before the policies that name them."""
         items: list[ipsec.Item] = [*self._of(Association), *self._of(Policy)]
@@ -401,19 +407,6 @@ class Making:
                     raise Conflict(f"a route to {item.destination} exists already: {route}")
         for refusal in netlink.do(requests).values():
             raise _refusal(item, refusal)
-
-    def _connect(self, item: Address, index: int) -> None:
-        """The address is there already; so should be the route to its subnet."""
-        door, target = self._doors[item.ns], routing.subnet(item)
-        if item.ns != HOST or target.prefixlen == target.max_prefixlen:
-            return
-        for refusal in door.netlink.do([routing.connect(item, index)]).values():
-            if refusal.errno != errno.EEXIST:
-                raise _refusal(item, refusal)
-            names = {device.index: device.name for device in door.devices()}
-            there = [r for r, _ in routing.routes(door.netlink, names, HOST) if r.destination == str(target)]
-            if item.link not in [route.link for route in there]:
-                raise Conflict(f"a route to {target} exists already: {there[0]}, wanted for {item}")
 
     def _drop_other_rules(self, ns: str, wanted: list[Rule]) -> None:
         """The kernel takes several rules of one priority; a key of ours means one."""

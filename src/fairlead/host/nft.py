@@ -105,8 +105,13 @@ class Nft:
     def everything(self) -> str:
         """All tables, everybody's, as text without the elements of named sets."""
         self._context.set_terse_output(True)
-        code, output, _ = self._context.cmd("list ruleset")
+        found = self.output("list ruleset")
         self._context.set_terse_output(False)
+        return found
+
+    def output(self, command: str) -> str:
+        """What a command lists; "" when that is not there."""
+        code, output, _ = self._context.cmd(command)
         return "" if code else str(output)
 
     def read(self, what: str) -> list[dict[str, Any]]:
@@ -273,7 +278,7 @@ _layouts = lru_cache(maxsize=8)(nftwire.layouts)
 
 
 @lru_cache(maxsize=1)
-def _elsewhere() -> Nft:
+def elsewhere() -> Nft:
     """A context in a namespace that nobody can reach."""
     return in_new(Nft)
 
@@ -281,7 +286,7 @@ def _elsewhere() -> Nft:
 @lru_cache(maxsize=256)
 def as_it_should_list(text: str) -> str:
     """How the kernel lists this skeleton when nobody touched it; "" if it cannot even be made."""
-    nft = _elsewhere()
+    nft = elsewhere()
     try:
         nft.run(_ANY_TABLE + table_text(text))
     except Denied:

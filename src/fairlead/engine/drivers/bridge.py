@@ -29,13 +29,14 @@ What it does not do: choose addresses or ports, set the default route
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from collections.abc import Iterator
 from functools import lru_cache
 
 from fairlead.core import addresses, inside, rules
-from fairlead.core.bridgeoptions import BridgeOptions, EndpointOptions, bridge_options, endpoint_options
+from fairlead.core.bridgeoptions import ANTISPOOF, BridgeOptions, EndpointOptions, bridge_options, endpoint_options
 from fairlead.core.model import Endpoint, Network, NetworkRequest
-from fairlead.core.wanted import Address, Element, Link, Plan, Shaper, Sysctl, Wanted
+from fairlead.core.wanted import Address, Element, Fence, Link, Plan, Shaper, Sysctl, Wanted
 from fairlead.engine.drivers.base import Attachment, Facts, Publishing
 from fairlead.errors import Invalid
 
@@ -50,6 +51,8 @@ class Bridge:
 
     def check(self, request: NetworkRequest, facts: Facts) -> None:
         options = bridge_options(request.options)
+        if options.antispoof and not facts.firewall:
+            raise Invalid(f"{ANTISPOOF} needs the firewall, which this daemon leaves alone (--iptables=false)")
         if "isolated" in (options.mode4, options.mode6) and not request.internal:
             raise Invalid("gateway mode 'isolated' can only be used for an internal network")
         for pool in request.ipam.config:
@@ -79,7 +82,8 @@ class Bridge:
             why=f"{link} of the container, plugged into {self.device(network)}",
         )
         slow = Shaper(link=endpoint.device, rate=own.rate_in, why="what may reach the container")
-        plan = (veth, *_port_settings(endpoint, facts), *inside.plan(endpoint, own, facts.has_ipv6))
+        fence = (_fence(endpoint),) if options.antispoof else ()
+        plan = (veth, *fence, *_port_settings(endpoint, facts), *inside.plan(endpoint, own, facts.has_ipv6))
         return (*plan, slow) if own.rate_in else plan
 
     def publish(self, network: Network, endpoint: Endpoint, facts: Facts) -> Plan:
@@ -157,6 +161,21 @@ def _port_settings(endpoint: Endpoint, facts: Facts) -> Iterator[Sysctl]:
     if facts.has_ipv6:
         path = f"net/ipv6/conf/{endpoint.device}/disable_ipv6"
         yield Sysctl(path=path, value="1", why="a port of a bridge has no address, and believes nobody")
+
+
+def _fence(endpoint: Endpoint) -> Fence:
+    """Its addresses, the link-local ones it was given, and the one it makes of its MAC."""
+    given = (text.partition("/")[0] for text in endpoint.settings.link_local)
+    own = (endpoint.address4, endpoint.address6, _made_of(endpoint.mac) if endpoint.ipv6 else "", *given)
+    why = f"{endpoint.interface} of the container speaks for its own addresses only"
+    return Fence(link=endpoint.device, mac=endpoint.mac, addresses=tuple(filter(None, own)), why=why)
+
+
+def _made_of(mac: str) -> str:
+    """The link-local address that the kernel makes of a MAC (RFC 4291, appendix A)."""
+    first, *rest = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes([first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:]])
+    return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + identifier))
 
 
 def _rules(network: Network, facts: Facts) -> rules.NetworkRules:
