@@ -306,11 +306,11 @@ async def test_a_damaged_store_stops_what_would_guess(hosts: Hosts) -> None:
     await hosts.settled(lambda: knows(hosts.two, "RED"))
     index = await hosts.store.get("index")
     assert index
-    await hosts.store.put_if("index", b"{")
+    await hosts.store.put_if("index", b'{"id": "\xc0"}')
     with pytest.raises(FairleadError, match="index in the cluster store is damaged"):
         await hosts.one.controller.create(NetworkRequest("BLUE", "overlay"))
     await hosts.store.put_if("index", index.value)
-    await hosts.store.put_if(f"addresses/{red.id}/10.9.0.3", b"nonsense")
+    await hosts.store.put_if(f"addresses/{red.id}/10.9.0.3", b"\xc0")
     assert await joined(hosts.two, "db") == "10.9.0.4", "held, by whomever"
     with pytest.raises(FairleadError, match="active endpoints"):
         await hosts.two.controller.remove("RED")

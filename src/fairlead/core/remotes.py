@@ -33,7 +33,7 @@ def read_remote(key: str, value: bytes) -> Remote:
     """One endpoint of another host; its addresses are not yet compared with its network's (``fits``)."""
     try:
         row = _REMOTE.decode(value)
-    except msgspec.MsgspecError as problem:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
         raise Invalid(f"{key}: {problem}") from None
     _check(key, "key", key == f"endpoints/{row.node}/{row.id}")
     _check(key, "id", _ID.fullmatch(row.id) and _ID.fullmatch(row.network))
@@ -57,7 +57,7 @@ def read_network(key: str, value: bytes) -> Network:
     """A network that some host made for all."""
     try:
         network = _NETWORK.decode(value)
-    except msgspec.MsgspecError as problem:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
         raise Invalid(f"{key}: {problem}") from None
     _check(key, "key", key == f"networks/{network.id}" and _ID.fullmatch(network.id))
     _check(key, "driver", network.driver == "overlay" and network.scope == "global" and not network.predefined)

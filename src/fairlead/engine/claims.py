@@ -224,7 +224,7 @@ def is_meant(id: str, ref: str) -> bool:
 def _claims(entry: Entry | None) -> tuple[Claim, ...]:
     try:
         return _CLAIMS.decode(entry.value) if entry else ()
-    except msgspec.MsgspecError as problem:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
         raise Internal(
             f"{INDEX} in the cluster store is damaged; no network is made or removed until it is mended: {problem}"
         ) from None
@@ -234,7 +234,7 @@ def _holder(entry: Entry) -> Holder:
     """Who holds an address; what cannot be read is held by nobody we know, and stays."""
     try:
         return _HOLDER.decode(entry.value)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return Holder("", "an unreadable claim")
 
 
