@@ -5,7 +5,6 @@ or the test would prove nothing.
 """
 
 import socket
-import struct
 from collections.abc import Callable
 
 import pytest
@@ -18,7 +17,7 @@ from lane import matrix
 from lane.golden import same_as
 from lane.matrix import changed, published, without
 from lane.pretend import PretendHost
-from lane.town import Town, frame, mac_of, town
+from lane.town import Town, frame, mac_of, router_advertisement, town
 
 pytestmark = pytest.mark.kernel
 
@@ -320,27 +319,12 @@ def test_every_device_of_ours_refuses_routers(pretend_host: PretendHost) -> None
         t.container("a1", "A")
         made = t.container("a2", "A")
         before = [pretend_host.run("ip", "-6", "route", ns=ns) for ns in ("", made.namespace)]
-        mac = mac_of(t, "a1", "eth0")
-        t.throw("a1", "eth0", advertisement(mac))
+        mac = bytes.fromhex(mac_of(t, "a1", "eth0").replace(":", ""))
+        t.throw("a1", "eth0", router_advertisement(mac))
         assert t.reach("a1", t.address("a2", 6), 80) is not None  # what was sent before has arrived
         after = [pretend_host.run("ip", "-6", "route", ns=ns) for ns in ("", made.namespace)]
         assert before == after
         assert "fd66:" not in "".join(after)
-
-
-def advertisement(mac: str) -> bytes:
-    """A router advertisement: default route, and a prefix to choose an address from."""
-    source = b"\xfe\x80" + bytes(6) + bytes([0, 0, 0, 0xFF, 0xFE, 0, 0, 1])
-    target = b"\xff\x02" + bytes(13) + b"\x01"
-    prefix = struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 3600, 3600, 0) + b"\xfd\x66" + bytes(14)
-    body = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + prefix
-    pseudo = source + target + struct.pack("!II", len(body), 58)
-    total = sum(struct.unpack(f"!{len(pseudo + body) // 2}H", pseudo + body))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    body = body[:2] + struct.pack("!H", ~total & 0xFFFF) + body[4:]
-    head = struct.pack("!IHBB", 0x60000000, len(body), 58, 255) + source + target
-    return b"\x33\x33\x00\x00\x00\x01" + bytes.fromhex(mac.replace(":", "")) + b"\x86\xdd" + head + body
 
 
 @pytest.mark.parametrize("address", ["", "192.0.2.77"])

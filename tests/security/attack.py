@@ -81,21 +81,6 @@ def throw(place: Place, device: str, data: bytes) -> None:
     place.within(send)
 
 
-def router_advertisement(from_mac: bytes) -> bytes:
-    """A default route, and the prefix fd66::/64 to choose an address from, as a frame to all nodes."""
-    source = b"\xfe\x80" + bytes(6) + bytes([0, 0, 0, 0xFF, 0xFE, 0, 0, 1])
-    target = b"\xff\x02" + bytes(13) + b"\x01"
-    prefix = struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 3600, 3600, 0) + b"\xfd\x66" + bytes(14)
-    body = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + prefix
-    pseudo = source + target + struct.pack("!II", len(body), 58)
-    total = sum(struct.unpack(f"!{len(pseudo + body) // 2}H", pseudo + body))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    body = body[:2] + struct.pack("!H", ~total & 0xFFFF) + body[4:]
-    head = struct.pack("!IHBB", 0x60000000, len(body), 58, 255) + source + target
-    return b"\x33\x33\x00\x00\x00\x01" + from_mac + b"\x86\xdd" + head + body
-
-
 class Ears:
     """All frames on a device, in and out, from the start of the block."""
 

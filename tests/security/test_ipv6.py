@@ -2,8 +2,9 @@
 
 import pytest
 
+from lane.town import router_advertisement
 from scenarios.lab import Lab
-from security.attack import Seat, mac_of, router_advertisement, throw
+from security.attack import Seat, mac_of, throw
 
 pytestmark = pytest.mark.lab
 NAP = "busybox sleep 1000"
@@ -45,4 +46,5 @@ def test_a_container_is_nobodys_router(lab: Lab) -> None:
 def _routes(lab: Lab) -> str:
     command = "ip -6 route; ip -6 addr"
     lines = f"{lab.host(['sh', '-c', command])}\n{lab.inside('good', command)}".splitlines()
-    return "\n".join(line for line in lines if "valid_lft" not in line and "cache" not in line)
+    kept = [line.removesuffix(" ").removesuffix(" tentative") for line in lines]
+    return "\n".join(line for line in kept if "valid_lft" not in line and "cache" not in line)

@@ -163,9 +163,7 @@ def partition(folder: Path, left: str, right: str) -> None:
 @click.pass_obj
 def loss(folder: Path, host: str, percent: float) -> None:
     """Drop a share of the packets to and from a host, at random; 0 ends it."""
-    world = _open(folder)
-    sky = weather.outlook(world)
-    weather.change(world, msgspec.structs.replace(sky, loss=_with(sky.loss, host, round(percent * 10))))
+    _turn(folder, "loss", host, round(percent * 10))
 
 
 @lab.command()
@@ -174,9 +172,7 @@ def loss(folder: Path, host: str, percent: float) -> None:
 @click.pass_obj
 def delay(folder: Path, host: str, milliseconds: int) -> None:
     """Let packets to a host wait; 0 ends it."""
-    world = _open(folder)
-    sky = weather.outlook(world)
-    weather.change(world, msgspec.structs.replace(sky, delay=_with(sky.delay, host, milliseconds)))
+    _turn(folder, "delay", host, milliseconds)
 
 
 @lab.command()
@@ -285,8 +281,12 @@ def _become(machine: Machine, *words: str) -> NoReturn:
     os.execvpe(argv[0], argv, machine.environment())
 
 
-def _with(before: dict[str, int], host: str, value: int) -> dict[str, int]:
-    return {name: each for name, each in {**before, host: value}.items() if each}
+def _turn(folder: Path, kind: str, host: str, value: int) -> None:
+    """Change one host's loss or delay; the rest of the weather stays."""
+    world = _open(folder)
+    sky = weather.outlook(world)
+    after = {name: each for name, each in {**getattr(sky, kind), host: value}.items() if each}
+    weather.change(world, msgspec.structs.replace(sky, **{kind: after}))
 
 
 def _typed(folder: Path) -> str:
