@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import struct
 import zlib
 from typing import Any
 
-from fairlead.core import dhcpwire, lzw, packing, sealing, swimwire
+import msgspec
+
+from fairlead.core import dhcpwire, lzw, packing, places, rows, sealing, serfkeys, swimwire
 from fairlead.core.effects import Address
 from fairlead.core.envelope import Envelope
+from fairlead.core.gossip import Gossip, Me
+from fairlead.core.members import SwimConfig
 from fairlead.errors import FairleadError
 from fairlead.host import conntrack, links, netlink, nft
+from fairlead.swarm.ring import read_ring
 from fuzz.mutate import Dice
 from fuzz.targets import target
 
@@ -108,6 +114,48 @@ def gossiped(given: tuple[bool, bytes]) -> None:
                     assert swimwire.decode(written) == [message]
         except FairleadError:
             continue
+
+
+def machine() -> Gossip:
+    """A node that knows one other."""
+    made = Gossip(Me("me", Address("10.0.0.2", 7946)), SwimConfig(), random.Random(1), SEALED)
+    made.receive(SEALED.packet(swimwire.encode(ALIVE)), HOME, 0.0)
+    return made
+
+
+MACHINE = machine()
+
+
+def said_by_serf(dice: Dice) -> bytes:
+    deed = dice.choice(serfkeys.DEEDS)
+    query = serfkeys.query(dice.randrange(99), dice.randrange(99), HOME, "one", deed, b"n" * 16, bytes((10, 0, 0, 1)))
+    told = serfkeys.KeyAnswer(True, "why", ("bm5u",), "bm5u")
+    response = serfkeys.response(serfkeys.read_query(query, "me"), "one", serfkeys.answer(told))
+    row = rows.encode_row(rows.Row("", "networks", "red", "one", dice.randrange(99), b"v"), 9)
+    data = dice.choice((query, response, next(rows.messages([row]))))
+    return dice.mangled(data, data)
+
+
+@target("serf", 5, said_by_serf)
+def heard(data: bytes) -> None:
+    """Words of serf and rows of tables, as a member would bring them: whatever they are, the node goes on."""
+    effects = MACHINE.receive(SEALED.packet(swimwire.encode(swimwire.User(data))), HOME, 1.0)
+    assert {item.to for item in effects.send} <= {HOME}
+    ring = MACHINE.swim.envelope.ring
+    assert ring is not None and 1 <= len(ring.keys) <= serfkeys.MOST_KEYS
+
+
+PLACE = {"node": "a" * 32, "host": "one", "ip": "10.0.0.1", "port": 7946, "key": "A" * 43 + "="}
+
+
+@target("places", 3, lambda dice: dice.mangled(msgspec.json.encode(dice.choice((PLACE, ["bm5ubm5ubm5ubm5ubm5ubg=="])))))
+def written_to_the_store(data: bytes) -> None:
+    """What is read as a place or a ring can be used as one."""
+    with contextlib.suppress(FairleadError):
+        place = places.read_place("nodes/" + "a" * 32, data)
+        assert len(place.public) == places.PUBLIC and str(place.address)
+    with contextlib.suppress(FairleadError):
+        assert read_ring(data).keys
 
 
 def packing_value(dice: Dice) -> bytes:

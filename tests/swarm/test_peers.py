@@ -24,7 +24,7 @@ from fairlead.swarm.ring import KEY, encode_ring, read_ring
 from gossip.stock import free_port
 
 QUICK = SwimConfig(
-    probe_interval=0.1, probe_timeout=0.05, gossip_interval=0.02, push_pull=2.0, knock=0.1, rejoin=0.1, suspicion=2.0
+    probe_interval=0.2, probe_timeout=0.1, gossip_interval=0.02, push_pull=2.0, knock=0.1, rejoin=0.1, suspicion=2.0
 )
 
 
@@ -89,7 +89,7 @@ class Town:
         return {peer.host: peer.state for peer in self.peers[name].list()}
 
     async def until(self, look: Callable[[], object]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not look():
                 await asyncio.sleep(0.02)
 

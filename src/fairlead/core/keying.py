@@ -33,7 +33,6 @@ import hmac
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import NamedTuple, Protocol
 
@@ -93,7 +92,7 @@ def read_row(key: str, value: bytes) -> Row:
     """A row of another host; ``Invalid`` when it makes no sense."""
     try:
         row = _ROW.decode(value)
-    except msgspec.MsgspecError as problem:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
         raise Invalid(f"{key}: {problem}") from None
     lists = [*row.asks.values(), *row.offers.values()]
     halves = [half for asks in row.asks.values() for half in asks]
@@ -137,8 +136,7 @@ def derive(met: bytes, sender: Peer, receiver: Peer, offer: Offer) -> Secret:
     return Secret(hmac.digest(extracted, "\n".join(words).encode() + b"\x01", hashlib.sha256)[:20])
 
 
-@dataclass(slots=True)
-class _Ask:
+class _Ask(msgspec.Struct):
     """One half of ours. ``half`` None: spent, or loaded. ``born``, ``used``: when; None: long ago, not yet."""
 
     public: str

@@ -64,7 +64,7 @@ def read_place(key: str, value: bytes) -> Place:
     """What a host wrote below ``nodes/``."""
     try:
         place = _PLACE.decode(value)
-    except msgspec.MsgspecError as problem:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
         raise Invalid(f"{key}: {problem}") from None
     _check(key, "key", key == f"nodes/{place.node}" and _NODE.fullmatch(place.node))
     _check(key, "host", _HOST.fullmatch(place.host))

@@ -183,7 +183,7 @@ def _items(answer: Answer) -> list[Item]:
 def _decode(body: bytes, type: Any) -> Any:
     try:
         return msgspec.json.decode(body, type=type)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         raise Unavailable(f"this is no Consul: {body[:80].decode(errors='replace')!r}") from None
 
 

@@ -245,5 +245,5 @@ _encode = msgspec.json.encode
 def _decode(line: bytes) -> Reply:
     try:
         return msgspec.json.decode(line, type=Reply, strict=False)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         raise Unavailable(f"this is no etcd v3: {line[:80].decode(errors='replace')!r}") from None

@@ -45,7 +45,7 @@ class Kept:
             return msgspec.json.decode(self._path.read_bytes(), type=Notes)
         except FileNotFoundError:
             return Notes()
-        except (OSError, msgspec.MsgspecError) as problem:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as problem:
             log.warning("%s cannot be read, it is begun anew: %s", self._path, problem)
             return Notes()
 

@@ -149,7 +149,7 @@ def _shown(row: Row) -> Change:
     """A row as the store would have it: what its name says is taken from there."""
     try:
         remote = _REMOTE.decode(row.value or b"")
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return Change(_key(row), row.value, row.time)  # nonsense: whoever reads it says so
     whole = msgspec.structs.replace(remote, id=row.key, network=row.network, node=row.owner)
     return Change(_key(row), msgspec.json.encode(whole), row.time)

@@ -102,7 +102,7 @@ class State:
         self._gone.pop(change.key, None)
         try:
             self._keep(kind, id, change.value, change.version)
-        except (msgspec.MsgspecError, KeyError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as error:
             log.error("the value of %s in the cluster's store makes no sense and is passed over: %s", change.key, error)
 
     def _keep(self, kind: str, id: str, value: bytes | None, version: int) -> None:
