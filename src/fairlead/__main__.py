@@ -14,6 +14,7 @@ options of the engine that make no sense), 125 a command line that makes none.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -68,6 +69,7 @@ def daemon(words: Sequence[str], program: str) -> int:
     if wanted.validate:
         print("configuration OK")
         return 0
+    gc.disable()  # all that is imported and restored stays; ``daemon`` turns it on again when it listens
     from fairlead import daemon as engine
 
     return int(engine.main(wanted) or 0)

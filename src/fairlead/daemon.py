@@ -16,6 +16,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -88,6 +89,8 @@ async def _serve(build: Build, listeners: list[server.Listener]) -> None:
     async with server.serve(server.create_app(build.engine, build.settings), listeners) as addresses:
         took = 1000 * (time.monotonic() - began)
         log.info("API listens on %s (restored in %.0f ms)", ", ".join(addresses), took)
+        gc.freeze()
+        gc.enable()
         _tell_systemd("READY=1")
         await stop.wait()
         _tell_systemd("STOPPING=1")
@@ -129,7 +132,6 @@ def _claim_pidfile(settings: Settings, stack: AsyncExitStack) -> None:
 def _log_to_stderr(settings: Settings) -> None:
     level = logging.DEBUG if settings.debug else getattr(logging, settings.log_level.upper(), logging.INFO)
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
 
 
 def _leaves(group: BaseExceptionGroup[FairleadError]) -> list[BaseException]:

@@ -16,9 +16,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import unquote
+
+import msgspec
 
 from fairlead.errors import Invalid
 
@@ -63,8 +64,7 @@ class Advertised(NamedTuple):
         return f"[{self.where}]:{self.port}" if ":" in self.where else f"{self.where}:{self.port}"
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     """One way to write a value. ``gather`` turns several into one (list, map); None: the last one counts."""
 
     word: str

@@ -27,9 +27,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from fairlead import options as kinds
 from fairlead.errors import Invalid
@@ -52,8 +53,7 @@ PROGRAMS: dict[str, dict[str, Any]] = {
 """The defaults that depend on the name we are run under."""
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """How one field of ``Settings`` is written: flags (first the long one), key in the file ("": flag only)."""
 
     flags: tuple[str, ...]
@@ -67,17 +67,18 @@ class Option:
         return self.flags[0]
 
 
+_TABLE: list[tuple[Option, Any]] = []
+"""Every option with its default, in the order of the fields of ``Settings``."""
+
+
 def _is(default: Any, flags: str, kind: Kind, says: str, key: str | None = None) -> Any:
     """One line of the table. ``key`` is the flag without dashes unless given; "" keeps it out of the file."""
     names = tuple(flags.split())
-    option = Option(names, names[0].lstrip("-") if key is None else key, kind, says)
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata={"option": option})
-    return field(default=default, metadata={"option": option})
+    _TABLE.append((Option(names, names[0].lstrip("-") if key is None else key, kind, says), default))
+    return default
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine was asked to be. Each field is one option; ``warnings`` are lines for the log."""
 
     # Where it listens
@@ -196,10 +197,10 @@ class Settings:
     )
 
     # Many machines
-    cluster_store: StoreAddress | None = _is(  # noqa: RUF009
+    cluster_store: StoreAddress | None = _is(
         None, "--cluster-store", kinds.STORE, "Key-value store of the cluster: consul://, etcd://, zk:// or boltdb://."
     )
-    cluster_advertise: Advertised | None = _is(  # noqa: RUF009
+    cluster_advertise: Advertised | None = _is(
         None, "--cluster-advertise", kinds.ADVERTISED, "Where other hosts reach this one: eth0:2376 or address:port."
     )
     cluster_store_opts: Mapping[str, str] = _is(
@@ -244,11 +245,8 @@ class Settings:
 
 def table() -> Iterator[tuple[Option, Any]]:
     """Every option with its default, in the order of the table."""
-    for spec in fields(Settings):
-        if "option" in spec.metadata:
-            plain: Option = spec.metadata["option"]
-            default = {} if spec.default is MISSING else spec.default
-            yield Option(plain.flags, plain.key, plain.kind, plain.says, spec.name), default
+    for (option, default), name in zip(_TABLE, Settings.__struct_fields__, strict=False):  # ``warnings`` is none
+        yield msgspec.structs.replace(option, name=name), default
 
 
 def usage(program: str) -> str:

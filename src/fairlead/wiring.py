@@ -23,7 +23,7 @@ import secrets
 import socket
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fairlead import __version__, wiring_cluster
 from fairlead.core import addresses, hostsfile
@@ -49,13 +49,13 @@ from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.engine import Engine
 from fairlead.engine.events import Events
 from fairlead.engine.execs import Execs
-from fairlead.engine.explain import Explainer
 from fairlead.engine.filesystem import Filesystem
 from fairlead.engine.healing import Healing
 from fairlead.engine.health import Healths
 from fairlead.engine.hostfiles import HostFiles, NameSettings
 from fairlead.engine.images import Images
 from fairlead.engine.kernel import Kernel
+from fairlead.engine.late import late
 from fairlead.engine.leasesclient import Dhcp
 from fairlead.engine.links import Links
 from fairlead.engine.logs import Logs
@@ -89,6 +89,9 @@ from fairlead.host.registry import Skopeo
 from fairlead.host.volumes import VolumeFolders
 from fairlead.settings import Settings
 from fairlead.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from fairlead.engine.explain import Explainer
 
 CGROUP2 = Path("/sys/fs/cgroup/cgroup.controllers")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -403,40 +406,30 @@ class Build:
             system=system,
             kernel=self.kernel,
             doctor=self._doctor(),
-            explainer=Explainer(
-                self.kernel,
-                self.host,
-                self.catalog,
-                self.controller,
-                self.attachments,
-                self.publisher,
-                self.naming,
-                self.files,
-                lambda family: _text(Path("/proc/sys") / SWITCHES[family]).strip() != "0",
-            ),
+            explainer=late(self._explainer),
             peers=self.peers,
             rehearsal=Rehearsal(self.controller, self.creation, self.attachments, self.sandboxes, self.files),
         )
 
+    def _explainer(self) -> Explainer:
+        from fairlead.engine.explain import Explainer  # with all it knows of rules and roads
+
+        return Explainer(
+            self.kernel, self.host, self.catalog, self.controller, self.attachments,
+            self.publisher, self.naming, self.files,
+            lambda family: _text(Path("/proc/sys") / SWITCHES[family]).strip() != "0",
+        )  # fmt: skip
+
     def _doctor(self) -> Doctor:
         return Doctor(
-            self.kernel,
-            self.catalog,
-            self.controller,
-            self.endpoints,
-            self.attachments,
-            self.publisher,
-            self.naming,
-            self.files,
-            self.events,
-            self.relay.held,
-            self.resolver.statistics,
+            self.kernel, self.catalog, self.controller, self.endpoints, self.attachments,
+            self.publisher, self.naming, self.files, self.events, self.relay.held, self.resolver.statistics,
             lambda id: self.containers.busy(id) or self.places.busy(id),
             lent=self.leases.held,
             elsewhere=self.overlays.named,
             hosts=self.peers.list,
             belongings=Leftovers(self.data, self.exec, self.settings.cgroup_parent or "/docker").found,
-        )
+        )  # fmt: skip
 
     # -- life -----------------------------------------------------------------------------------
 

@@ -273,9 +273,7 @@ async def paper_api() -> AsyncIterator[SimpleNamespace]:
             await _begin(build)
             background = tasks.create_task(build._bury_the_dead())
             async with server.serve(app, [server.Listener(f"unix://{folder}/s")]):
-                yield SimpleNamespace(
-                    socket=f"{folder}/s", paths=app.table.given, build=build, complaints=complaints
-                )
+                yield SimpleNamespace(socket=f"{folder}/s", paths=app.table.given, build=build, complaints=complaints)
             background.cancel()
     finally:
         for logger in loggers:

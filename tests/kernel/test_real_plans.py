@@ -1,7 +1,5 @@
 """The plans drivers really make, through the real hands: read back equal, made again and changed at no harm."""
 
-import dataclasses
-
 import msgspec
 import pytest
 
@@ -99,7 +97,7 @@ def test_every_map_and_set_takes_a_change(host: LinuxHost) -> None:
     for item in plan:
         if isinstance(item, Element) and item.value:
             address = item.value.split(" ")[0]
-            other = dataclasses.replace(
+            other = msgspec.structs.replace(
                 item, value=item.value.replace(address, "fd00:99::9" if ":" in address else "10.99.0.9")
             )
             host.make([other])

@@ -1,6 +1,5 @@
 """Macvlan and ipvlan networks: dockerd's sentences, golden plans, who makes the parent and who inherits it."""
 
-import dataclasses
 from collections.abc import Mapping
 
 import msgspec
@@ -160,7 +159,7 @@ def test_plans(name: str) -> None:
 
 
 def test_no_ipv6_on_a_kernel_without() -> None:
-    facts = dataclasses.replace(Facts(), has_ipv6=False)
+    facts = msgspec.structs.replace(Facts(), has_ipv6=False)
     for net, end in PLANS.values():
         plan = DRIVERS[net.driver].network(net, facts) + DRIVERS[net.driver].endpoint(net, end, facts)
         assert "net/ipv6" not in as_text(plan)

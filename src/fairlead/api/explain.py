@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fairlead.api import http, web
-from fairlead.engine.explain import Explanation
 from fairlead.errors import Invalid
 
 if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
+    from fairlead.engine.explain import Explanation
 
 
 def routes(engine: Engine) -> list[web.Route]:

@@ -33,9 +33,10 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+import msgspec
 
 from fairlead.api import (
     build,
@@ -72,8 +73,7 @@ FIRST_HANDED = 3
 """Number of the first socket that systemd hands over."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(msgspec.Struct, frozen=True):
     """A socket to listen on: ``unix:///path``, ``tcp://address:port`` or systemd's ``fd://``; TLS with a context."""
 
     address: str
@@ -150,7 +150,7 @@ def create_app(engine: Engine, settings: Settings) -> App:
                 *swarm_absent.routes(engine),
                 *plan.routes(engine),
                 *doctor.routes(engine),
-            *cluster.routes(engine),
+                *cluster.routes(engine),
                 *explain.routes(engine),
             ]
         )

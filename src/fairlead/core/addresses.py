@@ -37,10 +37,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+import msgspec
 from msgspec.structs import replace
 
 from fairlead.core.model import EndpointSettings, Ipam, Network, Subnet
@@ -64,8 +64,7 @@ def _number(address: str) -> int:
     return int(ipaddress.ip_address(address))
 
 
-@dataclass(frozen=True, slots=True)
-class AddressPool:
+class AddressPool(msgspec.Struct, frozen=True):
     """A prefix that is cut into subnets of ``size``: ``AddressPool("192.168.0.0/16", 20)`` gives 16 of them."""
 
     base: str
@@ -82,8 +81,7 @@ SMALL_POOLS = (AddressPool("10.0.0.0/8", 24), AddressPool("172.16.0.0/16", 24), 
 """What follows when Docker's are full: 82,176 networks more."""
 
 
-@dataclass(frozen=True, slots=True)
-class PoolPlan:
+class PoolPlan(msgspec.Struct, frozen=True):
     """Where chosen subnets come from, and what they must keep clear of besides networks and routes."""
 
     pools: tuple[AddressPool, ...] = (*DOCKER_POOLS, *SMALL_POOLS)

@@ -30,9 +30,9 @@ that before it offers, and a container's start would wait a second or two.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
 from msgspec.structs import replace
 
 from fairlead.core.dhcpwire import (
@@ -69,8 +69,7 @@ class Phase(StrEnum):
     ENDED = "ended"
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """Put this message on the LAN. ``destination`` is everybody, or the server's address."""
 
     message: bytes
@@ -78,15 +77,13 @@ class Send:
     destination: str = EVERYBODY
 
 
-@dataclass(frozen=True, slots=True)
-class Got:
+class Got(msgspec.Struct, frozen=True):
     """The lease is ours from now on: a new one, or the old one for longer."""
 
     lease: Lease
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(msgspec.Struct, frozen=True):
     """The address must not be used any more."""
 
     lease: Lease

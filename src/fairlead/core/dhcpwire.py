@@ -19,8 +19,9 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+import msgspec
 
 from fairlead.core.model import Lease
 
@@ -44,8 +45,7 @@ SHORTEST = 10
 """seconds: who lends for less would only keep us busy"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """What a server said. ``lease`` None: a refusal, or an answer without a usable address."""
 
     kind: int

@@ -28,7 +28,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from fairlead.core.wanted import Skeleton
 from fairlead.errors import Internal, Invalid
@@ -149,8 +150,7 @@ def hostname(name: str) -> str:
 # -- /etc/resolv.conf ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResolvConf:
+class ResolvConf(msgspec.Struct, frozen=True, kw_only=True):
     """A resolv.conf taken apart. ``other``: lines we do not know and keep; ``invalid``: servers that are none."""
 
     servers: tuple[str, ...] = ()
@@ -161,8 +161,7 @@ class ResolvConf:
     source: str = "/etc/resolv.conf"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolution:
+class Resolution(msgspec.Struct, frozen=True, kw_only=True):
     """What came of it: the file, and what the resolver has to know."""
 
     text: str
@@ -172,12 +171,11 @@ class Resolution:
     options: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class _Draft:
+class _Draft(msgspec.Struct):
     servers: list[str]
     search: list[str]
     options: list[str]
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
 
 
 def parse_resolv_conf(text: str, source: str = "/etc/resolv.conf") -> ResolvConf:

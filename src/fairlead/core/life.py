@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 UNKNOWN = 255
 """Exit code of a process whose keeper was lost together with the real one."""
@@ -18,12 +19,11 @@ class Ended(NamedTuple):
     at: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(msgspec.Struct, frozen=True):
     """What a returning engine finds: running ids with their process ids, and the ends it missed."""
 
-    running: dict[str, int] = field(default_factory=dict)
-    ended: dict[str, Ended] = field(default_factory=dict)
+    running: dict[str, int] = msgspec.field(default_factory=dict)
+    ended: dict[str, Ended] = msgspec.field(default_factory=dict)
 
     def end_of(self, id: str) -> Ended:
         return self.ended.get(id) or Ended(id, UNKNOWN)

@@ -18,8 +18,9 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from fairlead.core import capabilities, ocimounts, seccomp
 from fairlead.core.container import Config, Container, HostConfig, Mount
@@ -33,8 +34,7 @@ UNPRIVILEGED = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group
 """Low ports and ping need no rights inside a network namespace of its own: there is nobody to protect."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a configuration depends on besides the container; looked up once."""
 
     machine: str = "x86_64"
@@ -51,21 +51,20 @@ class Facts:
     """this kernel has seccomp"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where the parts of one container are."""
 
     rootfs: str
     network: str | None = ""
     """path of its network namespace; None: the host's; "": a new one"""
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = msgspec.field(default_factory=dict)
     """place inside -> host path, of hosts, hostname and resolv.conf"""
-    joined: Mapping[str, int] = field(default_factory=dict)
+    joined: Mapping[str, int] = msgspec.field(default_factory=dict)
     """``pid``, ``ipc`` -> process whose namespace is shared"""
     env: Sequence[str] = ()
     """weaker than the container's own (links)"""
     devices: Sequence[DeviceNode] = ()
-    disks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    disks: Mapping[str, tuple[int, int]] = msgspec.field(default_factory=dict)
     profile: Mapping[str, Any] | None = None
     """the user's seccomp profile, parsed JSON"""
     cwd_made: bool = True
@@ -97,8 +96,7 @@ def spec(
     return made
 
 
-@dataclass(frozen=True, slots=True)
-class Security:
+class Security(msgspec.Struct, frozen=True):
     """``--security-opt``, parsed. ``seccomp``: "" the default, ``unconfined``, or a profile's JSON text."""
 
     no_new_privileges: bool = False

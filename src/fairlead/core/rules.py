@@ -45,7 +45,8 @@ See it: docs/packets/. Why so: docs/why/one-table.md, docs/why/entering.md.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from fairlead.core.model import PortBinding
 from fairlead.core.wanted import Element, Plan, Skeleton, Sysctl, Wanted
@@ -288,8 +289,7 @@ def machine_plan(
     return tuple(plan)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkRules:
+class NetworkRules(msgspec.Struct, frozen=True, kw_only=True):
     """A network as the firewall sees it."""
 
     device: str

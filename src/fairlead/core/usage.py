@@ -5,8 +5,9 @@ Times are nanoseconds, sizes bytes. Everything counts from the container's start
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 
 class DiskUse(NamedTuple):
@@ -18,8 +19,7 @@ class DiskUse(NamedTuple):
     value: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """One reading. ``version`` 0: there was nothing to read."""
 
     version: int = 0
@@ -36,7 +36,7 @@ class Usage:
     memory_limit: int = 0
     """0: none of its own"""
     memory_failures: int = 0
-    memory_detail: dict[str, int] = field(default_factory=dict)
+    memory_detail: dict[str, int] = msgspec.field(default_factory=dict)
     """the kernel's own names (``cache``, ``inactive_file`` …)"""
     pids: int = 0
     pids_limit: int = 0

@@ -25,7 +25,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -51,13 +50,12 @@ STOP_SECONDS = 10
 """How long ``stop`` waits between asking and killing, unless told otherwise. Docker's figure."""
 
 
-@dataclass(slots=True)
-class Life:
+class Life(msgspec.Struct):
     """What is going on with one container in this process: its lock, and who waits for what."""
 
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    exits: list[asyncio.Future[Ended]] = field(default_factory=list)
-    removals: list[asyncio.Future[Ended]] = field(default_factory=list)
+    lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
+    exits: list[asyncio.Future[Ended]] = msgspec.field(default_factory=list)
+    removals: list[asyncio.Future[Ended]] = msgspec.field(default_factory=list)
     restart: asyncio.Task[None] | None = None
 
 

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core import addresses, parents
 from fairlead.core.model import Endpoint, Ipam, Network, NetworkRequest, Remote

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from fairlead.engine.builds import Builds
 from fairlead.engine.containers import Containers
@@ -10,7 +12,6 @@ from fairlead.engine.controller import Controller
 from fairlead.engine.doctor import Doctor
 from fairlead.engine.events import Events
 from fairlead.engine.execs import Execs
-from fairlead.engine.explain import Explainer
 from fairlead.engine.filesystem import Filesystem
 from fairlead.engine.images import Images
 from fairlead.engine.kernel import Kernel
@@ -23,9 +24,11 @@ from fairlead.engine.system import System
 from fairlead.engine.transfers import Transfers
 from fairlead.engine.volumes import Volumes
 
+if TYPE_CHECKING:
+    from fairlead.engine.explain import Explainer
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
+
+class Engine(msgspec.Struct, frozen=True, kw_only=True):
     """The parts, by what they are about."""
 
     networks: Controller

@@ -10,8 +10,9 @@ Written before the process starts and whenever its networks or links change.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from fairlead.core import hostsfile
 from fairlead.core.container import Container
@@ -26,8 +27,7 @@ STUB = "127.0.0.53"
 BEHIND_THE_STUB = Path("/run/systemd/resolve/resolv.conf")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NameSettings:
+class NameSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The engine's own defaults for containers that say nothing."""
 
     dns: tuple[str, ...] = ()

@@ -17,14 +17,14 @@ Rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from fairlead.core.model import Endpoint, Lease, Network, NetworkRequest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """Who wants an address: an endpoint on a network, the stack it is in, what it is called, what it had before."""
 
     network: Network

@@ -17,8 +17,9 @@ Rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from fairlead.core import rules
 from fairlead.core.wanted import Sysctl
@@ -29,8 +30,7 @@ OWNER = "engine"
 SWITCHES = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     """The engine's options about the machine. ``confine``: drop foreign forwarding that we made possible."""
 
     firewall: bool = True

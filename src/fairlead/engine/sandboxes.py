@@ -25,8 +25,9 @@ addresses or host ports (``engine.endpoints``), or start anything.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from fairlead.core.addresses import overlap
 from fairlead.core.gateway import Candidate, gateway
@@ -63,8 +64,7 @@ class Spreading(Protocol):
     def adopt(self, stack: str, networks: Iterable[Network]) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Resolving:
+class Resolving(msgspec.Struct, frozen=True):
     """Where names go that are not ours: (address, ``sandbox`` or ``host``) in order, and resolv.conf's other lines."""
 
     upstreams: tuple[tuple[str, str], ...] = ()
@@ -74,8 +74,7 @@ class Resolving:
     """the servers were named by the user"""
 
 
-@dataclass(slots=True)
-class Stack:
+class Stack(msgspec.Struct):
     """A sandbox at work: what it is, and which endpoints are in it, in the order of their interfaces."""
 
     sandbox: Sandbox
@@ -83,7 +82,7 @@ class Stack:
     resolving: Resolving = Resolving()
     lent: Lease | None = None
     """what the LAN said to the endpoint through which this stack reaches the world"""
-    attached: list[tuple[Network, Endpoint]] = field(default_factory=list)
+    attached: list[tuple[Network, Endpoint]] = msgspec.field(default_factory=list)
     redirect: Skeleton | None = None
 
     @property

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from fairlead.core.usage import Machine, NetworkUse, Usage
 from fairlead.engine.catalog import Catalog
@@ -20,18 +21,16 @@ from fairlead.engine.runtime import Runtime
 EVERY = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """One look. ``time`` is nanoseconds since the epoch, 0: never."""
 
     time: int = 0
-    usage: Usage = field(default_factory=Usage)
-    machine: Machine = field(default_factory=Machine)
-    networks: dict[str, NetworkUse] = field(default_factory=dict)
+    usage: Usage = msgspec.field(default_factory=Usage)
+    machine: Machine = msgspec.field(default_factory=Machine)
+    networks: dict[str, NetworkUse] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(msgspec.Struct, frozen=True):
     """This look and the one before."""
 
     now: Reading

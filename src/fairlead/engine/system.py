@@ -20,9 +20,10 @@ import socket
 import sys
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from fairlead import __version__
 from fairlead.engine.clusterstore import ClusterStore
@@ -40,8 +41,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686":
 LOG_DRIVERS = ("json-file", "local", "none")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Versions:
+class Versions(msgspec.Struct, frozen=True, kw_only=True):
     """Who we are."""
 
     number: str
@@ -51,12 +51,11 @@ class Versions:
     language: str
     commit: str = ""
     built: str = ""
-    parts: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, str] = msgspec.field(default_factory=dict)
     """program -> version"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Info:
+class Info(msgspec.Struct, frozen=True, kw_only=True):
     """What ``info`` says, in our words. Sizes in bytes."""
 
     id: str

@@ -22,10 +22,12 @@ Rules of every implementation (``linux``, ``fake``; one contract test runs on bo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from fairlead.core.terrain import Road
 from fairlead.core.wanted import Link, Plan, Wanted
+
+if TYPE_CHECKING:
+    from fairlead.core.terrain import Road
 
 
 class Host(Protocol):

@@ -24,7 +24,6 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from subprocess import Popen
 
 import msgspec
@@ -80,8 +79,7 @@ class Pipe:
             self._fd = -1
 
 
-@dataclass(slots=True)
-class Launch:
+class Launch(msgspec.Struct):
     """A conmon under way."""
 
     child: Popen[bytes]

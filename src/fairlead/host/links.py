@@ -28,8 +28,9 @@ from __future__ import annotations
 import ipaddress
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from fairlead.core.wanted import HOST, Link
 from fairlead.errors import Unsupported
@@ -131,8 +132,7 @@ CHANGEABLE = frozenset({"bridge", "macvlan"})
 """Kinds whose own options may change while the device stands."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """A device as the kernel reports it; indices are of its own namespace unless ``elsewhere``."""
 
     index: int
@@ -183,8 +183,7 @@ EVERY = header() + u32(EXT_MASK, SKIP_STATISTICS)
 """Body of a dump of all devices."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where a device is to be born, in numbers."""
 
     index: int
@@ -372,8 +371,7 @@ def seen(message: bytes) -> Seen:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Around:
+class Around(msgspec.Struct, frozen=True):
     """What a device alone does not tell: names of those around it."""
 
     master: str = ""

@@ -23,11 +23,11 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fairlead.core.terrain import Road
 from fairlead.core.wanted import HOST, Address, Element, Fence, File, Link, Namespace, Plan, Skeleton, Sysctl, Wanted
 from fairlead.errors import FairleadError, Internal
-from fairlead.host import conntrack, fences, files, ipsec, links, looking, nft, roads, routing, sysctls
+from fairlead.host import conntrack, fences, files, ipsec, links, looking, nft, routing, sysctls
 from fairlead.host.doors import Doors
 from fairlead.host.making import Making, by_namespace
 from fairlead.host.monitor import Monitor
@@ -35,6 +35,9 @@ from fairlead.host.netlink import Netlink
 from fairlead.host.netns import Namespaces, inside
 from fairlead.host.removing import GONE, Leaving, Remover
 from fairlead.host.watched import Watched
+
+if TYPE_CHECKING:
+    from fairlead.core.terrain import Road
 
 
 class LinuxHost:
@@ -128,6 +131,8 @@ class LinuxHost:
             return [(route.destination, route.link) for route in found if route.table == routing.MAIN]
 
     def road(self, ns: str, target: str, source: str = "", arrives: str = "") -> Road | None:
+        from fairlead.host import roads  # late, for it knows all that explain knows, and only explain asks
+
         with self._turn:
             if not (ns == HOST or self._namespaces.exists(ns)):
                 return None

@@ -36,9 +36,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
+
+import msgspec
+from msgspec.structs import replace
 
 from fairlead.core.wanted import (
     HOST,
@@ -73,8 +75,7 @@ _TURN, _TURNS = 0.0005, 20
 _TRIES = 5
 
 
-@dataclass(slots=True)
-class Standing:
+class Standing(msgspec.Struct):
     """A device that will be there when the plan is made: its number, and what is known of its past."""
 
     index: int
@@ -82,12 +83,11 @@ class Standing:
     """None: born in this call"""
 
 
-@dataclass(slots=True)
-class _Batch:
+class _Batch(msgspec.Struct):
     """Requests for one namespace, each with what it is for."""
 
-    requests: list[Request] = field(default_factory=list)
-    items: list[Wanted] = field(default_factory=list)
+    requests: list[Request] = msgspec.field(default_factory=list)
+    items: list[Wanted] = msgspec.field(default_factory=list)
 
     def add(self, item: Wanted, request: Request) -> None:
         self.items.append(item)

@@ -23,9 +23,10 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from fairlead.core import complaints, loglines
 from fairlead.core.container import Container, Mount
@@ -47,8 +48,7 @@ SECONDS_TO_END = 5.0
 """How long a conmon whose process was killed may take to write down the end."""
 
 
-@dataclass(slots=True)
-class Running:
+class Running(msgspec.Struct):
     """One container that has a process."""
 
     bundle: Bundle

@@ -23,7 +23,8 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from fairlead.core.wanted import HOST
 from fairlead.errors import Internal
@@ -38,8 +39,7 @@ _groups = itertools.count(0x6C000000)
 _REMEMBERED = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Leaving:
+class Leaving(msgspec.Struct, frozen=True):
     """One device on its way out, and every name that is free only then (its own, a veth's other end)."""
 
     ns: str

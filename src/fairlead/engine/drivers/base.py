@@ -15,16 +15,16 @@ restart rebuilds all wanted objects by asking again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from fairlead.core.model import Endpoint, Network, NetworkRequest
 from fairlead.core.wanted import Plan
 from fairlead.errors import Forbidden
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What drivers may know of the machine and the engine's options; looked up once, passed in."""
 
     default_mtu: int = 1500
@@ -53,8 +53,7 @@ class Facts:
     """MTU of the way to the other hosts"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attachment:
+class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """What a sandbox gets from this network besides the plan."""
 
     interface_prefix: str = "eth"
@@ -72,8 +71,7 @@ class Attachment:
     """the network leads to the world, but not by itself: its containers get an interface on ``docker_gwbridge``"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Publishing:
+class Publishing(msgspec.Struct, frozen=True, kw_only=True):
     """How published ports of a network behave, per family."""
 
     mode4: str = "nat"

@@ -1,0 +1,32 @@
+"""Parts that a returning engine does not need for its first answers.
+
+    explainer = late(build)      nothing is imported or built
+    explainer.explain(…)         now it is, once
+
+``build`` imports what it needs within itself; that is what makes it late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
+
+
+def late(build: Callable[[], T]) -> T:
+    """What ``build`` returns, built when something is first asked of it."""
+    return cast(T, _Late(build))
+
+
+class _Late:
+    def __init__(self, build: Callable[[], Any]) -> None:
+        self._build = build
+
+    @cached_property
+    def _part(self) -> Any:
+        return self._build()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._part, name)
