@@ -421,6 +421,7 @@ class Build:
         )  # fmt: skip
 
     def _doctor(self) -> Doctor:
+        explainer = late(self._explainer)
         return Doctor(
             self.kernel, self.catalog, self.controller, self.endpoints, self.attachments,
             self.publisher, self.naming, self.files, self.events, self.relay.held, self.resolver.statistics,
@@ -429,6 +430,7 @@ class Build:
             elsewhere=self.overlays.named,
             hosts=self.peers.list,
             belongings=Leftovers(self.data, self.exec, self.settings.cgroup_parent or "/docker").found,
+            obstacles=lambda: explainer.obstacles(),
         )  # fmt: skip
 
     # -- life -----------------------------------------------------------------------------------

@@ -211,6 +211,36 @@ async def test_what_cannot_be_told_is_said_so(shop: Shop) -> None:
     assert face.text(shown(answer)).count("\n? others") == 2
 
 
+async def test_the_doctor_is_told_what_others_left_in_the_way(shop: Shop) -> None:
+    """Routes, refusals and policies, once each; not rules that somebody meant, nor a container's own doings."""
+    host, explainer = shop.paper.host, shop.explainer
+    assert await explainer.obstacles() == []
+    host.roads["", "172.18.0.2"] = TUNNEL
+    (found,) = await explainer.obstacles()
+    assert (found.between, found.owner) == ("the host -> container web on RED", "")
+    assert "172.18.0.2/32 dev tun0" in found.found and "ip route delete 172.18.0.2/32 dev tun0" in found.remedy
+    host.roads = {("", "203.0.113.1"): Road(kind="prohibit", prefix="203.0.113.0/24")}
+    assert [each.between for each in await explainer.obstacles()] == ["container web -> the world"]
+    host.roads, host.listings = {}, {"": DOCKERS}
+    (found,) = await explainer.obstacles()
+    assert found.owner == "dockerd" and found.remedy.startswith("iptables -I DOCKER-USER")
+    host.listings = {"": BLOCKED + rules("accept", "ip", "forward", "drop")}
+    assert await explainer.obstacles() == []
+
+
+@pytest.mark.parametrize(("caps", "told"), [((), True), (("NET_ADMIN",), False)])
+async def test_a_stack_of_its_own_is_its_own_affair_for_who_may(shop: Shop, caps: tuple[str, ...], told: bool) -> None:
+    container = next(c for c in shop.paper.catalog if c.name == "web")
+    host = msgspec.structs.replace(container.host, cap_add=caps)
+    await shop.paper.catalog.put(msgspec.structs.replace(container, host=host))
+    inside = shop.stacks()["web"].sandbox.namespace
+    shop.paper.host.roads[inside, "203.0.113.1"] = Road(kind="unicast", device="tun9", prefix="0.0.0.0/1")
+    found = await shop.explainer.obstacles()
+    assert [each.found for each in found] == [
+        "a route that is not ours takes 203.0.113.1: 0.0.0.0/1 dev tun9 (table main)"
+    ] * told
+
+
 async def test_check_sees_what_the_kernel_lost(shop: Shop) -> None:
     plug = next(i for i in shop.paper.kernel.wanted() if isinstance(i, Link) and i.peer_ns.startswith("db"))
     shop.paper.host.lose((plug,))

@@ -171,3 +171,23 @@ def test_the_doctor_sees_what_is_left(shop: Engine, what: str) -> None:
     take(shop, id)
     assert any(f["What"] == "stray" and f["Object"].startswith(what) for f in findings), findings
     eventually(lambda: shop.http().call("GET", "/fairlead/doctor").json["Healthy"], "well", 5)  # type: ignore[index, call-overload]
+
+
+THEIRS = {
+    "route": ("ip route add {web}/32 dev lo", "ip route del {web}/32", "{web}/32 dev lo"),
+    "policy rule": ("ip rule add priority 9 from {web} prohibit", "ip rule del priority 9", "rule 9: from {web}"),
+    "firewall": ("iptables-nft -P FORWARD DROP", "iptables-nft -P FORWARD ACCEPT", "ip filter FORWARD"),
+}
+
+
+@pytest.mark.parametrize("what", THEIRS)
+def test_the_doctor_names_what_others_put_in_the_way(shop: Engine, what: str) -> None:
+    """It is theirs: nothing of it is repaired."""
+    web = shop.docker.field("web", "range .NetworkSettings.Networks}}{{.IPAddress}}{{end")
+    done, undone, word = (text.format(web=web) for text in THEIRS[what])
+    shop.machine.must(done)
+    findings = shop.http().call("GET", "/fairlead/doctor").json["Findings"]  # type: ignore[index, call-overload]
+    shop.machine.must(undone)
+    assert [f["What"] for f in findings] == ["foreign"] * len(findings) and findings, findings
+    assert any(word in f["Found"] and f["Why"] for f in findings), findings
+    eventually(lambda: shop.http().call("GET", "/fairlead/doctor").json["Healthy"], "well", 5)  # type: ignore[index, call-overload]

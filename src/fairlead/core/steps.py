@@ -38,6 +38,8 @@ class Hop:
     objects: tuple[Wanted, ...] = ()
     unsure: bool = False
     """here it may end: somebody's rules depend on what cannot be told"""
+    foreign: bool = False
+    """here it takes a route that is not ours"""
 
 
 @dataclass(slots=True)
@@ -57,6 +59,8 @@ class Walked:
     """of the table that stopped it, as far as its name tells"""
     road: Road | None = None
     """the kernel's way, where that is another than ours or none"""
+    crossed: list[str] = field(default_factory=list)
+    """namespaces in which a route that is not ours took it elsewhere, or somebody's rules stopped it"""
     switch: str = ""
     """the last bridge it was on"""
 
@@ -116,7 +120,9 @@ class Steps:
             self._refuse(ns, road)
             return None
         if ours is None or ns != HOST or road.rules:
-            self.note("route", f"a route that is not ours takes {target}: {road}")
+            self.walked.road = self.walked.road or road
+            self.walked.crossed.append(ns)
+            self.walked.hops.append(Hop("route", f"a route that is not ours takes {target}: {road}", foreign=True))
         return Way(road.prefix, road.device, road.gateway, road.source or (ours.source if ours else ""))
 
     def _refuse(self, ns: str, road: Road) -> None:
@@ -174,6 +180,7 @@ class Steps:
             says, owner = inside + describe(opinion, others.owner(chain)), others.owner(chain)
             self.walked.hops.append(Hop("others", says, stops=opinion.drops, unsure=not opinion.drops))
             if opinion.drops:
+                self.walked.crossed.append(ns)
                 self.walked.stopped_by_others, self.walked.owner = opinion, "" if ns != HOST else owner
                 self.walked.reason, self.walked.place = "others", NOWHERE
                 return True

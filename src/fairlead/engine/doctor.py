@@ -6,6 +6,7 @@
     lease process     lent addresses that somebody prolongs, and endpoints that wait       missing, wrong
     files, processes  hosts files, the namespace each process really lives in              missing, wrong
     leftovers         folders, mounts, control groups, conmons without their container     stray
+    other people      routes, policies and settings of theirs, asked of the kernel         foreign
     events            what healing put right lately                                        repairs
 
 The daemon repairs within a moment, so a healthy machine shows no finding even
@@ -25,7 +26,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -45,12 +46,16 @@ from fairlead.engine.naming import Naming
 from fairlead.engine.publisher import Publisher
 from fairlead.errors import FairleadError
 
+if TYPE_CHECKING:
+    from fairlead.engine.explain import Obstacle
+
 BETWEEN = 0.25
 """Seconds between two looks at records, when the first found something."""
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One difference. ``what``: missing, different, stray (ours, wanted by nobody) or wrong (records disagree)."""
+    """One difference. ``what``: missing, different, stray (ours, wanted by nobody), wrong (records disagree) or
+    foreign (somebody else's, in the way)."""
 
     what: str
     object: str
@@ -91,11 +96,14 @@ class Doctor:
         lent: Callable[[], Awaitable[dict[str, dict[str, Any]]]] | None = None,
         elsewhere: Callable[[], int] = lambda: 0,
         belongings: Callable[[], Sequence[Belonging]] = tuple,
+        obstacles: Callable[[], Awaitable[Sequence[Obstacle]]] | None = None,
         hosts: Callable[[], Sequence[Peer]] = tuple,
     ) -> None:
         """``held``: ids of the relay's ports; ``resolving``: the resolver's counts; ``busy(container id)``; ``lent``:
         how the lease process says that every lease stands, by endpoint; ``elsewhere``: how many endpoints of other
-        hosts are named here; ``belongings``: what on this machine bears a container's id; ``hosts`` of the cluster."""
+        hosts are named here; ``belongings``: what on this machine bears a container's id; ``hosts`` of the cluster;
+        ``obstacles``: what other people have put in the way."""
+        self._obstacles = obstacles
         self._hosts = hosts
         self._belongings = belongings
         self._lent, self._elsewhere = lent, elsewhere
@@ -113,6 +121,11 @@ class Doctor:
             await asyncio.sleep(self._between)
             again = set(await self._records())
             findings += [finding for finding in suspects if finding in again]
+        if self._obstacles is not None and not any(self._busy(container.id) for container in self._catalog):
+            findings += [
+                Finding("foreign", each.between, each.owner or "somebody else", each.remedy, each.found)
+                for each in await self._obstacles()
+            ]
         repairs = self._events.past(lambda event: (event.kind, event.action) == ("fairlead", "repair"))
         return Report(tuple(findings), len(wanted), tuple(repairs), tuple(self._hosts()))
 

@@ -15,7 +15,7 @@ What it does not do: walk (``core.explain``), or know whether somebody listens.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -82,6 +82,15 @@ class Explanation:
         by_address = ", but only by address: its name does not resolve there" if self.resolves is False else ""
         unsure = ", unless somebody else's rules stop it" if any(hop.unsure for hop in self.hops) else ""
         return f"arrives at {self.place}{by_address}{unsure}"
+
+
+class Obstacle(NamedTuple):
+    """Something of somebody else's between two places: whose it is, and what would take it away."""
+
+    between: str
+    found: str
+    owner: str
+    remedy: str
 
 
 class Explainer:
@@ -205,6 +214,30 @@ class Explainer:
         names = {stack.sandbox.namespace: f"container {container.name}" for container, stack in self._running()}
         fixed = {HOST: "the host", WORLD: "the world", ELSEWHERE: "another host", NOWHERE: "nobody"}
         return fixed.get(place) or names.get(place, place)
+
+    # -- for the doctor ---------------------------------------------------------------------
+
+    async def obstacles(self) -> list[Obstacle]:
+        """What others have put between the host and containers, or containers and the world; each once."""
+        land = self._terrain(self._kernel.wanted())
+        found = await asyncio.to_thread(lambda: list(self._obstacles(land)))
+        return list({(obstacle.found, obstacle.owner): obstacle for obstacle in reversed(found)}.values())[::-1]
+
+    def _obstacles(self, land: Terrain) -> Iterator[Obstacle]:
+        for container, stack in list(self._running()):
+            me, title = Place(container.name, stack.sandbox.namespace, container), f"container {container.name}"
+            free = container.host.privileged or {"ALL", "NET_ADMIN", "CAP_NET_ADMIN"} & set(
+                container.host.cap_add or ()
+            )
+            for family in (4, 6):
+                for network, endpoint in stack.attached:
+                    address = endpoint.address4 if family == 4 else endpoint.address6
+                    if address and land.home(address):
+                        walked = self._walk(land, Place("the host", HOST), address, Ask(address), family)
+                        yield from _obstacle(f"the host -> {title} on {network.name}", walked, free)
+                if land.way(me.ns, OUTSIDE[family]) and land.uplink(family):
+                    walked = self._walk(land, me, OUTSIDE[family], Ask("world", 443), family)
+                    yield from _obstacle(f"{title} -> the world", walked, free)
 
     # -- who is who -----------------------------------------------------------------------
 
@@ -359,6 +392,22 @@ class Explainer:
             local_only=frozenset(local),
             gateway=self._gateway(start),
         )
+
+
+def _obstacle(between: str, walked: Walked, free: bool) -> Iterator[Obstacle]:
+    """Of a walk that others stopped or led astray; not by a rule of theirs, which is meant, but by a policy, which may
+    only be forgotten; and not by what a container that may do so (``free``) did to its own stack."""
+    opinion = walked.stopped_by_others
+    meant = walked.reason == "others" and opinion is not None and opinion.by is not None and opinion.by.rule != ""
+    if meant or (free and any(walked.crossed)):
+        return
+    if walked.reason in ("others", "detour", "refused", "rp_filter"):
+        hop = walked.hops[-1]
+    else:
+        hop = next((hop for hop in walked.hops if hop.foreign), Hop("", ""))
+    if hop.says:
+        remedy = next(iter(advise(walked, Ends(), Ask(""), True)), "") if hop.stops else ""
+        yield Obstacle(between, hop.says, walked.owner, remedy)
 
 
 def _family_of(text: str) -> int:
