@@ -19,12 +19,12 @@ from fairlead import options, settings
 from fairlead.api import times
 from fairlead.cli import command, create, template
 from fairlead.cli import ports as cli_ports
-from fairlead.core import dnswire, hostsfile, imagespec, instructions, loglines, names, ports, reference, users
+from fairlead.core import dnswire, hostsfile, imagespec, instructions, loglines, names, ports, reference, remotes, users
 from fairlead.core.container import Config, LogConfig
 from fairlead.core.model import Endpoint
-from fairlead.errors import FairleadError
+from fairlead.errors import FairleadError, Invalid
 from fairlead.host import conntrack, links, netlink
-from fuzz import requests, tars  # noqa: F401  (registers its target)
+from fuzz import documents, requests, tars  # noqa: F401  (they register their targets)
 from fuzz.mutate import written
 from fuzz.targets import attempt, watch_the_clock
 from fuzz.wires import _Dump
@@ -210,6 +210,26 @@ def test_a_template_cannot_eat_the_memory() -> None:
 def test_archives(data: bytes) -> None:
     watch_the_clock()
     attempt("archives", data)
+
+
+# -- what others wrote into the cluster's store -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"options": {remotes.VNI: "9" * 5000}},  # longer than Python turns into a number
+        {"options": {remotes.VNI: "4097", remotes.MTU: "much"}},
+        {"ipam": {"config": [{"subnet": "10.9.0.0/24", "gateway": "the first"}]}},
+        {"ipam": {"config": [{"subnet": "10.9.0.0/24", "ip_range": "10.8.0.0/16"}]}},
+        {"name": "\ud800"},
+    ],
+)
+def test_networks_of_the_cluster(told: dict[str, Any]) -> None:
+    key, network = f"networks/{'d' * 64}", documents.NETWORK
+    remotes.read_network(key, written(network))
+    with pytest.raises(Invalid):
+        remotes.read_network(key, written({**network, **told}))
 
 
 # -- memory ---------------------------------------------------------------------------------------
