@@ -5,7 +5,7 @@ import itertools
 import os
 from collections.abc import Iterable
 
-from fairlead.core.wanted import Element, Link, Skeleton, Wanted
+from fairlead.core.wanted import Element, Fence, Link, Skeleton, Wanted
 from fairlead.engine.events import Events
 from fairlead.engine.healing import Healing
 from fairlead.engine.kernel import Kernel
@@ -53,16 +53,17 @@ def test_a_flushed_table_is_back_at_once_and_closes_before_it_opens() -> None:
     kernel, events = Kernel(host), Events(itertools.count(1).__next__)
     table, door = Skeleton(text="t"), Element(map="published4", item="tcp . 80", value="10.0.0.2 . 80")
     wall = Element(map="internal", item='"br-red"')
-    kernel.want("engine", (table, door, wall))
-    host.lose((table,))
+    fence = Fence(link="veth1", mac="02:00:00:00:00:01")
+    kernel.want("engine", (table, door, wall, Link(name="veth1", kind="veth"), fence))
+    host.lose((table, fence))
     host.log.clear()
     bell.ring()
     Healing(kernel, bell, events)._wake()
-    assert [item for _, item in host.log] == [table, wall, door]
-    assert len(events.past(lambda event: event.action == "repair")) == 2
+    assert [item for _, item in host.log] == [table, wall, fence, door]
+    assert len(events.past(lambda event: event.action == "repair")) == 3
     bell.ring()
     Healing(kernel, bell, events)._wake()
-    assert len(host.log) == 3, "it stands: nothing to do"
+    assert len(host.log) == 4, "it stands: nothing to do"
 
 
 async def test_a_bell_for_our_own_device_gets_a_glance_and_no_more() -> None:

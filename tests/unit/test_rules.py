@@ -353,3 +353,8 @@ def test_host_and_none_make_nothing(driver: Host | Null) -> None:
 def test_a_fence_that_cannot_be_made_is_refused() -> None:
     with pytest.raises(Invalid, match="antispoof needs the firewall"):
         Bridge().check(NetworkRequest(name="n", options={ANTISPOOF: "1"}), Facts(firewall=False))
+
+
+def test_what_closes_first_after_a_flush_is_in_the_table() -> None:
+    declared = rules.skeleton().text
+    assert all(f"set {name} {{" in declared for name in rules.CLOSING)

@@ -34,7 +34,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from fairlead.core.rules import CLOSING
-from fairlead.core.wanted import HOST, Element, Key, Link, Namespace, Plan, Skeleton, Wanted, difference, owned
+from fairlead.core.wanted import HOST, Element, Fence, Key, Link, Namespace, Plan, Skeleton, Wanted, difference, owned
 from fairlead.errors import FairleadError, Internal
 from fairlead.host.base import Host
 
@@ -117,16 +117,19 @@ class Kernel:
         return self._mend(*self.drift())
 
     def guard(self) -> Plan:
-        """The host's rules at once when their table is gone, what closes before what opens; what had to be made."""
+        """All rules at once when the host's table is gone, what closes before what opens; what had to be made."""
         skeleton = self._wanted.get(Skeleton(text="").key)
         if skeleton is None or self._host.rules_stand():
             return ()
         elements = [item for item in self._wanted.values() if isinstance(item, Element) and item.ns == HOST]
-        closing = (skeleton, *(item for item in elements if item.map in CLOSING))
-        opening = tuple(item for item in elements if item.map not in CLOSING)
-        self._host.make(closing)
-        self._host.make(opening)
-        return closing + opening
+        steps = (
+            (skeleton, *(item for item in elements if item.map in CLOSING)),
+            tuple(item for item in self._wanted.values() if isinstance(item, Fence)),
+            tuple(item for item in elements if item.map not in CLOSING),
+        )
+        for step in steps:
+            self._host.make(step)
+        return tuple(item for step in steps for item in step)
 
     async def devices_stand(self) -> bool:
         """A glance at the host's devices; True also when wishes changed meanwhile, for that rings again."""
