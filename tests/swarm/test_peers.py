@@ -128,6 +128,37 @@ async def test_hosts_find_each_other_through_the_store_and_tell_who_failed_and_c
     assert town.told("one")[-2:] == [("update", "two", "down"), ("update", "two", "ready")]
 
 
+async def test_a_host_may_change_its_address(town: Town, caplog: pytest.LogCaptureFixture) -> None:
+    """Its identity is its name and its key; and it is not taken for its own double."""
+    town.start("one", "two", "three")
+    await town.all_see(**ALL)
+    await town.end("two")
+    town.ports["two"] = free_port()
+    town.start("two")
+
+    def known() -> set[str]:
+        return {peer.address for name in ("one", "three") for peer in town.peers[name].list() if peer.host == "two"}
+
+    await town.until(lambda: known() == {f"127.0.0.1:{town.ports['two']}"})
+    await town.all_see(**ALL)
+    assert "disk copied" not in caplog.text
+
+
+async def test_two_engines_of_one_identity_are_told_apart(
+    town: Town, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DOUBT", 0.0)
+    town.start("one", "two")
+    await town.all_see(one="alive", two="alive")
+    twin = Peers(
+        town.store, Events(lambda: 1), town.peers["two"]._me.node, "twin", Address("127.0.0.1", free_port()),
+        town.folder, config=QUICK,
+    )  # fmt: skip
+    town.tasks["twin"] = asyncio.ensure_future(twin.run())
+    await town.until(lambda: "was its disk copied" in caplog.text)
+    town.tasks["twin"].cancel()
+
+
 async def test_who_leaves_has_left_and_nobody_looks_for_it(town: Town) -> None:
     town.start("one", "two")
     await town.all_see(one="alive", two="alive")

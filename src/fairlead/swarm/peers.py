@@ -53,6 +53,8 @@ GATHER = 0.3
 """Seconds in which more places may come before all are joined together."""
 ANSWERS = 5.0
 """Seconds that the others have to answer a question about keys."""
+DOUBT = 60.0
+"""Seconds after which nobody can still know us by an earlier address."""
 KEY_SIZE = 32
 WORDS = {State.ALIVE: "alive", State.SUSPECT: "suspect", State.DEAD: "failed", State.LEFT: "left"}
 IN_EVENTS = {State.ALIVE: "ready", State.SUSPECT: "ready", State.DEAD: "down", State.LEFT: "left"}
@@ -89,6 +91,7 @@ class Peers:
         self._answers: dict[int, dict[str, KeyAnswer]] = {}
         self._answered = asyncio.Event()
         self._began = 0.0
+        self._doubted: set[Address] = set()
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -158,11 +161,7 @@ class Peers:
             case Changed(member, before) if member.name != self._me.node:
                 self._tell(member, before)
             case NameTaken(member, address) if member.name == self._me.node:
-                log.warning(
-                    "a host at %s has this engine's identity (%s): was its disk copied? Remove engine-id there",
-                    address,
-                    member.name,
-                )
+                self._doubt(address)
             case RingChanged(deed, key):
                 log.info("gossip keys: %s, as was asked by gossip", deed)
                 self._ring.done(deed, key)
@@ -183,6 +182,13 @@ class Peers:
         else:
             self._events.publish("node", "update", member.name, {**host, "state.new": now, "state.old": was})
         log.info("host %s (%s) is %s", host["name"], member.address, WORDS[member.state])
+
+    def _doubt(self, address: Address) -> None:
+        """Somebody has our name. Soon after the start that is what others still think of our last address."""
+        if asyncio.get_running_loop().time() > self._began + DOUBT and address not in self._doubted:
+            self._doubted.add(address)
+            words = "a host at %s has this engine's identity (%s): was its disk copied? Remove engine-id there"
+            log.warning(words, address, self._me.node)
 
     def _name(self, member: Member) -> str:
         """For people: as the store has it, else as its tags say."""
