@@ -3,9 +3,11 @@
 import asyncio
 import bz2
 import gzip
+import io
 import json
 import lzma
 import os
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -153,12 +155,30 @@ async def test_commit_makes_a_layer_of_what_was_written(disk: Disk) -> None:
         await disk.images.remove(image.id)
 
 
+async def test_commit_of_what_wrote_nothing_makes_no_layer(disk: Disk) -> None:
+    image = await disk.image("x", *FILES)
+    container = disk.container(image)
+    await disk.filesystem.prepare(container)
+    made = await disk.transfers.commit(container, "y", changes=["ENV A=b"])
+    assert made.layers == image.layers and made.id != image.id
+    assert [step.size for step in disk.images.history("y")] == [0, image.size]
+
+
 async def test_save_and_load_keep_the_id_and_all_names(disk: Disk, tmp_path: Path) -> None:
     first = await disk.image("x", *FILES, changes=("HEALTHCHECK CMD true",))
     await disk.images.tag("x", "localhost:5000/z", "2")
     second = await disk.image("y", ("f", b"1"))
     data = await joined(disk.transfers.save(["x", "localhost:5000/z:2", "y"]))
-    assert {"manifest.json", "index.json", "oci-layout"} <= set(names(data))
+    assert {"manifest.json", "index.json", "oci-layout", "repositories"} <= set(names(data))
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        index, repositories = (json.load(archive.extractfile(f)) for f in ("index.json", "repositories"))  # type: ignore[arg-type]
+    assert [list(entry["annotations"].values()) for entry in index["manifests"]] == [
+        *(["docker.io/library/x:latest", "latest"], ["localhost:5000/z:2", "2"]),
+        ["docker.io/library/y:latest", "latest"],
+    ]
+    assert {name: list(tags) for name, tags in repositories.items()} == {
+        **{"localhost:5000/z": ["2"], "x": ["latest"], "y": ["latest"]}
+    }
     other = await Disk(tmp_path / "other").open()
     lines = [line["stream"] async for line in other.transfers.load(once(data))]
     assert lines == ["Loaded image: x:latest\n", "Loaded image: localhost:5000/z:2\n", "Loaded image: y:latest\n"]

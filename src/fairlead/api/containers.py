@@ -161,6 +161,8 @@ class Containers:
         ref = request.names["id"]
         try:
             await self._containers.kill(ref, http.text(request, "signal"))
+        except NotFound as error:
+            raise NotFound(f"cannot kill container: {ref}: {error.message}") from error
         except Invalid as error:
             signal = http.text(request, "signal")
             unknown = signal.isascii() and signal.isdigit() and int(signal[:9]) > 0

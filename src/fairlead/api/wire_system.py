@@ -167,7 +167,7 @@ def event(event: Event) -> dict[str, Any]:
         **shown,
         "Type": event.kind,
         "Action": event.action,
-        "Actor": {"ID": event.id, "Attributes": event.attributes},
+        "Actor": {"ID": event.id, "Attributes": dict(sorted(event.attributes.items()))},  # as Go writes maps
         "scope": event.scope,
         "time": event.time // 1_000_000_000,
         "timeNano": event.time,

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from fairlead.core import reference
 from fairlead.core.container import NEVER, Config, Healthcheck
 from fairlead.errors import Invalid
 
@@ -29,6 +30,7 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
+FULL_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
 """The annotation by which tools find an image in an OCI layout."""
 
@@ -262,13 +264,14 @@ def write_manifest(image: ImageRecord, *, docker: bool = False) -> bytes:
     return msgspec.json.encode(document)
 
 
-def write_index(entries: list[tuple[Blob, str]]) -> bytes:
-    """``index.json`` of a layout: manifests, each under a name ("" for none)."""
+def write_index(entries: list[tuple[Blob, str]], saved: bool = False) -> bytes:
+    """``index.json`` of a layout: manifests, each under a name, if any; ``saved``: as ``docker save`` spells it."""
     manifests: list[dict[str, Any]] = []
     for blob, name in entries:
         entry: dict[str, Any] = {"mediaType": OCI_MANIFEST, "digest": blob.digest, "size": blob.size}
         if name:
-            entry["annotations"] = {REF_NAME: name}
+            ref = reference.parse(name) if saved else None
+            entry["annotations"] = {FULL_NAME: ref.normal, REF_NAME: ref.tag} if ref else {REF_NAME: name}
         manifests.append(entry)
     return msgspec.json.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests})
 

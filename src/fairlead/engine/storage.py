@@ -81,8 +81,8 @@ class LayerDisk(Protocol):
     def size(self, id: str, lower: str) -> int:
         """Blocking."""
 
-    def pack(self, id: str, lower: str, out: IO[bytes]) -> None:
-        """Blocking."""
+    def pack(self, id: str, lower: str, out: IO[bytes]) -> bool:
+        """Whether there was anything. Blocking."""
 
 
 class FileAccess(Protocol):

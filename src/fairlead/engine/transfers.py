@@ -97,7 +97,7 @@ class Transfers:
         self, container: Container, repo: str = "", tag: str = "", comment: str = "", author: str = "",
         changes: Sequence[str] = (), config: Config | None = None,
     ) -> ImageRecord:  # fmt: skip
-        """What a container wrote becomes a layer over its image. (Pausing it meanwhile is the caller's.)"""
+        """What a container wrote, if anything, becomes a layer over its image. (Pausing it is the caller's.)"""
         name = _target(repo, tag)
         base = self._images.by_id(container.image)
         if base is None:
@@ -108,12 +108,12 @@ class Transfers:
         with self._disk.workspace() as folder:
             place = folder / "layer"
             with open(place, "wb") as file:
-                await asyncio.to_thread(self._layers.pack, container.id, await self._disk.unpack(base), file)
-            layer = await self._disk.take_layer(place)
-            step = History(now, " ".join((container.path, *container.args)), author, comment)
+                wrote = await asyncio.to_thread(self._layers.pack, container.id, await self._disk.unpack(base), file)
+            added = (await self._disk.take_layer(place),) if wrote else ()
+            step = History(now, " ".join((container.path, *container.args)), author, comment, empty=not wrote)
             image = self._made(
                 replace(
-                    base, config=settled, layers=(*base.layers, layer), created=now, parent=base.id, author=author,
+                    base, config=settled, layers=(*base.layers, *added), created=now, parent=base.id, author=author,
                     comment=comment, container=container.id, docker_version=self._version, tags=(), digests=(),
                     tagged=NEVER, history=(*_padded(base), step), manifest=None,
                 )

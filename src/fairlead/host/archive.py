@@ -45,6 +45,7 @@ from fairlead.core.container import Mount
 from fairlead.core.files import PathStat, Place
 from fairlead.errors import FairleadError, Internal, Invalid, NotFound
 from fairlead.host import layers, rooted
+from fairlead.host.programs import readable
 
 _PRELOADED = (grp, pwd)
 """tarfile looks names up with these; they must be there before a thread changes its root."""
@@ -241,24 +242,31 @@ def _tar(folder: int, names: list[str], out: int) -> None:
 
 
 async def _piped(place: Place, work: Callable[[int, int], None]) -> AsyncIterator[bytes]:
-    """What ``work`` writes into a pipe, as it comes; its error at the end."""
+    """What ``work`` writes into a pipe, as it comes; its error at the end.
+
+    Read by hand: uvloop's pipes close a descriptor that Python closes once more, when it may be somebody else's."""
     read, write = os.pipe()
-    sink = os.fdopen(write, "wb", buffering=0)
-    reader = asyncio.StreamReader(limit=CHUNK)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb")
-    )
+    os.set_blocking(read, False)
     task = asyncio.ensure_future(inside(place, lambda top: work(top, write)))
-    task.add_done_callback(lambda done: sink.close())
+    task.add_done_callback(lambda done: os.close(write))
     try:
-        while piece := await reader.read(CHUNK):
+        while piece := await _next(read):
             yield piece
         await task
     finally:
-        transport.close()
+        os.close(read)
         await asyncio.wait([task])
         if not task.cancelled():
             task.exception()
+
+
+async def _next(read: int) -> bytes:
+    """What has come through a pipe, at least a byte; nothing at its end."""
+    while True:
+        try:
+            return os.read(read, CHUNK)
+        except BlockingIOError:
+            await readable(read)
 
 
 # -- in -------------------------------------------------------------------------------------

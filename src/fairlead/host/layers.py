@@ -179,12 +179,13 @@ class Layers:
         found = (_before(top + change.path) for change in self.changes(id, lower) if change.kind != DELETED)
         return sum(info.st_size for info in found if info is not None and not stat.S_ISDIR(info.st_mode))
 
-    def pack(self, id: str, lower: str, out: IO[bytes]) -> None:
-        """The changes as a layer: a tar with OCI whiteouts for what was deleted."""
-        top = self.source(id)
+    def pack(self, id: str, lower: str, out: IO[bytes]) -> bool:
+        """The changes as a layer: a tar with OCI whiteouts for what was deleted. False when there are none."""
+        top, changes = self.source(id), self.changes(id, lower)
         with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for change in self.changes(id, lower):
+            for change in changes:
                 _add(tar, top, change)
+        return bool(changes)
 
 
 def _add(tar: tarfile.TarFile, top: str, change: Change) -> None:

@@ -222,12 +222,16 @@ class Skopeo:
         """A folder as the archive should be; blobs are links."""
         (top / "blobs" / "sha256").mkdir(parents=True)
         docker, entries = [], []
+        repositories: dict[str, dict[str, str]] = {}
         for image, names in images:
             manifest = self._layout.manifest(image)
             for digest in {image.id, manifest.digest, *(layer.digest for layer in image.layers)}:
                 with suppress(FileExistsError):
                     os.link(self._layout.path(digest), top / _blob(digest))
             entries += [(manifest, name) for name in names or ("",)]
+            for name in names if image.layers else ():
+                repository, _, tag = name.rpartition(":")
+                repositories.setdefault(repository, {})[tag] = image.layers[-1].diff_id.removeprefix("sha256:")
             docker.append(
                 {
                     "Config": _blob(image.id),
@@ -236,7 +240,8 @@ class Skopeo:
                 }
             )
         (top / "manifest.json").write_bytes(msgspec.json.encode(docker))
-        (top / "index.json").write_bytes(write_index(entries))
+        (top / "repositories").write_bytes(msgspec.json.encode(repositories, order="sorted"))
+        (top / "index.json").write_bytes(write_index(entries, saved=True))
         (top / "oci-layout").write_text(LAYOUT)
 
 
