@@ -58,6 +58,23 @@ def test_with_the_store_away_cluster_networks_carry_on(town: Town, pair: tuple[H
     one("network rm local")
 
 
+def test_a_host_gone_for_good(town: Town, pair: tuple[Host, Host]) -> None:
+    """Nobody gives back what a dead host has, until somebody says that it is dead."""
+    one, two = pair
+    two.machine.down()
+    one("rm -f web")
+    one.docker.refused("network rm RED", "has active endpoints")
+    one.docker.refused("network disconnect RED db", "No such container: db")
+    one("network disconnect -f RED db")
+    eventually(lambda: not one.members("RED"), "db is struck")
+    one("network rm RED")
+    town.world.reboot(two.machine.name)
+    town.world.start_engines([two.machine.name])
+    two.follow()
+    eventually(lambda: "RED" not in two("network ls"), "there, too")
+    eventually(lambda: "RED not found" in two.docker.field("db", ".State.Error"), "and says why it does not run")
+
+
 def test_one_harm_of_each_kind(town: Town) -> None:
     """``scripts/test chaos --minutes 60`` goes on for as long as you like."""
     before = looks.footprint(town.hosts)
