@@ -1,31 +1,35 @@
 """How gossip behaves as a cluster grows: convergence, failures, false alarms, bytes. All times are virtual.
 
     python -m bench.gossip.simulate                     up to 1,000 nodes, a few minutes
-    python -m bench.gossip.simulate --most 10000        a quarter of an hour on an idle core
-    python -m bench.gossip.simulate --only loss         one part: size, loss, hour
+    python -m bench.gossip.simulate --most 10000        half an hour on an idle core
+    python -m bench.gossip.simulate --only loss         one part: goals, size, loss, hour
+    python -m bench.gossip.page                         docs/gossip-curves.md and its pictures, from what was measured
 
-Writes ``bench/results/gossip.txt`` (numbers) and ``gossip-*.svg`` (curves).
+Adds what it measures to ``bench/results/gossip.json``.
 """
 
 import argparse
+import json
 import math
 import random
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
+from bench.gossip import goals  # noqa: E402
 from bench.gossip.crowd import crowd, false_suspicions, think  # noqa: E402
-from bench.gossip.curves import Curve, draw  # noqa: E402
 from fairlead.core.swimwire import State  # noqa: E402
 from lane.virtual import World  # noqa: E402
 
-RESULTS = ROOT / "bench" / "results"
+RESULTS = ROOT / "bench" / "results" / "gossip.json"
 SIZES = (10, 25, 50, 100, 250, 500, 1000, 2000, 5000, 10_000)
 LOSSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
+SEEDS = 8
 
 
 def reach(world: World, count: Callable[[], int], most: int, limit: float, step: float) -> list[tuple[float, int]]:
@@ -43,7 +47,7 @@ def share(course: list[tuple[float, int]], part: float) -> float:
     return next((when for when, number in course if number >= part * most), math.inf)
 
 
-def of_size(count: int, quiet: float = 5.0) -> dict[str, float | list[tuple[float, int]]]:
+def of_size(count: int, quiet: float = 5.0) -> dict[str, Any]:
     """One cluster: how fast one piece of news and one failure are known, and what a quiet second costs."""
     began = time.time()
     world = crowd(count, seed=count)
@@ -77,89 +81,70 @@ def _with_meta(world: World, whom: str) -> int:
     )
 
 
-def sizes(most: int, say: Callable[[str], None]) -> None:
-    say("nodes   news 90 %   news all   failure known   bytes/s/node   largest packet   took")
-    found = {}
+def keep(part: str, name: str, value: Any) -> None:
+    """Remember one measurement."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    found.setdefault(part, {})[name] = value
+    RESULTS.write_text(json.dumps(found))
+
+
+def sizes(most: int) -> None:
+    """Clusters from ten nodes on; each knows itself already."""
+    print("nodes   news 90 %   news all   failure known   bytes/s/node   largest packet   took")
     for count in [size for size in SIZES if size <= most]:
-        row = found[count] = of_size(count)
-        say(
+        row = of_size(count)
+        keep("size", str(count), row)
+        print(
             f"{count:6} {row['news90']:9.2f} s {row['news']:8.2f} s {row['failure']:12.2f} s {row['bytes']:12.0f}"
-            f" {row['largest']:14.0f} B {row['real']:8.0f} s"
+            f" {row['largest']:14.0f} B {row['real']:8.0f} s",
+            flush=True,
         )
         if row["missed"]:
-            say(f"       {row['missed']} had not heard of the failure by then: push-pull tells them")
-        picture(found)
+            print(f"       {row['missed']} had not heard of the failure by then: push-pull tells them")
 
 
-def picture(found: dict[int, dict[str, float | list[tuple[float, int]]]]) -> None:
-    """The curves over sizes, as far as they go."""
-    courses = {n: row["course"] for n, row in found.items() if n in (25, 100, 1000, 10_000)}
-    draw(
-        RESULTS / "gossip-news.svg",
-        "One piece of news: share of the cluster that knows",
-        ("seconds", "share"),
-        [Curve(f"{n} nodes", [(when, number / max(1, n - 1)) for when, number in c]) for n, c in courses.items()],  # type: ignore[union-attr]
-    )
-    draw(
-        RESULTS / "gossip-size.svg",
-        "Seconds until everybody knows",
-        ("nodes (log 10)", "seconds"),
-        [Curve(what, [(math.log10(n), float(row[what])) for n, row in found.items()]) for what in ("news", "failure")],  # type: ignore[arg-type]
-    )
-    draw(
-        RESULTS / "gossip-bytes.svg",
-        "Bytes a second that a node sends in a quiet cluster",
-        ("nodes (log 10)", "bytes/s"),
-        [Curve("datagrams", [(math.log10(n), float(row["bytes"])) for n, row in found.items()])],  # type: ignore[arg-type]
-    )
-
-
-def losses(say: Callable[[str], None], count: int = 100, minutes: float = 5.0) -> None:
-    say(f"\n{count} nodes, {minutes:.0f} minutes: loss   refutations   false deaths (opinions)")
-    points = []
+def losses(count: int = 100, minutes: float = 5.0) -> None:
+    """False suspicions, by how much is lost."""
+    print(f"\n{count} nodes, {minutes:.0f} minutes: loss   refutations   false deaths (opinions)")
     for loss in LOSSES:
         world = crowd(count, seed=7, loss=loss)
         world.run(minutes * 60)
         refuted, dead = false_suspicions(world)
-        points.append((loss, refuted / count / minutes * 60))
-        say(f"{loss:34.2f} {refuted:13} {dead:14}")
-    draw(
-        RESULTS / "gossip-loss.svg",
-        f"False suspicions per node and hour, {count} nodes; all refuted",
-        ("share of packets lost", "per node and hour"),
-        [Curve("refuted suspicions", points)],
-    )
+        keep("loss", str(loss), {"refuted": refuted, "hourly": refuted / count / minutes * 60, "dead": dead})
+        print(f"{loss:34.2f} {refuted:13} {dead:14}", flush=True)
 
 
-def hour(say: Callable[[str], None]) -> bool:
+def hour() -> None:
     """The promise: no false failure in one hour at 100 nodes with 5 % loss."""
     world = crowd(100, seed=random.Random(5).randrange(1000), loss=0.05)
     deaths = 0
     for minute in range(60):
         world.run((minute + 1) * 60)
         deaths += false_suspicions(world)[1]
-    say(f"\n100 nodes, 5 % loss, one hour: {false_suspicions(world)[0]} suspicions refuted, {deaths} false failures")
-    return deaths == 0
+    refuted = false_suspicions(world)[0]
+    keep("hour", "0.05", {"refuted": refuted, "dead": deaths})
+    print(f"\n100 nodes, 5 % loss, one hour: {refuted} suspicions refuted, {deaths} false failures")
+
+
+def promises() -> None:
+    """The goals at 25 nodes, with rows and coordinates."""
+    found = goals.measured(SEEDS)
+    keep("goals", "25", found)
+    told = "25 nodes, the worst of {seeds}: news {quiet:.2f} s, failure {failure:.2f} s, churn 90 % {churn90:.2f} s"
+    print(told.format(**found) + f", all {found['churn']:.2f} s")
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     options.add_argument("--most", type=int, default=1000)
-    options.add_argument("--only", choices=("size", "loss", "hour"))
+    options.add_argument("--only", choices=("goals", "size", "loss", "hour"))
     wanted = options.parse_args()
-    RESULTS.mkdir(exist_ok=True)
-    lines: list[str] = []
-    name = f"gossip-{wanted.only}.txt" if wanted.only else "gossip.txt"
-
-    def say(line: str) -> None:
-        print(line, flush=True)
-        lines.append(line)
-        (RESULTS / name).write_text("\n".join(lines) + "\n")
-
     parts: dict[str, Callable[[], object]] = {
-        "size": lambda: sizes(wanted.most, say),
-        "loss": lambda: losses(say),
-        "hour": lambda: hour(say),
+        "goals": promises,
+        "size": lambda: sizes(wanted.most),
+        "loss": losses,
+        "hour": hour,
     }
     for title, part in parts.items():
         if wanted.only in (None, title):
