@@ -70,6 +70,7 @@ def said(found: Opinion) -> str:
         ('xt match "string" drop', "may"),
         ('ip saddr 10.0.0.2 xt target "TARPIT"', "drops"),
         ('log prefix "drop " level warn', "passes"),
+        ('log prefix "seen: " level debug flags all drop', "drops"),
         ("meta mark set 0x00000001 accept", "passes"),
         ("jump inner", "drops"),
         ("tcp dport 81 jump inner", "passes"),

@@ -5,9 +5,9 @@ from fairlead.core.explain import walk
 from fairlead.core.model import PortBinding
 from fairlead.core.rules import NetworkRules, binding_elements, network_elements, skeleton
 from fairlead.core.ruleset import Packet
-from fairlead.core.steps import NOWHERE, WORLD
-from fairlead.core.terrain import Terrain
-from fairlead.core.wanted import Address, Forwarding, Link, Neighbour, Policy, Route, Wanted
+from fairlead.core.steps import NOWHERE, WORLD, Walked
+from fairlead.core.terrain import Road, Terrain
+from fairlead.core.wanted import Address, Forwarding, Link, Neighbour, Policy, Route, Sysctl, Wanted
 
 BRIDGE = (Link(name="br-red", kind="bridge"), Address(link="br-red", address="10.1.0.1/24"))
 HOST = {
@@ -88,3 +88,18 @@ def test_no_device_is_named_where_none_is_known() -> None:
     call = Packet(source="203.0.113.1", target="10.1.0.2", protocol="tcp", port=80)
     seen = walk(Terrain([*BRIDGE, *plug("db", 2)], **HOST), WORLD, call)  # type: ignore[arg-type]
     assert seen.hops[0].says == "comes in from 203.0.113.1, for 10.1.0.2"
+
+
+def test_an_internal_network_is_closed_by_the_kernel_and_that_is_our_own_will() -> None:
+    closed = Sysctl(path="net/ipv4/conf/br-red/forwarding", value="0")
+
+    def stopped(*more: Wanted) -> Walked:
+        land = Terrain(
+            [*BRIDGE, *plug("db", 2), *more],
+            ask=lambda ns, target, source, arrives: Road(kind="unreachable") if arrives else None,
+            **HOST,  # type: ignore[arg-type]
+        )
+        return walk(land, "db", Packet(source="", target="203.0.113.1", protocol="tcp", port=80))
+
+    assert (stopped(closed).reason, stopped(closed).hops[-1].objects) == ("internal", (closed,))
+    assert stopped().reason == "refused"

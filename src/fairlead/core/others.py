@@ -37,6 +37,7 @@ _FIELDS = (
     "ct direction", "ct status", "fib daddr type", "iifname", "oifname", "iif", "oif",
 )  # fmt: skip
 _SILENT = frozenset({"counter", "log", "comment", "prefix", "level", "flags", "group", "packets", "bytes", "notrack"})
+_SILENT |= {"emerg", "alert", "crit", "err", "warn", "notice", "info", "debug", "audit", "all"}
 _STATES = frozenset({"new", "established", "related", "invalid", "untracked", "dnat", "snat", "assured", "confirmed"})
 _ENDS = frozenset({"accept", "drop", "reject", "queue", "return", "continue", "jump", "goto"})
 _TRANSLATES = frozenset({"dnat", "redirect", "tproxy"})
