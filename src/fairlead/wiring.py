@@ -417,7 +417,7 @@ class Build:
         return Explainer(
             self.kernel, self.host, self.catalog, self.controller, self.attachments,
             self.publisher, self.naming, self.files,
-            lambda family: _text(Path("/proc/sys") / SWITCHES[family]).strip() != "0",
+            lambda family: self.host.sysctl(SWITCHES[family]) != "0",
         )  # fmt: skip
 
     def _doctor(self) -> Doctor:

@@ -314,6 +314,12 @@ def test_questions_about_the_host(host: Host) -> None:
     assert not host.is_ours("br7")
 
 
+def test_a_setting_of_the_host(host: Host) -> None:
+    host.make([Sysctl(path="net/ipv4/ip_forward", value="1")])
+    assert host.sysctl("net/ipv4/ip_forward") == "1"
+    assert host.sysctl("net/ipv4/no_such_thing") == ""
+
+
 def test_namespaces_have_a_path(host: Host) -> None:
     assert host.namespace_path("s1").endswith("/netns/s1")
 

@@ -22,7 +22,6 @@ from pathlib import Path
 import msgspec
 
 from fairlead.core import rules
-from fairlead.core.wanted import Sysctl
 from fairlead.engine.kernel import Kernel
 from fairlead.host.base import Host
 
@@ -68,8 +67,7 @@ class Machine:
         """Families that nobody forwarded before this engine (in this life of the machine)."""
         known = note.read_text().split() if note.exists() else []
         before = {int(word) for word in known[1:]} if known[:1] == [boot] else set()
-        asked = [Sysctl(path=path, value="") for path in SWITCHES.values()]
-        off = {item.path for item in self._host.look(asked) if isinstance(item, Sysctl) and item.value == "0"}
-        families = sorted(before | {family for family, path in SWITCHES.items() if path in off})
+        off = {family for family, path in SWITCHES.items() if self._host.sysctl(path) == "0"}
+        families = sorted(before | off)
         note.write_text(" ".join([boot, *map(str, families)]))
         return tuple(families)

@@ -80,6 +80,9 @@ class Host(Protocol):
     def addresses(self, link: str = "") -> list[tuple[str, str]]:
         """(device, address/prefix) of the host's addresses, of one device or of all."""
 
+    def sysctl(self, path: str) -> str:
+        """A kernel setting of the host, by its path below /proc/sys; "" when this kernel has none."""
+
     def link_mtu(self, link: str = "") -> int:
         """MTU of a device, or of the device of the default route (0: there is none)."""
 

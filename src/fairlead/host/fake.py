@@ -155,6 +155,10 @@ class FakeHost:
         found = [item for item in self.things.values() if isinstance(item, Address) and item.ns == HOST]
         return [(item.link, item.address) for item in found if item.link == link or not link]
 
+    def sysctl(self, path: str) -> str:
+        found = self.things.get(Sysctl(path=path, value="").key)
+        return found.value if isinstance(found, Sysctl) else ""
+
     def link_mtu(self, link: str = "") -> int:
         device = self._device(HOST, link)
         return (device.mtu or self.default_mtu) if device else 0 if link else self.default_mtu

@@ -78,9 +78,13 @@ class Layout:
         self._write("registries.conf", REGISTRIES.encode())
 
     def _write(self, name: str, content: bytes) -> None:
+        """The file ``name`` with this content; nothing happens when it has it."""
+        place = self.folder / name
+        if place.exists() and place.read_bytes() == content:
+            return
         fresh = self._work / f"{next(self._numbers)}.{name}"
         fresh.write_bytes(content)
-        fresh.replace(self.folder / name)
+        fresh.replace(place)
 
     def environment(self) -> dict[str, str]:
         """Variables by which the container tools find our files instead of the machine's."""

@@ -78,7 +78,8 @@ class Layers:
         os.chmod(self.folder, 0o710)
         if driver not in ("", "overlay2", "vfs"):
             raise Unsupported(f"driver not supported: {driver}: this engine has overlay2 and vfs")
-        reason = "" if driver == "vfs" else self._refusal()
+        proven = any(is_mounted(self.path(id)) for id in self.known())
+        reason = "" if driver == "vfs" or proven else self._refusal()
         if driver == "overlay2" and reason:
             raise Unsupported(
                 f"overlay2: the data root {self.folder.parent} cannot hold overlay layers ({reason}): "

@@ -154,6 +154,10 @@ class LinuxHost:
             found = [(names.get(index, ""), address) for index, address, _ in routing.addresses(door.netlink)]
             return [(name, address) for name, address in found if name == link or not link]
 
+    def sysctl(self, path: str) -> str:
+        found = sysctls.read(Sysctl(path=path, value=""))
+        return found.value if found else ""
+
     def link_mtu(self, link: str = "") -> int:
         if not link:
             defaults = ("0.0.0.0/0", "::/0")
