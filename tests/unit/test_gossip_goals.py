@@ -101,6 +101,22 @@ def test_nobody_is_taken_for_dead_with_5_percent_loss() -> None:
     assert dead == []
 
 
+def test_nodes_that_all_restarted_while_cut_off_find_each_other_by_their_seeds_within_seconds() -> None:
+    """Nobody remembers anybody, so nobody knocks at the dead's doors. Half an hour of vain tries: neither loud nor slow."""
+    names = World.names(12)
+    world = World(seed=8)
+    world.cut(*([name] for name in names))
+    for name in names:
+        world.add(name)
+    for name in names:
+        world.join(name, names)
+    world.run(1800)
+    tried = sum(node.stream_bytes for node in world.nodes.values())
+    world.heal()
+    assert world.run_until(world.complete, 30) < 7
+    assert tried < 12 * 1800 * 250
+
+
 def test_what_a_node_sends_does_not_grow_with_the_cluster() -> None:
     rates = []
     for count in (5, 40):
