@@ -38,7 +38,7 @@ SPELT = {
     "io_maximum_iops": "IOMaximumIOps",
     "io_maximum_bandwidth": "IOMaximumBandwidth",
     "cpus": "NanoCPUs",
-    "tty": "TTY",
+    "terminal": "TTY",
     "os": "OS",
     "uid": "UID",
     "gid": "GID",

@@ -64,7 +64,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     privileges: dict[str, Any] | None = None
     init: bool | None = None
     stop_signal: str = ""
-    tty: bool = False
+    terminal: bool = False
     open_stdin: bool = False
     read_only: bool = False
     mounts: tuple[dict[str, Any], ...] | None = None
