@@ -52,7 +52,7 @@ from fairlead.core.model import PortBinding
 from fairlead.core.wanted import Element, Plan, Skeleton, Sysctl, Wanted
 
 NAT_MODES = ("nat", "nat-unprotected")
-CLOSING = ("networks", "same", "internal", "apart", "overlays", "vteps4", "vteps6")
+CLOSING = ("networks", "same", "internal", "apart", "overlays", "sealed", "vteps4", "vteps6", "sealed4", "sealed6")
 """Sets without which more would pass (or what belongs together would not); all others open something."""
 
 USER_TABLE = """\
@@ -172,11 +172,19 @@ _SETS = """\
         comment "those of them that must be encrypted"
     }
     set vteps4 {
-        typeof @th,96,24 . ip saddr
-        comment "hosts that may send into an overlay network"
+        typeof th dport . @th,96,24 . ip saddr
+        comment "hosts on overlay networks of ours"
     }
     set vteps6 {
-        typeof @th,96,24 . ip6 saddr
+        typeof th dport . @th,96,24 . ip6 saddr
+        comment "the same over IPv6"
+    }
+    set sealed4 {
+        typeof th dport . @th,96,24 . ip saddr
+        comment "hosts on those that must be encrypted"
+    }
+    set sealed6 {
+        typeof th dport . @th,96,24 . ip6 saddr
         comment "the same over IPv6"
     }
 """
@@ -184,20 +192,24 @@ _SETS = """\
 _CHAINS = """\
     chain guard {
         type filter hook prerouting priority raw; policy accept;
+        meta l4proto udp th dport . @th,96,24 . ip saddr @vteps4 notrack accept
+        meta l4proto udp th dport . @th,96,24 . ip6 saddr @vteps6 notrack accept
         iifname != "lo" ip daddr 127.0.0.0/8 counter drop comment "loopback addresses do not come from outside"
         iifname != "lo" ip saddr 127.0.0.0/8 counter drop comment "nor from containers"
         meta l4proto udp th dport . @th,96,24 @sealed meta ipsec missing counter drop comment "in clear"
         meta l4proto udp th dport . @th,96,24 @overlays goto overlay
     }
+    chain overlay {
+        th dport . @th,96,24 . ip saddr @sealed4 notrack accept
+        th dport . @th,96,24 . ip6 saddr @sealed6 notrack accept
+        counter drop comment "VXLAN for a network of ours from a host that is not on it"
+    }
     chain leaving {
         type filter hook output priority raw; policy accept;
+        meta l4proto udp th dport . @th,96,24 . ip daddr @vteps4 notrack accept
+        meta l4proto udp th dport . @th,96,24 . ip6 daddr @vteps6 notrack accept
         meta l4proto udp th dport . @th,96,24 @sealed rt ipsec missing counter drop comment "in clear"
         meta l4proto udp th dport . @th,96,24 @overlays notrack
-    }
-    chain overlay {
-        @th,96,24 . ip saddr @vteps4 notrack accept
-        @th,96,24 . ip6 saddr @vteps6 notrack accept
-        counter drop comment "VXLAN for a network of ours from a host that is not on it"
     }
     chain prerouting {
         type nat hook prerouting priority dstnat; policy accept;

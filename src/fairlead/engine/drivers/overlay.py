@@ -111,9 +111,10 @@ class Overlay:
 
     def vtep(self, network: Network, address: str, facts: Facts) -> Plan:
         """Another host on this network."""
-        family = 6 if ":" in address else 4
+        family, kind = 6 if ":" in address else 4, "sealed" if ENCRYPTED in network.options else "vteps"
+        item = f"{_port(network)} . {vni(network)} . {address}"
         return (
-            Element(map=f"vteps{family}", item=f"{vni(network)} . {address}", why="a host on this network"),
+            Element(map=f"{kind}{family}", item=item, why="a host on this network"),
             Forwarding(
                 ns=namespace(network),
                 link=TUNNEL,
@@ -146,9 +147,13 @@ def vni(network: Network) -> str:
     return network.options.get(VNI, "…")
 
 
+def _port(network: Network) -> int:
+    return SEALED_PORT if ENCRYPTED in network.options else PORT
+
+
 def _path(network: Network, facts: Facts) -> Iterator[Wanted]:
     ns, mtu, six = namespace(network), _mtu(network, facts), ":" in facts.vtep
-    port = SEALED_PORT if ENCRYPTED in network.options else PORT
+    port = _port(network)
     if port == SEALED_PORT:
         yield Element(map="sealed", item=f"{port} . {vni(network)}", why="nothing of it comes or goes in clear")
     yield Element(
