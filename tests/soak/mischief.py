@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 from lane.machine import eventually
+from soak.checks import settle
 from soak.model import Box
 from soak.moves import MOVES, move
 from soak.player import PATIENCE, Broken, Player
@@ -60,7 +61,9 @@ def cut_bridge(p: Player) -> str | None:
     net = p.pick([net for net in p.model.made() if net.kind != "macvlan"])
     if net is None:
         return None
-    p.engine.machine.must(f"ip link del {_bridge(p, net.name)}")
+    bridge = _bridge(p, net.name)
+    settle(lambda: "" if bridge in p.engine.machine.links() else f"{bridge} of {net.name} was not made again")
+    p.engine.machine.must(f"ip link del {bridge}")
     return net.name
 
 
