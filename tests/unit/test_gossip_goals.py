@@ -102,7 +102,7 @@ def test_nobody_is_taken_for_dead_with_5_percent_loss() -> None:
 
 
 def test_nodes_that_all_restarted_while_cut_off_find_each_other_by_their_seeds_within_seconds() -> None:
-    """Nobody remembers anybody, so nobody knocks at the dead's doors. Half an hour of vain tries: neither loud nor slow."""
+    """Nobody remembers anybody, so nobody knocks at the dead's doors; half an hour in vain makes none loud or slow."""
     names = World.names(12)
     world = World(seed=8)
     world.cut(*([name] for name in names))
