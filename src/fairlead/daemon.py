@@ -32,7 +32,7 @@ import uvloop
 from fairlead.api import server
 from fairlead.engine import farewell
 from fairlead.errors import FairleadError
-from fairlead.host import orphans
+from fairlead.host import arenas, orphans
 from fairlead.settings import Settings
 from fairlead.wiring import Build
 
@@ -46,6 +46,7 @@ at Python's 5 ms, whoever answers a request meanwhile would wait that long after
 def main(settings: Settings) -> int:
     """Run until told to stop; the exit code."""
     _log_to_stderr(settings)
+    arenas.one()
     sys.setswitchinterval(SHORT_TURN)
     for warning in settings.warnings:
         log.warning("%s", warning)
