@@ -4,7 +4,8 @@
     network_elements(…)     what a network is:  its bridge, its subnets, how open it is
     binding_elements(…)     what ``-p`` is:     (protocol, host port) -> (address, port)
 
-A packet meets a handful of rules, however many networks and ports there are.
+A packet meets a handful of rules, however many networks and ports there are, and one that goes on its way in a
+connection meets the fewest: looking up the name of a device costs as much as ten comparisons.
 
     client -> host:8080        guard, published:  published4[tcp . 8080] -> 172.17.0.2 . 80     forward: dnat, enters
     host   -> 127.0.0.1:8080   output, published: the same map; leaves with the bridge's address (postrouting)
@@ -228,11 +229,8 @@ _CHAINS = """\
     }
     chain forward {
         type filter hook forward priority filter; policy accept;
-        iifname . oifname @same goto within
-        iifname @internal counter drop comment "internal: nothing leaves"
-        oifname @internal counter drop comment "internal: nothing enters"
-        oifname @networks ct direction reply accept
         oifname @networks goto entering
+        iifname @internal counter drop comment "internal: nothing leaves"
         FOREIGN
     }
     chain within {
@@ -240,6 +238,10 @@ _CHAINS = """\
         iifname @apart counter drop comment "icc is off"
     }
     chain entering {
+        iifname . oifname @same goto within
+        iifname @internal counter drop comment "internal: nothing crosses over"
+        oifname @internal counter drop comment "internal: nothing enters"
+        ct direction reply accept
         ct status dnat accept
         ct state related accept comment "errors about connections that were let in"
         ip daddr . meta l4proto . th dport @exposed4 accept
@@ -267,7 +269,8 @@ _CHAINS = """\
 """
 
 _FRAMES = 'meta iifkind "bridge" meta oifkind "bridge" accept comment "frames within a bridge, or between bridges"'
-_FOREIGN = 'iifname != @networks meta nfproto ipv{} counter drop comment "forwarding is on for containers only"'
+_OURS = "iifname @networks accept"
+_FOREIGN = 'meta nfproto ipv{} counter drop comment "forwarding is on for containers only"'
 
 
 def skeleton(drop_foreign: Collection[int] = ()) -> Skeleton:
@@ -277,7 +280,7 @@ def skeleton(drop_foreign: Collection[int] = ()) -> Skeleton:
     forwarding on, so that the host must not begin to route between networks
     that are none of ours.
     """
-    lines = [_FRAMES, *(_FOREIGN.format(family) for family in sorted(drop_foreign))] if drop_foreign else []
+    lines = [_OURS, _FRAMES, *(_FOREIGN.format(family) for family in sorted(drop_foreign))] if drop_foreign else []
     chains = _CHAINS.replace("        FOREIGN\n", "".join(f"        {line}\n" for line in lines))
     return Skeleton(text=_SETS + chains, why="the fixed part of the host's firewall; networks are elements of its sets")
 
