@@ -43,7 +43,7 @@ class Blob(msgspec.Struct, frozen=True, omit_defaults=True):
     compression: str = ""
     diff_id: str = ""
     full_size: int = 0
-    """bytes of the uncompressed tar"""
+    """bytes of the files in it, as Docker counts them"""
 
 
 class History(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -40,6 +40,7 @@ from typing import IO
 from fairlead.core.imagespec import Blob, ImageRecord, write_index, write_manifest
 from fairlead.errors import Internal, Invalid
 from fairlead.host import command, rooted
+from fairlead.host.weight import Weight
 
 CHUNK = 1 << 20
 LAYOUT = '{"imageLayoutVersion":"1.0.0"}'
@@ -190,9 +191,9 @@ class Layout:
     def _take_layer(self, place: Path, kind: str, diff_id: str) -> Blob:
         if kind in ("xz", "bzip2"):
             place, kind = _decompressed(place, kind), ""
-        digest = _digest(place)[0]
+        digest, full = _digest(place)
         try:
-            content, full = _digest(place, gzip.open) if kind else (digest, place.stat().st_size)
+            content, full = _digest(place, gzip.open) if kind else (digest, full)
         except (OSError, EOFError, zlib.error) as error:
             raise Invalid(f"invalid {kind} data in layer: {error}") from None
         if diff_id and content != diff_id:
@@ -288,14 +289,14 @@ def _decompressed(place: Path, kind: str) -> Path:
 
 
 def _digest(place: Path, opener: object = open) -> tuple[str, int]:
-    """sha256 and length of a file's bytes, or of what they decompress to."""
-    digest, size = hashlib.sha256(), 0
+    """sha256 of a file's bytes, or of what they decompress to, and what the files in it weigh."""
+    digest, weight = hashlib.sha256(), Weight()
     source: IO[bytes] = opener(place, "rb")  # type: ignore[operator]
     with source:
         while piece := source.read(CHUNK):
             digest.update(piece)
-            size += len(piece)
-    return f"sha256:{digest.hexdigest()}", size
+            weight.feed(piece)
+    return f"sha256:{digest.hexdigest()}", weight.total
 
 
 def _last(words: str) -> str:
