@@ -111,6 +111,12 @@ def test_only_those_who_are_asked_are_asked() -> None:
     assert others.chains("ingress", "netdev", "eth1") == [] and others.chains("ingress", "netdev", "eth0")
 
 
+def test_a_table_that_sleeps_is_not_asked() -> None:
+    listing = LISTING.format(family="ip", table="theirs", name="f", policy="drop", rules="", inner="")
+    assert Others(listing).chains("forward", "ip")
+    assert not Others(listing.replace("{\n", "{\n\tflags dormant\n", 1)).chains("forward", "ip")
+
+
 OWNED = """\
 table {table} {{
 	chain {name} {{

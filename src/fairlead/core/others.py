@@ -122,7 +122,7 @@ class Others:
         """Follow the packet from a base chain on."""
         follower = _Follower(self._chains, packet, is_local)
         said = follower.follow(chain) or Said(chain, "", chain.policy)
-        against = "accept" if said.verdict == "drop" else ("drop", "dnat")
+        against = ("accept",) if said.verdict == "drop" else ("drop", "dnat")
         doubts = tuple(doubt for doubt in follower.doubts if doubt.verdict in against)
         return Opinion(chain, said.verdict == "drop" and not doubts, said, doubts)
 
@@ -331,13 +331,15 @@ def _between(value: str, first: str, last: str) -> bool | None:
 
 def _read(listing: str) -> Iterator[Chain]:
     """Chains of a listing; sets and maps are skipped."""
-    family = table = ""
+    family, table, asleep = "", "", False
     chain: Chain | None = None
     for line in listing.splitlines():
         text = line.strip()
         words = text.split()
         if line.startswith("table "):
-            family, table = words[1], words[2]
+            family, table, asleep = words[1], words[2], False
+        elif line.startswith("\tflags "):
+            asleep = "dormant" in words
         elif line.startswith("\tchain ") and not _OURS.fullmatch(f"{family} {table}"):
             chain = Chain(family, table, words[1])
         elif line == "\t}":
@@ -346,6 +348,7 @@ def _read(listing: str) -> Iterator[Chain]:
             chain = None
         elif chain is not None and (found := _HOOK.match(text)):
             _set_hook(chain, found)
+            chain.hook = "" if asleep else chain.hook
         elif chain is not None and text:
             chain.rules.append(text)
 
