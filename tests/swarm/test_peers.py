@@ -224,6 +224,17 @@ async def test_a_port_that_is_taken_is_said_in_words_and_tried_again(
     assert len([record for record in caplog.records if words in record.message]) == 1  # not once a try
 
 
+async def test_a_mistake_of_ours_costs_the_engine_nothing(
+    town: Town, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "Gossip", None)
+        town.start("one")
+        await town.until(lambda: "gossip stumbled" in caplog.text)
+        assert not town.tasks["one"].done() and town.peers["one"].warnings()
+    await town.until(lambda: town.sees("one") == {"one": "alive"})
+
+
 async def test_a_host_that_gossip_never_meets_is_pointed_at(town: Town) -> None:
     town.start("one")
     await town.until(lambda: town.sees("one"))
