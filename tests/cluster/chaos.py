@@ -164,6 +164,7 @@ class Chaos:
                 break
             if looked > SOON * max(1, os.getloadavg()[0] / (os.cpu_count() or 1)):
                 raise Broken(f"{when}, {looked:.1f} s later:\n" + "\n".join(wrong))
+            self.tell(f"not yet well {looked:.1f} s {when}: {wrong[0].splitlines()[0]} ({len(wrong)} such)")
         self.slowest = max(self.slowest, looked)
         self.tell(f"well {looked:.1f} s {when}")
 
