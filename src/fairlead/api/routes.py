@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 from fairlead.api.web import NEWEST, OLDEST, Handler, Route
@@ -60,14 +61,14 @@ class Table:
     """All routes, found by method and first piece of the path, then by pattern in the order they were given."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._routes: defaultdict[tuple[str, str], list[tuple[re.Pattern[str], Handler]]] = defaultdict(list)
+        self._routes: defaultdict[tuple[str, str], list[tuple[str, Handler]]] = defaultdict(list)
         for route in routes:
-            self._routes[route.method, _first(route.path)].append((_pattern(route.path), route.handler))
+            self._routes[route.method, _first(route.path)].append((route.path, route.handler))
 
     def find(self, method: str, path: str) -> Found:
         path = path.rstrip("/")
-        for pattern, handler in self._routes.get((method, _first(path)), ()):
-            match = pattern.fullmatch(path)
+        for template, handler in self._routes.get((method, _first(path)), ()):
+            match = _pattern(template).fullmatch(path)
             if match:
                 return Found(handler, match.groupdict())
         raise NotFound("page not found")
@@ -77,8 +78,9 @@ def _first(path: str) -> str:
     return path.split("/", 2)[1] if path.startswith("/") else ""
 
 
+@cache
 def _pattern(path: str) -> re.Pattern[str]:
-    """``/images/{name:.*}/json`` as a regular expression."""
+    """``/images/{name:.*}/json`` as a regular expression; made when somebody first asks for a path like it."""
     pieces, at = [], 0
     for found in _NAME.finditer(path):
         pieces.append(re.escape(path[at : found.start()]))
