@@ -232,6 +232,7 @@ async def export(place: Place) -> AsyncIterator[bytes]:
 def _tar(folder: int, names: list[str], out: int) -> None:
     """GNU tar of names below a directory descriptor, into a pipe."""
     words = ["tar", "-C", f"/proc/self/fd/{folder}", "--create", "--file=-", "--format=posix", "--numeric-owner"]
+    words += ["--sort=name"]
     words += ["--pax-option=delete=atime,delete=ctime", "--xattrs", f"--xattrs-include={layers.CAPABILITY}"]
     done = subprocess.run(
         [*words, "--", *names],
