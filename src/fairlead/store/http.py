@@ -21,6 +21,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
@@ -43,10 +44,10 @@ class Answer(NamedTuple):
 class Servers:
     """The servers of one store."""
 
-    def __init__(self, places: Sequence[str], tls: ssl.SSLContext | None = None) -> None:
-        """``places``: ``address:port``, the first is asked first."""
+    def __init__(self, places: Sequence[str], tls: ssl.SSLContext | None = None, socket: Path | None = None) -> None:
+        """``places``: ``address:port``, the first is asked first; one name is enough with a Unix ``socket``."""
         self._places = list(places)
-        self._tls = tls
+        self._tls, self._socket = tls, socket
         self._session: aiohttp.ClientSession | None = None
 
     async def ask(
@@ -111,9 +112,11 @@ class Servers:
         silence: float,
     ) -> aiohttp.client._RequestContextManager:
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._tls or True, limit=0), cookie_jar=aiohttp.DummyCookieJar()
-            )
+            if self._socket is not None:
+                connector: aiohttp.BaseConnector = aiohttp.UnixConnector(str(self._socket), limit=0)
+            else:
+                connector = aiohttp.TCPConnector(ssl=self._tls or True, limit=0)
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         url = URL(f"{'https' if self._tls else 'http'}://{place}{path}", encoded=True)
         data: bytes | AsyncIterator[bytes] | None = body
         if body is not None and not again:
