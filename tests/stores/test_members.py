@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
