@@ -121,6 +121,18 @@ def test_dockers_words() -> None:
     assert error.value.message == "Bind for 0.0.0.0:80-81 failed: all ports are allocated"
 
 
+def test_choosing_for_many_looks_at_each_port_once() -> None:
+    asked: list[int] = []
+
+    def free(protocol: str, address: str, port: int) -> bool:
+        asked.append(port)
+        return port % 2 == 0
+
+    found = choose([PortRequest(port) for port in range(1, 101)], (), free=free)
+    assert [binding.host_port for binding in found] == list(range(32768, 32968, 2))
+    assert asked == list(range(32768, 32967))
+
+
 def test_ports_somebody_listens_on_are_skipped() -> None:
     free = lambda protocol, address, port: port != 32768  # noqa: E731
     assert shown(choose([PortRequest(80)], (), free=free)) == ["0.0.0.0:32769->80/tcp"]

@@ -179,22 +179,31 @@ class _Desk:
     def __init__(self, taken: Taken, free: Free) -> None:
         self._holders: dict[tuple[str, int, int], set[str]] = defaultdict(set)
         self._free = free
+        self._passed: dict[tuple[str, tuple[str, ...], range], int] = {}
+        """how many candidates were given or refused already: what was refused once is refused again"""
         for protocol, address, port in taken:
             if port:
                 self._holders[protocol, _family(address), port].add(address)
 
     def settle(self, request: PortRequest, addresses: Sequence[str]) -> int:
         """One port for all these addresses, held from now on."""
-        for port in _candidates(request):
-            refusal = self._refusal(request.protocol, addresses, port)
-            if not refusal:
-                for address in addresses:
-                    self._holders[request.protocol, _family(address), port].add(address)
-                return port
-            if not _open(request):
+        candidates = _candidates(request)
+        if not _open(request):
+            if refusal := self._refusal(request.protocol, addresses, candidates[0]):
                 raise Conflict(refusal)
-        asked = f"{request.host_first}-{request.host_last}" if request.host_last else f"{EPHEMERAL[0]}-{EPHEMERAL[-1]}"
-        raise Conflict(f"Bind for {_shown(addresses[0], asked)} failed: all ports are allocated")
+            return self._hold(request.protocol, addresses, candidates[0])
+        asked = request.protocol, tuple(addresses), candidates
+        for at in range(self._passed.get(asked, 0), len(candidates)):
+            self._passed[asked] = at + 1
+            if not self._refusal(request.protocol, addresses, candidates[at]):
+                return self._hold(request.protocol, addresses, candidates[at])
+        limits = f"{request.host_first}-{request.host_last}" if request.host_last else f"{EPHEMERAL[0]}-{EPHEMERAL[-1]}"
+        raise Conflict(f"Bind for {_shown(addresses[0], limits)} failed: all ports are allocated")
+
+    def _hold(self, protocol: str, addresses: Sequence[str], port: int) -> int:
+        for address in addresses:
+            self._holders[protocol, _family(address), port].add(address)
+        return port
 
     def _refusal(self, protocol: str, addresses: Sequence[str], port: int) -> str:
         for address in addresses:
