@@ -3,7 +3,7 @@
 import pytest
 
 from fairlead.core import dockerfile
-from fairlead.core.narration import Narration
+from fairlead.core.narration import Narration, messages
 
 BASE = "b" * 64
 
@@ -154,3 +154,11 @@ def test_what_a_step_runs(step: str, command: str) -> None:
 def test_triggers_of_the_base_are_told_as_the_builder_says_them() -> None:
     told, _ = story("FROM a\nENV A=1\n", "STEP 1/3: FROM a\n", "STEP 2/3: RUN trigger\n", "--> 8d97ac4331c\n")
     assert "Step 2/2 : RUN trigger\n" in told
+
+
+def test_messages_are_those_in_which_dockerd_sends_it() -> None:
+    red = "\x1b[91mcare\nful\n\x1b[0m"
+    told = f"Step 1/2 : RUN x\n ---> Running in 111111111111\n{red}10%\rhi\r\nno end"
+    assert list(messages(told)) == [
+        *("Step 1/2 : RUN x", "\n", " ---> Running in 111111111111\n", red, "10%\r", "hi\r\n", "no end"),
+    ]

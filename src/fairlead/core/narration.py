@@ -39,6 +39,7 @@ _NOISE = (
     "Getting image source signatures", "Copying blob ", "Copying config ", "Writing manifest to", "Storing signat",
     "subprocess exited with status ", "Error: building at STEP ", "error building at STEP ", "error running container",
 )  # fmt: skip
+_MESSAGE = re.compile(r"\x1b\[91m.*?\x1b\[0m|(Step \d+/\d+ : [^\n]*)(\n)|.*?(?:\r\n|\r|\n)|.+", re.DOTALL)
 _SHELL = "/bin/sh -c"
 _WITHOUT_CONTAINER = ("FROM", "COPY", "ADD")
 
@@ -157,6 +158,12 @@ class Narration:
     def _is_noise(self, plain: str) -> bool:
         """Bookkeeping of the builder's."""
         return plain.startswith(_NOISE) or bool(_COMMIT.fullmatch(plain))
+
+
+def messages(text: str) -> Iterator[str]:
+    """What is told in one go as the messages in which dockerd sends it: a line each, a step's without its end."""
+    for found in _MESSAGE.finditer(text):
+        yield from (found[1], found[2]) if found[1] else (found[0],)
 
 
 def _words(listed: str) -> str:

@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 
 from fairlead.core import reference
 from fairlead.core.imagespec import BuildPlace, BuildRequest, Credentials
+from fairlead.core.narration import messages
 from fairlead.engine.images import Images
 from fairlead.engine.storage import Builder, BuildRun
 from fairlead.engine.transfers import Line, Transfers
@@ -45,14 +46,15 @@ class Builds:
         names = [reference.parse(tag).tagged() for tag in request.tags]
         async with self._builder.begin(request, stream) as run:
             for text in () if request.quiet else run.opening():
-                yield {"stream": text}
+                for message in messages(text):
+                    yield {"stream": message}
             async for line in self._offer(run, request, credentials):
                 if not request.quiet:
                     yield line
             async with self._places(request) if run.runs else nullcontext() as place:
                 async for text in run.run(place):
-                    if not request.quiet:
-                        yield {"stream": text}
+                    for message in () if request.quiet else messages(text):
+                        yield {"stream": message}
             image = await self._transfers.adopt(await run.result(), names)
         for name in names:
             self._images.tell("tag", image.id, name.familiar)
