@@ -689,7 +689,7 @@ async def test_the_control_socket(world: World) -> None:
 
 
 async def test_no_resolver_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fairlead.engine.controlclient.PATIENCE", 0.1)
+    monkeypatch.setattr("fairlead.engine.controlclient.STARTING", 0.1)
     with pytest.raises(Unavailable):
         await ResolverClient(str(tmp_path / "nobody")).connect()
 

@@ -12,8 +12,8 @@ same way.
 Rules
     1. A broken connection is made anew once within a call, and the line said
        again: every line of the protocol may be said twice.
-    2. ``Unavailable`` after ``PATIENCE`` seconds; the state is told later, by
-       ``keep`` or by the next call.
+    2. ``Unavailable`` when no answer comes within ``PATIENCE`` seconds, or nobody is
+       there within ``STARTING``; the state is told later, by ``keep`` or by the next call.
     3. A cancelled call hangs up: its answers must not reach the next caller.
 """
 
@@ -29,6 +29,8 @@ import msgspec
 from fairlead.errors import FairleadError, Internal, Unavailable
 
 PATIENCE = 5.0
+STARTING = 20.0
+"""Seconds for a process that was just started: on a small or busy machine it takes its time to begin."""
 _AGAIN = 0.02
 _LIMIT = 64 << 20
 
@@ -89,6 +91,8 @@ class ControlClient:
         async with self._turn:
             try:
                 answers = await self._connected(*lines)
+            except _Nobody:
+                raise
             except Unavailable:
                 answers = await self._connected(*lines)
         await self._settle()
@@ -109,7 +113,7 @@ class ControlClient:
             await self._afterwards.pop(0)()
 
     async def _connect(self) -> None:
-        started, deadline = False, asyncio.get_running_loop().time() + PATIENCE
+        started, deadline = False, asyncio.get_running_loop().time() + STARTING
         while True:
             try:
                 self._streams = await _dial(self._path, self._ended)
@@ -119,7 +123,7 @@ class ControlClient:
                     started = True
                     await self._start()
                 if asyncio.get_running_loop().time() > deadline:
-                    raise Unavailable(f"nobody answers at {self._path}: {error}") from error
+                    raise _Nobody(f"nobody answers at {self._path}: {error}") from error
                 await asyncio.sleep(_AGAIN)
         self._lost.clear()
         answer = (await self._exchange(self._state()))[0]
@@ -153,6 +157,10 @@ class ControlClient:
             self._streams[1].close()
             self._streams = None
         self._lost.set()
+
+
+class _Nobody(Unavailable):
+    """The process is not there; one that went away in the middle is another matter."""
 
 
 class _Reader(asyncio.StreamReader):
