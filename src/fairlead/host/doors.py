@@ -31,10 +31,12 @@ KEPT = 64
 class Door:
     """The way into one namespace."""
 
-    def __init__(self, path: str | int, netlink: Netlink, next_index: int = 0) -> None:
+    def __init__(self, path: str | int, netlink: Netlink, next_index: int = 0, lively: bool = False) -> None:
+        """``lively``: elements of its table come and go."""
         self.path = path
         self.netlink = netlink
         self._next_index = next_index
+        self._lively = lively
         self._nft: Nft | None = None
         self._ipsec: Netlink | None = None
 
@@ -42,7 +44,7 @@ class Door:
     def nft(self) -> Nft:
         if self._nft is None:
             with inside(self.path):
-                self._nft = Nft()
+                self._nft = Nft(lively=self._lively)
         return self._nft
 
     @property
@@ -92,7 +94,7 @@ class Doors:
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
         self.home = os.open(HERE, os.O_RDONLY | os.O_CLOEXEC)
-        self._host = Door(self.home, Netlink.here())
+        self._host = Door(self.home, Netlink.here(), lively=True)
         self._others: OrderedDict[str, Door] = OrderedDict()
 
     def __getitem__(self, ns: str) -> Door:

@@ -93,12 +93,14 @@ class Namespaces:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._root = str(root)
+        """the same: a bell that rings for mounts has all of them looked at"""
         self._kind = os.stat(HERE).st_dev
         self._prepared = False
         self._sweep()
 
     def path(self, name: str) -> str:
-        return str(self.root / name)
+        return f"{self._root}/{name}"
 
     def names(self) -> list[str]:
         """What is a namespace there, in order of name."""
@@ -110,7 +112,7 @@ class Namespaces:
 
     def exists(self, name: str) -> bool:
         try:
-            return os.stat(self.root / name).st_dev == self._kind
+            return os.stat(self.path(name)).st_dev == self._kind
         except FileNotFoundError:
             return False
 

@@ -57,7 +57,8 @@ Undo = Callable[[], None]
 class Nft:
     """libnftables of one namespace. Make it while the thread is there; use it from anywhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, lively: bool = False) -> None:
+        """``lively``: elements come and go here, so they have a socket of their own."""
         try:
             import nftables
         except ImportError:
@@ -66,11 +67,12 @@ class Nft:
             ) from None
         self._context = nftables.Nftables()
         self._context.set_stateless_output(True)
-        self._netlink = Netlink.here(NETFILTER)
+        self._netlink = Netlink.here(NETFILTER) if lively else None
         self._layouts: Mapping[str, nftwire.Layout] = {}
 
     def close(self) -> None:
-        self._netlink.close()
+        if self._netlink is not None:
+            self._netlink.close()
 
     def knows(self, skeleton: Skeleton) -> None:
         """The table is this one: from now on its plain elements need no words."""
@@ -84,6 +86,8 @@ class Nft:
 
     def change(self, elements: Sequence[Element], *, delete: bool = False) -> bool:
         """Make (or delete) elements without words, in one transaction; False: nothing was done, take the long way."""
+        if self._netlink is None:
+            return False
         requests = nftwire.change("fairlead", self._layouts, elements, delete=delete)
         try:
             return requests is not None and self._netlink.transact(requests) is None
@@ -92,6 +96,8 @@ class Nft:
 
     def exists(self) -> bool:
         """Whether our table is there, whatever is in it; some twenty microseconds."""
+        if self._netlink is None:
+            return bool(self.listing())
         body = struct.pack("=BBH", _INET, 0, 0) + text(1, "fairlead")
         return isinstance(self._netlink.ask([Request(_GET_TABLE, 0, body)])[0], bytes)
 
