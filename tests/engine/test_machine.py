@@ -17,7 +17,7 @@ def forwarded(kernel: Kernel) -> list[str]:
 
 def confined(kernel: Kernel) -> list[int]:
     text = next(item.text for item in kernel.wanted(OWNER) if isinstance(item, Skeleton))
-    return [family for family in (4, 6) if f"iifname != @networks meta nfproto ipv{family} counter drop" in text]
+    return [family for family in (4, 6) if f" meta nfproto ipv{family} counter drop" in text]
 
 
 def machine(tmp_path: Path, boot: str = "boot", **before: str) -> tuple[Kernel, Machine]:
