@@ -5,6 +5,7 @@ not exist for a node to learn them. One engine a size, restarted in turns.
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.api import Api, Job, weight
+from bench.api import Job, V, weight
 from bench.overlay import store
 from bench.paths import Child
 from bench.table import OURS
@@ -90,10 +91,11 @@ def write(lan: Lan, size: int) -> None:
 
 
 def knows(engine: Engine, size: int) -> bool:
-    """Whether it has heard of the last network, and of everybody on it."""
-    api, last = Api(engine), size // 10 - 1
-    found = [one for one in api("GET", "/networks") if one["Driver"] == "overlay"]
-    return len(found) == size // 10 and (not size or len(api("GET", f"/networks/n{last}")["Containers"]) == 10)
+    """Whether it has heard of the network that was written last, and of everybody on it. (Asking for more is work.)"""
+    if not size:
+        return True
+    answer = engine.http().call("GET", f"{V}/networks/n{size // 10 - 1}")
+    return answer.status == 200 and len(json.loads(answer.data)["Containers"]) == 10
 
 
 def processor(engine: Engine) -> float:
@@ -115,7 +117,8 @@ def known(job: Job) -> None:
             engine.start()
             begun = time.perf_counter()
             eventually(lambda engine=engine, size=size: knows(engine, size), f"{size} endpoints known", 120)
-            table.add(row("learning all", size), OURS, (time.perf_counter() - begun) * 1000)
+            if size:
+                table.add(row("learning all", size), OURS, (time.perf_counter() - begun) * 1000)
         for number in range(5 if job.quick else 11):
             for size in sizes if number % 2 else reversed(sizes):
                 engine = engines[size]
