@@ -37,7 +37,8 @@ from fairlead.host.linux import LinuxHost
 plan = eval(sys.stdin.read())
 host = LinuxHost("/run/fl")
 host.make(plan)
-assert not any(difference(plan, host.look(plan))), difference(plan, host.look(plan))
+missing, _ = difference(plan, host.look(plan))
+assert not missing, missing
 if sys.argv[1:] == ["remove"]:
     host.remove(plan)
     host.settle()
