@@ -26,7 +26,8 @@ def tunnel(another: Starter) -> Iterator[tuple[Lab, Lab]]:
         (one, two, "foo", "172.17.127.254", ("172.17.128.0/17", "172.30.128.0/17")),
         (two, one, "bar", "172.17.255.254", ("172.17.0.0/17", "172.30.0.0/17")),
     ):
-        here.host.must(f"ip tunnel add {device} mode gre local {here.host.address} remote {there.host.address}")
+        # The lab's "ip tunnel add … mode gre" wants the fallback device gre0, which this way does without.
+        here.host.must(f"ip link add {device} type gre local {here.host.address} remote {there.host.address}")
         here.host.must(f"ip addr add {address} dev {device}")
         here.host.must(f"ip link set {device} up")
         for subnet in beyond:
