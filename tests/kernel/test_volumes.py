@@ -1,5 +1,6 @@
 """Volumes on a real disk: made, filled, used, kept, removed."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -45,6 +46,21 @@ async def test_a_named_volume_is_filled_once_from_the_image(disk: Disk) -> None:
     await run(disk, HostConfig(binds=("v1:/d",)))
     assert os.listdir(mount.source) == ["link"]
     assert await disk.volumes.size("v1") == 11
+
+
+async def test_of_those_who_start_at_once_one_fills_a_volume_and_one_mounts_it(disk: Disk) -> None:
+    await disk.volumes.create("t1", options={"type": "tmpfs", "device": "tmpfs"})
+    first = await run(disk, HostConfig())
+    image = disk.images.get(first.image)
+    several = []
+    for _ in range(8):
+        made = disk.container(image, HostConfig(binds=("v1:/d", "t1:/more")))
+        made = msgspec.structs.replace(made, mounts=await disk.volumes.plan(made, image.config))
+        several.append((made, await disk.filesystem.prepare(made)))
+    await asyncio.gather(*(disk.volumes.prepare(made, rootfs) for made, rootfs in several))
+    assert sorted(os.listdir(disk.volumes.path("v1"))) == ["a", "link"]
+    mounted = Path("/proc/self/mountinfo").read_text()
+    assert mounted.count(f" {disk.volumes.path('t1')} ") == 1
 
 
 async def test_nocopy_and_places_that_lead_out_are_not_filled(disk: Disk) -> None:

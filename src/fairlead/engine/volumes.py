@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -79,6 +80,7 @@ class Volumes:
         self._find_container = find_container
         self._image_root = image_root
         self._lock = asyncio.Lock()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def restore(self) -> None:
         """At the start. A directory without a record is left alone: it is somebody's data."""
@@ -226,10 +228,15 @@ class Volumes:
 
     async def _ready(self, mount: Mount, rootfs: str) -> None:
         volume = self._records.get(mount.name)
-        if volume is not None and volume.options:
-            await asyncio.to_thread(self._disk.mount, volume.name, volume.options)
-        if not mount.no_copy:
-            await asyncio.to_thread(self._disk.fill, mount.source, rootfs, mount.destination)
+        async with self._alone(mount.name):
+            if volume is not None and volume.options:
+                await asyncio.to_thread(self._disk.mount, volume.name, volume.options)
+            if not mount.no_copy:
+                await asyncio.to_thread(self._disk.fill, mount.source, rootfs, mount.destination)
+
+    def _alone(self, name: str) -> asyncio.Lock:
+        """Containers that share a volume and start at once: one of them fills it, and it is mounted once."""
+        return self._locks.setdefault(name, asyncio.Lock())
 
     async def release(self, container: Container) -> None:
         """At the end of the process: a device that no other running container uses is unmounted."""
@@ -238,9 +245,10 @@ class Volumes:
             if volume is None:
                 continue
             self._events.publish("volume", "unmount", volume.name, {"driver": volume.driver, "container": container.id})
-            others = [user for user in self.users(volume.name) if user.id != container.id and user.state.running]
-            if volume.options and not others:
-                await asyncio.to_thread(self._disk.umount, volume.name)
+            async with self._alone(volume.name):
+                others = [user for user in self.users(volume.name) if user.id != container.id and user.state.running]
+                if volume.options and not others:
+                    await asyncio.to_thread(self._disk.umount, volume.name)
 
     async def forget(self, container: Container, volumes: bool) -> None:
         """The container is being removed; ``volumes``: its anonymous ones too, if nobody else mounts them."""
