@@ -41,9 +41,9 @@ class Forger:
         say(attacker, self.victim.machine.address4, VXLAN, self.packet)
         return heard(self.listening)[0] == b"forged"
 
-    def arrives_as(self, attacker: Place, source: str) -> bool:
-        """From an address that is not the attacker's."""
-        to = mac_of(place(self.victim), "eth0")
+    def arrives_as(self, attacker: Place, source: str, door: str = "eth0") -> bool:
+        """From an address that is not the attacker's, to the victim's device ``door``."""
+        to = mac_of(place(self.victim), door)
         throw(
             attacker,
             "eth0",
@@ -56,8 +56,8 @@ class Forger:
     "GHSA-vwm3-crmr-xfxw",
     guard=(
         "core/rules.py",
-        'counter drop comment "VXLAN for a network of ours from a host that is not on it"',
-        'counter accept comment "VXLAN for a network of ours from a host that is not on it"',
+        'counter drop comment "VXLAN for a network of ours from a host that is not on it, or from a container"',
+        'counter accept comment "VXLAN for a network of ours from a host that is not on it, or from a container"',
     ),
 )
 def test_frames_of_a_host_that_is_not_on_the_network(town: Town) -> None:
@@ -82,3 +82,21 @@ def test_frames_of_a_host_that_is_not_on_the_network(town: Town) -> None:
     eventually(lambda: len(one.members("RED")) == 1, "db is gone")
     assert not forger.arrives(place(two)) and not forger.arrives_as(outside, two.machine.address4)
     forger.listening.close()
+
+
+@pytest.mark.proves(
+    "GHSA-vwm3-crmr-xfxw",
+    guard=("core/rules.py", "ip saddr @vteps4 iifname != @networks notrack accept", "ip saddr @vteps4 notrack accept"),
+)
+def test_frames_of_a_container_in_the_name_of_another_host(town: Town) -> None:
+    one, two, _ = town.hosts
+    one("network create -d overlay --subnet=10.10.10.0/24 RED")
+    town.everywhere("RED")
+    one("run -d --name web --net RED busybox sleep 1000")
+    two("run -d --name db --net RED busybox sleep 1000")
+    one("run -d --name evil busybox sleep 1000")
+    eventually(lambda: one.pings("web", "db"), "db")
+    forger = Forger(town)
+    for setting in ("all", "docker0"):
+        one.machine.run("sysctl", "-qw", f"net.ipv4.conf.{setting}.rp_filter=0")
+    assert not forger.arrives_as(place(one, "evil"), two.machine.address4, "docker0")

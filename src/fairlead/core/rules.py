@@ -193,17 +193,17 @@ _SETS = """\
 _CHAINS = """\
     chain guard {
         type filter hook prerouting priority raw; policy accept;
-        meta l4proto udp th dport . @th,96,24 . ip saddr @vteps4 notrack accept
-        meta l4proto udp th dport . @th,96,24 . ip6 saddr @vteps6 notrack accept
+        meta l4proto udp th dport . @th,96,24 . ip saddr @vteps4 iifname != @networks notrack accept
+        meta l4proto udp th dport . @th,96,24 . ip6 saddr @vteps6 iifname != @networks notrack accept
         iifname != "lo" ip daddr 127.0.0.0/8 counter drop comment "loopback addresses do not come from outside"
         iifname != "lo" ip saddr 127.0.0.0/8 counter drop comment "nor from containers"
         meta l4proto udp th dport . @th,96,24 @sealed meta ipsec missing counter drop comment "in clear"
         meta l4proto udp th dport . @th,96,24 @overlays goto overlay
     }
     chain overlay {
-        th dport . @th,96,24 . ip saddr @sealed4 notrack accept
-        th dport . @th,96,24 . ip6 saddr @sealed6 notrack accept
-        counter drop comment "VXLAN for a network of ours from a host that is not on it"
+        th dport . @th,96,24 . ip saddr @sealed4 iifname != @networks notrack accept
+        th dport . @th,96,24 . ip6 saddr @sealed6 iifname != @networks notrack accept
+        counter drop comment "VXLAN for a network of ours from a host that is not on it, or from a container"
     }
     chain leaving {
         type filter hook output priority raw; policy accept;
