@@ -6,7 +6,8 @@ import contextlib
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
+
+from msgspec.structs import asdict
 
 from fairlead.api import gojson, http, times
 from fairlead.cli import command, create, tables, template
