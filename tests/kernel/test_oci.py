@@ -264,7 +264,7 @@ async def test_exec(box: Bench) -> None:
     terminal = await box.oci.exec(
         one,
         "e4",
-        ExecSpec(("sh", "-c", "until stty size 2>/dev/null; do :; done"), tty=True, size=(20, 60)),
+        ExecSpec(("sh", "-c", 'until [ "$(stty size 2>&-)" ]; do :; done; stty size'), tty=True, size=(20, 60)),
         attached=True,
     )
     await terminal.begin()

@@ -165,8 +165,10 @@ class Wire:
             except BlockingIOError:
                 await self._until(readable)
                 continue
+            except ConnectionResetError:
+                continue  # told once, before what is still to be read: the other end left input of ours unread
             except OSError as error:
-                if error.errno in (errno.ECONNRESET, errno.EBADF):
+                if error.errno == errno.EBADF:
                     return None
                 raise
             if not packet:
