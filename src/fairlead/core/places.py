@@ -16,6 +16,7 @@ import re
 import msgspec
 
 from fairlead.core.effects import Address
+from fairlead.core.remotes import check
 from fairlead.errors import Invalid
 
 PUBLIC = 32
@@ -66,17 +67,12 @@ def read_place(key: str, value: bytes) -> Place:
         place = _PLACE.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
         raise Invalid(f"{key}: {problem}") from None
-    _check(key, "key", key == f"nodes/{place.node}" and _NODE.fullmatch(place.node))
-    _check(key, "host", _HOST.fullmatch(place.host))
-    _check(key, "ip", _is_unicast(place.ip))
-    _check(key, "port", 0 < place.port < 1 << 16)
-    _check(key, "public key", _is_public(place.key))
+    check(key, "key", key == f"nodes/{place.node}" and _NODE.fullmatch(place.node))
+    check(key, "host", _HOST.fullmatch(place.host))
+    check(key, "ip", _is_unicast(place.ip))
+    check(key, "port", 0 < place.port < 1 << 16)
+    check(key, "public key", _is_public(place.key))
     return place
-
-
-def _check(key: str, word: str, holds: object) -> None:
-    if not holds:
-        raise Invalid(f"the cluster store's {key} makes no sense: its {word}")
 
 
 def _is_unicast(text: str) -> bool:

@@ -35,14 +35,14 @@ def read_remote(key: str, value: bytes) -> Remote:
         row = _REMOTE.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
         raise Invalid(f"{key}: {problem}") from None
-    _check(key, "key", key == f"endpoints/{row.node}/{row.id}")
-    _check(key, "id", _ID.fullmatch(row.id) and _ID.fullmatch(row.network))
-    _check(key, "mac", _MAC.fullmatch(row.mac))
-    _check(key, "vtep", _is_unicast(row.vtep))
-    _check(key, "address", all(_is_interface(text) for text in (row.ipv4, row.ipv6) if text))
-    _check(key, "family", ":" not in row.ipv4 and (not row.ipv6 or ":" in row.ipv6))
-    _check(key, "names", len(row.names) <= MOST_NAMES and all(map(_NAME.fullmatch, (row.name, row.host, *row.names))))
-    _check(key, "ports", len(row.ports) <= 256 and all(map(_PORT.fullmatch, row.ports)))
+    check(key, "key", key == f"endpoints/{row.node}/{row.id}")
+    check(key, "id", _ID.fullmatch(row.id) and _ID.fullmatch(row.network))
+    check(key, "mac", _MAC.fullmatch(row.mac))
+    check(key, "vtep", _is_unicast(row.vtep))
+    check(key, "address", all(_is_interface(text) for text in (row.ipv4, row.ipv6) if text))
+    check(key, "family", ":" not in row.ipv4 and (not row.ipv6 or ":" in row.ipv6))
+    check(key, "names", len(row.names) <= MOST_NAMES and all(map(_NAME.fullmatch, (row.name, row.host, *row.names))))
+    check(key, "ports", len(row.ports) <= 256 and all(map(_PORT.fullmatch, row.ports)))
     return row
 
 
@@ -59,17 +59,18 @@ def read_network(key: str, value: bytes) -> Network:
         network = _NETWORK.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
         raise Invalid(f"{key}: {problem}") from None
-    _check(key, "key", key == f"networks/{network.id}" and _ID.fullmatch(network.id))
-    _check(key, "driver", network.driver == "overlay" and network.scope == "global" and not network.predefined)
-    _check(key, "name", network.name.strip())
+    check(key, "key", key == f"networks/{network.id}" and _ID.fullmatch(network.id))
+    check(key, "driver", network.driver == "overlay" and network.scope == "global" and not network.predefined)
+    check(key, "name", network.name.strip())
     for option, most in ((VNI, (1 << 24) - 1), (MTU, 65535)):
         number = network.options.get(option, "" if option == VNI else "1500")
-        _check(key, option, re.fullmatch("[0-9]{1,8}", number) and 0 < int(number) <= most)
-    _check(key, "subnets", network.ipam.config and all(map(_is_pool, network.ipam.config)))
+        check(key, option, re.fullmatch("[0-9]{1,8}", number) and 0 < int(number) <= most)
+    check(key, "subnets", network.ipam.config and all(map(_is_pool, network.ipam.config)))
     return network
 
 
-def _check(key: str, word: str, holds: object) -> None:
+def check(key: str, word: str, holds: object) -> None:
+    """``Invalid``, naming the key and what of its value makes no sense, unless it holds."""
     if not holds:
         raise Invalid(f"the cluster store's {key} makes no sense: its {word}")
 
