@@ -176,7 +176,7 @@ def test_the_doctor_sees_what_is_left(shop: Engine, what: str) -> None:
 THEIRS = {
     "route": ("ip route add {web}/32 dev lo", "ip route del {web}/32", "{web}/32 dev lo"),
     "policy rule": ("ip rule add priority 9 from {web} prohibit", "ip rule del priority 9", "rule 9: from {web}"),
-    "firewall": ("iptables-nft -P FORWARD DROP", "iptables-nft -P FORWARD ACCEPT", "ip filter FORWARD"),
+    "firewall": ("iptables-nft -P FORWARD DROP", "nft delete table ip filter", "ip filter FORWARD"),
 }
 
 
