@@ -6,16 +6,16 @@ What was asked is given back as it was asked: fields that were not given are lef
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from fairlead.api import wire
+from fairlead.api import times, wire
 from fairlead.core import service as asked
 from fairlead.core.cluster import Attachment, Service, Task, TaskStatus, UpdateStatus
+from fairlead.core.container import NEVER
 from fairlead.core.service import ContainerSpec, EndpointSpec, Mode, Replicated, RestartRule, ServicePort, ServiceSpec
 from fairlead.core.swarmspec import SharedNetwork
 
@@ -170,13 +170,8 @@ def head(of: Any) -> dict[str, Any]:
 
 
 def stamp(at: int) -> str:
-    """Nanoseconds since 1970 as RFC 3339 text, UTC."""
-    if not at:
-        return "0001-01-01T00:00:00Z"
-    seconds, rest = divmod(at, asked.SECOND)
-    day = datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    fraction = f".{rest:09}".rstrip("0").rstrip(".")
-    return f"{day}{fraction}Z"
+    """Nanoseconds since 1970 as RFC 3339 text; 0: not yet."""
+    return times.text(at) if at else NEVER
 
 
 def sparse(value: Any) -> Any:

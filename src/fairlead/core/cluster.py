@@ -19,7 +19,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec.structs import replace
 
-from fairlead.core.service import LogDriver, Mode, Platform, Resources, ServicePort, ServiceSpec, TaskSpec
+from fairlead.core.service import Mode, Platform, Resources, ServicePort, ServiceSpec, TaskSpec
 
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 ID_LENGTH = 25
@@ -196,7 +196,6 @@ class Description(msgspec.Struct, frozen=True, omit_defaults=True):
     engine_version: str = ""
     engine_labels: dict[str, str] = {}
     plugins: tuple[Plugin, ...] = ()
-    log_drivers: tuple[LogDriver, ...] = ()
 
 
 class Manager(msgspec.Struct, frozen=True, omit_defaults=True):

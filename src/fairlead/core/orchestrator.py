@@ -30,8 +30,8 @@ from fairlead.core.allocation import Desk
 from fairlead.core.cluster import Node, Service, State, Task, TaskStatus
 from fairlead.core.draft import Changes
 from fairlead.core.placement import Roster, place
-from fairlead.core.reconcile import HISTORY, reconcile, wind_up
-from fairlead.core.swarmspec import SharedNetwork
+from fairlead.core.reconcile import reconcile, wind_up
+from fairlead.core.swarmspec import HISTORY, SharedNetwork
 from fairlead.errors import Conflict, NotFound, Unavailable
 
 Thing = Node | Service | Task | SharedNetwork

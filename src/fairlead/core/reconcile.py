@@ -25,9 +25,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from fairlead.core import rollout, service
 from fairlead.core.cluster import Node, Service, State, Task
 from fairlead.core.draft import Changes, Draft, allowed
-
-HISTORY = 5
-"""tasks of a slot that are kept, the one that runs included"""
+from fairlead.core.swarmspec import HISTORY
 
 
 def reconcile(

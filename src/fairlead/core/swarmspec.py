@@ -17,6 +17,7 @@ from fairlead.core.model import Network
 from fairlead.core.service import SECOND, LogDriver
 
 HISTORY = 5
+"""tasks of a slot that are kept, the one that runs included"""
 HEARTBEAT = 5 * SECOND
 CERTIFICATE_LIFE = 90 * 24 * 3600 * SECOND
 ADDRESS_POOL, SUBNET_SIZE, DATA_PORT = "10.0.0.0/8", 24, 4789

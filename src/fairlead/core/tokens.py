@@ -18,7 +18,7 @@ from fairlead.core.cluster import ALPHABET
 from fairlead.errors import Invalid
 
 DIGEST_SIGNS, SECRET_SIGNS = 50, 25
-SECRET_BYTES, KEY_BYTES = 16, 32
+KEY_BYTES = 32
 UNLOCK = "SWMKEY-1-"
 
 

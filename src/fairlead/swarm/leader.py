@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 from fairlead.core.orchestrator import Orchestrator, Step
+from fairlead.core.service import SECOND
 from fairlead.errors import Conflict, Unavailable
 from fairlead.store.base import Ledger
 from fairlead.swarm.state import Event, State, Thing
@@ -32,8 +33,8 @@ TERM = 3.0
 PIECE = 1000
 """steps in one commit"""
 PAUSE = 0.2
-SECOND = 1_000_000_000
-KINDS = ("nodes", "services", "tasks", "networks")
+KINDS = ("nodes", "networks", "services", "tasks")
+"""in the order in which a new leader hears of them: a network first, else everything there is would be asked about it"""
 
 Guard = tuple[str, int]
 

@@ -91,8 +91,8 @@ class State:
 
     async def run(self) -> None:
         """Goes on hearing, until cancelled."""
-        async for change in self._ledger.watch("", self._seen):
-            self._seen = []
+        seen, self._seen = self._seen, []
+        async for change in self._ledger.watch("", seen):
             self._hear(change)
 
     def _hear(self, change: Change) -> None:
