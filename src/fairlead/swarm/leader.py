@@ -34,7 +34,7 @@ PIECE = 1000
 """steps in one commit"""
 PAUSE = 0.2
 KINDS = ("nodes", "networks", "services", "tasks")
-"""in the order in which a new leader hears of them: a network first, else everything there is would be asked about it"""
+"""in the order in which a new leader hears of them: networks first, else each would ask about all there is"""
 
 Guard = tuple[str, int]
 
