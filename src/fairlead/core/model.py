@@ -104,6 +104,8 @@ class EndpointSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     gw_priority: int = 0
     empty: tuple[str, ...] = ()
     """what was given as an empty list or object (Docker's names), for the echo"""
+    part: ServicePart | None = None
+    """of a swarm's task: set by us, never by whoever asks the API"""
 
 
 class PortRequest(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
@@ -195,6 +197,27 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.ipv6.partition("/")[0]
 
 
+class ServicePart(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """An endpoint as one of the tasks of a swarm service.
+
+    ``serving``: requests may be sent to it (it runs, is healthy, and is not about to stop). ``names`` besides the
+    service's own resolve as that does: to ``vip`` (without prefix length), or, where that is empty, to all tasks.
+    """
+
+    service: str
+    """id"""
+    name: str
+    task: str
+    vip: str = ""
+    names: tuple[str, ...] = ()
+    serving: bool = False
+    weight: int = 1
+    ports: tuple[str, ...] = ()
+    """published on ingress: ``published:target/protocol``"""
+    policy: str = ""
+    """"": in turn at random; ``source``: one client, one task"""
+
+
 class Remote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """An endpoint on another host, as that host tells the cluster: all that others need to reach and name it.
 
@@ -218,6 +241,7 @@ class Remote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     ipv6: str = ""
     names: tuple[str, ...] = ()
     ports: tuple[str, ...] = ()
+    part: ServicePart | None = None
 
 
 class Sandbox(msgspec.Struct, frozen=True, omit_defaults=True):

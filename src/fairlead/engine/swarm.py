@@ -1,0 +1,150 @@
+"""Swarm: what the engine and its faces ask about the swarm that this node is in, or is not. ``swarm.node`` answers.
+
+Membership   is this node in a swarm, how did it come in, how does it get out      works on every node
+Control      the objects of the swarm, read and changed                            works on managers
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+from fairlead.core.cluster import Node, Service, Task
+from fairlead.core.swarmspec import Cluster, ClusterSpec, ConfigFile, FileSpec, Secret
+from fairlead.errors import Unavailable
+
+NOT_A_MANAGER = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm'
+    " and try again."
+)
+NO_MANAGER = (
+    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this"
+    " command on a manager node or promote the current node to a manager."
+)
+
+
+class Local(msgspec.Struct, frozen=True):
+    """This node's own view. ``state``: inactive, pending, active, error, locked. ``managers``: node id -> host:port."""
+
+    state: str = "inactive"
+    node: str = ""
+    address: str = ""
+    control: bool = False
+    error: str = ""
+    managers: dict[str, str] = {}
+    cluster: Cluster | None = None
+    nodes: int = 0
+    """how many there are, and how many of them manage; known to managers"""
+    managing: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+class InitRequest(msgspec.Struct, frozen=True):
+    """Addresses as people write them: ``eth0``, ``192.0.2.1``, with port or without; empty: found by us."""
+
+    listen: str = "0.0.0.0:2377"
+    advertise: str = ""
+    data_path: str = ""
+    data_port: int = 0
+    pools: tuple[str, ...] = ()
+    subnet_size: int = 0
+    force_new_cluster: bool = False
+    spec: ClusterSpec = ClusterSpec()
+    autolock: bool = False
+    availability: str = "active"
+
+
+class JoinRequest(msgspec.Struct, frozen=True):
+    listen: str = "0.0.0.0:2377"
+    advertise: str = ""
+    data_path: str = ""
+    remotes: tuple[str, ...] = ()
+    token: str = ""
+    availability: str = "active"
+
+    def __repr__(self) -> str:
+        return f"JoinRequest({self.remotes})"
+
+
+class Control(Protocol):
+    """Reads are from this manager's memory; changes are in the store when they return.
+
+    ``ref``: id, name, or the beginning of an id. Raises ``NotFound``, ``Conflict``, ``Invalid``, in Docker's words.
+    ``version``: that was seen; ``Conflict``-like "update out of sequence" when it is no longer the last.
+    """
+
+    def cluster(self) -> Cluster: ...
+
+    async def update_cluster(
+        self, version: int, spec: ClusterSpec, rotate_worker: bool, rotate_manager: bool, rotate_unlock: bool
+    ) -> None: ...
+
+    def nodes(self) -> list[Node]: ...
+
+    def node(self, ref: str) -> Node: ...
+
+    async def update_node(self, ref: str, version: int, spec: Any) -> None: ...
+
+    async def remove_node(self, ref: str, force: bool) -> None: ...
+
+    def services(self) -> list[Service]: ...
+
+    def service(self, ref: str) -> Service: ...
+
+    def tasks(self) -> list[Task]: ...
+
+    def task(self, ref: str) -> Task: ...
+
+    def secrets(self) -> list[Secret]: ...
+
+    def secret(self, ref: str) -> Secret: ...
+
+    async def create_secret(self, spec: FileSpec) -> str: ...
+
+    async def update_secret(self, ref: str, version: int, spec: FileSpec) -> None: ...
+
+    async def remove_secret(self, ref: str) -> None: ...
+
+    def configs(self) -> list[ConfigFile]: ...
+
+    def config(self, ref: str) -> ConfigFile: ...
+
+    async def create_config(self, spec: FileSpec) -> str: ...
+
+    async def update_config(self, ref: str, version: int, spec: FileSpec) -> None: ...
+
+    async def remove_config(self, ref: str) -> None: ...
+
+
+class Swarm(Protocol):
+    """Membership, and the control that it gives."""
+
+    def local(self) -> Local: ...
+
+    def control(self) -> Control:
+        """``Unavailable`` in Docker's words on a node that is no manager."""
+
+    async def init(self, request: InitRequest) -> str:
+        """The node's id."""
+
+    async def join(self, request: JoinRequest) -> None: ...
+
+    async def leave(self, force: bool) -> None: ...
+
+    async def unlock(self, key: str) -> None: ...
+
+    def unlock_key(self) -> str: ...
+
+    async def run(self) -> None:
+        """Until cancelled: be the node that the disk says."""
+
+
+class NoSwarm:
+    """An engine on paper, without one."""
+
+    def local(self) -> Local:
+        return Local()
+
+    def control(self) -> Control:
+        raise Unavailable(NOT_A_MANAGER)
