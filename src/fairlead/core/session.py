@@ -133,8 +133,8 @@ class Assign(msgspec.Struct, frozen=True, tag="assign"):
 class Command(msgspec.Struct, frozen=True, tag="command"):
     """Sent when anything of it changes.
 
-    ``managers``: node id -> ``host:port``. ``roots``: all that are believed now. ``renew``: get another certificate (for
-    another role, of another root). ``node``: this one's labels, role and ingress address.
+    ``managers``: node id -> ``host:port``. ``roots``: all that are believed now. ``renew``: get another certificate
+    (for another role, of another root). ``node``: this one's labels, role and ingress address.
     """
 
     managers: dict[str, str]
