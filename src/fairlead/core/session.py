@@ -2,7 +2,9 @@
 
     one answer:   Ask... --> Answer                 no certificate yet: GetRoot, Join; with one: Renew, Enroll
     a session:    Hello, then for as long as it lasts:
-                  node --> manager    Beat, Told, Call             manager --> node    Welcome, Assign, Command, Reply
+                  node --> manager    Beat, Told, Call, Reply      manager --> node    Welcome, Assign, Command, Beat,
+                                                                                       Call, Reply
+    between managers: Relay --> Reply...           a question to a node that has its session with the other one
 
 A message is JSON with its ``type``; what carries them (length, TLS) is ``swarm.gate``. Everything a node says is
 believed only as far as its certificate goes: reports of tasks that are its own, rows that are its own.
@@ -12,7 +14,8 @@ from __future__ import annotations
 
 import msgspec
 
-from fairlead.core.cluster import Description, Node, Report, Task
+from fairlead.core.cluster import Attachment, Description, Node, Report, Task
+from fairlead.core.service import ServicePort
 from fairlead.core.swarmspec import ConfigFile, Secret, SharedNetwork
 
 
@@ -83,21 +86,34 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
 
 class Beat(msgspec.Struct, frozen=True, tag="beat"):
-    """Still here."""
+    """Still here. The manager gives it back."""
 
 
 class Told(msgspec.Struct, frozen=True, tag="told"):
+    """What became of tasks. A ``Reply`` of that number says that it is written; else it is told again."""
+
+    number: int
     reports: tuple[Report, ...]
 
 
 class Call(msgspec.Struct, frozen=True, tag="call"):
     """A question within a session, answered by a ``Reply`` (or several, for ``watch``) with the same number.
 
-    ``verb``: of ``store.base.Store``, on what nodes share (gossip keys, places, halves of keys), or ``lease-address``,
-    ``release-address`` for containers that are no tasks. ``body``: JSON, as the verb has it.
+    ``verb``, asked by nodes: of ``store.base.Store``, on what nodes share (gossip keys, places, halves of keys), or
+    ``lease-address``, ``release-address`` for containers that are no tasks; ``leave``: this node will not come back.
+    Asked by managers: ``logs``. Either side: ``enough``, about what is answered under that number; nobody replies.
+    ``body``: JSON, as the verb has it.
     """
 
     number: int
+    verb: str
+    body: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class Relay(msgspec.Struct, frozen=True, tag="relay"):
+    """Between managers: a call for that node, whose session the other one has."""
+
+    node: str
     verb: str
     body: msgspec.Raw
 
@@ -113,14 +129,26 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     node: Node
 
 
+class ServiceView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the nodes of its tasks know of a service. ``addresses``: virtual ones, by network; none: names only."""
+
+    id: str
+    name: str
+    labels: dict[str, str] = {}
+    addresses: tuple[Attachment, ...] = ()
+    ports: tuple[ServicePort, ...] = ()
+
+
 class Assign(msgspec.Struct, frozen=True, tag="assign"):
     """What the node is to have. ``whole``: this is all, and what is not in it is not wanted any more; else a change.
 
-    ``drop``: (tasks | networks | secrets | configs, id). Nothing names what is not in this message or one before.
+    ``drop``: (tasks | services | networks | secrets | configs, id). Nothing names what is not in this message or one
+    before.
     """
 
     whole: bool = False
     tasks: tuple[Task, ...] = ()
+    services: tuple[ServiceView, ...] = ()
     networks: tuple[SharedNetwork, ...] = ()
     secrets: tuple[Secret, ...] = ()
     configs: tuple[ConfigFile, ...] = ()
@@ -153,8 +181,8 @@ class Reply(msgspec.Struct, frozen=True, tag="reply"):
     more: bool = False
 
 
-Asked = GetRoot | Join | Renew | Enroll | Hello
+Asked = GetRoot | Join | Renew | Enroll | Hello | Relay
 """What may come first on a connection."""
 Answered = Root | Issued | Enrolled | Refused | Welcome
-FromNode = Beat | Told | Call
-ToNode = Welcome | Assign | Command | Reply | Refused
+FromNode = Beat | Told | Call | Reply
+ToNode = Welcome | Assign | Command | Beat | Call | Reply | Refused
