@@ -72,6 +72,7 @@ async def _run(settings: Settings) -> None:
             async with asyncio.TaskGroup() as tasks:
                 if os.getpid() == 1:
                     tasks.create_task(orphans.bury())
+                tasks.create_task(arenas.keep_tidy())
                 await _serve(Build(settings, Clock(), undo, tasks), listeners)
                 raise _Stop
         except* _Stop:

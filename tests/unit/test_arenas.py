@@ -1,4 +1,4 @@
-"""Threads share one arena of the C library's allocator."""
+"""Threads share one arena of the C library's allocator, and what is free in it can be given back."""
 
 import subprocess
 import sys
@@ -33,3 +33,29 @@ def arenas(one: bool) -> int:
 def test_one_arena_for_all_threads() -> None:
     assert arenas(one=True) == 1
     assert arenas(one=False) > 1
+
+
+HOLES = """
+import ctypes, sys
+sys.path[:0] = {path!r}
+from fairlead.host import arenas
+arenas.one()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4
+blocks = [libc.malloc(1 << 14) for _ in range(1024)]
+for block in blocks:
+    ctypes.memset(block, 1, 1 << 14)
+for block in blocks[:-1]:
+    libc.free(block)
+before = resident()
+arenas.tidy()
+print(before - resident())
+"""
+
+
+def test_what_is_free_below_something_that_stays_is_given_back() -> None:
+    script = HOLES.format(path=sys.path)
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert int(told) > 12 * 1024  # KiB of 16 MiB
