@@ -1,0 +1,224 @@
+"""Assignment: what each node is to have, and what of it the node was not told yet.
+
+    task, service, network, secret, config changed --hear--> whom does it concern?  --take--> Assign, for that node
+
+    a node has    its tasks, from ASSIGNED on, as long as there are any records of them
+                  what those name that have not ended: their service, networks, secrets, configs
+                  every network that anybody may attach a container to, and ingress
+
+Rules
+    1. A node hears of nothing else: nobody's secret is sent where no task of its needs it.
+    2. A change costs what it concerns: tasks are found by node, nodes by what they hold.
+    3. What a node itself told (reports) is not told to it again.
+    4. ``take`` looks at what is so now: what came and went between two looks is not mentioned.
+
+What it does not do: send (``swarm.dispatcher``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from msgspec.structs import replace
+
+from fairlead.core.cluster import Service, State, Task
+from fairlead.core.service import LogDriver
+from fairlead.core.session import Assign, ServiceView
+
+Ref = tuple[str, str]
+"""(tasks | services | networks | secrets | configs, id)"""
+KINDS = ("tasks", "services", "networks", "secrets", "configs")
+
+
+class Board:
+    """One node: what it holds and what it was told. ``tasks``: the ones that are its own, kept by ``Boards``."""
+
+    def __init__(self, tasks: dict[str, Task]) -> None:
+        self.tasks = tasks
+        self.needed: Counter[Ref] = Counter()
+        self.told: set[Ref] = set()
+        self.news: dict[Ref, None] = {}
+        self.whole = True
+        """nothing was told yet"""
+
+
+class Boards:
+    """All nodes. ``find(kind, id)``: the object as it is now, or None.
+
+    ``log_driver``: of tasks that name none.
+    """
+
+    def __init__(self, find: Callable[[str, str], Any]) -> None:
+        self._find = find
+        self._tasks: dict[str, dict[str, Task]] = defaultdict(dict)
+        self._boards: dict[str, Board] = {}
+        self._holders: dict[Ref, set[str]] = defaultdict(set)
+        self._everywhere: set[Ref] = set()
+        self.log_driver: LogDriver | None = None
+
+    def tasks(self, node: str) -> list[Task]:
+        """All that the node has."""
+        return list(self._tasks[node].values()) if node in self._tasks else []
+
+    def hear(self, kind: str, before: Any, after: Any) -> Iterable[str]:
+        """Something changed. The nodes that have to be told, of those that are open."""
+        match kind:
+            case "tasks":
+                return self._task(before, after)
+            case "networks":
+                return self._network((after or before).id, after is not None and _everywhere(after))
+            case "services" if before is not None and after is not None and view(before) == view(after):
+                return ()
+            case "services" | "secrets" | "configs":
+                return self._concerned((kind, (after or before).id))
+        return ()
+
+    # -- nodes -------------------------------------------------------------------------------------------
+
+    def open(self, node: str) -> None:
+        """It will be told from now on, all of it first."""
+        self.close(node)
+        board = self._boards[node] = Board(self._tasks[node])
+        for task in board.tasks.values():
+            self._need(node, board, needs(task))
+            board.news["tasks", task.id] = None
+        self._need(node, board, self._everywhere)
+
+    def close(self, node: str) -> None:
+        board = self._boards.pop(node, None)
+        if board is not None:
+            self._spare(node, board, list(board.needed.elements()))
+            if not self._tasks[node]:
+                del self._tasks[node]
+
+    def take(self, node: str) -> Assign | None:
+        """What it was not told; None: nothing."""
+        board = self._boards[node]
+        if not board.news and not board.whole:
+            return None
+        found: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+        drop: list[Ref] = []
+        for ref in board.news:
+            thing = self._shown(board, ref)
+            if thing is not None:
+                found[ref[0]].append(thing)
+                board.told.add(ref)
+            elif ref in board.told:
+                drop.append(ref)
+                board.told.discard(ref)
+        whole, board.whole = board.whole, False
+        board.news.clear()
+        if not whole and not drop and not any(found.values()):
+            return None
+        return Assign(whole=whole, drop=tuple(drop), **{kind: tuple(things) for kind, things in found.items()})
+
+    def _shown(self, board: Board, ref: Ref) -> Any:
+        kind, id = ref
+        if kind == "tasks":
+            task = board.tasks.get(id)
+            if task is None or task.spec.log_driver is not None or self.log_driver is None:
+                return task
+            return replace(task, spec=replace(task.spec, log_driver=self.log_driver))
+        if not board.needed[ref]:
+            return None
+        thing = self._find(kind, id)
+        return view(thing) if kind == "services" and thing is not None else thing
+
+    # -- what changes ------------------------------------------------------------------------------------
+
+    def _task(self, before: Task | None, after: Task | None) -> Iterator[str]:
+        old = self._tasks[before.node].get(before.id) if before is not None and before.node in self._tasks else None
+        new = after if after is not None and after.node and after.status.state >= State.ASSIGNED else None
+        if old is not None and (new is None or new.node != old.node):
+            del self._tasks[old.node][old.id]
+            if old.node in self._boards:
+                yield from self._told_of(old.node, old, None)
+            elif not self._tasks[old.node]:
+                del self._tasks[old.node]
+            old = None
+        if new is not None:
+            self._tasks[new.node][new.id] = new
+            if new.node in self._boards:
+                yield from self._told_of(new.node, old, new)
+
+    def _told_of(self, node: str, old: Task | None, new: Task | None) -> Iterator[str]:
+        board, task = self._boards[node], new or old
+        assert task is not None
+        if old is None or new is None or not _alike(old, new):
+            board.news["tasks", task.id] = None
+        self._need(node, board, needs(new))
+        self._spare(node, board, needs(old))
+        if board.news:
+            yield node
+
+    def _network(self, id: str, everywhere: bool) -> Iterable[str]:
+        ref = ("networks", id)
+        if everywhere and ref not in self._everywhere:
+            self._everywhere.add(ref)
+            for node, board in self._boards.items():
+                self._need(node, board, (ref,))
+        concerned = self._concerned(ref)
+        if not everywhere and ref in self._everywhere:
+            self._everywhere.remove(ref)
+            for node, board in self._boards.items():
+                self._spare(node, board, (ref,))
+        return concerned
+
+    def _concerned(self, ref: Ref) -> list[str]:
+        concerned = list(self._holders.get(ref, ()))
+        for node in concerned:
+            self._boards[node].news[ref] = None
+        return concerned
+
+    def _need(self, node: str, board: Board, refs: Iterable[Ref]) -> None:
+        for ref in refs:
+            board.needed[ref] += 1
+            if board.needed[ref] == 1:
+                board.news[ref] = None
+                self._holders[ref].add(node)
+
+    def _spare(self, node: str, board: Board, refs: Iterable[Ref]) -> None:
+        for ref in refs:
+            board.needed[ref] -= 1
+            if not board.needed[ref]:
+                del board.needed[ref]
+                board.news[ref] = None
+                self._holders[ref].discard(node)
+                if not self._holders[ref]:
+                    del self._holders[ref]
+
+
+def needs(task: Task | None) -> list[Ref]:
+    """What a task names, unless it has ended."""
+    if task is None or task.status.state.ended:
+        return []
+    spec = task.spec.container_spec
+    found = [("services", task.service)] if task.service else []
+    found += [("networks", held.network) for held in task.networks]
+    if spec is not None:
+        found += [("secrets", one.secret_id) for one in spec.secrets or ()]
+        found += [("configs", one.config_id) for one in spec.configs or ()]
+    return found
+
+
+def view(service: Service) -> ServiceView:
+    return ServiceView(
+        service.id, service.spec.name, service.spec.labels or {}, addresses=service.addresses, ports=service.ports
+    )
+
+
+def _everywhere(network: Any) -> bool:
+    return bool(network.spec.attachable or network.spec.ingress)
+
+
+def _alike(one: Task, other: Task) -> bool:
+    """Whether a node that was told of one need not be told of the other."""
+    same = one.spec is other.spec or one.spec == other.spec
+    return same and (one.desired, one.networks, one.host_ports, one.labels) == (
+        other.desired,
+        other.networks,
+        other.host_ports,
+        other.labels,
+    )
