@@ -6,12 +6,14 @@ Control      the objects of the swarm, read and changed                         
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
-from fairlead.core.cluster import Node, Service, Task
-from fairlead.core.swarmspec import Cluster, ClusterSpec, ConfigFile, FileSpec, Secret
+from fairlead.core.cluster import Node, NodeSpec, Service, Task
+from fairlead.core.model import NetworkRequest
+from fairlead.core.service import ServiceSpec
+from fairlead.core.swarmspec import Cluster, ClusterSpec, ConfigFile, FileSpec, Secret, SharedNetwork
 from fairlead.errors import Unavailable
 
 NOT_A_MANAGER = (
@@ -84,13 +86,22 @@ class Control(Protocol):
 
     def node(self, ref: str) -> Node: ...
 
-    async def update_node(self, ref: str, version: int, spec: Any) -> None: ...
+    async def update_node(self, ref: str, version: int, spec: NodeSpec) -> None: ...
 
     async def remove_node(self, ref: str, force: bool) -> None: ...
 
     def services(self) -> list[Service]: ...
 
     def service(self, ref: str) -> Service: ...
+
+    async def create_service(self, spec: ServiceSpec) -> str:
+        """Its id."""
+
+    async def update_service(self, ref: str, version: int, spec: ServiceSpec, back: bool = False) -> None:
+        """``back``: to the spec before the last update, whatever ``spec`` says."""
+
+    async def remove_service(self, ref: str) -> None:
+        """Its tasks end as their nodes hear of it."""
 
     def tasks(self) -> list[Task]: ...
 
@@ -115,6 +126,16 @@ class Control(Protocol):
     async def update_config(self, ref: str, version: int, spec: FileSpec) -> None: ...
 
     async def remove_config(self, ref: str) -> None: ...
+
+    def networks(self) -> list[SharedNetwork]: ...
+
+    def network(self, ref: str) -> SharedNetwork: ...
+
+    async def create_network(self, request: NetworkRequest) -> SharedNetwork:
+        """With its identifier and address pools; no node has it until a task needs it."""
+
+    async def remove_network(self, ref: str) -> None:
+        """Refused while a service or a task is on it."""
 
 
 class Swarm(Protocol):
