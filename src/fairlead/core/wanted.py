@@ -310,6 +310,20 @@ class Fence(Wanted, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
 
 
+class Vip(Wanted, frozen=True, kw_only=True):
+    """A virtual address, for what processes of namespace ``ns`` send: each connection goes to one of ``targets``.
+
+    A target is (address, weight); chance decides, or, ``by_source``, the sender's address. Without targets connections
+    are refused at once. Changing it leaves connections that are under way with the target they have. See ``host.vips``.
+    """
+
+    named_by: ClassVar[tuple[str, ...]] = ("ns", "address")
+    address: str
+    ns: str
+    targets: tuple[tuple[str, int], ...] = ()
+    by_source: bool = False
+
+
 class File(Wanted, frozen=True, kw_only=True):
     """A small text file of ours (hosts, resolv.conf). Replaced in place, so bind mounts of it keep seeing it."""
 

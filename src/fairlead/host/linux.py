@@ -25,9 +25,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairlead.core.wanted import HOST, Address, Element, Fence, File, Link, Namespace, Plan, Skeleton, Sysctl, Wanted
+from fairlead.core.wanted import (
+    HOST,
+    Address,
+    Element,
+    Fence,
+    File,
+    Link,
+    Namespace,
+    Plan,
+    Skeleton,
+    Sysctl,
+    Vip,
+    Wanted,
+)
 from fairlead.errors import FairleadError, Internal
-from fairlead.host import conntrack, fences, files, ipsec, links, looking, nft, routing, sysctls
+from fairlead.host import conntrack, fences, files, ipsec, links, looking, nft, routing, sysctls, vips
 from fairlead.host.doors import Doors
 from fairlead.host.making import Making, by_namespace
 from fairlead.host.monitor import Monitor
@@ -307,6 +320,9 @@ class _Removal:
     def _drop_firewall(self) -> None:
         if items := [item for item in self._objects if isinstance(item, Fence)]:
             self._try(partial(fences.remove, self._doors[HOST].nft, items))
+        for ns, addresses in by_namespace(item for item in self._objects if isinstance(item, Vip)).items():
+            if ns not in self._doomed and self._stands(ns):
+                self._try(partial(vips.remove, self._doors[ns].nft, addresses))
         skeletons = {item.ns for item in self._objects if isinstance(item, Skeleton)}
         elements = by_namespace(item for item in self._objects if isinstance(item, Element))
         for ns in dict.fromkeys([*elements, *skeletons]):

@@ -1,0 +1,159 @@
+"""Virtual addresses: what a sandbox sends to a service goes to one of its tasks, decided in the sandbox itself.
+
+    connect(10.0.1.2) --output--> choose4[10.0.1.2] --> chain vip-10.0.1.2: dnat to numgen random mod 3 map { ... }
+                                                                   |
+                      still sent to a virtual address? refused <---'--> 10.0.1.5, by the network as any packet
+
+One table in each sandbox that has any: maps that lead an address to its chain, and a chain for each. A packet of a
+connection that stands meets none of it; the first of another, one lookup.
+
+Rules
+    1. A change of one address is one transaction about that address, however many others there are.
+    2. Who was chosen stays chosen for as long as the kernel knows the connection: it is NAT.
+    3. Whatever is sent is led on: TCP, UDP, SCTP, pings. What has nobody to go to is refused, not dropped.
+    4. Source addresses stay: a task sees who calls.
+    5. A chance is a place in a list, so that two to one is exactly that.
+    6. The table's own rules are said again with every change: whatever somebody did to them is mended by it.
+
+What it does not do: decide who serves (``core.serving``), or touch what only passes through a sandbox.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from math import gcd
+
+from fairlead.core.wanted import Vip
+from fairlead.errors import Invalid
+from fairlead.host import nft
+from fairlead.host.nft import Denied, Nft
+
+TABLE = "inet fairlead-vips"
+SEED = "0xfa1"
+"""of the hash of sources: the same everywhere, so that one client finds one task wherever it moves"""
+BASE = f"""\
+add table {TABLE}
+add map {TABLE} choose4 {{ type ipv4_addr : verdict; }}
+add map {TABLE} choose6 {{ type ipv6_addr : verdict; }}
+add set {TABLE} refuse4 {{ type ipv4_addr; }}
+add set {TABLE} refuse6 {{ type ipv6_addr; }}
+add chain {TABLE} choose {{ type nat hook output priority -100; policy accept; }}
+add chain {TABLE} refuse {{ type filter hook output priority 0; policy accept; }}
+add chain {TABLE} no
+flush chain {TABLE} choose
+flush chain {TABLE} refuse
+flush chain {TABLE} no
+add rule {TABLE} choose ip daddr vmap @choose4
+add rule {TABLE} choose ip6 daddr vmap @choose6
+add rule {TABLE} refuse ip daddr @refuse4 goto no
+add rule {TABLE} refuse ip6 daddr @refuse6 goto no
+add rule {TABLE} no meta l4proto tcp reject with tcp reset
+add rule {TABLE} no reject with icmpx type host-unreachable
+"""
+_CHAIN = re.compile(r"^\tchain vip-(\S+) \{\n(.*?)^\t\}\n", re.MULTILINE | re.DOTALL)
+_ELEMENTS = re.compile(r"^\t\telements = \{.*?\}\n", re.MULTILINE | re.DOTALL)
+_PLACES = re.compile(r" : ([0-9a-f.:]+)")
+_ONE = re.compile(r"dnat ip6? to ([0-9a-f.:]+)\n")
+
+
+def make(nft: Nft, vips: Sequence[Vip]) -> Callable[[], None]:
+    """All of them, in one transaction; returns how to undo it."""
+    _run(nft, "".join(map(_made, vips)), vips)
+    return lambda: remove(nft, vips)
+
+
+def remove(nft: Nft, vips: Sequence[Vip]) -> None:
+    """Gone already is fine. The table stays: it goes with the sandbox."""
+    _run(nft, "".join(map(_removed, vips)), vips)
+
+
+def look(nft: Nft, ns: str, wanted: Iterable[Vip]) -> Iterator[Vip]:
+    """Those that are there. One that is not whole has a target that nobody wants."""
+    asked = {vip.address: vip for vip in wanted}
+    listing = nft.output(f"list table {TABLE}")
+    chains = dict(_CHAIN.findall(listing))
+    intact = _ELEMENTS.sub("", _CHAIN.sub("", listing)).split() == _as_it_should_list().split()
+    words = Counter(re.findall(r"[^\s,]+", "".join(_ELEMENTS.findall(listing))))
+    for name, body in chains.items():
+        address = _address(name)
+        wish = asked.get(address)
+        told = words[address] == 2 and words[f"vip-{name}"] == 1
+        stands = wish is not None and intact and told and _shape(body) == _shape(_rule(wish) + "\n")
+        yield wish if wish is not None and stands else Vip(ns=ns, address=address, targets=(("?", 0),))
+
+
+def _run(nft: Nft, commands: str, vips: Sequence[Vip]) -> None:
+    try:
+        nft.run(BASE + commands)
+    except Denied as refusal:
+        raise refusal.as_error(vips[0]) from None
+
+
+def _made(vip: Vip) -> str:
+    chain, rule = f"{TABLE} {_chain(vip)}", _rule(vip)
+    return "".join(
+        [
+            f"add chain {chain}\nflush chain {chain}\n",
+            f"add rule {chain} {rule}\n" if rule else "",
+            *_elements("add", vip),
+        ]
+    )
+
+
+def _removed(vip: Vip) -> str:
+    """Said to be there first, so that nothing can be missing."""
+    chain = f"{TABLE} {_chain(vip)}"
+    parts = [f"add chain {chain}\n", *_elements("add", vip), *_elements("delete", vip)]
+    return "".join([*parts, f"flush chain {chain}\ndelete chain {chain}\n"])
+
+
+def _elements(verb: str, vip: Vip) -> Iterator[str]:
+    family = ipaddress.ip_address(vip.address).version
+    leads = f" : goto {_chain(vip)}" if verb == "add" else ""
+    yield f"{verb} element {TABLE} choose{family} {{ {vip.address}{leads} }}\n"
+    yield f"{verb} element {TABLE} refuse{family} {{ {vip.address} }}\n"
+
+
+def _rule(vip: Vip) -> str:
+    """What its chain does; nothing when there is nobody to go to."""
+    places = _places(vip)
+    ip = "ip6" if ":" in vip.address else "ip"
+    if len(places) < 2:
+        return f"dnat {ip} to {places[0]}" if places else ""
+    chosen = f"jhash {ip} saddr mod {len(places)} seed {SEED}" if vip.by_source else f"numgen random mod {len(places)}"
+    return f"dnat {ip} to {chosen} map {{ {', '.join(f'{at} : {place}' for at, place in enumerate(places))} }}"
+
+
+def _places(vip: Vip) -> list[str]:
+    """Each target as often as its weight says."""
+    if any(weight < 1 for _, weight in vip.targets):
+        raise Invalid(f"a weight is at least 1: {vip}")
+    least = gcd(*(weight for _, weight in vip.targets)) or 1
+    return [str(ipaddress.ip_address(address)) for address, weight in vip.targets for _ in range(weight // least)]
+
+
+def _shape(rule: str) -> tuple[bool, list[str], list[str]]:
+    """A rule as it is compared: by what it chooses, and between whom."""
+    return "jhash" in rule, _PLACES.findall(rule), _ONE.findall(rule)
+
+
+def _chain(vip: Vip) -> str:
+    return f"vip-{ipaddress.ip_address(vip.address)}".replace(":", "_")
+
+
+def _address(name: str) -> str:
+    return name.replace("_", ":")
+
+
+@lru_cache(maxsize=1)
+def _as_it_should_list() -> str:
+    """The table without any address, as the kernel lists it."""
+    elsewhere = nft.elsewhere()
+    elsewhere.run(BASE)
+    listing = elsewhere.output(f"list table {TABLE}")
+    elsewhere.run(f"delete table {TABLE}\n")
+    return listing

@@ -1,0 +1,238 @@
+"""Virtual addresses in a sandbox: who is chosen, how evenly, and what happens to those under way.
+
+client (10.0.0.2)  web1 (.3)  web2 (.4)  web3 (.5)    on one bridge; the service's address is 10.0.0.99, fd00::99
+"""
+
+import errno
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from fairlead.core.wanted import Address, Link, Namespace, Plan, Vip, difference
+from fairlead.errors import Invalid
+from fairlead.host.linux import LinuxHost
+from fairlead.host.netns import inside, socket_in
+from lane.pretend import PretendHost
+
+pytestmark = pytest.mark.kernel
+
+PORT = 8000
+VIRTUAL = {4: "10.0.0.99", 6: "fd00::99"}
+CHI_SQUARE_2 = 13.82
+"""of three kinds: an even choice is further off once in a thousand times"""
+
+
+def address(number: int, family: int = 4) -> str:
+    return f"10.0.0.{number}" if family == 4 else f"fd00::{number}"
+
+
+def stack(number: int) -> Plan:
+    ns = f"s{number}"
+    return (
+        Namespace(name=ns),
+        Link(name=f"veth{number}", kind="veth", master="br0", peer="eth0", peer_ns=ns),
+        Address(ns=ns, link="eth0", address=f"{address(number)}/24"),
+        Address(ns=ns, link="eth0", address=f"{address(number, 6)}/64"),
+    )
+
+
+GROUND: Plan = (Link(name="br0", kind="bridge", mac="02:00:00:00:00:01"), *(o for n in (2, 3, 4, 5) for o in stack(n)))
+
+
+@pytest.fixture
+def host(pretend_host: PretendHost) -> Iterator[LinuxHost]:
+    opened = pretend_host.open()
+    opened.make(GROUND)
+    yield opened
+    opened.remove(GROUND)
+    opened.settle()
+
+
+def vip(*weights: tuple[int, int], family: int = 4, ns: str = "s2", by_source: bool = False) -> Vip:
+    """(number of the task, weight)."""
+    targets = tuple((address(number, family), weight) for number, weight in weights)
+    return Vip(ns=ns, address=VIRTUAL[family], targets=targets, by_source=by_source)
+
+
+class Listeners:
+    """One in each task, over TCP."""
+
+    def __init__(self, host: LinuxHost, family: int = 4) -> None:
+        kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+        self._socks = {n: socket_in(host.namespace_path(f"s{n}"), kind, socket.SOCK_STREAM) for n in (3, 4, 5)}
+        for sock in self._socks.values():
+            sock.bind(("", PORT))
+            sock.listen(4096)
+            sock.setblocking(False)
+
+    def accepted(self) -> tuple[int, socket.socket, str]:
+        """Who got the next connection, and from whom it is."""
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            for number, sock in self._socks.items():
+                try:
+                    found, (peer, *_) = sock.accept()
+                except BlockingIOError:
+                    continue
+                return number, found, peer
+        raise AssertionError("nobody got it")
+
+    def close(self) -> None:
+        for sock in self._socks.values():
+            sock.close()
+
+
+@pytest.fixture
+def listeners(host: LinuxHost) -> Iterator[Listeners]:
+    found = Listeners(host, 6)  # which hear IPv4 as well
+    yield found
+    found.close()
+
+
+def call(host: LinuxHost, family: int = 4, ns: str = "s2") -> socket.socket:
+    sock = socket_in(host.namespace_path(ns), socket.AF_INET6 if family == 6 else socket.AF_INET, socket.SOCK_STREAM)
+    sock.settimeout(5)
+    sock.connect((VIRTUAL[family], PORT))
+    return sock
+
+
+def shares(host: LinuxHost, listeners: Listeners, count: int, family: int = 4, ns: str = "s2") -> Counter[int]:
+    """How many of so many connections each task gets; nobody's address is changed."""
+    kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+    found: Counter[int] = Counter()
+    reset = b"\1\0\0\0\0\0\0\0"
+    with inside(host.namespace_path(ns)):
+        for _ in range(count):
+            sock = socket.socket(kind)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)  # a port is free again at once
+            sock.connect((VIRTUAL[family], PORT))
+            number, there, peer = listeners.accepted()
+            assert peer.removeprefix("::ffff:") == address(int(ns[1:]), family)
+            found[number] += 1
+            there.close()
+            sock.close()
+    return found
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_choice_is_even(host: LinuxHost, listeners: Listeners, family: int) -> None:
+    host.make([vip((3, 1), (4, 1), (5, 1), family=family)])
+    count = 10_000 if family == 4 else 1_000
+    found = shares(host, listeners, count, family)
+    assert sum((found[n] - count / 3) ** 2 / (count / 3) for n in (3, 4, 5)) < CHI_SQUARE_2, found
+
+
+def test_weights(host: LinuxHost, listeners: Listeners) -> None:
+    host.make([vip((3, 100), (4, 300))])
+    found = shares(host, listeners, 2000)
+    assert (found[3] - 500) ** 2 / 500 + (found[4] - 1500) ** 2 / 1500 < 10.83, found
+
+
+def test_one_source_one_task(host: LinuxHost, listeners: Listeners) -> None:
+    host.make([vip((3, 1), (4, 1), (5, 1), by_source=True), vip((3, 1), (4, 1), (5, 1), by_source=True, ns="s5")])
+    assert len(shares(host, listeners, 50)) == len(shares(host, listeners, 50, ns="s5")) == 1
+
+
+def test_pings_are_answered(pretend_host: PretendHost, host: LinuxHost) -> None:
+    host.make([vip((3, 1), (4, 1)), vip((3, 1), (4, 1), family=6)])
+    for family in (4, 6):
+        pretend_host.run("ping", "-c2", "-i0.01", "-W2", VIRTUAL[family], ns="s2")
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_task_calls_its_own_service_and_gets_itself(host: LinuxHost, listeners: Listeners, family: int) -> None:
+    host.make([vip((3, 1), family=family, ns="s3")])
+    assert shares(host, listeners, 20, family, ns="s3") == {3: 20}
+
+
+def test_who_is_under_way_stays_with_a_task_that_leaves(host: LinuxHost, listeners: Listeners) -> None:
+    host.make([vip((3, 1))])
+    sock = call(host)
+    _, there, _ = listeners.accepted()
+    host.make([vip((4, 1))])
+    assert shares(host, listeners, 20) == {4: 20}
+    host.make([vip()])
+    for sender, receiver in ((sock, there), (there, sock)):
+        sender.send(b"still here")
+        receiver.settimeout(5)
+        assert receiver.recv(100) == b"still here"
+    sock.close()
+    there.close()
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_nobody_serves_is_said_at_once(host: LinuxHost, listeners: Listeners, family: int) -> None:
+    host.make([vip((3, 1), family=family)])
+    host.make([vip(family=family)])
+    began = time.monotonic()
+    with pytest.raises(ConnectionRefusedError):
+        call(host, family)
+    kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+    with socket_in(host.namespace_path("s2"), kind, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.connect((VIRTUAL[family], PORT))
+        with pytest.raises(OSError) as refusal:
+            sock.send(b"anybody?")
+        assert refusal.value.errno == errno.EPERM
+    assert time.monotonic() - began < 1
+    host.make([vip((3, 1), family=family)])
+    assert shares(host, listeners, 5, family) == {3: 5}
+
+
+def test_datagrams_go_there_and_back(host: LinuxHost) -> None:
+    host.make([vip((3, 1))])
+    with (
+        socket_in(host.namespace_path("s3"), socket.AF_INET, socket.SOCK_DGRAM) as task,
+        socket_in(host.namespace_path("s2"), socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
+        task.bind(("", PORT))
+        for sock in (task, client):
+            sock.settimeout(5)
+        client.connect((VIRTUAL[4], PORT))
+        client.send(b"question")
+        data, peer = task.recvfrom(100)
+        assert (data, peer[0]) == (b"question", address(2))
+        task.sendto(b"answer", peer)
+        assert client.recv(100) == b"answer"
+
+
+def test_it_is_missed_and_made_again(pretend_host: PretendHost, host: LinuxHost, listeners: Listeners) -> None:
+    plan = (*GROUND, vip((3, 1), (4, 2)), Vip(ns="s2", address="10.0.0.98"), vip((3, 1), family=6))
+    host.make(plan)
+    assert difference(plan, host.look(plan)) == ((), ())
+    table = ("table", "inet", "fairlead-vips")
+    for deed in (
+        ("nft", "flush", "ruleset"),
+        ("nft", "flush", "chain", *table[1:], "choose"),
+        ("nft", "flush", "chain", *table[1:], "vip-10.0.0.99"),
+        ("nft", "delete", "element", *table[1:], "choose4", "{ 10.0.0.99 }"),
+        ("nft", "add", "rule", *table[1:], "vip-10.0.0.98", "dnat", "ip", "to", "10.0.0.5"),
+    ):
+        pretend_host.run(*deed, ns="s2")
+        lost, _ = difference(plan, host.look(plan))
+        assert lost, deed
+        host.make(lost)
+        assert difference(plan, host.look(plan)) == ((), ()), deed
+        assert set(shares(host, listeners, 20)) == {3, 4}, deed
+
+
+def test_one_that_nobody_wants_any_more_goes(pretend_host: PretendHost, host: LinuxHost) -> None:
+    plan = (*GROUND, vip((3, 1)))
+    surplus = Vip(ns="s2", address="10.0.0.98", targets=((address(4), 1),))
+    host.make([*plan, surplus])
+    make, remove = difference(plan, host.look(plan))
+    assert not make and [item.key for item in remove] == [surplus.key]
+    host.remove(remove)
+    host.remove(remove)
+    assert difference(plan, host.look(plan)) == ((), ())
+    assert "10.0.0.98" not in pretend_host.run("nft", "list", "ruleset", ns="s2")
+
+
+def test_a_weight_of_nothing_is_refused_and_changes_nothing(host: LinuxHost, listeners: Listeners) -> None:
+    host.make([vip((3, 1))])
+    with pytest.raises(Invalid):
+        host.make([vip((4, 0))])
+    assert shares(host, listeners, 5) == {3: 5}
