@@ -63,7 +63,7 @@ def pair(kind: str, job: Job, url: str) -> Iterator[list[Engine]]:
             engines[-1].start()
             import_images(engines[-1].docker, engines[-1].base, ("busybox",))
         if kind == "dockerd":
-            _swarm(*engines)
+            swarm(*engines)
         Api(engines[0])("POST", "/networks/create", {"Name": NETWORK, "Driver": "overlay", "Attachable": True})
         yield engines
     finally:
@@ -71,12 +71,14 @@ def pair(kind: str, job: Job, url: str) -> Iterator[list[Engine]]:
             engine.close()
 
 
-def _swarm(a: Engine, b: Engine) -> None:
+def swarm(first: Engine, *others: Engine, role: str = "Worker") -> None:
+    """One swarm of all."""
     listen = "0.0.0.0:2377"
-    Api(a)("POST", "/swarm/init", {"ListenAddr": listen, "AdvertiseAddr": a.machine.address})
-    token = Api(a)("GET", "/swarm")["JoinTokens"]["Worker"]
-    remote = {"RemoteAddrs": [f"{a.machine.address}:2377"], "JoinToken": token}
-    Api(b)("POST", "/swarm/join", {"ListenAddr": listen, "AdvertiseAddr": b.machine.address, **remote})
+    Api(first)("POST", "/swarm/init", {"ListenAddr": listen, "AdvertiseAddr": first.machine.address})
+    token = Api(first)("GET", "/swarm")["JoinTokens"][role]
+    remote = {"RemoteAddrs": [f"{first.machine.address}:2377"], "JoinToken": token}
+    for other in others:
+        Api(other)("POST", "/swarm/join", {"ListenAddr": listen, "AdvertiseAddr": other.machine.address, **remote})
 
 
 @contextmanager

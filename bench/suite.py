@@ -13,6 +13,7 @@ crowd        start and connect among 1, 50, 200 containers (ours only)          
 landscape    start and connect among 1, 50, 200 networks (ours only)                 growth.py
 overlay      two hosts: packets between containers; from run to the first ping       overlay.py
 cluster      10,000 endpoints of other hosts: memory and restart (ours only)         cluster.py
+swarm        three managers: services, leader killed, requests to a task             swarm.py
 """
 
 import argparse
@@ -24,7 +25,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import api, cluster, growth, overlay, paths, plot
+from bench import api, cluster, growth, overlay, paths, plot, swarm
 from bench.table import OURS, Goal, Table
 from lane.engines import ENGINES, Engine
 from lane.images import import_images
@@ -43,6 +44,7 @@ PARTS: dict[str, Callable[[api.Job], None]] = {
     "landscape": growth.networks,
     "overlay": overlay.run,
     "cluster": cluster.known,
+    "swarm": swarm.run,
 }
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 PICTURES = PAGE.parent / "performance"
@@ -97,6 +99,9 @@ def goals(quick: bool) -> list[Goal]:
         *across,
         *(Goal(row, "<=", 0.3, "dockerd") for row in overlay.FIRST_PINGS),
         *steady,
+        *(Goal(title, "<", 1.0, "dockerd") for title in swarm.WAITS),
+        Goal(f"{swarm.ROADS['vip']}: throughput", ">=", 0.97, f"{swarm.ROADS['task']}: throughput"),
+        Goal(f"{swarm.ROADS['mesh']}: throughput", ">=", 0.9, f"{swarm.ROADS['port']}: throughput"),
     ]
 
 
