@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import NamedTuple
 
@@ -20,6 +20,9 @@ from fairlead.errors import Invalid, NotFound
 
 _VERSIONED = re.compile(r"/v([0-9][0-9.]*)(/.*)")
 _NAME = re.compile(r"\{(\w+)(:[^}]*)?\}")
+
+
+Late = Mapping[tuple[str, ...], Callable[[], Iterable[Route]]]
 
 
 class TooOld(Invalid):
@@ -58,19 +61,29 @@ def clean(path: str) -> str:
 
 
 class Table:
-    """All routes, found by method and first piece of the path, then by pattern in the order they were given."""
+    """All routes, found by method and first word of the path, then by pattern in the order they were given.
 
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self._routes: defaultdict[tuple[str, str], list[tuple[str, Handler]]] = defaultdict(list)
+    ``late``: first words -> what makes their routes, called when a path that begins with one is first asked for.
+    """
+
+    def __init__(self, routes: Iterable[Route] = (), late: Late | None = None) -> None:
+        self._routes: defaultdict[tuple[str, str], list[Route]] = defaultdict(list)
+        self._late = dict(late or {})
+        self._add(routes)
+
+    def _add(self, routes: Iterable[Route]) -> None:
         for route in routes:
-            self._routes[route.method, _first(route.path)].append((route.path, route.handler))
+            self._routes[route.method, _first(route.path)].append(route)
 
     def find(self, method: str, path: str) -> Found:
         path = path.rstrip("/")
-        for template, handler in self._routes.get((method, _first(path)), ()):
-            match = _pattern(template).fullmatch(path)
+        word = _first(path)
+        for words in [words for words in self._late if word in words]:
+            self._add(self._late.pop(words)())
+        for route in self._routes.get((method, word), ()):
+            match = _pattern(route.path).fullmatch(path)
             if match:
-                return Found(handler, match.groupdict())
+                return Found(route.handler, match.groupdict())
         raise NotFound("page not found")
 
 

@@ -30,7 +30,6 @@ import grp
 import logging
 import os
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -38,31 +37,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from fairlead.api import (
-    build,
-    cluster,
-    container_files,
-    containers,
-    doctor,
-    execs,
-    explain,
-    http,
-    images,
-    networks,
-    plan,
-    routes,
-    streams,
-    swarm_absent,
-    system,
-    tls,
-    volumes,
-    web,
-)
+from fairlead.api import directory, http, routes, web
 from fairlead.api.connection import GRACE, Connection
 from fairlead.errors import Conflict, FairleadError, Internal, Invalid
 from fairlead.settings import Settings
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from fairlead.engine.engine import Engine
 
 log = logging.getLogger("fairlead.api")
@@ -77,7 +59,7 @@ class Listener(msgspec.Struct, frozen=True):
     """A socket to listen on: ``unix:///path``, ``tcp://address:port`` or systemd's ``fd://``; TLS with a context."""
 
     address: str
-    tls: ssl.SSLContext | None = None
+    tls: SSLContext | None = None
     group: str = ""
 
 
@@ -135,26 +117,7 @@ class App:
 
 def create_app(engine: Engine, settings: Settings) -> App:
     """All routes over an engine."""
-    return App(
-        routes.Table(
-            [
-                *networks.routes(engine),
-                *containers.routes(engine, settings),
-                *container_files.routes(engine),
-                *streams.routes(engine),
-                *execs.routes(engine),
-                *images.routes(engine),
-                *volumes.routes(engine),
-                *build.routes(engine),
-                *system.routes(engine, settings),
-                *swarm_absent.routes(engine),
-                *plan.routes(engine),
-                *doctor.routes(engine),
-                *cluster.routes(engine),
-                *explain.routes(engine),
-            ]
-        )
-    )
+    return App(routes.Table(late=directory.late(engine, settings)))
 
 
 # -- listening ----------------------------------------------------------------------------
@@ -171,8 +134,12 @@ async def serve(app: App, listeners: Iterable[Listener]) -> AsyncIterator[list[s
         yield opened
 
 
-def _factory(app: App, context: ssl.SSLContext | None) -> Callable[[], asyncio.Protocol]:
-    return app.connection if context is None else lambda: tls.Tls(app.connection(), context)
+def _factory(app: App, context: SSLContext | None) -> Callable[[], asyncio.Protocol]:
+    if context is None:
+        return app.connection
+    from fairlead.api.tls import Tls
+
+    return lambda: Tls(app.connection(), context)
 
 
 async def _listen(listener: Listener, factory: Callable[[], Any], undo: AsyncExitStack) -> list[str]:
@@ -270,7 +237,7 @@ def _unlink(path: str) -> None:
 
 def listeners(settings: Settings) -> list[Listener]:
     """What the settings say about where to listen, with certificates loaded; ``Invalid`` names a bad file."""
-    context = tls_context(settings) if settings.use_tls else None
+    context = _tls_context(settings) if settings.use_tls else None
     return [
         Listener(
             host, context if host.startswith("tcp://") else None, settings.group if host.startswith("unix") else ""
@@ -279,20 +246,7 @@ def listeners(settings: Settings) -> list[Listener]:
     ]
 
 
-def tls_context(settings: Settings) -> ssl.SSLContext:
-    """TLS 1.2 or later; with ``--tlsverify`` only for clients with a certificate of the CA."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tlscert, settings.tlskey)
-    except (OSError, ssl.SSLError) as error:
-        raise Invalid(
-            f"failed to load X509 key pair (cert: {settings.tlscert!r}, key: {settings.tlskey!r}): {error}"
-        ) from error
-    if settings.tlsverify:
-        try:
-            context.load_verify_locations(settings.tlscacert)
-        except (OSError, ssl.SSLError) as error:
-            raise Invalid(f"could not read CA certificate {settings.tlscacert!r}: {error}") from error
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
+def _tls_context(settings: Settings) -> SSLContext:
+    from fairlead.api.tls import server_context  # few engines are asked over TCP, and all would wait for OpenSSL
+
+    return server_context(settings)

@@ -1,4 +1,4 @@
-"""/_ping, /version, /info, /events, /system/df, /auth: the engine itself."""
+"""/version, /info, /events, /system/df, /auth: the engine itself."""
 
 from __future__ import annotations
 
@@ -17,19 +17,11 @@ if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
 
 DF_TYPES = ("container", "image", "volume", "build-cache")
-PING_HEADERS = {
-    "Builder-Version": "1",
-    "Cache-Control": "no-cache, no-store, must-revalidate",
-    "Pragma": "no-cache",
-    "Swarm": "inactive",
-}
 
 
 def routes(engine: Engine, settings: Settings) -> list[web.Route]:
     here = System(engine, settings)
     return [
-        web.get("/_ping", here.ping),
-        web.head("/_ping", here.ping),
         web.get("/version", here.version),
         web.get("/info", here.info),
         web.get("/events", here.events),
@@ -46,10 +38,6 @@ class System:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._space = Space(engine, Places(engine, settings))
-
-    async def ping(self, request: web.Request) -> web.Response:
-        body = b"" if request.method == "HEAD" else b"OK"
-        return web.Response(body=body, headers=PING_HEADERS, content_type="text/plain; charset=utf-8")
 
     async def version(self, request: web.Request) -> web.Response:
         newest, oldest = spell(NEWEST), spell(OLDEST)

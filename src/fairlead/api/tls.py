@@ -10,7 +10,7 @@ Rules
     2. Who is refused (no certificate, or a stranger's) hears it in TLS's own alert; nothing inside hears of them.
     3. Whoever is paused pauses the other side: nothing is kept here but what one read brought.
 
-What it leaves behind on failure: a closed connection. What it does not do: load certificates (``server``).
+What it leaves behind on failure: a closed connection.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ import ssl
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, cast
+
+from fairlead.errors import Invalid
+from fairlead.settings import Settings
 
 log = logging.getLogger("fairlead.api")
 
@@ -179,3 +182,23 @@ class Tls(asyncio.Protocol, asyncio.Transport):
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._inside
+
+
+def server_context(settings: Settings) -> ssl.SSLContext:
+    """TLS 1.2 or later; with ``--tlsverify`` only for clients with a certificate of the CA. ``Invalid`` names a bad
+    file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tlscert, settings.tlskey)
+    except (OSError, ssl.SSLError) as error:
+        raise Invalid(
+            f"failed to load X509 key pair (cert: {settings.tlscert!r}, key: {settings.tlskey!r}): {error}"
+        ) from error
+    if settings.tlsverify:
+        try:
+            context.load_verify_locations(settings.tlscacert)
+        except (OSError, ssl.SSLError) as error:
+            raise Invalid(f"could not read CA certificate {settings.tlscacert!r}: {error}") from error
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
