@@ -19,13 +19,15 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from fairlead.errors import Unavailable
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{sys.prefix}/bin"
+"""The system's, then what lies beside our own interpreter: servers that were unpacked for us alone."""
 LARGEST = 1 << 20
 
 
