@@ -143,6 +143,27 @@ def trusted(chain: bytes, roots: Sequence[bytes], now: datetime.datetime) -> boo
     return False
 
 
+def matches(certificate: bytes, key: bytes) -> bool:
+    """Whether they are a pair (PEM)."""
+    return _public(load(certificate)) == _public(load_key(key))
+
+
+def signed_with(certificate: x509.Certificate, root: bytes) -> bool:
+    """Whether a node's certificate is signed with the key of that root (PEM); the bridge has the same key."""
+    key = load(root).public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or certificate.signature_hash_algorithm is None:
+        return False
+    try:
+        key.verify(
+            certificate.signature,
+            certificate.tbs_certificate_bytes,
+            ec.ECDSA(certificate.signature_hash_algorithm),
+        )
+    except InvalidSignature:
+        return False
+    return True
+
+
 def renew_at(certificate: bytes, share: float) -> datetime.datetime:
     """When to ask for the next one: after a ``share`` of its life between 0.5 and 0.8, drawn by the caller."""
     parsed = load(certificate)

@@ -182,7 +182,7 @@ async def ask(address: str, message: msgspec.Struct, keys: Keys) -> Any:
         answer = await stream.receive(ANSWER)
     finally:
         await stream.close()
-    return _agreed(answer)
+    return agreed(answer)
 
 
 async def open(address: str, keys: Keys) -> Stream:
@@ -231,7 +231,7 @@ def joined(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _agreed(answer: Any) -> Any:
+def agreed(answer: Any) -> Any:
     if isinstance(answer, Refused):
         kind = getattr(errors, answer.kind, None)
         raise (kind if isinstance(kind, type) and issubclass(kind, FairleadError) else FairleadError)(answer.message)

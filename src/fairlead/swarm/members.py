@@ -43,11 +43,12 @@ MOST_WRITES = 8192
 
 
 class Member(NamedTuple):
-    """``id`` is etcd's; ``node`` is "" until it has started for the first time."""
+    """``id`` is etcd's. ``started``: it has been, once at least."""
 
     id: str
     node: str
     learner: bool
+    started: bool
 
 
 class Place(NamedTuple):
@@ -138,11 +139,15 @@ class Members:
         async with asyncio.timeout(PATIENCE):
             while True:
                 try:
-                    await self._ask("member/promote", {"ID": id}, again=False)
+                    await self.promote_now(id)
                     return
                 except Conflict as behind:
                     log.debug("the learner is not promoted yet: %s", behind.message)
                     await asyncio.sleep(PAUSE)
+
+    async def promote_now(self, id: str) -> None:
+        """``Conflict`` when it has not caught up yet."""
+        await self._ask("member/promote", {"ID": id}, again=False)
 
     async def remove(self, id: str) -> None:
         await self._ask("member/remove", {"ID": id}, again=False)
@@ -161,4 +166,4 @@ class Members:
 def _member(told: dict[str, Any]) -> Member:
     url = str(next(iter(told.get("peerURLs", ())), ""))
     node = url.removeprefix("https://").rpartition(":")[0]
-    return Member(str(told["ID"]), str(told.get("name", "")) and node, bool(told.get("isLearner", False)))
+    return Member(str(told["ID"]), node, bool(told.get("isLearner", False)), bool(told.get("name")))

@@ -7,7 +7,7 @@
     <kind>/<id>              one object, JSON; its version is the store's
     reports/<task>           what the task's node told of it: another hand writes it than the task itself, so that
                              the leader and the nodes never wait for each other
-    names/<kind>/<name>      its id: a name belongs to one object of a kind
+    names/<kind>/<name>      its id: a name belongs to one object of a kind; so do a network's subnets and identifier
     specs/<digest>           what a task is; tasks name it, so that a thousand alike say it once
 
 Rules
@@ -22,6 +22,7 @@ What it does not do: decide anything, or know what the objects mean.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fairlead.core.cluster import Node, Report, Service, Task, reported
+from fairlead.core.remotes import VNI
 from fairlead.core.service import TaskSpec
 from fairlead.core.swarmspec import Cluster, ConfigFile, Secret, SharedNetwork
 from fairlead.errors import Conflict
@@ -40,6 +42,7 @@ log = logging.getLogger(__name__)
 
 Thing = Cluster | Node | Service | Task | Report | SharedNetwork | Secret | ConfigFile
 SPECS, NAMES = "specs", "names"
+TRIES, PAUSE = 20, 0.1
 NAMED = ("services", "networks", "secrets", "configs")
 """Kinds in which a name is taken once."""
 WORDS = {"services": "service", "networks": "network", "secrets": "secret", "configs": "config"}
@@ -158,6 +161,16 @@ class State:
                 self._gone[write.key] = version
         return version
 
+    async def change(self, decide: Callable[[], Iterable[Thing]]) -> None:
+        """Commits what ``decide`` makes of what is known; again and anew where somebody else was faster."""
+        for _ in range(TRIES):
+            try:
+                await self.commit(decide())
+                return
+            except Conflict:
+                await asyncio.sleep(PAUSE)  # the watch tells us what they wrote
+        await self.commit(decide())
+
     def _put(self, thing: Thing) -> Iterator[Write]:
         kind = _KINDS[type(thing)]
         if isinstance(thing, Task):
@@ -171,7 +184,8 @@ class State:
             return
         if kind in NAMED and not thing.version:
             self._free(kind, _name(thing))
-            yield Write(f"{NAMES}/{kind}/{_name(thing)}", thing.id.encode(), 0)
+            for claim in _claims(kind, thing):
+                yield Write(f"{NAMES}/{claim}", thing.id.encode(), 0)
         yield Write(_key(thing), msgspec.json.encode(replace(thing, version=0)), thing.version)
 
     def _delete(self, thing: Thing) -> Iterator[Write]:
@@ -180,7 +194,8 @@ class State:
         if thing.id in self.reports and kind == "tasks":
             yield Write(f"reports/{thing.id}", None)
         if kind in NAMED:
-            yield Write(f"{NAMES}/{kind}/{_name(thing)}", None)
+            for claim in _claims(kind, thing):
+                yield Write(f"{NAMES}/{claim}", None)
 
     def _free(self, kind: str, name: str) -> None:
         if any(_name(thing) == name for thing in getattr(self, kind).values()):
@@ -213,6 +228,14 @@ def _set(shelf: dict[str, Any], id: str, value: Any) -> None:
 
 def _key(thing: Thing) -> str:
     return f"{_KINDS[type(thing)]}/{thing.id}"
+
+
+def _claims(kind: str, thing: Any) -> Iterator[str]:
+    """What belongs to one object, whoever writes first."""
+    yield f"{kind}/{_name(thing)}"
+    if isinstance(thing, SharedNetwork):
+        yield from (f"subnets/{pool.subnet}" for pool in thing.spec.ipam.config)
+        yield from (f"vni/{thing.spec.options[option]}" for option in (VNI,) if option in thing.spec.options)
 
 
 def _name(thing: Any) -> str:

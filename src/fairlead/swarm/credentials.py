@@ -1,0 +1,206 @@
+"""Credentials: a node's key and certificate, whom it believes, and what it has to remember of its swarm, in one file.
+
+    node.json    0600, replaced as a whole: after a crash it is the one before or the one after, never half of each
+    files()      the same as three files, for etcd; they belong where nothing outlives a power cut (tmpfs)
+
+With autolock the key in the file is sealed with the unlock key of the swarm: after a restart the node is *locked*,
+until somebody types that key. The contexts are built once for each change of key, certificate or roots.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import ssl
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives import serialization
+from msgspec.structs import replace
+
+from fairlead.core.session import Issued
+from fairlead.errors import Internal, Invalid
+from fairlead.swarm import ca, gate
+from fairlead.swarm.ca import Identity
+
+SEALED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
+WRONG = "swarm could not be unlocked: invalid key provided"
+
+
+class Notes(msgspec.Struct, frozen=True):
+    """What is in the file. Addresses as people wrote them; ``managers``: node id -> ``host:port``, as last heard.
+
+    ``certificate``, ``key``, ``roots``: PEM.
+    """
+
+    certificate: str
+    key: str
+    roots: str
+    listen: str = ""
+    advertise: str = ""
+    data_path: str = ""
+    managers: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return "Notes()"
+
+
+class Credentials:
+    """``gate.Keys`` of a node that is in a swarm."""
+
+    def __init__(self, path: Path, notes: Notes) -> None:
+        """``path``: the file, written when something changes; ``save`` writes it for the first time."""
+        self._path, self.notes = path, notes
+        sealed = notes.key.encode().startswith(SEALED)
+        self._key = b"" if sealed else notes.key.encode()
+        self._seal = b""
+        """the unlock key, while this node is not locked"""
+        self._server: ssl.SSLContext | None = None
+        self._client: ssl.SSLContext | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> Credentials | None:
+        """None: there are none. Raises ``Internal`` when the file makes no sense: it is not ours to throw away."""
+        try:
+            return cls(path, msgspec.json.decode(path.read_bytes(), type=Notes))
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise Internal(f"{path} cannot be read: {type(error).__name__}") from None
+
+    def __repr__(self) -> str:
+        return f"Credentials({self._path})"
+
+    # -- who we are --------------------------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> Identity:
+        return ca.identity(self.notes.certificate.encode())
+
+    @property
+    def locked(self) -> bool:
+        return not self._key
+
+    def server(self) -> ssl.SSLContext:
+        if self._server is None:
+            self._server = self._with_pair(gate.server_context(self.notes.roots))
+        return self._server
+
+    def client(self) -> ssl.SSLContext:
+        if self._client is None:
+            self._client = self._with_pair(gate.client_context(self.notes.roots))
+        return self._client
+
+    def _with_pair(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        """``ssl`` wants a file: one in memory, that has no name."""
+        if self.locked:
+            raise Invalid("the swarm is locked")
+        place = os.memfd_create("pair")
+        try:
+            os.write(place, self._key + self.notes.certificate.encode())
+            context.load_cert_chain(f"/proc/self/fd/{place}")
+        finally:
+            os.close(place)
+        return context
+
+    def outdated(self, now: datetime.datetime, share: float) -> bool:
+        """Time for another certificate (``share``: ``ca.renew_at``), or this one leads to no root that is believed."""
+        chain = self.notes.certificate.encode()
+        roots = [root.encode() for root in each(self.notes.roots)]
+        return now >= ca.renew_at(chain, share) or not ca.trusted(chain, roots, now)
+
+    # -- what changes ------------------------------------------------------------------------------------------------
+
+    def renewed(self, issued: Issued, key: bytes) -> None:
+        """Another certificate, for ``key``. Raises ``Invalid`` when it is not for it, or for another node."""
+        chain = issued.certificate.encode()
+        if ca.identity(chain)[::2] != self.identity[::2]:
+            raise Invalid("the certificate is another node's")
+        if not ca.matches(chain, key):
+            raise Invalid("the certificate is for another key")
+        self._key = key
+        self._write(replace(self.notes, certificate=issued.certificate, roots=issued.roots or self.notes.roots))
+
+    def believe(self, roots: str) -> None:
+        """These roots from now on."""
+        if roots and roots != self.notes.roots:
+            self._write(replace(self.notes, roots=roots))
+
+    def note(self, **changes: object) -> None:
+        """Other facts of ``Notes`` than keys, certificates and roots."""
+        changed = replace(self.notes, **changes)
+        if changed != self.notes:
+            self._write(changed)
+
+    def save(self) -> None:
+        self._write(self.notes)
+
+    def seal(self, unlock_key: bytes) -> None:
+        """With what the file's key is sealed; empty: not at all."""
+        if not self.locked and (unlock_key != self._seal or self.sealed != bool(unlock_key)):
+            self._seal = unlock_key
+            self._write(self.notes)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the key in the file is."""
+        return self.notes.key.encode().startswith(SEALED)
+
+    def unlock(self, unlock_key: bytes) -> None:
+        """Raises ``Invalid``."""
+        try:
+            loaded = serialization.load_pem_private_key(self.notes.key.encode(), unlock_key)
+        except (ValueError, TypeError):
+            raise Invalid(WRONG) from None
+        self._key = loaded.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        self._seal = unlock_key
+
+    def _write(self, notes: Notes) -> None:
+        """The file first: what is not written is not so."""
+        notes = replace(notes, key=self._sealed_key().decode())
+        replace_file(self._path, msgspec.json.encode(notes))
+        self.notes, self._server, self._client = notes, None, None
+
+    def _sealed_key(self) -> bytes:
+        if self.locked:
+            return self.notes.key.encode()
+        if not self._seal:
+            return self._key
+        return ca.load_key(self._key).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(self._seal),
+        )
+
+    def files(self, folder: Path) -> None:
+        """``ca.crt``, ``node.crt`` and ``node.key``, in a folder that is only root's."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        pairs = {
+            "ca.crt": self.notes.roots.encode(),
+            "node.crt": self.notes.certificate.encode(),
+            "node.key": self._key,
+        }
+        for name, content in pairs.items():
+            replace_file(folder / name, content)
+
+
+def each(roots: str) -> list[str]:
+    """The certificates of a PEM text, one by one, as they are written."""
+    end = "-----END CERTIFICATE-----\n"
+    return [part + end for part in roots.split(end) if part.strip()]
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Whole, on the disk, and only root's. Raises ``Internal``."""
+    fresh = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        raise Internal(f"{path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,262 @@
+"""What a manager runs, for as long as it is one.
+
+    etcd ---- State --+-- gate (2377): admission, dispatcher         every manager
+    (members)         +-- control                                    every manager
+                      '-- leader, roll call, roles, rotation         the one that is elected
+
+Rules
+    1. etcd goes on when we end (it votes; what it keeps is the swarm's), and is found again by the next start.
+       ``stop`` ends it: this node leaves, is demoted, or is locked.
+    2. ``ready`` is set when the state is known. Until then, and without a majority, what needs it says so.
+    3. The hosts file of etcd follows the managers' addresses: those in the state, and those noted while there is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from fairlead.core.cluster import Node, Task, new_id
+from fairlead.core.session import Hello, Relay
+from fairlead.core.swarmspec import Cluster
+from fairlead.core.tokens import parse_unlock_key
+from fairlead.errors import Unavailable
+from fairlead.store.base import Ledger
+from fairlead.swarm import ca, gate, joining, leader, members
+from fairlead.swarm.credentials import Credentials
+from fairlead.swarm.dispatcher import Dispatcher
+from fairlead.swarm.gate import Gate, Stream
+from fairlead.swarm.joining import Admission
+from fairlead.swarm.leader import Guard, Leader
+from fairlead.swarm.members import Members, Place
+from fairlead.swarm.presence import BEATS, RollCall
+from fairlead.swarm.roles import Roles
+from fairlead.swarm.state import Event, State, Thing
+
+log = logging.getLogger(__name__)
+
+PAUSE = 0.2
+NO_LEADER = (
+    "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers are online."
+    " Make sure more than half of the managers are online."
+)
+
+
+class Process(Protocol):
+    """``host.child.Child``."""
+
+    async def run(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class Opened(Protocol):
+    """The HTTP client of etcd."""
+
+    async def ask(self, method: str, path: str, body: bytes | None = None, *, again: bool = True) -> Any: ...
+
+    async def close(self) -> None: ...
+
+
+class Tools(NamedTuple):
+    """What the machine gives. ``etcd(argv, place)``: the program, run with a hosts file of ours, in ``place.run``."""
+
+    etcd: Callable[[Callable[[], Sequence[str]], Place], Process]
+    open: Callable[[Path], tuple[Opened, Ledger]]
+    clock: Callable[[], int]
+    now: Callable[[], datetime.datetime]
+    draw: Callable[[int], int]
+
+
+class Beginning(NamedTuple):
+    """``others``: whose etcd to join; ``found``: the first objects of a new swarm; ``recover``: alone again."""
+
+    others: tuple[str, ...] = ()
+    found: tuple[Thing, ...] = ()
+    recover: bool = False
+
+
+class Manager:
+    """``address``: ``host:port`` where others reach this manager."""
+
+    def __init__(self, credentials: Credentials, address: str, place: Place, tools: Tools) -> None:
+        self.me = credentials.identity.node
+        self._credentials, self.address, self._place, self._tools = credentials, address, place, tools
+        self.ready = asyncio.Event()
+        self._ears: list[Callable[[Event], None]] = []
+        self._beginning = Beginning()
+        self._etcd = tools.etcd(self._command, place)
+        self._servers, self.ledger = tools.open(place.run / members.SOCKET)
+        self.members = Members(self._servers)
+        self.state = State(self.ledger, self._tell)
+        self.admission = Admission(self.state, self.members, tools.clock, tools.now, tools.draw)
+        self.gate = Gate(credentials, self.admission.unwelcome)
+        self.dispatcher: Dispatcher | None = None
+        self.leading = False
+
+    @property
+    def hosts(self) -> Path:
+        return self._place.run / "hosts"
+
+    def cluster(self) -> Cluster:
+        for cluster in self.state.cluster.values():
+            return cluster
+        raise Unavailable(NO_LEADER)
+
+    def hear(self, ear: Callable[[Event], None]) -> Callable[[], None]:
+        """``ear`` is told every change of the state, until what is returned is called."""
+        self._ears.append(ear)
+        return lambda: self._ears.remove(ear)
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def run(self, beginning: Beginning = Beginning()) -> None:
+        """Until cancelled. Raises ``Unavailable`` when the port is somebody else's."""
+        self._beginning = beginning
+        self._place.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._credentials.files(self._place.certificates)
+        self._write_hosts()
+        self._answer()
+        self.gate.listen(self._credentials.notes.listen)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.gate.run())
+                group.create_task(self._etcd.run())
+                await self._load(beginning.found)
+                self._begin(group)
+        finally:
+            self.ready.clear()
+            await self._servers.close()
+
+    async def _load(self, found: tuple[Thing, ...]) -> None:
+        """Until the state is known; a new swarm's is made first."""
+        while True:
+            try:
+                await self.state.load()
+                if found and not self.state.cluster:
+                    await self.state.commit(found)
+                if self.state.cluster:
+                    return
+            except Unavailable as error:
+                log.debug("the managers' state is not there yet: %s", error.message)
+            await asyncio.sleep(PAUSE)
+
+    def _begin(self, group: asyncio.TaskGroup) -> None:
+        self.dispatcher = Dispatcher(self.state, self.ledger, self.me, self._connect, self._renew)
+        self.hear(self.dispatcher.hear)
+        self._follow(Event("cluster", None, self.cluster()))
+        self.hear(self._follow)
+        group.create_task(self.state.run())
+        group.create_task(self.dispatcher.run())
+        group.create_task(leader.stand(self.ledger, self.me, self._lead))
+        group.create_task(self.stay_at(self.address))
+        self.ready.set()
+
+    async def stop(self) -> None:
+        """etcd ends. (``run`` was cancelled before.)"""
+        await self._etcd.stop()
+
+    def _command(self) -> list[str]:
+        """Asked before every start of etcd."""
+        members.clear(self._place)
+        others, _, recover = self._beginning
+        self._beginning = Beginning()
+        host, _ = gate.parted(self._credentials.notes.listen)
+        listen = f"[{host}]" if ":" in host else host
+        return members.command(self.me, self._place, listen, others, recover=recover)
+
+    # -- what the port answers ---------------------------------------------------------------------------------------
+
+    def _answer(self) -> None:
+        self.admission.answer_at(self.gate)
+        self.gate.on(Hello, self._session, gate.NODES)
+        self.gate.on(Relay, self._relay, gate.MANAGERS)
+
+    async def _session(self, stream: Stream, hello: Hello) -> None:
+        await self._dispatching().session(stream, hello)
+
+    async def _relay(self, stream: Stream, asked: Relay) -> Any:
+        return await self._dispatching().relay(stream, asked)
+
+    def _dispatching(self) -> Dispatcher:
+        if self.dispatcher is None:
+            raise Unavailable("this manager does not know its swarm yet")
+        return self.dispatcher
+
+    async def _connect(self, address: str) -> Stream:
+        return await gate.open(address, self._credentials)
+
+    def _renew(self, stream: Any, node: Node) -> bool:
+        """Another role, or another root."""
+        if stream.identity is None or stream.certificate is None:
+            return False
+        signs = joining.signing_root(self.cluster())
+        return stream.identity.role != node.spec.role or not ca.signed_with(stream.certificate, signs.encode())
+
+    # -- the one that leads ------------------------------------------------------------------------------------------
+
+    async def _lead(self, guard: Guard) -> None:
+        spec = self.cluster().spec
+        clock = self._tools.clock
+        history = spec.orchestration.task_history_retention_limit
+        decides = Leader(self.state, clock, lambda: new_id(self._tools.draw), 5 if history is None else history)
+        grace = BEATS * spec.dispatcher.heartbeat_period / 1e9
+        calls = RollCall(self.state, self.ledger, self.me, self._tasks, clock, grace)
+        roles = Roles(self.state, self.members)
+        with contextlib.ExitStack() as ears:
+            for part in (decides, calls, roles):
+                ears.callback(self.hear(part.hear))
+            self.leading = True
+            ears.callback(setattr, self, "leading", False)
+            async with asyncio.TaskGroup() as group:
+                for part in (decides, calls, roles):
+                    group.create_task(part.lead(guard))
+
+    def _tasks(self, node: str) -> Iterable[Task]:
+        return [task for task in self.state.tasks.values() if task.node == node]
+
+    # -- what follows from the state ---------------------------------------------------------------------------------
+
+    def _tell(self, event: Event) -> None:
+        for ear in tuple(self._ears):
+            ear(event)
+
+    def _follow(self, event: Event) -> None:
+        """Where managers are; whom we believe; with what our key is sealed."""
+        if event.kind == "nodes":
+            if (event.before and event.before.manager) != (event.after and event.after.manager):
+                self._credentials.note(managers=self.admission.managers())
+                self._write_hosts()
+        elif event.kind == "cluster" and event.after is not None:
+            cluster: Cluster = event.after
+            self._credentials.believe(cluster.trust.roots)
+            locks = cluster.spec.encryption_config.auto_lock_managers
+            self._credentials.seal(parse_unlock_key(cluster.unlock_key) if locks else b"")
+            self.rekeyed()
+
+    def rekeyed(self) -> None:
+        """Our credentials have changed: etcd reads them for every connection."""
+        self._credentials.files(self._place.certificates)
+
+    async def stay_at(self, address: str) -> None:
+        """From now on others reach this manager there."""
+        self.address = address
+        self._write_hosts()
+        while True:
+            try:
+                await self.admission.moved(self.me, address)
+                return
+            except Unavailable:
+                await asyncio.sleep(PAUSE)
+
+    def _write_hosts(self) -> None:
+        """In place: it is mounted where etcd runs."""
+        known = self._credentials.notes.managers | self.admission.managers() | {self.me: self.address}
+        text = members.hosts({node: gate.parted(address)[0] for node, address in known.items() if address})
+        if not self.hosts.exists() or self.hosts.read_text() != text:
+            self.hosts.write_text(text)

@@ -1,0 +1,81 @@
+"""Roles: the leader keeps the members of the managers' etcd equal to the nodes that are to be managers.
+
+    a learner that has caught up                      gets its vote
+    a member whose node is a worker, or is no more    goes off the list, though its machine may be away
+
+Rule: a member is only struck off when it was superfluous in two looks, ``LOOK`` seconds apart: what we know of nodes
+comes a little later than what we know of members.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from fairlead.errors import Conflict, Unavailable
+from fairlead.swarm.leader import Guard
+from fairlead.swarm.members import Member, Members
+from fairlead.swarm.state import Event, State
+
+log = logging.getLogger(__name__)
+
+LOOK, SOON = 5.0, 0.3
+"""Seconds between two looks, and while a learner catches up."""
+
+
+class Roles:
+    """``lead`` runs at the leader."""
+
+    def __init__(self, state: State, members: Members) -> None:
+        self._state, self._members = state, members
+        self._news = asyncio.Event()
+        self._superfluous: set[str] = set()
+
+    def hear(self, event: Event) -> None:
+        if event.kind == "nodes":
+            roles = [node.spec.role if node else "" for node in (event.before, event.after)]
+            if roles[0] != roles[1] or (event.before and event.before.manager) != (event.after and event.after.manager):
+                self._news.set()
+
+    async def lead(self, guard: Guard) -> None:
+        """Looks, until cancelled. (etcd itself is the guard: without a majority nobody changes its members.)"""
+        looked = 0.0
+        clock = asyncio.get_running_loop().time
+        while True:
+            self._news.clear()
+            pause = LOOK
+            try:
+                members = await self._members.list()
+                if await self._promote(members):
+                    pause = SOON
+                if clock() - looked >= LOOK:
+                    looked = clock()
+                    await self._strike(members)
+            except (Conflict, Unavailable) as error:
+                log.info("the members of etcd could not be changed: %s", error.message)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._news.wait()
+
+    async def _promote(self, members: list[Member]) -> bool:
+        """Whether there are learners still."""
+        waiting = False
+        for member in members:
+            if not member.learner:
+                continue
+            try:
+                await self._members.promote_now(member.id)
+                log.info("manager %s has its vote", member.node)
+            except Conflict as behind:
+                log.debug("the learner %s is not promoted yet: %s", member.node, behind.message)
+                waiting = True
+        return waiting
+
+    async def _strike(self, members: list[Member]) -> None:
+        nodes = {node.id for node in self._state.nodes.values() if node.spec.role == "manager"}
+        superfluous = {member.id for member in members if member.node not in nodes}
+        for id in superfluous & self._superfluous:
+            await self._members.remove(id)
+            log.info("a member that is no manager's any more was struck off")
+        self._superfluous = superfluous
