@@ -50,9 +50,9 @@ async def stand(ledger: Ledger, node: str, lead: Callable[[Guard], Awaitable[Non
             continue
         log.info("this node leads the swarm")
         try:
-            await _until_lost(lease.keep(), lead((KEY, elected)))
+            await until_lost(lease.keep(), lead((KEY, elected)))
         finally:
-            await _give_up(lease.end())
+            await give_up(lease.end())
         log.info("this node leads the swarm no more")
 
 
@@ -68,7 +68,8 @@ async def _vacancy(ledger: Ledger) -> None:
             return
 
 
-async def _until_lost(keep: Awaitable[None], lead: Awaitable[None]) -> None:
+async def until_lost(keep: Awaitable[None], lead: Awaitable[None]) -> None:
+    """``lead`` for as long as the lease is kept."""
     async with asyncio.TaskGroup() as group:
 
         async def watch() -> None:
@@ -82,7 +83,8 @@ async def _until_lost(keep: Awaitable[None], lead: Awaitable[None]) -> None:
         keeping, leading = group.create_task(watch()), group.create_task(rule())
 
 
-async def _give_up(end: Awaitable[None]) -> None:
+async def give_up(end: Awaitable[None]) -> None:
+    """Ends a lease, if that is quickly done."""
     try:
         await asyncio.wait_for(end, PAUSE)
     except (TimeoutError, Unavailable, Conflict):
