@@ -11,8 +11,9 @@ from fairlead.core.cluster import Node, NodeSpec, Report, Service, Task, TaskSta
 from fairlead.core.cluster import State as TaskState
 from fairlead.core.service import ContainerSpec, ServiceSpec, TaskSpec
 from fairlead.core.swarmspec import Cluster, FileSpec, Secret, Trust
-from fairlead.errors import Conflict
+from fairlead.errors import Conflict, Unavailable
 from fairlead.store.memory import MemoryStore
+from fairlead.swarm import state as state_module
 from fairlead.swarm.state import Event, State
 
 SPEC = TaskSpec(container_spec=ContainerSpec(image="busybox"))
@@ -51,6 +52,26 @@ async def test_what_one_commits_the_other_hears(ledger: MemoryStore) -> None:
         await heard(lambda: "n1" in yours.nodes)
         assert yours.services == mine.services
         assert [(event.kind, event.before) for event in events] == [("services", None), ("nodes", None)]
+
+
+async def test_current_is_when_everything_that_returned_before_is_known(ledger: MemoryStore) -> None:
+    async with running(ledger) as (mine, _), running(ledger) as (yours, _):
+        for number in range(20):
+            await mine.commit([web(f"s{number}", f"web{number}")])
+            await yours.commit([web(f"t{number}", f"shop{number}")])
+            await yours.current()
+            assert f"s{number}" in yours.services, "it committed after the other, but had not heard of it yet"
+
+
+async def test_who_hears_nothing_is_not_current(ledger: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_module, "PATIENCE", 0.01)
+    deaf = State(ledger)
+    await deaf.load()
+    await deaf.current()
+    async with running(ledger) as (mine, _):
+        await mine.commit([web()])
+    with pytest.raises(Unavailable, match="not heard yet"):
+        await deaf.current()
 
 
 async def test_a_name_belongs_to_one(ledger: MemoryStore) -> None:
@@ -147,7 +168,7 @@ async def test_leader_and_node_write_of_a_task_without_getting_in_each_others_wa
         assert {event.kind for event in events} == {"tasks"}
         await leader.commit(delete=[leader.tasks["t"]])
         assert not leader.tasks and not leader.reports
-        assert [entry.key for entry in await ledger.list("")] == [entry.key for entry in await ledger.list("specs/")]
+        assert {entry.key.partition("/")[0] for entry in await ledger.list("")} == {"specs", "written"}
 
 
 def test_secrets_are_in_no_repr() -> None:

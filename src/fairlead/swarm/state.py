@@ -9,6 +9,8 @@
                              the leader and the nodes never wait for each other
     names/<kind>/<name>      its id: a name belongs to one object of a kind; so do a network's subnets and identifier
     specs/<digest>           what a task is; tasks name it, so that a thousand alike say it once
+    written                  with every commit: whose watch has come to the last one has heard all (``current``);
+                             the last key of all, since what is listed anew comes in the order of keys
 
 Rules
     1. A commit holds or fails as a whole; after ``Conflict`` the caller looks again and decides anew.
@@ -35,14 +37,15 @@ from fairlead.core.cluster import Node, Report, Service, Task, reported
 from fairlead.core.remotes import VNI
 from fairlead.core.service import TaskSpec
 from fairlead.core.swarmspec import Cluster, ConfigFile, Secret, SharedNetwork
-from fairlead.errors import Conflict
+from fairlead.errors import Conflict, Unavailable
 from fairlead.store.base import Change, Entry, Ledger, Write
 
 log = logging.getLogger(__name__)
 
 Thing = Cluster | Node | Service | Task | Report | SharedNetwork | Secret | ConfigFile
-SPECS, NAMES = "specs", "names"
+SPECS, NAMES, MARK = "specs", "names", "written"
 TRIES, PAUSE = 20, 0.1
+PATIENCE = 5.0
 NAMED = ("services", "networks", "secrets", "configs")
 """Kinds in which a name is taken once."""
 WORDS = {"services": "service", "networks": "network", "secrets": "secret", "configs": "config"}
@@ -82,6 +85,8 @@ class State:
         self._specs: dict[str, TaskSpec] = {}
         self._gone: dict[str, int] = {}
         """keys that we deleted -> version, until the watch says so too"""
+        self._mark = 0
+        self._marked = asyncio.Event()
         self._seen: list[Entry] = []
 
     # -- hearing -------------------------------------------------------------------------------------
@@ -98,7 +103,25 @@ class State:
         async for change in self._ledger.watch("", seen):
             self._hear(change)
 
+    async def current(self) -> None:
+        """Returns when this memory shows every commit, of whichever manager, that had returned before.
+
+        ``Unavailable`` when no majority of managers can be asked, or the news of it does not come.
+        """
+        last = await self._ledger.get(MARK)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while last is not None and self._mark < last.version:
+                    self._marked.clear()
+                    await self._marked.wait()
+        except TimeoutError:
+            raise Unavailable("this manager has not heard yet what others changed; try again") from None
+
     def _hear(self, change: Change) -> None:
+        if change.key == MARK:
+            self._mark = max(self._mark, change.version)
+            self._marked.set()
+            return
         kind, _, id = change.key.partition("/")
         if self._gone.get(change.key, 0) > change.version:
             return
@@ -154,7 +177,8 @@ class State:
         if not writes:
             return 0
         guards = [(_key(thing), thing.version) for thing in read]
-        version = await self._ledger.commit(list(writes.values()), [*guards, *([guard] if guard else [])])
+        marked = [*writes.values(), Write(MARK, b"")]  # last, so that it is heard after what it stands for
+        version = await self._ledger.commit(marked, [*guards, *([guard] if guard else [])])
         for write in writes.values():
             self._hear(Change(write.key, write.value, version))
             if write.value is None:
