@@ -71,6 +71,7 @@ from fairlead.engine.restore import Restore
 from fairlead.engine.sandboxes import Sandboxes
 from fairlead.engine.stats import Stats
 from fairlead.engine.streams import Streams
+from fairlead.engine.swarm import NoSwarm
 from fairlead.engine.system import ARCHITECTURES, System
 from fairlead.engine.transfers import Transfers
 from fairlead.engine.volumes import Volumes
@@ -408,6 +409,7 @@ class Build:
             doctor=self._doctor(),
             explainer=late(self._explainer),
             peers=self.peers,
+            swarm=NoSwarm(),
             rehearsal=Rehearsal(self.controller, self.creation, self.attachments, self.sandboxes, self.files),
         )
 

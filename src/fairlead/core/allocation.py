@@ -28,6 +28,8 @@ from fairlead.errors import Conflict, NotFound, Unavailable
 
 FIRST_PORT, LAST_PORT = 30000, 32767
 """from which published ports are chosen, as Docker does"""
+NODE_NETWORKS = ("host", "bridge")
+"""each node's own: a service may name them, and they need nothing from here"""
 
 
 class Field:
@@ -186,7 +188,8 @@ class Desk:
                 raise NotFound("service needs ingress network, but no ingress network is present")
             found[ingress] = NetworkAttachment(target=ingress)
         for one in spec.attachments:
-            found[self._id(one.target)] = one
+            if one.target not in NODE_NETWORKS:
+                found[self._id(one.target)] = one
         return found
 
     def _id(self, target: str) -> str:
@@ -224,3 +227,10 @@ class Desk:
                 self.next_port = number + 1
                 return number
         raise Unavailable(f"no {protocol} port is left between {FIRST_PORT} and {LAST_PORT}")
+
+
+def on_network(spec: ServiceSpec, network: SharedNetwork) -> bool:
+    """Whether the tasks of such a service are on it."""
+    if network.spec.ingress:
+        return any(port.publish_mode == "ingress" for port in spec.ports)
+    return any(one.target in (network.id, network.spec.name) for one in spec.attachments)

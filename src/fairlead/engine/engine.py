@@ -20,6 +20,7 @@ from fairlead.engine.peers import Peers
 from fairlead.engine.rehearsal import Rehearsal
 from fairlead.engine.stats import Stats
 from fairlead.engine.streams import Streams
+from fairlead.engine.swarm import Swarm
 from fairlead.engine.system import System
 from fairlead.engine.transfers import Transfers
 from fairlead.engine.volumes import Volumes
@@ -49,3 +50,4 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     explainer: Explainer
     rehearsal: Rehearsal
     peers: Peers
+    swarm: Swarm

@@ -1,0 +1,90 @@
+"""What every part of control does alike: find a thing by what people call it, and write what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import NamedTuple, TypeVar
+
+from fairlead.core import cluster
+from fairlead.core.refusals import unknown
+from fairlead.errors import Conflict, FairleadError, Invalid, NotFound, Unavailable
+from fairlead.swarm.state import State, Thing
+
+T = TypeVar("T")
+
+TRIES, PAUSE = 20, 0.05
+"""how often a decision is made anew when others keep being faster, and seconds between"""
+NO_LEADER = (
+    "The swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the"
+    " managers are online."
+)
+
+
+class Change(NamedTuple):
+    """What to write. ``read``: what must not have changed meanwhile."""
+
+    put: tuple[Thing, ...] = ()
+    delete: tuple[Thing, ...] = ()
+    read: tuple[Thing, ...] = ()
+
+
+class Part:
+    """See ``control.Control``."""
+
+    def __init__(
+        self,
+        state: State,
+        clock: Callable[[], int],
+        draw: Callable[[int], int],
+        local: Callable[[str], bool],
+        pause: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self.state, self.clock, self.draw, self.local, self.pause = state, clock, draw, local, pause
+
+    def new_id(self) -> str:
+        return cluster.new_id(self.draw)
+
+    async def write(self, decide: Callable[[], Change]) -> None:
+        """Writes what ``decide`` says; it is asked again when somebody else was faster."""
+        for left in reversed(range(TRIES)):
+            change = decide()
+            try:
+                await self.state.commit(change.put, change.delete, read=change.read)
+                return
+            except Conflict:
+                if not left:
+                    raise
+            except Unavailable as error:
+                raise Unavailable(f"rpc error: code = Unknown desc = {NO_LEADER}") from error
+            await self.pause(PAUSE)
+
+
+def by_id(shelf: Mapping[str, T]) -> list[T]:
+    """In the order in which Docker lists."""
+    return [shelf[id] for id in sorted(shelf)]
+
+
+def find(shelf: Mapping[str, T], ref: str, word: str, name: Callable[[T], str]) -> T:
+    """By id, by name, or by the beginning of an id; raises ``NotFound``, or ``Invalid`` when several are meant."""
+    if ref in shelf:
+        return shelf[ref]
+    found = [thing for thing in shelf.values() if name(thing) == ref]
+    found = found or [thing for id, thing in shelf.items() if id.startswith(ref)]
+    if len(found) > 1:
+        raise Invalid(f"{word} {ref} is ambiguous ({len(found)} matches found)")
+    if not found or not ref:
+        raise NotFound(f"{word} {ref} not found")
+    return found[0]
+
+
+def check_version(seen: int, now: int) -> None:
+    if seen != now:
+        raise out_of_sequence()
+
+
+def out_of_sequence() -> FairleadError:
+    return unknown("update out of sequence")
+
+
+def names(things: Iterable[str]) -> str:
+    return ", ".join(sorted(things))

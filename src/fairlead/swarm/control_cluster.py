@@ -1,0 +1,73 @@
+"""The swarm as a whole: its settings, its tokens, its unlock key. See ``control``.
+
+``spec.ca_config.force_rotate`` is only kept here: whoever exchanges the root (``swarm.manager``) sees that it grew.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fairlead.core import tokens
+from fairlead.core.refusals import invalid
+from fairlead.core.service import SECOND
+from fairlead.core.swarmspec import Cluster, ClusterSpec
+from fairlead.errors import Invalid, Unavailable
+from fairlead.swarm.control_base import NO_LEADER, Change, Part, check_version
+
+SHORTEST_LIFE = 3600 * SECOND
+"""of a node's certificate"""
+SECRET_BYTES = 16
+
+
+class ClusterControl(Part):
+    def cluster(self) -> Cluster:
+        for cluster in self.state.cluster.values():
+            return cluster
+        raise Unavailable(f"rpc error: code = Unknown desc = {NO_LEADER}")
+
+    async def update_cluster(
+        self, version: int, spec: ClusterSpec, rotate_worker: bool, rotate_manager: bool, rotate_unlock: bool
+    ) -> None:
+        check(spec)
+
+        def decide() -> Change:
+            cluster = self.cluster()
+            check_version(version, cluster.version)
+            changed = replace(
+                cluster,
+                spec=spec,
+                worker=self._secret() if rotate_worker else cluster.worker,
+                manager=self._secret() if rotate_manager else cluster.manager,
+                unlock_key=self._unlock_key(cluster, spec, rotate_unlock),
+                updated=self.clock(),
+            )
+            return Change((changed,))
+
+        await self.write(decide)
+
+    def _secret(self) -> str:
+        return tokens.base36(self._bytes(SECRET_BYTES), tokens.SECRET_SIGNS)
+
+    def _unlock_key(self, cluster: Cluster, spec: ClusterSpec, rotate: bool) -> str:
+        """There is one exactly while managers lock themselves."""
+        if not spec.encryption_config.auto_lock_managers:
+            return ""
+        if cluster.unlock_key and not rotate:
+            return cluster.unlock_key
+        return tokens.unlock_key(self._bytes(tokens.KEY_BYTES))
+
+    def _bytes(self, count: int) -> bytes:
+        return bytes(self.draw(256) for _ in range(count))
+
+
+def check(spec: ClusterSpec) -> None:
+    if spec.name not in ("", "default"):
+        raise Invalid('swarm spec must be named "default"')
+    for ca in spec.ca_config.external_cas or ():
+        if ca.protocol.lower() != "cfssl":
+            raise Invalid(f'invalid protocol: "{ca.protocol}"')
+    if spec.dispatcher.heartbeat_period < 0:
+        raise invalid("heartbeat time period cannot be a negative duration")
+    life = spec.ca_config.node_cert_expiry
+    if life and life < SHORTEST_LIFE:
+        raise invalid("minimum certificate expiry time is: 1h0m0s")
