@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.api import Api, Job
-from bench.paths import CLONE_NEWNET, PORT, Child, Road, knock, libc, name_server, network_of, pour, question, sink
+from bench.paths import CLONE_NEWNET, PORT, Child, Road, knock, libc, name_server, network_of, pour_out, question, sink
 from bench.table import OURS
 from fairlead.lab import keyvalue
 from lane.engines import ENGINES, FOLLOW, Engine
@@ -160,25 +160,46 @@ def packets(job: Job, pairs: dict[str, list[Engine]]) -> None:
             Api(b).run("server", NETWORK)
             found = Api(b)("GET", "/containers/server/json")["NetworkSettings"]["Networks"][NETWORK]
             roads.append((Road("overlay", kind, network_of(a, "client"), found["IPAddress"]), network_of(b, "server")))
-        for _, server in roads:
-            undo.callback(Child(server, lambda: pinned(0, serve)).end)
+        servers = {}
+        for road, server in roads:
+            servers[road] = Child(server, lambda: pinned(0, serve))
+            undo.callback(servers[road].end)
         for number in range(-1, 4 if job.quick else 16):
             for road, _ in roads if number % 2 else reversed(roads):
                 _measure(job, road, counts=number >= 0)
+        for number in range(20 if job.quick else 100):
+            for road, _ in roads if number % 2 else reversed(roads):
+                _pour(job, road, servers[road])
     for a, b in pairs.values():
         Api(a).remove("client")
         Api(b).remove("server")
 
 
 def _measure(job: Job, road: Road, counts: bool) -> None:
-    for work, seconds, figure, unit in (
-        (pour, 0.6, "throughput", "Gbit/s"),
-        (volley, 0.4, "round trip", "us"),
-        (knock, 0.5, "new connections", "per s"),
-    ):
+    for work, seconds, figure, unit in ((volley, 0.4, "round trip", "us"), (knock, 0.5, "new connections", "per s")):
         found = Child(road.network, lambda w=work, s=seconds: pinned(-1, lambda: w(road.address, s))).result()
         if counts:
             job.table.add(f"{road.title}: {figure}", road.kind, found, unit, work is not volley)
+
+
+def _pour(job: Job, road: Road, server: Child) -> None:
+    """Bytes, and what they cost. Short and often: this fills both processors, and whatever else runs shows in it."""
+
+    def work() -> tuple[int, float, float]:
+        before = time.process_time()
+        poured, took = pour_out(road.address, 0.15)
+        return poured, took, time.process_time() - before
+
+    before = _processor_time(server.pid)
+    poured, took, sending = Child(road.network, lambda: pinned(-1, work)).result()
+    spent = sending + _processor_time(server.pid) - before
+    job.table.add(f"{road.title}: throughput", road.kind, poured * 8 / took / 1e9, "Gbit/s", True)
+    job.table.add(f"{road.title}: processor time", road.kind, spent / poured * 1e12, "ms/GB")
+
+
+def _processor_time(pid: int) -> float:
+    """Seconds that a process's first thread has had."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 # -- from run to the first ping ---------------------------------------------------------------------------------------

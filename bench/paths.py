@@ -197,16 +197,25 @@ def sink() -> None:
         peer.close()
 
 
-def pour(address: str, seconds: float) -> float:
-    """Gbit/s to the sink."""
+def pour_out(address: str, seconds: float) -> tuple[int, float]:
+    """Bytes to the sink, and the seconds it took; over when the sink has swallowed all."""
     sock = socket.create_connection((address, PORT), 5)
     water, poured = bytes(1 << 20), 0
     begun = time.perf_counter()
-    while (now := time.perf_counter()) - begun < seconds:
+    while time.perf_counter() - begun < seconds:
         sock.sendall(water)
         poured += len(water)
+    sock.shutdown(socket.SHUT_WR)
+    sock.recv(1)
+    took = time.perf_counter() - begun
     sock.close()
-    return poured * 8 / (now - begun) / 1e9
+    return poured, took
+
+
+def pour(address: str, seconds: float) -> float:
+    """Gbit/s to the sink."""
+    poured, took = pour_out(address, seconds)
+    return poured * 8 / took / 1e9
 
 
 def knock(address: str, seconds: float) -> float:

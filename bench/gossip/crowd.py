@@ -5,6 +5,7 @@ so they share one table, and each has on top of it only what it has come to see 
 ``core.swim``'s own; nothing of the protocol is simplified, and every packet is encoded and read.
 """
 
+import gc
 import random
 from collections.abc import Iterator, MutableMapping
 
@@ -50,6 +51,7 @@ class Layered(MutableMapping[str, Member]):
 
 def crowd(count: int, seed: int = 1, loss: float = 0.0, config: SwimConfig | None = None) -> World:
     """A cluster of so many nodes that know each other already."""
+    gc.unfreeze()  # an earlier crowd may go
     config = config or SwimConfig()
     world = World(seed, loss, config=config, make=lambda me, dice: Swim(_member(me), config, dice))
     world.keep_facts = False
@@ -64,6 +66,10 @@ def crowd(count: int, seed: int = 1, loss: float = 0.0, config: SwimConfig | Non
         members.here = count
         members._deck = Deck(random.Random(world.dice.getrandbits(64)), cards)
         node.swim._broadcasts.drop(name)
+        exchange = world.dice.random() * node.swim.between_exchanges()  # as in a cluster that has stood for long
+        node.swim._alarms.set("exchange", exchange)
+    gc.collect()
+    gc.freeze()  # millions of objects that stay: not to be walked again and again
     return world
 
 

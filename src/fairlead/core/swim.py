@@ -353,11 +353,14 @@ class Swim:
 
     def _exchange(self) -> None:
         """Push-pull with somebody; in large clusters less often, for each of them carries everybody."""
-        scale = 1 + max(0, math.ceil(math.log2(self.members.here / 32)))
-        self._alarms.set("exchange", self._now + self.config.push_pull * scale)
+        self._alarms.set("exchange", self._now + self.between_exchanges())
         self.members.forget(self._now)
         for other in self.members.some(1, lambda other: other.state == State.ALIVE):
             self._push_pull(other.address, join=False)
+
+    def between_exchanges(self) -> float:
+        """Seconds from one push-pull to the next, by how many are here."""
+        return self.config.push_pull * (1 + max(0, math.ceil(math.log2(self.members.here / 32))))
 
     def _knock(self) -> None:
         self._alarms.set("knock", self._now + self.config.knock)
