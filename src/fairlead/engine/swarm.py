@@ -70,11 +70,21 @@ class JoinRequest(msgspec.Struct, frozen=True):
 
 
 class Control(Protocol):
-    """Reads are from this manager's memory; changes are in the store when they return.
+    """Reads are from this manager's memory (after ``current``: not older than the call); changes are in the store when
+    they return.
 
     ``ref``: id, name, or the beginning of an id. Raises ``NotFound``, ``Conflict``, ``Invalid``, in Docker's words.
     ``version``: that was seen; ``Conflict``-like "update out of sequence" when it is no longer the last.
     """
+
+    async def current(self) -> None:
+        """Hears what other managers wrote before now; ``Unavailable`` when no majority of them can be asked."""
+
+    async def current(self) -> None:
+        """Reads after it show every change that was answered before, at whichever manager; asked before each answer.
+
+        ``Unavailable`` without a majority of managers.
+        """
 
     def cluster(self) -> Cluster: ...
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 from fairlead.core import cluster
@@ -44,19 +45,32 @@ class Part:
     def new_id(self) -> str:
         return cluster.new_id(self.draw)
 
+    async def current(self) -> None:
+        """Returns when what is read here shows every change that had returned before, on whichever manager."""
+        with _led():
+            await self.state.current()
+
     async def write(self, decide: Callable[[], Change]) -> None:
         """Writes what ``decide`` says; it is asked again when somebody else was faster."""
+        await self.current()
         for left in reversed(range(TRIES)):
             change = decide()
             try:
-                await self.state.commit(change.put, change.delete, read=change.read)
+                with _led():
+                    await self.state.commit(change.put, change.delete, read=change.read)
                 return
             except Conflict:
                 if not left:
                     raise
-            except Unavailable as error:
-                raise Unavailable(f"rpc error: code = Unknown desc = {NO_LEADER}") from error
             await self.pause(PAUSE)
+
+
+@contextmanager
+def _led() -> Iterator[None]:
+    try:
+        yield
+    except Unavailable as error:
+        raise Unavailable(f"rpc error: code = Unknown desc = {NO_LEADER}") from error
 
 
 def by_id(shelf: Mapping[str, T]) -> list[T]:

@@ -48,6 +48,7 @@ class NetworkControl(ClusterControl):
         return self.state.networks[id]
 
     async def remove_network(self, ref: str) -> None:
+        await self.current()
         until = self.clock() + PATIENCE
         while (last := self._last_on(ref)) is not None:
             if self.clock() >= until:
