@@ -21,9 +21,9 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
-from bench.gossip import goals  # noqa: E402
 from bench.gossip.crowd import crowd, false_suspicions, think  # noqa: E402
 from fairlead.core.swimwire import State  # noqa: E402
+from lane import gossiping  # noqa: E402
 from lane.virtual import World  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results" / "gossip.json"
@@ -129,7 +129,7 @@ def hour() -> None:
 
 def promises() -> None:
     """The goals at 25 nodes, with rows and coordinates."""
-    found = goals.measured(SEEDS)
+    found = gossiping.measured(SEEDS)
     keep("goals", "25", found)
     told = "25 nodes, the worst of {seeds}: news {quiet:.2f} s, failure {failure:.2f} s, churn 90 % {churn90:.2f} s"
     print(told.format(**found) + f", all {found['churn']:.2f} s")

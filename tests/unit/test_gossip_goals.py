@@ -2,15 +2,12 @@
 
 ``bench/gossip`` measures the same over sizes and losses; here are the lines that must not be crossed."""
 
-import random
 import statistics
 
 import pytest
 
-from fairlead.core.gossip import Gossip
 from fairlead.core.members import HERE, Changed
-from fairlead.core.swimwire import State
-from fairlead.core.tables import Tables
+from lane import gossiping
 from lane.virtual import World
 
 pytestmark = pytest.mark.slow
@@ -25,72 +22,22 @@ def cluster(count: int, seed: int, loss: float = 0.0) -> World:
     return world
 
 
-def known(world: World, owner: str, value: bytes, among: list[str]) -> bool:
-    """Whether all of these see that row."""
-    for name in among:
-        machine = world.nodes[name].machine
-        assert isinstance(machine, Gossip)
-        if value not in {row.value for row in machine.tables.standing("red", "endpoints") if row.owner == owner}:
-            return False
-    return True
-
-
-def have_red(world: World, names: list[str]) -> None:
-    for name in names:
-        world.tables(name, Tables.join_network, "red")
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_quiet_convergence_at_25_nodes_within_a_second(seed: int) -> None:
     """Members (new tags) and rows alike."""
-    world = cluster(25, seed)
-    have_red(world, world.names(25))
-    world.run(8)
-    machine = world.nodes["n3"].machine
-    assert isinstance(machine, Gossip)
-    world._do("n3", machine.change_tags({"zone": "b"}, world.now))
-    world.tables("n3", Tables.put, "red", "endpoints", "e", b"10.0.0.2")
-    meta = world.nodes["n3"].swim.me.meta
-    took = world.run_until(
-        lambda: (
-            all(node.swim.members.table["n3"].meta == meta for node in world.nodes.values())
-            and known(world, "n3", b"10.0.0.2", world.names(25))
-        ),
-        30,
-        0.01,
-    )
-    assert took < 1.0
+    assert gossiping.quiet(seed) < 1
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_failure_is_known_everywhere_within_8_seconds_at_25_nodes(seed: int) -> None:
-    world = cluster(25, seed)
-    world.run(5 + seed / 8)
-    world.crash("n7")
-    assert world.run_until(lambda: world.all_agree("n7", State.DEAD), 30) < 8
+    assert gossiping.failing(seed) < 8
 
 
 def test_under_churn_most_changes_are_known_within_3_seconds_and_all_within_30() -> None:
-    """Every other second somebody crashes or returns or gives up a row, with 2 % loss; fifteen stay and watch."""
-    world = cluster(25, seed=11, loss=0.02)
-    dice = random.Random(3)
-    watchers, restless = world.names(15), [f"n{number}" for number in range(15, 25)]
-    have_red(world, world.names(25))
-    world.run(10)
-    took = []
-    for turn in range(30):
-        name = dice.choice(restless)
-        if name in world.running():
-            world.crash(name)
-        else:
-            world.add(name)
-            world.tables(name, Tables.join_network, "red")
-            world.join(name, ["n0", "n1"])
-        owner, value = dice.choice(watchers), b"turn %d" % turn
-        world.tables(owner, Tables.put, "red", "endpoints", "e", value)
-        took.append(world.run_until(lambda o=owner, v=value: known(world, o, v, watchers), 30))  # type: ignore[misc]
-        world.run(world.now + 2)
+    """Every other second somebody crashes or returns, with 2 % loss; fifteen stay and watch."""
+    took = gossiping.churn(seed=11)
     assert statistics.quantiles(took, n=10)[-1] < 3
+    assert max(took) < 30
 
 
 def test_nobody_is_taken_for_dead_with_5_percent_loss() -> None:
