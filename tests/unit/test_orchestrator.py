@@ -46,7 +46,7 @@ class Book:
         for before, after in steps:
             kind = self.tasks if isinstance(after or before, Task) else self.services
             if after is None:
-                kind.pop(before.id)  # type: ignore[union-attr]
+                kind.pop(before.id, None)  # type: ignore[union-attr]
             elif isinstance(after, Task | Service):
                 kind[after.id] = after  # type: ignore[assignment]
 
@@ -162,3 +162,29 @@ def test_node_news_that_change_nothing_cost_nothing() -> None:
     node: Node = town_node("a")
     book.tell(replace(node, updated=7, message="hello"), node)
     assert not book.at.dirty and not book.at.retry
+
+
+def test_each_node_has_an_address_on_ingress_of_its_own_and_keeps_it() -> None:
+    ingress = network("ingress", "10.0.0.0/29", ingress=True)
+    book = Book(*(town_node(name) for name in "abcdef"), ingress).settle()
+    held = {node.id: node.attachments[0].addresses for node in book.at.nodes.values() if node.attachments}
+    assert held == {name: (f"10.0.0.{number}/29",) for number, name in enumerate("abcde", 2)}, "f goes without"
+    book.tell(replace(book.at.nodes["a"], state="down"), book.at.nodes["a"])
+    assert not book.at.turn(NOW), "nobody takes the address of one that is only away"
+    book.tell(None, book.at.nodes["a"])
+    book.settle()
+    assert book.at.nodes["f"].attachments[0].addresses == ("10.0.0.2/29",)
+    other = network("other", "10.7.0.0/24", ingress=True)
+    book.tell(None, ingress)
+    book.tell(other)
+    assert {one.addresses[0][:5] for node in book.settle().at.nodes.values() for one in node.attachments} == {"10.7."}
+
+
+def test_a_new_leader_takes_no_address_that_a_node_has() -> None:
+    ingress = network("ingress", "10.0.0.0/24", ingress=True)
+    first = Book(town_node("a"), town_node("b"), ingress).settle()
+    heard = list(first.at.nodes.values())
+    second = Book(ingress, *heard, town_node("c")).settle()
+    assert [node.attachments[0].addresses for node in second.at.nodes.values()] == [
+        ("10.0.0.2/24",), ("10.0.0.3/24",), ("10.0.0.4/24",),
+    ]  # fmt: skip

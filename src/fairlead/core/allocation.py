@@ -2,6 +2,7 @@
 
     service --> one virtual address on each of its networks (unless ``dnsrr``), a number for every published port
     task ----->  one address on each network of its service, and on ingress when ports are published there
+    node ----->  one address on ingress, from which what comes in there goes on to a task
 
     Field   the addresses of one subnet: taken ones, and where the last one was given
 
@@ -20,7 +21,7 @@ from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
 
-from fairlead.core.cluster import Attachment, Service, Task
+from fairlead.core.cluster import Attachment, Node, Service, Task
 from fairlead.core.model import Subnet
 from fairlead.core.service import EndpointSpec, NetworkAttachment, ServicePort, ServiceSpec
 from fairlead.core.swarmspec import SharedNetwork
@@ -98,7 +99,7 @@ class Desk:
         self.networks.pop(network_id, None)
         self.fields.pop(network_id, None)
 
-    def hold(self, thing: Service | Task) -> None:
+    def hold(self, thing: Service | Task | Node) -> None:
         """What is recorded of it."""
         for field, address in self._addresses(thing):
             field.hold(address)
@@ -107,14 +108,14 @@ class Desk:
                 if port.publish_mode == "ingress" and port.published_port:
                     self.ports[port.protocol, port.published_port] = thing.id
 
-    def release(self, thing: Service | Task) -> None:
+    def release(self, thing: Service | Task | Node) -> None:
         for field, address in self._addresses(thing):
             field.release(address)
         if isinstance(thing, Service):
             self.ports = {key: service for key, service in self.ports.items() if service != thing.id}
 
-    def _addresses(self, thing: Service | Task) -> Iterator[tuple[Field, str]]:
-        for held in thing.addresses if isinstance(thing, Service) else thing.networks:
+    def _addresses(self, thing: Service | Task | Node) -> Iterator[tuple[Field, str]]:
+        for held in _held(thing):
             for address in held.addresses:
                 for field in self.fields.get(held.network, ()):
                     if field.has(address):
@@ -150,6 +151,13 @@ class Desk:
         ]
         return replace(task, networks=self._give(asked))
 
+    def node(self, node: Node) -> Node:
+        """With an address on ingress, as long as there is one; unchanged when it has it. Raises ``Unavailable``."""
+        ingress = self._ingress()
+        kept = tuple(one for one in node.attachments if one.network == ingress)
+        given = kept or (self._give([Attachment(network=ingress)]) if ingress else ())
+        return node if given == node.attachments else replace(node, attachments=given)
+
     def _give(self, asked: Iterable[Attachment]) -> tuple[Attachment, ...]:
         given: list[tuple[Field, str]] = []
         made = []
@@ -183,7 +191,7 @@ class Desk:
         """Id -> attachment, of the networks that its tasks are on; ingress first, where ports are published there."""
         found = {}
         if any(port.publish_mode == "ingress" for port in spec.ports):
-            ingress = next((network.id for network in self.networks.values() if network.spec.ingress), "")
+            ingress = self._ingress()
             if not ingress:
                 raise NotFound("service needs ingress network, but no ingress network is present")
             found[ingress] = NetworkAttachment(target=ingress)
@@ -191,6 +199,9 @@ class Desk:
             if one.target not in NODE_NETWORKS:
                 found[self._id(one.target)] = one
         return found
+
+    def _ingress(self) -> str:
+        return next((network.id for network in self.networks.values() if network.spec.ingress), "")
 
     def _id(self, target: str) -> str:
         if target in self.networks:
@@ -227,6 +238,12 @@ class Desk:
                 self.next_port = number + 1
                 return number
         raise Unavailable(f"no {protocol} port is left between {FIRST_PORT} and {LAST_PORT}")
+
+
+def _held(thing: Service | Task | Node) -> tuple[Attachment, ...]:
+    if isinstance(thing, Node):
+        return thing.attachments
+    return thing.addresses if isinstance(thing, Service) else thing.networks
 
 
 def on_network(spec: ServiceSpec, network: SharedNetwork) -> bool:

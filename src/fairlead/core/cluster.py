@@ -221,6 +221,8 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int = 0
     since: int = 0
     """when it came into its state"""
+    attachments: tuple[Attachment, ...] = ()
+    """its own address on ingress: what comes in at a published port goes on from there"""
 
     @property
     def takes_tasks(self) -> bool:

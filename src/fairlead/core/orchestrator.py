@@ -58,6 +58,8 @@ class Orchestrator:
         """services"""
         self.waiting: dict[str, Task] = {}
         """tasks that want an address or a node"""
+        self.arrived: set[str] = set()
+        """nodes whose address on ingress is to be looked after"""
         self.retry = False
         """something became free: those that wait may have a chance"""
         self.alarms: list[tuple[int, str]] = []
@@ -113,12 +115,18 @@ class Orchestrator:
     def _node(self, before: Node | None, after: Node | None) -> None:
         node = after or before
         assert node is not None
+        if (old := self.nodes.get(node.id) or before) is not None:
+            self.desk.release(old)
         if after is None:
             self.nodes.pop(node.id, None)
+            self.arrived.discard(node.id)
+            self.retry = True
             self.dirty |= {task.service for task in self._on(node.id)}
             self.roster.drop_node(node.id)
             return
         self.nodes[node.id] = after
+        self.desk.hold(after)
+        self.arrived.add(node.id)
         self.roster.put_node(after)
         if before is None or _worth(before) != _worth(after):
             self.retry = True
@@ -130,10 +138,13 @@ class Orchestrator:
         return list(seat.tasks.values()) if seat else []
 
     def _network(self, network: SharedNetwork, *, gone: bool) -> None:
+        self.arrived |= set(self.nodes) if network.spec.ingress else set()
         if gone:
             self.desk.close(network.id)
             return
         self.desk.open(network)
+        for node in self.nodes.values():
+            self.desk.hold(node)
         for service in self.services.values():
             self.desk.hold(service)
         for tasks in self.tasks.values():
@@ -158,6 +169,7 @@ class Orchestrator:
         dirty, self.dirty = self.dirty, set()
         for service in sorted(dirty):
             self._reconcile(service, now, steps)
+        self._attach(now, steps)
         if self.retry or dirty:
             self.retry = False
             self._serve(now, steps)
@@ -184,6 +196,20 @@ class Orchestrator:
             self._note(settled, changes.service, steps)
         if changes.wake_at is not None:
             heapq.heappush(self.alarms, (changes.wake_at, id))
+
+    def _attach(self, now: int, steps: dict[str, Step]) -> None:
+        """An address on ingress for each node; one for which none is left goes without until there is."""
+        arrived, self.arrived = self.arrived, set()
+        for id in sorted(arrived):
+            node = self.nodes[id]
+            try:
+                settled = self.desk.node(node)
+            except Unavailable:
+                self.arrived.add(id)
+                continue
+            if settled is not node:
+                self._note(node, replace(settled, updated=now), steps)
+            self.arrived.discard(id)
 
     def _apply(self, changes: Changes, tasks: dict[str, Task], steps: dict[str, Step]) -> None:
         for task in changes.put:
