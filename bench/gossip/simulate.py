@@ -1,7 +1,7 @@
 """How gossip behaves as a cluster grows: convergence, failures, false alarms, bytes. All times are virtual.
 
     python -m bench.gossip.simulate                     up to 1,000 nodes, a few minutes
-    python -m bench.gossip.simulate --most 10000        half an hour on an idle core
+    python -m bench.gossip.simulate --most 10000        half an hour at most
     python -m bench.gossip.simulate --only loss         one part: goals, size, loss, hour
     python -m bench.gossip.page                         docs/gossip-curves.md and its pictures, from what was measured
 
