@@ -64,13 +64,16 @@ class Host:
         assert self.running
         self.running.cancel()
 
-    def session(self, node: str, description: Description = Description("box")) -> tuple[End, asyncio.Task[None]]:
+    def session(
+        self, node: str, description: Description | None = Description("box")
+    ) -> tuple[End, asyncio.Task[None]]:
+        """``says`` None: the node says hello itself."""
         near, far = pipe(node, manager=self.name)
 
         async def serve() -> None:
             assert self.dispatcher
             with contextlib.suppress(FairleadError):
-                await self.dispatcher.session(far, Hello(description))
+                await self.dispatcher.session(far, Hello(says) if says else await far.receive())
             far.abort()
 
         return near, self.town.tasks.create_task(serve())

@@ -1,0 +1,244 @@
+"""A node's side of sessions, against a real dispatcher on paper: told, acknowledged, lost, found again elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+
+import msgspec
+import pytest
+
+from fairlead.core.cluster import Description, Report, State, TaskStatus
+from fairlead.core.session import Assign, Beat, Command, Told
+from fairlead.errors import NotFound, Unavailable
+from fairlead.swarm.agent import Agent
+from unit.swarmpipe import End
+from unit.test_dispatcher import Town, comes, story, task
+
+
+class PaperWorker:
+    """Does nothing of what it is told, and remembers it."""
+
+    def __init__(self) -> None:
+        self.told: list[Assign] = []
+        self.known: dict[str, Report] = {}
+        self.left = False
+        self.tell: Callable[[Report], None] = lambda report: None
+
+    async def run(self, tell: Callable[[Report], None]) -> None:
+        self.tell = tell
+        await asyncio.Event().wait()
+
+    async def assign(self, assign: Assign) -> None:
+        self.told.append(assign)
+
+    def reports(self) -> Iterable[Report]:
+        return self.known.values()
+
+    async def leave(self) -> None:
+        self.left = True
+
+    def becomes(self, id: str, state: State) -> None:
+        self.known[id] = Report(id, TaskStatus(state, at=1), ran=1)
+        self.tell(self.known[id])
+
+
+class Box:
+    """A node with its agent; it goes to the first of ``managers`` that lives."""
+
+    def __init__(self, town: Town, managers: str, name: str = "a") -> None:
+        self.town, self.managers, self.name = town, managers, name
+        self.address = "192.0.2.9:2377"
+        self.worker = PaperWorker()
+        self.ends: list[End] = []
+        self.commands: list[Command] = []
+        self.attempts: list[float] = []
+        self.agent = Agent(self, self.worker, lambda: Description("box"), lambda: 0.5)
+        self.running = town.tasks.create_task(self.agent.run())
+
+    async def connect(self) -> End:
+        self.attempts.append(asyncio.get_running_loop().time())
+        for manager in self.managers:
+            end, _ = self.town.hosts[manager].session(self.name, None)
+            self.ends.append(end)
+            return end
+        raise Unavailable("nobody is there")
+
+    def commanded(self, command: Command) -> None:
+        self.commands.append(command)
+
+
+def test_what_a_manager_says_arrives_and_what_tasks_do_is_written() -> None:
+    async def tell(town: Town) -> None:
+        m = town.hosts["m"]
+        box = Box(town, "m")
+        await comes(lambda: box.worker.told and box.commands)
+        assert m.state.nodes["a"].address == "192.0.2.9"
+        await m.state.commit([task("t1", "a")])
+        await comes(lambda: len(box.worker.told) == 2)
+        box.worker.becomes("t1", State.RUNNING)
+        await comes(lambda: m.state.tasks["t1"].running)
+        await asyncio.sleep(100)
+        assert len(box.ends) == 1, "beats keep it"
+
+    story("m", tell)
+
+
+def test_another_manager_is_found_and_told_what_was_not_acknowledged() -> None:
+    async def tell(town: Town) -> None:
+        m, n = town.hosts["m"], town.hosts["n"]
+        await m.state.commit([task("t1", "a"), task("t2", "a")])
+        box = Box(town, "mn")
+        await comes(lambda: box.worker.told)
+        box.managers = "n"
+        box.ends[0].silent = True
+        box.worker.becomes("t1", State.RUNNING)
+        await asyncio.sleep(1)
+        assert not m.state.tasks["t1"].running
+        box.ends[0].abort()
+        await comes(lambda: n.state.tasks["t1"].running, within=2)
+        assert box.worker.told[-1].whole
+        box.worker.becomes("t2", State.RUNNING)
+        await comes(lambda: n.state.tasks["t2"].running)
+
+    story("mn", tell)
+
+
+def test_a_manager_that_falls_silent_is_left() -> None:
+    async def tell(town: Town) -> None:
+        box = Box(town, "m")
+        await comes(lambda: box.worker.told)
+        box.managers = "n"
+        box.ends[0].other.silent = True
+        await comes(lambda: len(box.ends) == 2, within=16)
+
+    story("mn", tell)
+
+
+def test_where_nobody_is_attempts_become_rare() -> None:
+    async def tell(town: Town) -> None:
+        box = Box(town, "")
+        await asyncio.sleep(100)
+        pauses = [round(after - before, 3) for before, after in zip(box.attempts, box.attempts[1:], strict=False)]
+        assert pauses[0] < 0.2 and pauses == sorted(pauses) and pauses[-1] == 8.0
+        with pytest.raises(Unavailable):
+            await box.agent.one("get")
+        assert box.agent.trouble == "nobody is there"
+        box.managers = "m"
+        await comes(lambda: box.worker.told, within=9)
+
+    story("m", tell)
+
+
+def test_another_certificate_another_session() -> None:
+    async def tell(town: Town) -> None:
+        box = Box(town, "m")
+        await comes(lambda: box.worker.told)
+        box.agent.renewed()
+        await comes(lambda: len(box.worker.told) == 2, within=1)
+
+    story("m", tell)
+
+
+def test_a_node_that_is_not_of_the_swarm_hears_so() -> None:
+    async def tell(town: Town) -> None:
+        box = Box(town, "m", name="stranger")
+        await comes(lambda: box.agent.trouble)
+        assert not box.worker.told
+
+    story("m", tell)
+
+
+def test_questions_go_both_ways() -> None:
+    async def tell(town: Town) -> None:
+        m = town.hosts["m"]
+
+        async def count(who: Any, body: msgspec.Raw) -> AsyncIterator[Any]:
+            for number in range(msgspec.json.decode(body)):
+                yield number
+
+        async def missing(who: Any, body: msgspec.Raw) -> AsyncIterator[Any]:
+            raise NotFound("there is none")
+            yield
+
+        async def echo(body: msgspec.Raw) -> AsyncIterator[Any]:
+            yield body
+
+        m.dispatcher.verbs |= {"count": count, "missing": missing}
+        box = Box(town, "m")
+        box.agent.verbs["echo"] = echo
+        await comes(lambda: box.worker.told)
+        assert [int(bytes(raw)) async for raw in box.agent.ask("count", 500)] == list(range(500))
+        with pytest.raises(NotFound, match="there is none"):
+            await box.agent.one("missing")
+        assert [bytes(raw) async for raw in m.dispatcher.call("a", "echo", {"x": 1})] == [b'{"x":1}']
+
+    story("m", tell)
+
+
+def test_who_answers_is_not_far_ahead_of_who_reads() -> None:
+    async def tell(town: Town) -> None:
+        made: list[int] = []
+
+        async def endless(who: Any, body: msgspec.Raw) -> AsyncIterator[Any]:
+            while True:
+                made.append(1)
+                yield len(made)
+
+        town.hosts["m"].dispatcher.verbs["endless"] = endless
+        box = Box(town, "m")
+        await comes(lambda: box.worker.told)
+        answers = box.agent.ask("endless")
+        for _ in range(200):
+            await anext(answers)
+        await asyncio.sleep(1)
+        assert len(made) < 300
+        await answers.aclose()
+
+    story("m", tell)
+
+
+def test_a_question_ends_with_the_session() -> None:
+    async def tell(town: Town) -> None:
+        async def never(who: Any, body: msgspec.Raw) -> AsyncIterator[Any]:
+            await asyncio.Event().wait()
+            yield
+
+        town.hosts["m"].dispatcher.verbs["never"] = never
+        box = Box(town, "m")
+        await comes(lambda: box.worker.told)
+        asking = asyncio.ensure_future(box.agent.one("never"))
+        await asyncio.sleep(1)
+        box.ends[0].abort()
+        with pytest.raises(Unavailable):
+            await asking
+
+    story("m", tell)
+
+
+def test_who_leaves_says_so_and_cleans_up() -> None:
+    async def tell(town: Town) -> None:
+        box = Box(town, "m")
+        await comes(lambda: "presence/a" in town.ledger._entries)
+        await box.agent.leave()
+        assert box.worker.left
+        await comes(lambda: town.ledger._entries["presence/a"].value == b"", within=1)
+
+    story("m", tell)
+
+
+def test_many_reports_are_told_in_pieces_and_each_once() -> None:
+    async def tell(town: Town) -> None:
+        m = town.hosts["m"]
+        await m.state.commit([task(f"t{number}", "a") for number in range(1200)])
+        box = Box(town, "m")
+        await comes(lambda: box.worker.told)
+        for number in range(1200):
+            box.worker.becomes(f"t{number}", State.RUNNING)
+        await comes(lambda: all(one.running for one in m.state.tasks.values()))
+        told = [one for one in box.ends[0].sent if isinstance(one, Told)]
+        assert sum(len(one.reports) for one in told) == 1200
+        assert Beat() in box.ends[0].sent
+
+    story("m", tell)
