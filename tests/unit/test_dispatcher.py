@@ -64,9 +64,7 @@ class Host:
         assert self.running
         self.running.cancel()
 
-    def session(
-        self, node: str, description: Description | None = Description("box")
-    ) -> tuple[End, asyncio.Task[None]]:
+    def session(self, node: str, says: Description | None = Description("box")) -> tuple[End, asyncio.Task[None]]:
         """``says`` None: the node says hello itself."""
         near, far = pipe(node, manager=self.name)
 
