@@ -69,6 +69,7 @@ from fairlead.engine.relayclient import RelayClient
 from fairlead.engine.resolverclient import Ports, ResolverClient
 from fairlead.engine.restore import Restore
 from fairlead.engine.sandboxes import Sandboxes
+from fairlead.engine.sharing import Sharing
 from fairlead.engine.stats import Stats
 from fairlead.engine.streams import Streams
 from fairlead.engine.swarm import NoSwarm
@@ -193,23 +194,15 @@ class Build:
         self.leases_process = Child("leases", leasesclient.command(self.leases.path), self.exec, outlives=True)
         lenders = {"dhcp": self.leases}
         self.shared = self._shared()
-        self.endpoints = Endpoints(self.store, self.sandboxes, self.drivers, self.events, new_id, lenders, self.shared)
+        self.sharing = Sharing(self.shared)
+        self.endpoints = Endpoints(
+            self.store, self.sandboxes, self.drivers, self.events, new_id, lenders, self.sharing, self.overlays.services
+        )
         self.pools = self._pools()
         self.controller = Controller(
-            self.store,
-            self.host,
-            self.kernel,
-            self.machine,
-            self.drivers,
-            self.facts,
-            self.endpoints,
-            self.events,
-            self.pools,
-            self.clock.text,
-            new_id,
-            lenders,
-            self.shared,
-        )
+            self.store, self.host, self.kernel, self.machine, self.drivers, self.facts, self.endpoints, self.events,
+            self.pools, self.clock.text, new_id, lenders, self.sharing,
+        )  # fmt: skip
         self.kernel.inhabited_by(self._inhabitant)
         self.predefined = Predefined(self.controller, self.host, self.settings, self.pools, self.clock.text, new_id)
         self.publisher = Publisher(

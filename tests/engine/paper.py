@@ -37,6 +37,7 @@ from fairlead.engine.publisher import Publisher
 from fairlead.engine.relayclient import RelayPort
 from fairlead.engine.resolverclient import EndpointNames
 from fairlead.engine.sandboxes import Sandboxes, Stack
+from fairlead.engine.sharing import Sharing
 from fairlead.errors import Conflict, FairleadError
 from fairlead.host.fake import FakeHost
 from fairlead.host.halves import X25519
@@ -207,7 +208,8 @@ def engine(
     def new_id() -> str:
         return hashlib.sha256(f"{node} {next(numbers)}".encode()).hexdigest() if node else f"{next(numbers):064x}"[::-1]
 
-    endpoints = Endpoints(store, sandboxes, drivers, events, new_id, cluster=shared)
+    sharing = Sharing(shared)
+    endpoints = Endpoints(store, sandboxes, drivers, events, new_id, sharing=sharing, services=overlays.services)
     controller = Controller(
         store,
         host,
@@ -220,7 +222,7 @@ def engine(
         PoolPlan(),
         lambda: "",
         new_id,
-        cluster=shared,
+        sharing=sharing,
     )
     catalog = Catalog(store)
     publisher = Publisher(host, controller, endpoints, sandboxes, relay, facts, lambda: None)

@@ -89,6 +89,11 @@ class Network(msgspec.Struct, frozen=True, omit_defaults=True):
     def short(self) -> str:
         return self.id[:12]
 
+    @property
+    def shared(self) -> bool:
+        """On several hosts: of a cluster's store (``global``) or of a swarm."""
+        return self.scope in ("global", "swarm")
+
 
 class EndpointSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a container asked of one network (``--ip``, ``--alias``, ``--link`` …)."""
@@ -201,7 +206,8 @@ class ServicePart(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """An endpoint as one of the tasks of a swarm service.
 
     ``serving``: requests may be sent to it (it runs, is healthy, and is not about to stop). ``names`` besides the
-    service's own resolve as that does: to ``vip`` (without prefix length), or, where that is empty, to all tasks.
+    service's own resolve as that does: to ``vip`` (and ``vip6``; without prefix length), or, where there is none, to
+    all tasks.
     """
 
     service: str
@@ -216,6 +222,7 @@ class ServicePart(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """published on ingress: ``published:target/protocol``"""
     policy: str = ""
     """"": in turn at random; ``source``: one client, one task"""
+    vip6: str = ""
 
 
 class Remote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -15,16 +15,20 @@ import re
 import msgspec
 
 from fairlead.core import addresses
-from fairlead.core.model import Network, Remote, Subnet
+from fairlead.core.model import Network, Remote, ServicePart, Subnet
+from fairlead.core.serving import HEAVIEST, POLICIES
 from fairlead.errors import Invalid
 
 VNI = "com.docker.network.driver.overlay.vxlanid_list"
 MTU = "com.docker.network.driver.mtu"
 MOST_NAMES = 64
 _ID = re.compile(r"[0-9a-f]{64}")
+_NETWORK_ID = re.compile(r"[0-9a-f]{64}|[0-9a-z]{25}")
+_WORD = re.compile(r"[0-9a-z]{1,64}")
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
 _NAME = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
 _PORT = re.compile(r"[0-9]{1,5}/(tcp|udp|sctp)")
+_PUBLISHED = re.compile(r"[0-9]{1,5}:[0-9]{1,5}/(tcp|udp|sctp)")
 _REMOTE = msgspec.json.Decoder(Remote)
 _NETWORK = msgspec.json.Decoder(Network)
 
@@ -36,14 +40,26 @@ def read_remote(key: str, value: bytes) -> Remote:
     except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
         raise Invalid(f"{key}: {problem}") from None
     check(key, "key", key == f"endpoints/{row.node}/{row.id}")
-    check(key, "id", _ID.fullmatch(row.id) and _ID.fullmatch(row.network))
+    check(key, "id", _ID.fullmatch(row.id) and _NETWORK_ID.fullmatch(row.network))
     check(key, "mac", _MAC.fullmatch(row.mac))
     check(key, "vtep", _is_unicast(row.vtep))
     check(key, "address", all(_is_interface(text) for text in (row.ipv4, row.ipv6) if text))
     check(key, "family", ":" not in row.ipv4 and (not row.ipv6 or ":" in row.ipv6))
     check(key, "names", len(row.names) <= MOST_NAMES and all(map(_NAME.fullmatch, (row.name, row.host, *row.names))))
     check(key, "ports", len(row.ports) <= 256 and all(map(_PORT.fullmatch, row.ports)))
+    if row.part is not None:
+        _check_part(key, row.part)
     return row
+
+
+def _check_part(key: str, part: ServicePart) -> None:
+    check(key, "service", _WORD.fullmatch(part.service) and _WORD.fullmatch(part.task))
+    check(key, "service's names", len(part.names) <= MOST_NAMES and all(map(_NAME.fullmatch, (part.name, *part.names))))
+    check(key, "virtual address", all(_is_unicast(text) for text in (part.vip, part.vip6) if text))
+    check(key, "virtual addresses' family", ":" not in part.vip and (not part.vip6 or ":" in part.vip6))
+    check(key, "weight", 0 < part.weight <= HEAVIEST)
+    check(key, "policy", part.policy in POLICIES)
+    check(key, "published ports", len(part.ports) <= 256 and all(map(_PUBLISHED.fullmatch, part.ports)))
 
 
 def fits(row: Remote, network: Network) -> bool:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -58,8 +58,30 @@ class Networks(Protocol):
         """Some host removed it."""
 
 
+class Addresses(Protocol):
+    """Who gives the addresses of shared networks: claims in a store, or the managers of a swarm."""
+
+    async def address(
+        self, network: Network, endpoint: str, wish: str, taken: Iterable[str], choose: Callable[[set[str]], str]
+    ) -> str:
+        """One for an endpoint; see ``Claims.address``."""
+
+    def settled(self, endpoint: str) -> None: ...
+
+    def is_busy(self, endpoint: str) -> bool: ...
+
+    async def keep(self, network: str, endpoint: str, *held: str) -> None: ...
+
+    async def release(self, network: str, endpoint: str, *held: str) -> None: ...
+
+    async def tidy(self, alive: Collection[str]) -> None: ...
+
+
 class Cluster:
-    """``node``: this host's identity; ``host``: its name for people; ``vtep``: where it receives frames."""
+    """``node``: this host's identity; ``host``: its name for people; ``vtep``: where it receives frames.
+
+    ``scope``: of its networks, as Docker calls it. Where it is ``swarm``, networks are the managers' to make.
+    """
 
     def __init__(
         self,
@@ -69,10 +91,14 @@ class Cluster:
         host: str,
         vtep: str,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        addresses: Addresses | None = None,
+        scope: str = "global",
     ) -> None:
+        self.scope = scope
         self._store = store
         self._overlays = overlays
         self._claims = Claims(store, node)
+        self._addresses: Addresses = addresses or self._claims
         self._node, self._host, self._vtep = node, host, vtep
         self._pause = pause
         self._news = asyncio.Event()
@@ -99,8 +125,10 @@ class Cluster:
     async def lease(self, network: Network, endpoint: Endpoint, taken: set[str]) -> Endpoint:
         """The endpoint, with addresses that nobody else in the cluster has; ``changed`` ends it.
 
-        ``taken``: addresses known to be held.
+        ``taken``: addresses known to be held. A task of a swarm brings its own.
         """
+        if endpoint.settings.part is not None:
+            return endpoint
         found = {}
         try:
             for family, current, wish in (
@@ -109,7 +137,7 @@ class Cluster:
             ):
                 if current:
                     choose = _chooser(network, current, wish)
-                    claim = self._claims.address(network, endpoint.id, wish, taken, choose)
+                    claim = self._addresses.address(network, endpoint.id, wish, taken, choose)
                     address = await self._in_time(claim)
                     found[family] = f"{address}/{subnet_of(network, address).partition('/')[2]}"
         except BaseException:
@@ -136,7 +164,7 @@ class Cluster:
 
     def changed(self, endpoint: Endpoint) -> None:
         """It came, went, is called otherwise, or never came about."""
-        self._claims.settled(endpoint.id)
+        self._addresses.settled(endpoint.id)
         self._news.set()
 
     async def _in_time(self, deed: Awaitable[T]) -> T:
@@ -152,7 +180,8 @@ class Cluster:
         """Until cancelled: tell and listen."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_telling(networks))
-            tasks.create_task(self._hear_networks(networks))
+            if self.scope == "global":
+                tasks.create_task(self._hear_networks(networks))
             tasks.create_task(self._hear_endpoints(networks))
             if self._overlays.encryption:
                 tasks.create_task(self._overlays.encryption.run())
@@ -174,20 +203,20 @@ class Cluster:
         rows = {row.id: row for row in self._rows(networks)}
         told = self._told  # ours for this turn: a lease that fails meanwhile makes ``_told`` None, for the next one
         if told is None:
-            await self._claims.tidy(rows)
+            await self._addresses.tidy(rows)
             told = self._told = await self._own()
         for id, row in rows.items():
             if told.get(id) != row:
                 if id not in told and id not in self._held:  # somebody struck it
                     network, *held = _addresses(row)
-                    await self._claims.keep(network, id, *held)
+                    await self._addresses.keep(network, id, *held)
                 await self._store.put_if(self._key(id), msgspec.json.encode(row))
                 told[id] = row
-        for id in [id for id in {**told, **self._held} if id not in rows and not self._claims.is_busy(id)]:
+        for id in [id for id in {**told, **self._held} if id not in rows and not self._addresses.is_busy(id)]:
             row = told.pop(id, None)  # first: that it goes is no news to us
             network, *held = self._held.get(id) or (_addresses(row) if row else ("",))
             await self._store.delete_if(self._key(id))
-            await self._claims.release(network, id, *held)
+            await self._addresses.release(network, id, *held)
             self._held.pop(id, None)
 
     async def _own(self) -> dict[str, Remote]:
@@ -206,7 +235,7 @@ class Cluster:
 
     def _rows(self, networks: Networks) -> Iterable[Remote]:
         for network in networks.networks():
-            for endpoint in networks.endpoints(network.id) if network.scope == "global" else ():
+            for endpoint in networks.endpoints(network.id) if network.scope == self.scope else ():
                 yield Remote(
                     id=endpoint.id,
                     network=network.id,
@@ -219,10 +248,11 @@ class Cluster:
                     ipv6=endpoint.ipv6,
                     names=endpoint.names,
                     ports=endpoint.ports,
+                    part=endpoint.settings.part,
                 )
 
     async def _hear_networks(self, networks: Networks) -> None:
-        known = [Entry(f"networks/{n.id}", b"", 0) for n in networks.networks() if n.scope == "global"]
+        known = [Entry(f"networks/{n.id}", b"", 0) for n in networks.networks() if n.scope == self.scope]
         async for change in self._store.watch("networks/", known):
             try:
                 if change.value is None:

@@ -35,6 +35,8 @@ from fairlead.engine.kernel import Kernel
 from fairlead.engine.machine import Machine
 from fairlead.engine.overlays import Spread
 from fairlead.engine.records import Records
+from fairlead.engine.sharing import Sharing
+from fairlead.engine.swarm import NO_MANAGER, NOT_A_MANAGER
 from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound
 from fairlead.host.base import Host
 from fairlead.store.base import Store
@@ -44,10 +46,6 @@ log = logging.getLogger(__name__)
 SHARED_POOLS = (addresses.AddressPool("10.0.0.0/8", 24),)
 """Where chosen subnets of networks over many hosts come from: hosts' own networks are elsewhere."""
 PREDEFINED = ("bridge", "host", "none")
-NOT_A_MANAGER = (
-    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm'
-    " and try again."
-)
 
 
 class Controller:
@@ -67,7 +65,7 @@ class Controller:
         now: Callable[[], str],
         new_id: Callable[[], str],
         lenders: Mapping[str, Lender] | None = None,
-        cluster: Cluster | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         self._records = Records(store, "networks", Network)
         self._host = host
@@ -81,7 +79,7 @@ class Controller:
         self._now = now
         self._new_id = new_id
         self._lenders = lenders or {}
-        self._cluster = cluster
+        self._sharing = sharing or Sharing()
 
     async def load(self) -> None:
         await self._records.load()
@@ -109,13 +107,19 @@ class Controller:
 
     def elsewhere(self, network_id: str) -> list[Remote]:
         """The endpoints that other hosts have on a network."""
-        return self._cluster.others(network_id) if self._cluster else []
+        return self._sharing.cluster.others(network_id) if self._sharing.cluster else []
 
     async def strike(self, network: Network, ref: str) -> None:
         """Take an endpoint that another, dead host has off a network of the cluster; ``NotFound``."""
-        if self._cluster is None or network.scope != "global":
+        if self._sharing.scope() != "global" or network.scope != "global":
             raise NotFound(f"endpoint {ref} not found")
-        await self._cluster.strike(network, ref)
+        await self._store_cluster().strike(network, ref)
+
+    def _store_cluster(self) -> Cluster:
+        """The one of ``--cluster-store``: its networks are any host's to make."""
+        if self._sharing.cluster is None or self._sharing.scope() != "global":
+            raise Forbidden(NOT_A_MANAGER)
+        return self._sharing.cluster
 
     def driver(self, network: Network) -> Driver:
         return self._drivers[network.driver]
@@ -127,8 +131,8 @@ class Controller:
 
     async def create(self, request: NetworkRequest) -> Network:
         """Make a network of what was asked; raises in Docker's words and changes nothing."""
-        if self._cluster is not None and self._is_shared(request):
-            network = await self._cluster.found(lambda others: self.settle(request, others))
+        if self._sharing.scope() == "global" and self._is_shared(request):
+            network = await self._store_cluster().found(lambda others: self.settle(request, others))
         else:
             network = self.settle(request)
         await self._bring_up(network)
@@ -236,7 +240,7 @@ class Controller:
             raise Forbidden("Ingress network can only be global scope network")
         if request.scope == "swarm":
             raise Forbidden("cannot create a swarm scoped network when swarm is not active")
-        if self._is_shared(request) and self._cluster is None:
+        if self._is_shared(request) and self._sharing.scope() != "global":
             raise Forbidden(NOT_A_MANAGER)
         if request.driver in ("host", "null"):
             raise Forbidden(f'only one instance of "{request.driver}" network is allowed')
@@ -304,6 +308,8 @@ class Controller:
             raise Forbidden(f"error while removing network: network {network.name} has active endpoints ({held})")
         if network.config_only:
             self._refuse_if_copied(network)
+        if network.scope == "swarm":
+            raise Forbidden(NO_MANAGER)
         if network.scope == "global":
             await self._dissolve(network)
         await self._hand_on(network)
@@ -312,11 +318,11 @@ class Controller:
         self._events.publish("network", "destroy", network.id, {"name": network.name, "type": network.driver})
 
     async def _dissolve(self, network: Network) -> None:
-        if self._cluster is None:
+        if self._sharing.scope() != "global":
             raise Forbidden(
                 f"network {network.name} belongs to a cluster: start the engine with its --cluster-store to remove it"
             )
-        await self._cluster.dissolve(network)
+        await self._store_cluster().dissolve(network)
 
     async def _hand_on(self, network: Network) -> None:
         """The device that was made for this network goes to another one that hangs on it, untouched."""
@@ -341,7 +347,12 @@ class Controller:
         """Remove the networks that ``wants`` says and nobody is on; names of what went."""
         gone = []
         for network in self.networks():
-            if network.predefined or self._endpoints.of_network(network.id) or not wants(network):
+            if (
+                network.predefined
+                or network.scope == "swarm"
+                or self._endpoints.of_network(network.id)
+                or not wants(network)
+            ):
                 continue
             try:
                 await self.remove(network.id)

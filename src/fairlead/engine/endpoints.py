@@ -33,12 +33,13 @@ import msgspec
 from fairlead.core import addresses, ports
 from fairlead.core.container import Container
 from fairlead.core.model import Endpoint, EndpointSettings, Lease, Network, PortBinding
-from fairlead.engine.cluster import Cluster
 from fairlead.engine.drivers.base import Driver
 from fairlead.engine.events import Events
 from fairlead.engine.ipam import Holder, Lender
 from fairlead.engine.records import Records
 from fairlead.engine.sandboxes import Sandboxes, Stack
+from fairlead.engine.services import Services
+from fairlead.engine.sharing import Sharing
 from fairlead.errors import FairleadError, Forbidden, Unavailable
 from fairlead.store.base import Store
 
@@ -63,7 +64,8 @@ class Endpoints:
         events: Events,
         new_id: Callable[[], str],
         lenders: Mapping[str, Lender] | None = None,
-        cluster: Cluster | None = None,
+        sharing: Sharing | None = None,
+        services: Services | None = None,
     ) -> None:
         self._records = Records(store, "endpoints", Endpoint)
         self._sandboxes = sandboxes
@@ -71,7 +73,8 @@ class Endpoints:
         self._events = events
         self._new_id = new_id
         self._lenders = lenders or {}
-        self._cluster = cluster
+        self._sharing = sharing or Sharing()
+        self._services = services
         self._by_network: dict[str, dict[str, Endpoint]] = defaultdict(dict)
         self._promised: dict[str, dict[str, EndpointSettings]] = defaultdict(dict)
         """network name or id as asked -> container id -> settings with static addresses"""
@@ -82,6 +85,9 @@ class Endpoints:
         await self._records.load()
         for endpoint in self._records:
             self._by_network[endpoint.network][endpoint.id] = endpoint
+            if self._services:
+                part = endpoint.settings.part
+                self._services.note(endpoint.network, endpoint.id, part, endpoint.address4, endpoint.address6)
 
     # -- asking -------------------------------------------------------------------------
 
@@ -103,9 +109,9 @@ class Endpoints:
     # -- promises to stopped containers ----------------------------------------------------
 
     def promise(self, container: Container) -> None:
-        """Static addresses of this container are taken, whether it runs or not."""
+        """Static addresses of this container are taken, whether it runs or not; a task has its from the swarm."""
         for network, settings in container.networks.items():
-            if settings.ipv4 or settings.ipv6:
+            if (settings.ipv4 or settings.ipv6) and settings.part is None:
                 self._promised[network][container.id] = settings
 
     def release_promises(self, container_id: str, network: str = "") -> None:
@@ -141,7 +147,7 @@ class Endpoints:
         except BaseException:
             await self._forget(endpoint)
             raise
-        self._tell_cluster(endpoint)
+        await self._tell_others(endpoint)
         self._tell("connect", network, endpoint)
         return endpoint
 
@@ -177,23 +183,30 @@ class Endpoints:
         for endpoint in changed:
             await self._records.put(endpoint)
             self._by_network[endpoint.network][endpoint.id] = endpoint
-            self._tell_cluster(endpoint)
+            await self._tell_others(endpoint)
 
     # -- addresses of the cluster ---------------------------------------------------------------
 
     async def _claim(self, container: Container, network: Network, endpoint: Endpoint) -> Endpoint:
         """The endpoint with addresses that no other host has either; as it is on networks of this host alone."""
-        if network.scope != "global":
+        if not network.shared:
             return endpoint
-        if self._cluster is None:
+        cluster = self._sharing.cluster
+        if cluster is None or cluster.scope != network.scope:
+            if network.scope == "swarm":
+                raise Unavailable(f"network {network.name} belongs to a swarm, and this node is in none")
             raise Unavailable(f"network {network.name} belongs to a cluster: start the engine with its --cluster-store")
         here = self._taken(container, network, 4) | self._taken(container, network, 6)
-        endpoint = await self._cluster.lease(network, endpoint, here)
+        endpoint = await cluster.lease(network, endpoint, here)
         return msgspec.structs.replace(endpoint, mac=endpoint.settings.mac or _mac(container, network, endpoint.ipv4))
 
-    def _tell_cluster(self, endpoint: Endpoint) -> None:
-        if self._cluster is not None:
-            self._cluster.changed(endpoint)
+    async def _tell_others(self, endpoint: Endpoint, *, gone: bool = False) -> None:
+        """Other hosts, and other sandboxes of this one if it is a task of a service."""
+        if self._services:
+            part = None if gone else endpoint.settings.part
+            await self._services.tell(endpoint.network, endpoint.id, part, endpoint.address4, endpoint.address6)
+        if self._sharing.cluster is not None:
+            self._sharing.cluster.changed(endpoint)
 
     # -- lent addresses -----------------------------------------------------------------------
 
@@ -268,9 +281,9 @@ class Endpoints:
     def _choose(self, container: Container, stack: Stack, network: Network, settings: EndpointSettings) -> Endpoint:
         attachment = self._drivers[network.driver].attachment(network)
         mac = self._mac_address(container, network, settings)
-        last = self._last.get((container.id, network.id))
-        ipv4, gateway4 = self._address(container, network, settings.ipv4, last.address4 if last else "", 4)
-        ipv6, gateway6 = self._address(container, network, settings.ipv6, last.address6 if last else "", 6)
+        last, given = self._last.get((container.id, network.id)), settings.part is not None
+        ipv4, gateway4 = self._address(container, network, settings.ipv4, last.address4 if last else "", 4, given)
+        ipv6, gateway6 = self._address(container, network, settings.ipv6, last.address6 if last else "", 6, given)
         id = self._new_id()
         return Endpoint(
             id=id,
@@ -299,19 +312,24 @@ class Endpoints:
             )
         return settings.mac
 
-    def _address(self, container: Container, network: Network, wish: str, prefer: str, family: int) -> tuple[str, str]:
-        """(address/prefix, gateway) of one family, ("", "") when the network has none of it."""
+    def _address(
+        self, container: Container, network: Network, wish: str, prefer: str, family: int, leased: bool
+    ) -> tuple[str, str]:
+        """(address/prefix, gateway) of one family, ("", "") when the network has none of it.
+
+        ``leased``: the wish is from whoever gives the network's addresses.
+        """
         pools = [pool for pool in network.ipam.config if addresses.family_of(pool.subnet) == family]
-        if not pools:
+        if not pools or (leased and not wish):
             return "", ""
-        taken = self._taken(container, network, family)
+        taken = set() if leased else self._taken(container, network, family)
         address, pool = addresses.lease(pools, taken, wish, prefer, network.name)
         return f"{address}/{pool.subnet.partition('/')[2]}", "" if network.internal else addresses.gateway_of(pool)
 
     def _taken(self, container: Container, network: Network, family: int) -> set[str]:
         live = self._by_network.get(network.id, {}).values()
         taken = {endpoint.address4 if family == 4 else endpoint.address6 for endpoint in live}
-        for other in self._cluster.others(network.id) if self._cluster else ():
+        for other in self._sharing.cluster.others(network.id) if self._sharing.cluster else ():
             taken.add((other.ipv4 if family == 4 else other.ipv6).partition("/")[0])
         for name in (network.name, network.id):
             for owner, settings in self._promised.get(name, {}).items():
@@ -340,7 +358,7 @@ class Endpoints:
         live.pop(endpoint.id, None)
         if not live:
             del self._by_network[endpoint.network]
-        self._tell_cluster(endpoint)
+        await self._tell_others(endpoint, gone=True)
 
     def _tell(self, action: str, network: Network, endpoint: Endpoint) -> None:
         attributes = {"container": endpoint.container, "name": network.name, "type": network.driver}
@@ -371,6 +389,6 @@ def _offered(container: Container) -> tuple[str, ...]:
 
 def _mac(container: Container, network: Network, ipv4: str) -> str:
     asked = network.options.get(MAC_FROM_ADDRESS, "").lower() in ("1", "true")
-    if (asked or network.scope == "global") and ipv4:
+    if (asked or network.shared) and ipv4:
         return addresses.mac_from_address(ipv4.partition("/")[0])
     return addresses.mac_from_dice(hashlib.sha256(f"{container.id} {network.id}".encode()).digest())

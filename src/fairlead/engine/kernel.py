@@ -83,6 +83,17 @@ class Kernel:
         if surplus:
             self._host.remove(surplus)
 
+    def want_all(self, wishes: Iterable[tuple[str, Plan, str]]) -> None:
+        """What several new owners want, made in one go or not at all: (owner, plan, title)."""
+        plans = {owner: owned(plan, title or owner) for owner, plan, title in wishes}
+        together = tuple(item for plan in plans.values() for item in plan)
+        self._refuse_shared("", together)
+        self._wishes += 1
+        if together:
+            self._make("", (), together, together)
+        for owner, plan in plans.items():
+            self._note(owner, plan)
+
     def drop(self, owner: str) -> None:
         """``owner`` wants nothing any more; what the kernel refuses to remove is raised, but wanted no longer."""
         plan = self._plans.get(owner, ())

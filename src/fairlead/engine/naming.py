@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from fairlead.core import links
+from fairlead.core import links, serving
 from fairlead.core.hostsfile import redirect_skeleton
 from fairlead.core.wanted import Skeleton
 from fairlead.engine.drivers.base import Driver
@@ -86,7 +86,7 @@ class Naming:
                     network=network.id,
                     name=network.name,
                     endpoint=endpoint.id,
-                    names=endpoint.names,
+                    names=(*endpoint.names, *serving.names(endpoint.settings.part)),
                     ipv4=endpoint.address4,
                     ipv6=endpoint.address6,
                     container=endpoint.container,

@@ -28,7 +28,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Protocol, runtime_checkable
 
-from fairlead.core import remotes
+from fairlead.core import remotes, serving
 from fairlead.core.keying import Peer
 from fairlead.core.model import Network, Remote
 from fairlead.core.wanted import Plan
@@ -37,6 +37,7 @@ from fairlead.engine.encryption import Encryption
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.records import Records
 from fairlead.engine.resolverclient import EndpointNames
+from fairlead.engine.services import Services
 from fairlead.errors import FairleadError, Unavailable
 from fairlead.store.base import Store
 
@@ -83,6 +84,7 @@ class Overlays:
         encryption: Encryption | None = None,
     ) -> None:
         self.encryption = encryption
+        self.services = Services(kernel, names)
         self._records = Records(store, "remotes", Remote)
         self._kernel = kernel
         self._driver = driver
@@ -104,6 +106,7 @@ class Overlays:
         await self._records.load()
         for other in self._records:
             self._note(other)
+            self.services.note(other.network, other.id, other.part, *_addresses(other))
 
     def find(self, id: str) -> Remote | None:
         return self._records.get(id)
@@ -117,7 +120,7 @@ class Overlays:
 
     def named(self) -> int:
         """How many endpoints of other hosts the resolver serves."""
-        return sum(len(self._believed(network)) for network in self._here.values())
+        return sum(len(self._believed(network)) for network in self._here.values()) + self.services.named
 
     # -- this host ------------------------------------------------------------------------
 
@@ -129,8 +132,10 @@ class Overlays:
             if id not in self._here:
                 await self._enter(network)
             self._stacks[id].add(stack)
+            await self.services.enter(network, stack, stack[:12])
         for id in held:
             if id not in wanted:
+                await self.services.leave(id, stack)
                 self._stacks[id].discard(stack)
                 if not self._stacks[id]:
                     await self._leave(id)
@@ -140,6 +145,7 @@ class Overlays:
         for network in networks:
             if network.driver != self._driver.name:
                 continue
+            self.services.adopt(network, stack, stack[:12])
             self._stacks[network.id].add(stack)
             self._here[network.id] = network
             self._kernel.adopt(network.id, self._driver.path(network, self._facts), f"network {network.name}")
@@ -203,6 +209,7 @@ class Overlays:
         if network is not None and remotes.fits(other, network):
             self._show(network, other.vtep)
             await self._name(_named(network, other))
+        await self.services.tell(other.network, other.id, other.part, *_addresses(other))
 
     async def unlearn(self, id: str) -> None:
         """An endpoint of another host is gone; who waited for what it had, has it now."""
@@ -210,6 +217,7 @@ class Overlays:
         other = self._records.get(id)
         if other is None:
             return
+        await self.services.tell(other.network, id, None)
         await self._records.drop(id)
         for key in _held(other):
             self._holders.pop(key, None)
@@ -270,8 +278,12 @@ class Overlays:
 
 def _held(other: Remote) -> list[tuple[str, str]]:
     """What an endpoint alone may have on its network."""
-    interfaces = (text.partition("/")[0] for text in (other.ipv4, other.ipv6) if text)
-    return [(other.network, text) for text in (other.mac, *interfaces)]
+    return [(other.network, text) for text in (other.mac, *filter(None, _addresses(other)))]
+
+
+def _addresses(other: Remote) -> tuple[str, str]:
+    """Without prefix length."""
+    return other.ipv4.partition("/")[0], other.ipv6.partition("/")[0]
 
 
 def _named(network: Network, other: Remote) -> EndpointNames:
@@ -279,7 +291,7 @@ def _named(network: Network, other: Remote) -> EndpointNames:
         network=network.id,
         name=network.name,
         endpoint=other.id,
-        names=other.names,
+        names=(*other.names, *serving.names(other.part)),
         ipv4=other.ipv4.partition("/")[0],
         ipv6=other.ipv6.partition("/")[0],
         container=other.name,

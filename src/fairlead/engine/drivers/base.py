@@ -24,8 +24,12 @@ from fairlead.core.wanted import Plan
 from fairlead.errors import Forbidden
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What drivers may know of the machine and the engine's options; looked up once, passed in."""
+class Facts(msgspec.Struct, kw_only=True):
+    """What drivers may know of the machine and the engine's options; looked up once, passed in.
+
+    All who ask have the same object. What of it is about other hosts changes when a swarm is joined or left, while no
+    network of several hosts is here.
+    """
 
     default_mtu: int = 1500
     """MTU of the host's default route, 1500 when there is none"""
@@ -48,9 +52,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     bridge: str = ""
     """``-b``: a bridge made by somebody else that serves as the default network"""
     vtep: str = ""
-    """address of this host at which other hosts' frames arrive (``--cluster-advertise``)"""
+    """address of this host at which other hosts' frames arrive (``--cluster-advertise``, ``--data-path-addr``)"""
     underlay_mtu: int = 1500
     """MTU of the way to the other hosts"""
+    overlay_port: int = 4789
+    """UDP port of frames between hosts; those of encrypted networks have another (``drivers.overlay``)"""
 
 
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):

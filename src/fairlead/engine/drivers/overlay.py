@@ -43,7 +43,7 @@ from fairlead.engine.drivers.base import Attachment, Facts, Publishing
 from fairlead.errors import Invalid, Unsupported
 
 ENCRYPTED = "encrypted"
-PORT, SEALED_PORT = 4789, 4790
+SEALED_PORT = 4790
 BRIDGE, TUNNEL = "br0", "vxlan0"
 EVERYBODY = "00:00:00:00:00:00"
 WRAPPING = {4: 50, 6: 70}
@@ -114,7 +114,7 @@ class Overlay:
     def vtep(self, network: Network, address: str, facts: Facts) -> Plan:
         """Another host on this network."""
         family, kind = 6 if ":" in address else 4, "sealed" if ENCRYPTED in network.options else "vteps"
-        item = f"{_port(network)} . {vni(network)} . {address}"
+        item = f"{_port(network, facts)} . {vni(network)} . {address}"
         return (
             Element(map=f"{kind}{family}", item=item, why="a host on this network"),
             Forwarding(
@@ -149,13 +149,13 @@ def vni(network: Network) -> str:
     return network.options.get(VNI, "…")
 
 
-def _port(network: Network) -> int:
-    return SEALED_PORT if ENCRYPTED in network.options else PORT
+def _port(network: Network, facts: Facts) -> int:
+    return SEALED_PORT if ENCRYPTED in network.options else facts.overlay_port
 
 
 def _path(network: Network, facts: Facts) -> Iterator[Wanted]:
     ns, mtu, six = namespace(network), _mtu(network, facts), ":" in facts.vtep
-    port = _port(network)
+    port = _port(network, facts)
     if port == SEALED_PORT:
         yield Element(map="sealed", item=f"{port} . {vni(network)}", why="nothing of it comes or goes in clear")
     yield Element(

@@ -1,0 +1,63 @@
+"""Serving: what the tasks of a service, as its network's endpoints tell of them, make of names and addresses.
+
+    endpoints with a ServicePart  --vip-->    Vip in each sandbox on the network: virtual address -> serving tasks
+                                  --names-->  tasks.web, and web itself where it has no virtual address
+
+Rules
+    1. A task is found by others while it serves; by its container's own name always.
+    2. A virtual address and its targets are the network's to give; anything else a row says is not heard.
+    3. Tasks of one service may disagree about its address or names (it was changed, and they are exchanged one by
+       one): each address leads to those who know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from fairlead.core import addresses
+from fairlead.core.model import Network, ServicePart
+from fairlead.core.wanted import Vip
+
+BY_SOURCE = "source"
+POLICIES = ("", BY_SOURCE)
+HEAVIEST = 100
+
+
+class Backend(NamedTuple):
+    """One task on one network. Addresses without prefix length."""
+
+    part: ServicePart
+    ipv4: str = ""
+    ipv6: str = ""
+
+
+def names(part: ServicePart | None) -> tuple[str, ...]:
+    """What resolves to a task besides its container's own names."""
+    if part is None or not part.serving:
+        return ()
+    called = (part.name, *part.names)
+    own = () if virtual(part) else called
+    return (*own, *(f"tasks.{name}" for name in called))
+
+
+def virtual(part: ServicePart) -> tuple[str, ...]:
+    """Its service's addresses, as far as it has any."""
+    return tuple(filter(None, (part.vip, part.vip6)))
+
+
+def vip(ns: str, network: Network, address: str, backends: Iterable[Backend]) -> Vip:
+    """What a virtual address is in one sandbox, given the tasks that know it."""
+    targets: dict[str, int] = {}
+    by_source = False
+    for backend in sorted(backends, key=lambda backend: backend.part.task):
+        part, real = backend.part, backend.ipv6 if ":" in address else backend.ipv4
+        by_source = by_source or part.policy == BY_SOURCE
+        if part.serving and real and within(network, real):
+            targets[real] = min(max(part.weight, 1), HEAVIEST)
+    why = "a service's own address, led to one of its tasks"
+    return Vip(ns=ns, address=address, targets=tuple(targets.items()), by_source=by_source, why=why)
+
+
+def within(network: Network, address: str) -> bool:
+    return any(addresses.contains(pool.subnet, address) for pool in network.ipam.config)

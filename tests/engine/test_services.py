@@ -1,0 +1,139 @@
+"""Services on paper: who sends what to whom from here, and by which names they are found."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from engine.paper import Paper
+from engine.test_overlays import RED, container, other
+from fairlead.core import remotes
+from fairlead.core.model import Endpoint, EndpointSettings, Remote, ServicePart
+from fairlead.core.wanted import Vip
+from fairlead.engine.drivers.base import Facts
+from fairlead.engine.drivers.overlay import Overlay
+from fairlead.engine.overlays import Overlays
+from fairlead.engine.sandboxes import Stack
+from fairlead.errors import Internal, Invalid
+
+WEB = ServicePart(service="s1", name="web", task="t", vip="10.9.0.200", names=("www",), serving=True)
+
+
+def task(number: int, **fields: Any) -> Remote:
+    part = msgspec.structs.replace(WEB, task=f"t{number}", **fields)
+    return msgspec.structs.replace(other(number), part=part)
+
+
+def told(paper: Paper, address: str = WEB.vip) -> dict[str, tuple[str, ...]]:
+    """Namespace -> where it sends what is for the address."""
+    found = [item for item in paper.host.look() if isinstance(item, Vip) and item.address == address]
+    return {item.ns: tuple(target for target, _ in item.targets) for item in found}
+
+
+def named(paper: Paper) -> dict[str, tuple[str, ...]]:
+    return {endpoint: names for (_, endpoint), names in paper.told.others.items()}
+
+
+async def joined(paper: Paper, number: int, part: ServicePart | None = None) -> tuple[Stack, Endpoint]:
+    """A container of this host, and what its network's other sandboxes are told of it."""
+    stack, endpoint = await container(paper, number)
+    endpoint = msgspec.structs.replace(endpoint, settings=EndpointSettings(part=part))
+    await paper.overlays.services.tell(RED.id, endpoint.id, part, endpoint.address4, endpoint.address6)
+    return stack, endpoint
+
+
+async def test_every_sandbox_on_the_network_and_nobody_else(paper: Paper) -> None:
+    await paper.overlays.learn(task(7))
+    assert told(paper) == {}
+    one, _ = await joined(paper, 2)
+    assert told(paper) == {"c20000000000": ("10.9.0.7",)}
+    assert named(paper)["service s1"] == ("web", "www")
+    await joined(paper, 3, msgspec.structs.replace(WEB, task="t3"))
+    both = ("10.9.0.3", "10.9.0.7")
+    assert told(paper) == {"c20000000000": both, "c30000000000": both}, "itself too"
+    await paper.sandboxes.close(one)
+    assert set(told(paper)) == {"c30000000000"}
+
+
+async def test_a_change_of_one_service_touches_no_other(paper: Paper) -> None:
+    await joined(paper, 2)
+    await paper.overlays.learn(task(7))
+    await paper.overlays.learn(task(8, service="s2", name="db", vip="10.9.0.201"))
+    del paper.host.log[:]
+    await paper.overlays.learn(task(7, serving=False))
+    assert [(deed, item.address) for deed, item in paper.host.log if isinstance(item, Vip)] == [("make", WEB.vip)]
+    assert told(paper) == {"c20000000000": ()} and told(paper, "10.9.0.201") == {"c20000000000": ("10.9.0.8",)}
+
+
+async def test_names_follow_who_serves(paper: Paper) -> None:
+    await joined(paper, 2)
+    await paper.overlays.learn(task(7))
+    await paper.overlays.learn(task(8, serving=False))
+    assert named(paper)[other(7).id] == ("c7", "tasks.web", "tasks.www")
+    assert named(paper)[other(8).id] == ("c8",)
+    await paper.overlays.learn(task(7, vip=""))
+    await paper.overlays.unlearn(other(8).id)
+    assert named(paper) == {other(7).id: ("c7", "web", "www", "tasks.web", "tasks.www")}
+
+
+async def test_the_address_of_a_service_that_is_gone_refuses_until_somebody_has_it(paper: Paper) -> None:
+    await joined(paper, 2)
+    await paper.overlays.learn(task(7))
+    await paper.overlays.unlearn(other(7).id)
+    assert told(paper) == {"c20000000000": ()} and named(paper) == {}
+    await paper.overlays.learn(other(200))
+    assert told(paper) == {}
+
+
+async def test_nothing_is_sent_where_the_network_has_no_say(paper: Paper) -> None:
+    await joined(paper, 2)
+    await paper.overlays.learn(task(7, vip="192.0.2.1"))
+    stray = msgspec.structs.replace(task(8), ipv4="192.0.2.8/24")
+    await paper.overlays.learn(stray)
+    assert told(paper, "192.0.2.1") == {} and told(paper) == {"c20000000000": ()}
+
+
+async def test_after_a_restart_it_is_as_it_was(paper: Paper) -> None:
+    await joined(paper, 2)
+    await paper.overlays.learn(task(7))
+    wanted = paper.kernel.wanted()
+    again = Overlays(paper.store, paper.kernel, Overlay(), Facts(vtep="192.168.77.11"), paper.told)
+    await again.load()
+    paper.told.others.clear()
+    again.adopt("c2".ljust(64, "0"), [RED])
+    assert set(paper.kernel.wanted()) == set(wanted) and named(paper)["service s1"] == ("web", "www")
+    assert paper.kernel.repair() == ((), ())
+
+
+async def test_what_the_kernel_refuses_is_tried_again(paper: Paper) -> None:
+    await joined(paper, 2)
+    paper.host.fail_on(Vip(ns="c20000000000", address=WEB.vip).key, Internal("no NAT"))
+    await paper.overlays.learn(task(7))
+    assert told(paper) == {}
+    paper.host.relent()
+    paper.kernel.repair()
+    assert told(paper) == {"c20000000000": ("10.9.0.7",)}
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"vip": "10.9.0.0200"},
+        {"vip": "127.0.0.1"},
+        {"vip": "fd00::1"},
+        {"vip6": "10.9.0.200"},
+        {"name": "w b"},
+        {"names": ("ok", "-")},
+        {"weight": 0},
+        {"weight": 1000},
+        {"policy": "best"},
+        {"ports": ("80",)},
+        {"service": "S!"},
+    ],
+)
+def test_nonsense_is_not_believed(nonsense: dict[str, Any]) -> None:
+    good, bad = task(7), task(7, **nonsense)
+    key = f"endpoints/{good.node}/{good.id}"
+    assert remotes.read_remote(key, msgspec.json.encode(good)) == good
+    with pytest.raises(Invalid):
+        remotes.read_remote(key, msgspec.json.encode(bad))
