@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "engine": {"core", "errors", "settings", "host/base", "store/base", "engine"},
     "swarm": {"core", "errors", "settings", "host/base", "store/base", "engine", "swarm"},
     "api": {"core", "errors", "settings", "engine", "swarm", "api"},
-    "cli": {"core/model", "errors", "options", "settings", "cli"},
+    "cli": {"core/model", "core/template", "errors", "options", "settings", "cli"},
     "web": {"core/model", "errors", "web"},
     "lab": {"errors", "settings", "lab", "host"},
 }

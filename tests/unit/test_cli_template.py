@@ -2,7 +2,7 @@
 
 import pytest
 
-from fairlead.cli.template import render
+from fairlead.core.template import render
 from fairlead.errors import Invalid
 
 DATA = {

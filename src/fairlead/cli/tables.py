@@ -44,7 +44,7 @@ def render(rows: Sequence[Row], form: str, default: Sequence[str], heads: Mappin
         return columns(table + [[str(row[name]) for name in default] for row in rows])
     if form == "json":
         return "\n".join(compact({key: row[key] for key in sorted(row) if not callable(row[key])}) for row in rows)
-    from fairlead.cli import template
+    import fairlead.core.template as template
 
     if form.startswith("table "):
         pattern = unescape(form.removeprefix("table "))
@@ -57,7 +57,7 @@ def render(rows: Sequence[Row], form: str, default: Sequence[str], heads: Mappin
 def show(rows: Sequence[Row], form: str, default: Sequence[str], heads: Mapping[str, str], only: str = "") -> None:
     """Print the rows. ``only``: the field that ``--quiet`` asks for, unless a template asks for others."""
     if form and not rows:  # a template that makes no sense is refused even when there is nothing to show
-        from fairlead.cli import template
+        import fairlead.core.template as template
 
         template.parse(form)
     if only and form in ("", "table"):

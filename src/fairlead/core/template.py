@@ -1,4 +1,4 @@
-"""Templates: the part of Go's text/template that people type after ``--format``.
+"""Templates: the part of Go's text/template that people type after ``--format``, and in the words of services.
 
     {{.Name}}  {{.State.Pid}}  {{json .}}  {{index .Ports "80/tcp" 0}}  {{join .Names ", "}}
     {{range .Mounts}}{{.Source}} {{end}}   {{range $name, $net := .Networks}}…{{else}}…{{end}}
@@ -126,11 +126,14 @@ def _place(words: list[str], here: list[Any], stack: list[tuple[Block, list[Any]
 # What a template says of some data
 
 
-def render(source: str, data: Any) -> str:
-    """The template filled from ``data``. What goes wrong is told with its place, as Go tells it."""
+def render(source: str, data: Any, words: Mapping[str, Any] = {}) -> str:
+    """The template filled from ``data``. What goes wrong is told with its place, as Go tells it.
+
+    ``words``: further functions.
+    """
     nodes = parse(source)
     try:
-        return _Renderer(data).run(nodes, data)
+        return _Renderer(data, words).run(nodes, data)
     except _Failed as problem:
         before = source[: max(0, source.find(problem.word))]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n") - 1 + problem.offset
@@ -140,8 +143,9 @@ def render(source: str, data: Any) -> str:
 
 
 class _Renderer:
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: Any, words: Mapping[str, Any]) -> None:
         self.variables: dict[str, Any] = {"$": data}
+        self.words = words
 
     def run(self, nodes: list[Any], dot: Any) -> str:
         return "".join(self._node(node, dot) for node in nodes)
@@ -250,6 +254,8 @@ class _Renderer:
             return int(word)
         if word in FUNCTIONS:
             return _call(word, [])
+        if word in self.words:
+            return self.words[word]
         raise _bad(f'function "{word}" not defined')
 
 
