@@ -18,6 +18,7 @@ from fairlead.core import addresses, validate
 from fairlead.core.container import Config, Container, HostConfig, LogConfig
 from fairlead.core.model import Endpoint, EndpointSettings, Ipam, Network, NetworkRequest, Sandbox, Subnet
 from fairlead.engine.events import Events
+from fairlead.engine.swarm import NoSwarm
 from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound, NotModified
 
 replace = msgspec.structs.replace
@@ -289,4 +290,5 @@ def fake_engine() -> Any:
         execs=SimpleNamespace(),
         logs=SimpleNamespace(),
         stats=SimpleNamespace(),
+        swarm=NoSwarm(),
     )

@@ -74,6 +74,12 @@ def _swarm(engine: Engine, settings: Settings) -> list[Route]:
     return swarm_absent.routes(engine)
 
 
+def _orders(engine: Engine, settings: Settings) -> list[Route]:
+    from fairlead.api import nodes, secrets, services, tasks
+
+    return [*services.routes(engine), *tasks.routes(engine), *nodes.routes(engine), *secrets.routes(engine)]
+
+
 def _ours(engine: Engine, settings: Settings) -> list[Route]:
     from fairlead.api import cluster, doctor, explain, plan
 
@@ -91,6 +97,7 @@ GROUPS: dict[tuple[str, ...], Group] = {
     ("images", "commit", "distribution", "build"): _images,
     ("volumes",): _volumes,
     ("version", "info", "events", "system", "auth", "plugins", "session"): _system,
-    ("swarm", "nodes", "services", "tasks", "secrets", "configs"): _swarm,
+    ("swarm",): _swarm,
+    ("services", "tasks", "nodes", "secrets", "configs"): _orders,
     ("fairlead",): _ours,
 }

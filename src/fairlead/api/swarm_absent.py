@@ -15,23 +15,10 @@ NOT_A_MANAGER = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm'
     " and try again."
 )
-KINDS = ("services", "nodes", "tasks", "secrets", "configs")
 
 
 def routes(engine: Engine) -> list[web.Route]:
-    listed = [web.get(f"/{kind}", refuse) for kind in KINDS]
-    created = [web.post(f"/{kind}/create", refuse) for kind in ("services", "secrets", "configs")]
-    single = [
-        route
-        for kind in KINDS
-        for route in (
-            web.get(f"/{kind}/{{id}}", refuse),
-            web.delete(f"/{kind}/{{id}}", refuse),
-            web.post(f"/{kind}/{{id}}/update", refuse),
-            web.get(f"/{kind}/{{id}}/logs", refuse),
-        )
-    ]
-    swarm = [
+    return [
         web.get("/swarm", refuse),
         web.get("/swarm/unlockkey", refuse),
         web.post("/swarm/update", update),
@@ -40,7 +27,6 @@ def routes(engine: Engine) -> list[web.Route]:
         web.post("/swarm/join", join),
         web.post("/swarm/leave", leave),
     ]
-    return [*listed, *created, *single, *swarm]
 
 
 async def refuse(request: web.Request) -> web.Response:

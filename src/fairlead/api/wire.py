@@ -17,6 +17,7 @@ Rules
 from __future__ import annotations
 
 import base64
+import string
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -64,6 +65,12 @@ ONE_OR_MORE = {"cmd", "entrypoint", "shell", "cap_add", "cap_drop"}
 """Lists of words that may also be given as one word."""
 SMALL = {"stop_timeout", "maximum_retry_count", "oom_score_adj", "retries"}
 """What Go calls ``int`` (the words of a complaint name the type)."""
+UNSIGNED = {
+    **dict.fromkeys(("max_attempts", "parallelism", "replicas", "max_concurrent", "total_completions"), 64),
+    **dict.fromkeys(("max_replicas", "force_update"), 64),
+    **dict.fromkeys(("target_port", "published_port"), 32),
+}
+"""Numbers of swarms that are never negative, and their bits."""
 
 NAMED = {
     ".HostConfig.RestartPolicy.Name": "container.RestartPolicyMode",
@@ -136,7 +143,7 @@ def _reader(kind: Any, name: str = "") -> Read:
         return _map(arguments[1], name)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return _struct(kind)
-    whole = _number("int" if name in SMALL else "int64")
+    whole = _unsigned(UNSIGNED[name]) if name in UNSIGNED else _number("int" if name in SMALL else "int64")
     simple: dict[Any, Read] = {str: text, bool: switch, int: whole, float: fraction, bytes: base64_text, Any: as_is}
     return simple[kind]
 
@@ -167,7 +174,14 @@ def base64_text(data: Any, where: str) -> bytes:
     try:
         return base64.b64decode(text(data, where), validate=True)
     except ValueError:
-        raise wrong(data, where, "[]uint8") from None
+        complaint = wrong(data, where, "[]uint8").message
+        raise Invalid(f"{complaint}: illegal base64 data at input byte {_decodable(data)}") from None
+
+
+def _decodable(given: str) -> int:
+    """How many of its characters are base 64, in whole groups, as far as Go counts them."""
+    good = len(given) - len(given.lstrip(string.ascii_letters + string.digits + "+/"))
+    return good if good < len(given) else good // 4 * 4
 
 
 def _number(go_type: str) -> Read:
@@ -182,6 +196,17 @@ def _number(go_type: str) -> Read:
 
 
 number = _number("int64")
+
+
+def _unsigned(bits: int) -> Read:
+    def read_number(data: Any, where: str) -> int:
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            raise wrong(data, where, f"uint{bits}")
+        if isinstance(data, float) or not 0 <= data < 1 << min(bits, 63):
+            raise wrong(data, where, f"uint{bits}", f" {data}")
+        return data
+
+    return read_number
 
 
 def _pair(name: str) -> Read:

@@ -14,9 +14,21 @@ from msgspec.structs import replace
 
 from fairlead.api import times, wire
 from fairlead.core import service as asked
-from fairlead.core.cluster import Attachment, Service, Task, TaskStatus, UpdateStatus
+from fairlead.core.cluster import Attachment, Service, State, Task, TaskStatus, UpdateStatus
 from fairlead.core.container import NEVER
-from fairlead.core.service import ContainerSpec, EndpointSpec, Mode, Replicated, RestartRule, ServicePort, ServiceSpec
+from fairlead.core.service import (
+    ContainerSpec,
+    DnsConfig,
+    EndpointSpec,
+    Mode,
+    Placement,
+    Replicated,
+    ReplicatedJob,
+    ResourceRequirements,
+    RestartRule,
+    ServicePort,
+    ServiceSpec,
+)
 from fairlead.core.swarmspec import SharedNetwork
 
 ALWAYS = {
@@ -34,10 +46,34 @@ ALWAYS = {
 
 def service_spec(body: Any) -> ServiceSpec:
     """The body of ``services/create`` and ``services/…/update``; where no number is given, one task is meant."""
-    read = wire.read(ServiceSpec, body)
-    if read.mode.replicated is None and read.mode != Mode():
-        return read
-    return replace(read, mode=Mode(replicated=Replicated(asked.replicas(read))))
+    if body is not None and not isinstance(body, dict):
+        raise wire.wrong(body, "", "swarm.ServiceSpec")
+    read = wire.read(ServiceSpec, body or {}, "ServiceSpec")
+    endpoint = read.endpoint_spec
+    if endpoint is not None:
+        ports = endpoint.ports and tuple(_known(port) for port in endpoint.ports)
+        endpoint = replace(endpoint, mode=endpoint.mode or "vip", ports=ports)
+    return replace(read, mode=_counted(read), endpoint_spec=endpoint)
+
+
+def _counted(of: ServiceSpec) -> Mode:
+    """With the numbers that were left out."""
+    mode = of.mode
+    if mode == Mode() or mode.replicated is not None:
+        return replace(mode, replicated=Replicated(asked.replicas(of)))
+    if mode.replicated_job is not None:
+        at_once = asked.concurrent(of)
+        return replace(mode, replicated_job=ReplicatedJob(at_once, asked.replicas(of)))
+    return mode
+
+
+def _known(of: ServicePort) -> ServicePort:
+    """As dockerd reads it: a word that it does not know is the usual one."""
+    return replace(
+        of,
+        protocol=of.protocol.lower() if of.protocol.lower() in ("udp", "sctp") else "tcp",
+        publish_mode="host" if of.publish_mode.lower() == "host" else "ingress",
+    )
 
 
 def spec(of: ServiceSpec) -> dict[str, Any]:
@@ -58,11 +94,18 @@ def with_defaults(of: ServiceSpec) -> ServiceSpec:
     container = template.container_spec or ContainerSpec()
     if container.stop_grace_period is None:
         container = replace(container, stop_grace_period=asked.GRACE)
+    container = replace(container, dns_config=container.dns_config or DnsConfig())
     rule = asked.restart(template)
     rule = RestartRule(rule.condition, rule.delay, rule.max_attempts, rule.window or None)
     return replace(
         of,
-        task_template=replace(template, container_spec=container, restart_policy=rule),
+        task_template=replace(
+            template,
+            container_spec=container,
+            restart_policy=rule,
+            resources=template.resources or ResourceRequirements(),
+            placement=template.placement or Placement(),
+        ),
         update_config=asked.config(of.update_config),
         rollback_config=asked.config(of.rollback_config),
         endpoint_spec=replace(
@@ -91,9 +134,9 @@ def service(of: Service, *, defaults: bool = False, counts: Mapping[str, int] | 
 
 def endpoint(of: Service) -> dict[str, Any]:
     """How it is reached now; nothing until it has an address or a port."""
-    if not of.addresses and not of.ports:
-        return {"Spec": {}}
     given = of.spec.endpoint_spec or EndpointSpec()
+    if not of.addresses and not of.ports and given.mode != "dnsrr":
+        return {"Spec": {}}
     shown: dict[str, Any] = {"Spec": {"Mode": given.mode or "vip", **ports("Ports", given.ports or ())}}
     shown.update(ports("Ports", of.ports))
     if of.addresses:
@@ -134,13 +177,18 @@ def task(of: Task, networks: Mapping[str, SharedNetwork]) -> dict[str, Any]:
         **({"Slot": of.slot} if of.slot else {}),
         **({"NodeID": of.node} if of.node else {}),
         "Status": status(of.status),
-        "DesiredState": of.desired.text,
+        "DesiredState": desired(of),
     }
     if of.networks:
         shown["NetworksAttachments"] = [attachment(one, networks.get(one.network)) for one in of.networks]
     if of.iteration is not None:
         shown["JobIteration"] = {"Index": of.iteration} if of.iteration else {}
     return {**shown, "Volumes": None}
+
+
+def desired(of: Task) -> str:
+    """A job's task should not run but complete."""
+    return "complete" if of.iteration is not None and of.desired == State.RUNNING else of.desired.text
 
 
 def status(of: TaskStatus) -> dict[str, Any]:
@@ -153,10 +201,34 @@ def status(of: TaskStatus) -> dict[str, Any]:
     return {**shown, "PortStatus": ports("Ports", published)}
 
 
-def attachment(of: Attachment, network: SharedNetwork | None) -> dict[str, Any]:
-    name = network.spec.name if network else ""
-    shown: dict[str, Any] = {"Network": {"ID": of.network, "Spec": {"Name": name}}, "Addresses": list(of.addresses)}
-    return {**shown, "Aliases": list(of.aliases)} if of.aliases else shown
+def attachment(of: Attachment, on: SharedNetwork | None) -> dict[str, Any]:
+    return {"Network": network(on) if on else {"ID": of.network}, "Addresses": list(of.addresses)}
+
+
+def network(of: SharedNetwork) -> dict[str, Any]:
+    """A network as tasks show it: what was asked, and what was settled."""
+    spec, ipam = of.spec, {"Driver": {"Name": of.spec.ipam.driver}}
+    flags = {"Internal": spec.internal, "Attachable": spec.attachable, "Ingress": spec.ingress}
+    pools = [{"Subnet": p.subnet, "Range": p.ip_range, "Gateway": p.gateway} for p in spec.ipam.config]
+    return {
+        "ID": of.id,
+        "Version": {"Index": of.version},
+        "CreatedAt": spec.created,
+        "UpdatedAt": spec.created,
+        "Spec": {
+            "Name": spec.name,
+            "Labels": spec.labels,
+            "DriverConfiguration": {} if spec.ingress else {"Name": spec.driver},
+            **{key: value for key, value in flags.items() if value},
+            "IPAMOptions": {"Driver": {}} if spec.ingress else ipam,
+            "Scope": "swarm",
+        },
+        "DriverState": {"Name": spec.driver, "Options": spec.options},
+        "IPAMOptions": {
+            **ipam,
+            "Configs": [{key: value for key, value in pool.items() if value} for pool in pools],
+        },
+    }
 
 
 def head(of: Any) -> dict[str, Any]:
