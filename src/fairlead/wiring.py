@@ -25,7 +25,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from fairlead import __version__, wiring_cluster
+from fairlead import __version__, wiring_cluster, wiring_swarm
 from fairlead.core import addresses, hostsfile
 from fairlead.core.container import Health, HostConfig, LogConfig, Ulimit
 from fairlead.engine import leasesclient, relayclient, resolverclient
@@ -72,7 +72,6 @@ from fairlead.engine.sandboxes import Sandboxes
 from fairlead.engine.sharing import Sharing
 from fairlead.engine.stats import Stats
 from fairlead.engine.streams import Streams
-from fairlead.engine.swarm import NoSwarm
 from fairlead.engine.system import ARCHITECTURES, System
 from fairlead.engine.transfers import Transfers
 from fairlead.engine.volumes import Volumes
@@ -143,6 +142,7 @@ class Build:
         self.drivers = {driver.name: driver for driver in kinds}
         self.catalog = Catalog(self.store)
         self.parts: dict[str, str] = {}
+        self.swarm = wiring_swarm.swarm(self)
         self._build_packets()
         self._build_storage()
         self._build_processes()
@@ -402,7 +402,7 @@ class Build:
             doctor=self._doctor(),
             explainer=late(self._explainer),
             peers=self.peers,
-            swarm=NoSwarm(),
+            swarm=self.swarm,
             rehearsal=Rehearsal(self.controller, self.creation, self.attachments, self.sandboxes, self.files),
         )
 
@@ -466,6 +466,7 @@ class Build:
         self.tasks.create_task(self.resolver.keep())
         if self.shared:
             self.tasks.create_task(self.shared.run(self.controller))
+        self.tasks.create_task(self.swarm.run())
         self.tasks.create_task(Healing(self.kernel, self.host.monitor(), self.events, self.machine.declare).run())
 
     async def leave(self) -> None:
@@ -473,6 +474,7 @@ class Build:
         self.runtime.leave()
         if not any(container.state.running for container in self.catalog):
             await self.peers.leave()
+            await self.swarm.rest()
             for child in (self.resolver_process, self.relay_process, self.leases_process):
                 await child.stop()
 

@@ -69,9 +69,9 @@ def _system(engine: Engine, settings: Settings) -> list[Route]:
 
 
 def _swarm(engine: Engine, settings: Settings) -> list[Route]:
-    from fairlead.api import swarm_absent
+    from fairlead.api import swarm
 
-    return swarm_absent.routes(engine)
+    return swarm.routes(engine)
 
 
 def _orders(engine: Engine, settings: Settings) -> list[Route]:

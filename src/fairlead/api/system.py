@@ -44,7 +44,9 @@ class System:
         return http.answer(wire_system.version(self._engine.system.version(), newest, oldest))
 
     async def info(self, request: web.Request) -> web.Response:
-        return http.answer(wire_system.info(self._engine.system.info(), http.version(request)))
+        return http.answer(
+            wire_system.info(self._engine.system.info(), http.version(request), self._engine.swarm.local())
+        )
 
     async def plugins(self, request: web.Request) -> web.Response:
         return http.answer([])

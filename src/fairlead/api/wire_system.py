@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fairlead.api import http
+from fairlead.api import http, wire_swarm
 from fairlead.engine.events import Event
+from fairlead.engine.swarm import Local
 from fairlead.engine.system import Info, Versions
 
 MANY = ("container", "image", "network", "volume", "daemon", "plugin", "node", "service", "secret", "config")
@@ -41,8 +42,8 @@ def version(found: Versions, newest: str, oldest: str) -> dict[str, Any]:
     }
 
 
-def info(found: Info, version: tuple[int, int]) -> dict[str, Any]:
-    shown = {**_counts(found), **_machine(found), **_engine(found, version)}
+def info(found: Info, version: tuple[int, int], swarm: Local) -> dict[str, Any]:
+    shown = {**_counts(found), **_machine(found), **_engine(found, version, swarm)}
     if found.cluster_store:  # dockerd had these until 20.10 (API 1.41); it does not start with the options any more
         shown |= {"ClusterStore": found.cluster_store, "ClusterAdvertise": found.cluster_advertise}
     if version < (1, 47):
@@ -104,7 +105,7 @@ def _machine(found: Info) -> dict[str, Any]:
     }
 
 
-def _engine(found: Info, version: tuple[int, int]) -> dict[str, Any]:
+def _engine(found: Info, version: tuple[int, int], swarm: Local) -> dict[str, Any]:
     return {
         "Debug": found.debug,
         "LoggingDriver": found.log_driver,
@@ -116,14 +117,7 @@ def _engine(found: Info, version: tuple[int, int]) -> dict[str, Any]:
         "ServerVersion": found.docker,
         "Runtimes": {"runc": {"path": found.runtime}},
         "DefaultRuntime": "runc",
-        "Swarm": {
-            "NodeID": "",
-            "NodeAddr": "",
-            "LocalNodeState": "inactive",
-            "ControlAvailable": False,
-            "Error": "",
-            "RemoteManagers": None,
-        },
+        "Swarm": wire_swarm.info(swarm),
         "LiveRestoreEnabled": found.live_restore,
         "Isolation": "",
         "InitBinary": "docker-init",

@@ -6,6 +6,8 @@ Control      the objects of the swarm, read and changed                         
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -80,12 +82,6 @@ class Control(Protocol):
     async def current(self) -> None:
         """Hears what other managers wrote before now; ``Unavailable`` when no majority of them can be asked."""
 
-    async def current(self) -> None:
-        """Reads after it show every change that was answered before, at whichever manager; asked before each answer.
-
-        ``Unavailable`` without a majority of managers.
-        """
-
     def cluster(self) -> Cluster: ...
 
     async def update_cluster(
@@ -159,6 +155,9 @@ class Swarm(Protocol):
     async def init(self, request: InitRequest) -> str:
         """The node's id."""
 
+    async def rehearse(self, request: InitRequest) -> tuple[str, ...]:
+        """What ``init`` with ``force_new_cluster`` would do, and what would be lost by it; nothing is done."""
+
     async def join(self, request: JoinRequest) -> None: ...
 
     async def leave(self, force: bool) -> None: ...
@@ -170,6 +169,9 @@ class Swarm(Protocol):
     async def run(self) -> None:
         """Until cancelled: be the node that the disk says."""
 
+    async def rest(self) -> None:
+        """What goes on without us (etcd) is not to."""
+
 
 class NoSwarm:
     """An engine on paper, without one."""
@@ -179,3 +181,63 @@ class NoSwarm:
 
     def control(self) -> Control:
         raise Unavailable(NOT_A_MANAGER)
+
+
+class LateSwarm:
+    """A swarm's node that is only made where there is one, or is to be one.
+
+    ``build``: makes it. ``there``: whether the disk says that this machine is in a swarm.
+    """
+
+    def __init__(self, build: Callable[[], Swarm], there: Callable[[], bool]) -> None:
+        self._build, self._there = build, there
+        self._node: Swarm | None = None
+        self._wanted = asyncio.Event()
+        self._runs = asyncio.Event()
+
+    def local(self) -> Local:
+        return self._node.local() if self._node else Local()
+
+    def control(self) -> Control:
+        if self._node is None:
+            raise Unavailable(NOT_A_MANAGER)
+        return self._node.control()
+
+    def unlock_key(self) -> str:
+        if self._node is None:
+            raise Unavailable(NOT_A_MANAGER)
+        return self._node.unlock_key()
+
+    async def init(self, request: InitRequest) -> str:
+        return await (await self._made()).init(request)
+
+    async def rehearse(self, request: InitRequest) -> tuple[str, ...]:
+        return await (await self._made()).rehearse(request)
+
+    async def join(self, request: JoinRequest) -> None:
+        await (await self._made()).join(request)
+
+    async def leave(self, force: bool) -> None:
+        await (await self._made()).leave(force)
+
+    async def unlock(self, key: str) -> None:
+        await (await self._made()).unlock(key)
+
+    async def rest(self) -> None:
+        if self._node is not None:
+            await self._node.rest()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        if self._there():
+            self._wanted.set()
+        await self._wanted.wait()
+        self._node = self._build()
+        self._runs.set()
+        await self._node.run()
+
+    async def _made(self) -> Swarm:
+        self._wanted.set()
+        await self._runs.wait()
+        assert self._node is not None
+        return self._node

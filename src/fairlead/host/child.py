@@ -76,8 +76,14 @@ class Child:
             await asyncio.sleep(pause)
 
     async def stop(self) -> None:
-        """End it and ``run``."""
+        """End it and ``run``; one from before that nobody watches, too."""
         self._stopping = True
+        if self._pidfd < 0 and (left := self._adopted()):
+            with suppress(ProcessLookupError):
+                self._pidfd = os.pidfd_open(left)
+                await self._end()
+                os.close(self._pidfd)
+            self._pidfd = -1
         await self._end()
         self._file("pid").unlink(missing_ok=True)
 

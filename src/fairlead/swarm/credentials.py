@@ -28,8 +28,10 @@ WRONG = "swarm could not be unlocked: invalid key provided"
 
 
 class Notes(msgspec.Struct, frozen=True):
-    """What is in the file. Addresses as people wrote them; ``managers``: node id -> ``host:port``, as last heard.
+    """What is in the file.
 
+    ``listen``: ``host:port``; ``advertise``: as people wrote it; ``own_address``: of it, where it was an address of
+    this machine; ``data_path``: an address; ``managers``: node id -> ``host:port``, as last heard.
     ``certificate``, ``key``, ``roots``: PEM.
     """
 
@@ -39,6 +41,7 @@ class Notes(msgspec.Struct, frozen=True):
     listen: str = ""
     advertise: str = ""
     data_path: str = ""
+    own_address: str = ""
     managers: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -109,6 +112,11 @@ class Credentials:
         roots = [root.encode() for root in each(self.notes.roots)]
         return now >= ca.renew_at(chain, share) or not ca.trusted(chain, roots, now)
 
+    def seconds_left(self, now: datetime.datetime, share: float, most: float) -> float:
+        """Until it is ``outdated``; ``most``: at most."""
+        left = (ca.renew_at(self.notes.certificate.encode(), share) - now).total_seconds()
+        return max(0.0, min(left, most))
+
     # -- what changes ------------------------------------------------------------------------------------------------
 
     def renewed(self, issued: Issued, key: bytes) -> None:
@@ -121,10 +129,12 @@ class Credentials:
         self._key = key
         self._write(replace(self.notes, certificate=issued.certificate, roots=issued.roots or self.notes.roots))
 
-    def believe(self, roots: str) -> None:
-        """These roots from now on."""
-        if roots and roots != self.notes.roots:
-            self._write(replace(self.notes, roots=roots))
+    def believe(self, roots: str) -> bool:
+        """These roots from now on; whether they are others."""
+        if not roots or roots == self.notes.roots:
+            return False
+        self._write(replace(self.notes, roots=roots))
+        return True
 
     def note(self, **changes: object) -> None:
         """Other facts of ``Notes`` than keys, certificates and roots."""
@@ -134,6 +144,9 @@ class Credentials:
 
     def save(self) -> None:
         self._write(self.notes)
+
+    def erase(self) -> None:
+        self._path.unlink(missing_ok=True)
 
     def seal(self, unlock_key: bytes) -> None:
         """With what the file's key is sealed; empty: not at all."""

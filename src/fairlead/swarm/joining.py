@@ -230,6 +230,10 @@ class Admission:
                 yield replace(node, manager=None)
 
         await self._state.change(told)
+        await self.strike(id)
+
+    async def strike(self, id: str) -> None:
+        """It has no vote any more."""
         for member in await self._members.list():
             if member.node == id:
                 await self._members.remove(member.id)

@@ -25,9 +25,11 @@ from fairlead.core.cluster import Node, Task, new_id
 from fairlead.core.session import Hello, Relay
 from fairlead.core.swarmspec import Cluster
 from fairlead.core.tokens import parse_unlock_key
-from fairlead.errors import Unavailable
+from fairlead.errors import Conflict, Unavailable
 from fairlead.store.base import Ledger
 from fairlead.swarm import ca, gate, joining, leader, members
+from fairlead.swarm.control import Control
+from fairlead.swarm.control_base import NO_LEADER
 from fairlead.swarm.credentials import Credentials
 from fairlead.swarm.dispatcher import Dispatcher
 from fairlead.swarm.gate import Gate, Stream
@@ -41,10 +43,6 @@ from fairlead.swarm.state import Event, State, Thing
 log = logging.getLogger(__name__)
 
 PAUSE = 0.2
-NO_LEADER = (
-    "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers are online."
-    " Make sure more than half of the managers are online."
-)
 
 
 class Process(Protocol):
@@ -71,6 +69,8 @@ class Tools(NamedTuple):
     clock: Callable[[], int]
     now: Callable[[], datetime.datetime]
     draw: Callable[[int], int]
+    local: Callable[[str], bool] = lambda ref: False
+    """Whether this engine alone has a network of that name or id."""
 
 
 class Beginning(NamedTuple):
@@ -96,8 +96,10 @@ class Manager:
         self.state = State(self.ledger, self._tell)
         self.admission = Admission(self.state, self.members, tools.clock, tools.now, tools.draw)
         self.gate = Gate(credentials, self.admission.unwelcome)
+        self.control = Control(self.state, tools.clock, tools.draw, tools.local)
         self.dispatcher: Dispatcher | None = None
         self.leading = False
+        self._moved = asyncio.Event()
 
     @property
     def hosts(self) -> Path:
@@ -106,7 +108,7 @@ class Manager:
     def cluster(self) -> Cluster:
         for cluster in self.state.cluster.values():
             return cluster
-        raise Unavailable(NO_LEADER)
+        raise Unavailable(f"rpc error: code = Unknown desc = {NO_LEADER}")
 
     def hear(self, ear: Callable[[Event], None]) -> Callable[[], None]:
         """``ear`` is told every change of the state, until what is returned is called."""
@@ -154,7 +156,7 @@ class Manager:
         group.create_task(self.state.run())
         group.create_task(self.dispatcher.run())
         group.create_task(leader.stand(self.ledger, self.me, self._lead))
-        group.create_task(self.stay_at(self.address))
+        group.create_task(self._tell_address())
         self.ready.set()
 
     async def stop(self) -> None:
@@ -234,25 +236,32 @@ class Manager:
                 self._write_hosts()
         elif event.kind == "cluster" and event.after is not None:
             cluster: Cluster = event.after
-            self._credentials.believe(cluster.trust.roots)
+            if self._credentials.believe(cluster.trust.roots):
+                self.rekeyed()
             locks = cluster.spec.encryption_config.auto_lock_managers
             self._credentials.seal(parse_unlock_key(cluster.unlock_key) if locks else b"")
-            self.rekeyed()
 
     def rekeyed(self) -> None:
         """Our credentials have changed: etcd reads them for every connection."""
         self._credentials.files(self._place.certificates)
 
-    async def stay_at(self, address: str) -> None:
+    def move(self, address: str) -> None:
         """From now on others reach this manager there."""
         self.address = address
         self._write_hosts()
+        self._moved.set()
+
+    async def _tell_address(self) -> None:
+        """Writes it down, now and whenever it changes."""
         while True:
+            self._moved.clear()
             try:
-                await self.admission.moved(self.me, address)
-                return
-            except Unavailable:
+                await self.admission.moved(self.me, self.address)
+            except (Conflict, Unavailable) as error:
+                log.debug("our address is not written down yet: %s", error.message)
                 await asyncio.sleep(PAUSE)
+                continue
+            await self._moved.wait()
 
     def _write_hosts(self) -> None:
         """In place: it is mounted where etcd runs."""

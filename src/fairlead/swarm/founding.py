@@ -1,0 +1,142 @@
+"""Founding: what there is in a swarm that has just begun. One node, which manages it, and the ingress network."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from fairlead.core import sharednetworks, tokens
+from fairlead.core.cluster import Manager, Node, NodeSpec, new_id
+from fairlead.core.swarmspec import (
+    ADDRESS_POOL,
+    CERTIFICATE_LIFE,
+    DATA_PORT,
+    SUBNET_SIZE,
+    Cluster,
+    ClusterSpec,
+    Encryption,
+    SharedNetwork,
+    Trust,
+)
+from fairlead.engine.swarm import InitRequest
+from fairlead.errors import FairleadError, Invalid
+from fairlead.swarm import ca
+from fairlead.swarm.ca import Authority, Identity
+from fairlead.swarm.control_cluster import check
+from fairlead.swarm.manager import Tools
+from fairlead.swarm.state import Thing
+
+LONGEST_PREFIX = 29
+PORTS = range(1024, 49152)
+SECRET_BYTES = 16
+
+
+class First(NamedTuple):
+    """Of the first node. ``root``, ``certificate``, ``key``: PEM."""
+
+    node: str
+    root: str
+    certificate: str
+    key: str
+    objects: tuple[Thing, ...]
+
+
+def found(request: InitRequest, address: str, created: str, tools: Tools) -> First:
+    """``address``: ``host:port`` of the first manager. Raises ``Invalid``, ``FairleadError``."""
+    pools, size, port = settings(request)
+    check(settled(request))
+    at, now = tools.clock(), tools.now()
+    config = request.spec.ca_config
+    if config.external_cas:
+        raise Invalid(
+            "certificates are issued by this swarm's own managers: --external-ca is not supported. A root certificate"
+            " and key of your own can be given with: docker swarm ca --rotate --ca-cert FILE --ca-key FILE"
+        )
+    authority = Authority.found(now)
+    cluster = Cluster(
+        new_id(tools.draw),
+        Trust(authority.certificate.decode(), authority.key.decode()),
+        settled(request),
+        worker=secret(tools.draw),
+        manager=secret(tools.draw),
+        unlock_key=tokens.unlock_key(_bytes(tools.draw, tokens.KEY_BYTES)) if request.autolock else "",
+        created=at,
+        updated=at,
+        address_pools=pools,
+        subnet_size=size,
+        data_port=port,
+    )
+    node = Node(
+        new_id(tools.draw),
+        NodeSpec(role="manager", availability=request.availability or "active"),
+        address=address.rpartition(":")[0].strip("[]"),
+        manager=Manager(address=address),
+        created=at,
+        updated=at,
+        since=at,
+    )
+    key, signing = ca.new_request()
+    valid = datetime.timedelta(microseconds=life(request.spec) // 1000)
+    certificate = authority.issue(signing, Identity(node.id, "manager", cluster.id), now, valid)
+    network = sharednetworks.settle(sharednetworks.ingress_request(), (), cluster, new_id(tools.draw), created)
+    objects = (cluster, node, SharedNetwork(network.id, network))
+    return First(node.id, cluster.trust.root, certificate.decode(), key.decode(), objects)
+
+
+def settled(request: InitRequest) -> ClusterSpec:
+    """What was left out, or 0, is the usual one."""
+    spec, usual = request.spec, ClusterSpec()
+    limit = spec.orchestration.task_history_retention_limit
+    return replace(
+        spec,
+        name=usual.name,
+        orchestration=usual.orchestration if limit is None else spec.orchestration,
+        raft=usual.raft,
+        dispatcher=spec.dispatcher if spec.dispatcher.heartbeat_period else usual.dispatcher,
+        ca_config=replace(spec.ca_config, node_cert_expiry=life(spec)),
+        encryption_config=Encryption(request.autolock or spec.encryption_config.auto_lock_managers),
+    )
+
+
+def life(spec: ClusterSpec) -> int:
+    """Of a node's certificate, in nanoseconds."""
+    return spec.ca_config.node_cert_expiry or CERTIFICATE_LIFE
+
+
+def settings(request: InitRequest) -> tuple[tuple[str, ...], int, int]:
+    """Address pools, prefix length of what is cut from them, data port."""
+    size, port = request.subnet_size or SUBNET_SIZE, request.data_port or DATA_PORT
+    if size > LONGEST_PREFIX:
+        raise FairleadError(f"subnet size is out of range: {size}")
+    if port not in PORTS:
+        raise FairleadError(f"Datapath port number is not in valid range (1024-49151) : {port}")
+    return _pools(request.pools, size) or (ADDRESS_POOL,), size, port
+
+
+def _pools(pools: Sequence[str], size: int) -> tuple[str, ...]:
+    taken: list[ipaddress.IPv4Network] = []
+    for text in pools:
+        try:
+            pool = ipaddress.IPv4Network(text, strict=False)
+        except ValueError:
+            raise FairleadError(f"invalid CIDR address: {text}") from None
+        if pool.prefixlen > size:
+            raise FairleadError(f"invalid CIDR: {text!r}. Subnet size is too small for pool: {size}")
+        for other in taken:
+            if pool.overlaps(other):
+                raise FairleadError(f"invalid CIDR: {str(pool)!r}. it is overlapped with {other}")
+        taken.append(pool)
+    return tuple(map(str, taken))
+
+
+def secret(draw: Callable[[int], int]) -> str:
+    """Of a join token."""
+    return tokens.base36(_bytes(draw, SECRET_BYTES), tokens.SECRET_SIGNS)
+
+
+def _bytes(draw: Callable[[int], int], count: int) -> bytes:
+    return bytes(draw(256) for _ in range(count))

@@ -1,0 +1,283 @@
+"""A node's life in a swarm, from its certificate to its leaving: what it runs follows from what the certificate says.
+
+    worker       agent                                   a session with any manager
+    manager      agent, and etcd, gate, ... (manager)    joins the managers' etcd when it has no data of its own yet
+
+    Command.renew, or time --> another certificate --> another role? the manager's part begins or ends
+
+Rules
+    1. A certificate is renewed after between half and four fifths of its life, at a moment drawn anew each time, and
+       tried again every few seconds if nobody gives one.
+    2. Who is a manager no more ends etcd and forgets its data; who is locked runs nothing that needs the key.
+    3. The address that others use follows the machine: what was given as an interface, or not at all, is looked at
+       again and again; an address that was this machine's and is no more, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Protocol
+
+from fairlead.core import nodeaddresses, quorum
+from fairlead.core.session import Command, Issued
+from fairlead.errors import FairleadError, Unavailable
+from fairlead.swarm import gate, joining
+from fairlead.swarm.credentials import Credentials
+from fairlead.swarm.gate import Stream
+from fairlead.swarm.manager import Beginning, Manager, Tools
+from fairlead.swarm.members import Place
+
+log = logging.getLogger(__name__)
+
+AGAIN = 3.0
+"""seconds between attempts"""
+LOOK = 2.0
+"""seconds between looks at our addresses"""
+LONGEST = 600.0
+"""seconds between looks at the certificate: clocks may jump"""
+GOODBYE = 8.0
+
+Here = Callable[[], Iterable[tuple[str, str]]]
+"""(device, "192.0.2.1/24") of this machine."""
+
+
+class Agent(Protocol):
+    """The node's side of a session, and what it runs (``swarm.agent``)."""
+
+    async def run(self) -> None: ...
+
+    def renewed(self) -> None:
+        """There is another certificate: say hello with it."""
+
+    async def leave(self) -> None:
+        """Say goodbye, and take away what was assigned."""
+
+    async def connected(self) -> None:
+        """Returns when there is a session."""
+
+
+class Membership:
+    """``beginning``: how etcd starts, where this start is a special one."""
+
+    def __init__(
+        self,
+        place: Place,
+        credentials: Credentials,
+        tools: Tools,
+        here: Here,
+        agent: Callable[[Membership], Agent],
+        beginning: Beginning | None = None,
+    ) -> None:
+        self.credentials, self.node = credentials, credentials.identity.node
+        self._place, self._tools, self._here, self._beginning = place, tools, here, beginning
+        self.manager: Manager | None = None
+        self.agent = agent(self)
+        self.address = ""
+        self.error = ""
+        self._role_changed = asyncio.Event()
+        self._renew = asyncio.Event()
+        self._tried = asyncio.Event()
+        """the manager's part is ready, or has failed once"""
+        self._find_address()
+
+    @property
+    def manages(self) -> bool:
+        return self.credentials.identity.role == "manager"
+
+    async def run(self) -> None:
+        """Until cancelled; etcd goes on."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._be())
+            group.create_task(self._stay_valid())
+            group.create_task(self._stay_reachable())
+            group.create_task(self.agent.run())
+
+    async def tried(self) -> None:
+        """Until the manager's part is ready; raises why it is not."""
+        await self._tried.wait()
+        if self.error:
+            raise Unavailable(self.error)
+
+    async def settled(self) -> None:
+        """Until this node is what its certificate says; raises why it is not."""
+        if self.manages:
+            await self.tried()
+        await self.agent.connected()
+
+    # -- being a manager, or not -------------------------------------------------------------------------------------
+
+    async def _be(self) -> None:
+        while True:
+            self._role_changed.clear()
+            if not self.manages:
+                await self._forget()
+                await self._role_changed.wait()
+                continue
+            try:
+                await self._manage()
+            except* FairleadError as group:
+                self.error = _first(group).message
+                log.error("this node cannot manage its swarm now: %s", self.error)
+                self._tried.set()
+                await asyncio.sleep(AGAIN)
+
+    async def _manage(self) -> None:
+        """Until the role changes."""
+        beginning, self._beginning = self._beginning, None
+        if beginning is None:
+            beginning = Beginning() if any(self._place.data.glob("member")) else await self._enrolled()
+        manager = Manager(self.credentials, self.address, self._place, self._tools)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(manager.run(beginning))
+            self.manager = manager
+            waiting = group.create_task(self._ready(manager))
+            try:
+                while self.manages:
+                    await self._role_changed.wait()
+                    self._role_changed.clear()
+                await manager.stop()
+            finally:
+                self.manager = None
+                running.cancel()
+                waiting.cancel()
+
+    async def _ready(self, manager: Manager) -> None:
+        await manager.ready.wait()
+        self.error = ""
+        self._tried.set()
+
+    async def _enrolled(self) -> Beginning:
+        """How etcd is to start, once the other managers know of us."""
+        found = await joining.enroll(self._others(), self.address, self.credentials)
+        self.credentials.note(managers=found)
+        return Beginning(others=tuple(node for node in found if node != self.node))
+
+    async def _forget(self) -> None:
+        """What a manager leaves behind when it is none any more."""
+        await self.rest()
+        for folder in self._place:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def rest(self) -> None:
+        """etcd, of this life or of one before, runs no more."""
+        await self._tools.etcd(list, self._place).stop()
+
+    # -- certificates ------------------------------------------------------------------------------------------------
+
+    async def _stay_valid(self) -> None:
+        share = self._share()
+        while True:
+            now = self._tools.now()
+            if self._renew.is_set() or self.credentials.outdated(now, share):
+                self._renew.clear()
+                try:
+                    issued, key = await joining.renew(self._others(itself=True), self.credentials)
+                    await self._take(issued, key)
+                    share = self._share()
+                except FairleadError as error:
+                    log.warning("no other certificate yet: %s", error.message)
+                    self._renew.set()
+                    await asyncio.sleep(AGAIN)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.credentials.seconds_left(now, share, LONGEST)):
+                    await self._renew.wait()
+
+    async def _take(self, issued: Issued, key: bytes) -> None:
+        before = self.manages
+        self.credentials.renewed(issued, key)
+        if self.manager is not None:
+            self.manager.rekeyed()
+        if before != self.manages:
+            log.info("this node is a %s from now on", self.credentials.identity.role)
+            self._role_changed.set()
+        self.agent.renewed()
+
+    def _share(self) -> float:
+        return 0.5 + self._tools.draw(300) / 1000
+
+    def commanded(self, command: Command) -> None:
+        """A manager says how things are."""
+        if command.managers:
+            self.credentials.note(managers=command.managers)
+        if self.credentials.believe(command.roots) and self.manager is not None:
+            self.manager.rekeyed()
+        if command.renew:
+            self._renew.set()
+
+    # -- addresses ---------------------------------------------------------------------------------------------------
+
+    async def _stay_reachable(self) -> None:
+        while True:
+            before = self.address
+            self._find_address()
+            if self.manager is not None and (before != self.address or self.manager.address != self.address):
+                log.info("this manager is at %s from now on", self.address)
+                self.manager.move(self.address)
+            await asyncio.sleep(LOOK)
+
+    def _find_address(self) -> None:
+        """Where others reach this node; as before, while that is not clear."""
+        notes, here = self.credentials.notes, list(self._here())
+        wish = notes.advertise
+        if notes.own_address and not any(text.partition("/")[0] == notes.own_address for _, text in here):
+            wish = ""
+        try:
+            self.address = nodeaddresses.advertise(wish, notes.listen, here)
+        except FairleadError as error:
+            log.debug("where others reach this node is not clear: %s", error.message)
+            self.address = self.address or notes.managers.get(self.node, "")
+
+    def _others(self, *, itself: bool = False) -> list[str]:
+        """Addresses of managers, in an order drawn anew; our own last, or not at all."""
+        known = self.credentials.notes.managers
+        places = [address for node, address in known.items() if node != self.node]
+        for at in range(len(places) - 1, 0, -1):
+            other = self._tools.draw(at + 1)
+            places[at], places[other] = places[other], places[at]
+        return [*places, *([self.address] if itself and self.manager is not None else [])]
+
+    async def connect(self) -> Stream:
+        """A stream to a manager: to ourselves if we are one, else to any."""
+        own = self.manager is not None and self.manager.ready.is_set()
+        trouble: FairleadError = Unavailable("this node knows no manager of its swarm")
+        for address in [*([self.address] if own else []), *self._others()]:
+            try:
+                return await gate.open(address, self.credentials)
+            except FairleadError as error:
+                trouble = error
+        raise trouble
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    async def leave(self) -> None:
+        """Says goodbye, as far as anybody listens. (``run`` goes on: it is cancelled after this, then ``erase``.)"""
+        with suppress(FairleadError, TimeoutError):
+            async with asyncio.timeout(GOODBYE):
+                await self.agent.leave()
+        manager = self.manager
+        if manager is None:
+            return
+        with suppress(FairleadError, TimeoutError):
+            async with asyncio.timeout(GOODBYE):
+                voters = [member for member in await manager.members.list() if not member.learner]
+                nodes = [manager.state.nodes.get(member.node) for member in voters]
+                up = [node for node in nodes if node and node.manager and node.manager.reachability == "reachable"]
+                if len(voters) > 1 and not quorum.refusal(len(voters), len(up), "", leaver_reachable=True):
+                    await manager.admission.strike(self.node)
+
+    async def erase(self) -> None:
+        """Nothing of the swarm is left on this machine."""
+        await self._forget()
+        self.credentials.erase()
+
+
+def _first(group: BaseExceptionGroup[FairleadError]) -> FairleadError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, FairleadError) else Unavailable(str(error))
