@@ -35,7 +35,7 @@ class Host:
         self.address = Address("127.0.0.1", free_port())
         self.machine = Gossip(Me(self.node, self.address), QUICK, random.Random(), tables=OFTEN, keys=keys[self.node])
         self.gossip: GossipNode | None = None
-        self.rows = GossipRows(store, self.node, self.machine.tables, self._do, settle=1.0)
+        self.rows = GossipRows(store, self.node, settle=1.0)
         self.paper = engine(folder, self.rows, self.node, name, f"192.168.77.{number}")
         self._open = AsyncExitStack()
         self._task: asyncio.Task[None] | None = None
@@ -46,6 +46,7 @@ class Host:
 
     async def start(self, others: list[Address]) -> None:
         self.gossip = await self._open.enter_async_context(open_gossip(self.machine, self.address, self.rows.hear))
+        self.rows.attach(self.machine.tables, self._do)
         self.gossip.join(others)
         assert self.paper.cluster
         self._task = asyncio.ensure_future(self.paper.cluster.run(self.paper.controller))

@@ -4,7 +4,7 @@ from itertools import count
 
 from msgspec.structs import replace
 
-from fairlead.core.cluster import Node, Service, State, Task, TaskStatus
+from fairlead.core.cluster import Loan, Node, Service, State, Task, TaskStatus
 from fairlead.core.model import Ipam, Network, Subnet
 from fairlead.core.orchestrator import Orchestrator, Step
 from fairlead.core.service import EndpointSpec, Mode, NetworkAttachment, Replicated, ServicePort, ServiceSpec, TaskSpec
@@ -188,3 +188,18 @@ def test_a_new_leader_takes_no_address_that_a_node_has() -> None:
     assert [node.attachments[0].addresses for node in second.at.nodes.values()] == [
         ("10.0.0.2/24",), ("10.0.0.3/24",), ("10.0.0.4/24",),
     ]  # fmt: skip
+
+
+def test_a_loan_gets_an_address_that_no_task_gets_and_ends_with_its_node() -> None:
+    red = network("red", "10.0.1.0/29")
+    book = Book(town_node("a"), red, service(1), Loan("e1", "a", "red"), Loan("e2", "a", "red", "10.0.1.6")).settle()
+    lent = [address for loan in book.at.loans.values() for address in loan.addresses]
+    assert len({*lent, *book.addresses()}) == 4 and "10.0.1.6/29" in lent
+    book.tell(Loan("e3", "a", "red", "10.0.1.6"))
+    book.tell(Loan("e4", "a", "blue"))
+    book.settle()
+    assert book.at.loans["e3"].error == "Address already in use" and "not found" in book.at.loans["e4"].error
+    successor = Book(town_node("a"), red, *book.at.loans.values(), service(4, "other")).settle()
+    assert successor.addresses() == ["10.0.1.2/29", "10.0.1.4/29", "10.0.1.5/29"], "no more is left"
+    book.tell(None, book.at.nodes["a"])
+    assert not book.settle().at.loans

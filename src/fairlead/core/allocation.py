@@ -2,6 +2,7 @@
 
     service --> one virtual address on each of its networks (unless ``dnsrr``), a number for every published port
     task ----->  one address on each network of its service, and on ingress when ports are published there
+    loan ----->  one address of each family of its network
     node ----->  one address on ingress, from which what comes in there goes on to a task
 
     Field   the addresses of one subnet: taken ones, and where the last one was given
@@ -21,12 +22,13 @@ from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
 
-from fairlead.core.cluster import Attachment, Node, Service, Task
+from fairlead.core.cluster import Attachment, Loan, Node, Service, Task
 from fairlead.core.model import Subnet
 from fairlead.core.service import EndpointSpec, NetworkAttachment, ServicePort, ServiceSpec
 from fairlead.core.swarmspec import SharedNetwork
 from fairlead.errors import Conflict, NotFound, Unavailable
 
+Holding = Service | Task | Node | Loan
 FIRST_PORT, LAST_PORT = 30000, 32767
 """from which published ports are chosen, as Docker does"""
 NODE_NETWORKS = ("host", "bridge")
@@ -54,6 +56,14 @@ class Field:
             return f"{type(self.whole.network_address)(number)}/{self.whole.prefixlen}"
         family = f"IPv{self.whole.version}"
         raise Unavailable(f"no available {family} addresses on this network's address pools: {self.network}")
+
+    def take(self, address: str) -> str:
+        """That one, with prefix length; ``Conflict`` when it is somebody's."""
+        number = int(ipaddress.ip_interface(address).ip)
+        if number in self.taken:
+            raise Conflict("Address already in use")
+        self.taken.add(number)
+        return f"{type(self.whole.network_address)(number)}/{self.whole.prefixlen}"
 
     def has(self, address: str) -> bool:
         return ipaddress.ip_interface(address).ip in self.whole
@@ -99,7 +109,7 @@ class Desk:
         self.networks.pop(network_id, None)
         self.fields.pop(network_id, None)
 
-    def hold(self, thing: Service | Task | Node) -> None:
+    def hold(self, thing: Holding) -> None:
         """What is recorded of it."""
         for field, address in self._addresses(thing):
             field.hold(address)
@@ -108,13 +118,13 @@ class Desk:
                 if port.publish_mode == "ingress" and port.published_port:
                     self.ports[port.protocol, port.published_port] = thing.id
 
-    def release(self, thing: Service | Task | Node) -> None:
+    def release(self, thing: Holding) -> None:
         for field, address in self._addresses(thing):
             field.release(address)
         if isinstance(thing, Service):
             self.ports = {key: service for key, service in self.ports.items() if service != thing.id}
 
-    def _addresses(self, thing: Service | Task | Node) -> Iterator[tuple[Field, str]]:
+    def _addresses(self, thing: Holding) -> Iterator[tuple[Field, str]]:
         for held in _held(thing):
             for address in held.addresses:
                 for field in self.fields.get(held.network, ()):
@@ -158,7 +168,22 @@ class Desk:
         given = kept or (self._give([Attachment(network=ingress)]) if ingress else ())
         return node if given == node.attachments else replace(node, attachments=given)
 
-    def _give(self, asked: Iterable[Attachment]) -> tuple[Attachment, ...]:
+    def loan(self, loan: Loan) -> Loan:
+        """With its addresses, or saying why not; raises ``NotFound`` (the network), ``Unavailable``, ``Conflict``."""
+        fields = self.fields.get(loan.network)
+        if fields is None:
+            raise NotFound(f"network {loan.network} not found")
+        if not loan.wish:
+            return replace(loan, addresses=self._give([Attachment(network=loan.network)])[0].addresses)
+        field = next((field for field in fields if field.has(loan.wish)), None)
+        if field is None:
+            raise Conflict(f"invalid address {loan.wish}: it does not belong to any of this network's subnets")
+        address = field.take(loan.wish)
+        given = self._give([Attachment(network=loan.network)], but=field.whole.version)[0].addresses
+        return replace(loan, addresses=(address, *given))
+
+    def _give(self, asked: Iterable[Attachment], but: int = 0) -> tuple[Attachment, ...]:
+        """``but``: a family that is given already."""
         given: list[tuple[Field, str]] = []
         made = []
         try:
@@ -166,7 +191,7 @@ class Desk:
                 fields = self.fields[one.network]
                 families = {field.whole.version: field for field in reversed(fields)}
                 addresses = []
-                for version in sorted(families):
+                for version in sorted(families.keys() - {but}):
                     field, address = self._from([field for field in fields if field.whole.version == version])
                     given.append((field, address))
                     addresses.append(address)
@@ -240,7 +265,7 @@ class Desk:
         raise Unavailable(f"no {protocol} port is left between {FIRST_PORT} and {LAST_PORT}")
 
 
-def _held(thing: Service | Task | Node) -> tuple[Attachment, ...]:
+def _held(thing: Holding) -> tuple[Attachment, ...]:
     if isinstance(thing, Node):
         return thing.attachments
     return thing.addresses if isinstance(thing, Service) else thing.networks

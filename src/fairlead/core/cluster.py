@@ -97,6 +97,26 @@ class Attachment(msgspec.Struct, frozen=True, omit_defaults=True):
     driver_opts: dict[str, str] = {}
 
 
+class Loan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Addresses lent to a container that is no task (``docker run --network`` of an attachable one).
+
+    ``id``: of its endpoint. ``wish``: an address it asked for. Without addresses it waits for the leader, or ``error``
+    says why it gets none.
+    """
+
+    id: str
+    node: str
+    network: str
+    wish: str = ""
+    addresses: tuple[str, ...] = ()
+    error: str = ""
+    version: int = 0
+
+    @property
+    def networks(self) -> tuple[Attachment, ...]:
+        return (Attachment(self.network, self.addresses),)
+
+
 class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     """``slot`` counts from 1; a task of a global service has none (0), its node is its slot."""
 

@@ -53,7 +53,9 @@ class Gossip:
         envelope: Envelope | None = None,
         tables: TablesConfig | None = None,
         keys: Keys | None = None,
+        obeys: bool = True,
     ) -> None:
+        """``obeys``: anybody may change the keys of gossip by asking, as serf has it."""
         meta = serf.encode_tags({**me.tags, OURS: "1"})
         self.swim = Swim(Member(me.name, me.address, meta, incarnation=1), config, dice, envelope)
         self.coordinates = Coordinates(dice)
@@ -66,6 +68,7 @@ class Gossip:
             speaks=lambda member: _OURS in member.meta,
             distance=self.coordinates.distance,
         )
+        self._obeys = obeys
         self._now = 0.0
         self._tables_wake = math.inf
         self._more: list[Effects] = []
@@ -201,7 +204,7 @@ class Gossip:
     def _asked(self, query: Query) -> list[object]:
         """Answer a query, if it is about keys and its asker a member."""
         members, me = self.swim.members.table.values(), self.swim.members.me
-        if not any(member.address == query.asker and member.state in HERE for member in members):
+        if not self._obeys or not any(member.address == query.asker and member.state in HERE for member in members):
             return []
         try:
             deed, key = serfkeys.wish(query)

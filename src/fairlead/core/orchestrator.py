@@ -27,14 +27,14 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from fairlead.core.allocation import Desk
-from fairlead.core.cluster import Node, Service, State, Task, TaskStatus
+from fairlead.core.cluster import Loan, Node, Service, State, Task, TaskStatus
 from fairlead.core.draft import Changes
 from fairlead.core.placement import Roster, place
 from fairlead.core.reconcile import reconcile, wind_up
 from fairlead.core.swarmspec import HISTORY, SharedNetwork
 from fairlead.errors import Conflict, NotFound, Unavailable
 
-Thing = Node | Service | Task | SharedNetwork
+Thing = Node | Service | Task | SharedNetwork | Loan
 
 
 class Step(NamedTuple):
@@ -60,6 +60,9 @@ class Orchestrator:
         """tasks that want an address or a node"""
         self.arrived: set[str] = set()
         """nodes whose address on ingress is to be looked after"""
+        self.loans: dict[str, Loan] = {}
+        self.asked: set[str] = set()
+        """loans that were not looked at yet"""
         self.retry = False
         """something became free: those that wait may have a chance"""
         self.alarms: list[tuple[int, str]] = []
@@ -77,6 +80,8 @@ class Orchestrator:
                 self._node(before, after)  # type: ignore[arg-type]
             case SharedNetwork() as network:
                 self._network(network, gone=after is None)
+            case Loan():
+                self._loan(before, after)  # type: ignore[arg-type]
 
     def _task(self, before: Task | None, after: Task | None) -> None:
         task = after or before
@@ -100,6 +105,17 @@ class Orchestrator:
             del self.tasks[task.service]
         self.dirty.add(task.service)
 
+    def _loan(self, before: Loan | None, after: Loan | None) -> None:
+        loan = after or before
+        assert loan is not None
+        if (old := self.loans.pop(loan.id, None) or before) is not None:
+            self.desk.release(old)
+            self.retry = True
+        if after is not None:
+            self.loans[after.id] = after
+            self.desk.hold(after)
+            self.asked.add(after.id)
+
     def _service(self, before: Service | None, after: Service | None) -> None:
         service = after or before
         assert service is not None
@@ -119,6 +135,7 @@ class Orchestrator:
             self.desk.release(old)
         if after is None:
             self.nodes.pop(node.id, None)
+            self.asked |= {loan.id for loan in self.loans.values() if loan.node == node.id}
             self.arrived.discard(node.id)
             self.retry = True
             self.dirty |= {task.service for task in self._on(node.id)}
@@ -145,6 +162,8 @@ class Orchestrator:
         self.desk.open(network)
         for node in self.nodes.values():
             self.desk.hold(node)
+        for loan in self.loans.values():
+            self.desk.hold(loan)
         for service in self.services.values():
             self.desk.hold(service)
         for tasks in self.tasks.values():
@@ -170,6 +189,7 @@ class Orchestrator:
         for service in sorted(dirty):
             self._reconcile(service, now, steps)
         self._attach(now, steps)
+        self._lend(steps)
         if self.retry or dirty:
             self.retry = False
             self._serve(now, steps)
@@ -210,6 +230,20 @@ class Orchestrator:
             if settled is not node:
                 self._note(node, replace(settled, updated=now), steps)
             self.arrived.discard(id)
+
+    def _lend(self, steps: dict[str, Step]) -> None:
+        """Addresses for containers that are no tasks; those of a node that is gone for good are free again."""
+        asked, self.asked = self.asked, set()
+        for loan in (self.loans[id] for id in sorted(asked & self.loans.keys())):
+            if loan.node not in self.nodes:
+                self._note(loan, None, steps)
+            elif not (loan.addresses or loan.error):
+                try:
+                    settled = self.desk.loan(loan)
+                except (Conflict, NotFound, Unavailable) as error:
+                    settled = replace(loan, error=error.message)
+                self._note(loan, settled, steps)
+        self.asked.clear()
 
     def _apply(self, changes: Changes, tasks: dict[str, Task], steps: dict[str, Step]) -> None:
         for task in changes.put:

@@ -21,7 +21,7 @@ from fairlead.errors import Invalid
 
 PUBLIC = 32
 """Bytes of a node's public key (Ed25519)."""
-_NODE = re.compile(r"[0-9a-f]{32}")
+_NODE = re.compile(r"[0-9a-f]{32}|[0-9a-z]{25}")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
 
 

@@ -93,8 +93,11 @@ class Cluster:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         addresses: Addresses | None = None,
         scope: str = "global",
+        learnt: Callable[[Remote], None] = lambda row: None,
     ) -> None:
+        """``learnt``: told of every row after everything here follows it."""
         self.scope = scope
+        self._learnt = learnt
         self._store = store
         self._overlays = overlays
         self._claims = Claims(store, node)
@@ -207,7 +210,7 @@ class Cluster:
             told = self._told = await self._own()
         for id, row in rows.items():
             if told.get(id) != row:
-                if id not in told and id not in self._held:  # somebody struck it
+                if id not in told and id not in self._held and row.part is None:  # somebody struck it
                     network, *held = _addresses(row)
                     await self._addresses.keep(network, id, *held)
                 await self._store.put_if(self._key(id), msgspec.json.encode(row))
@@ -286,12 +289,14 @@ class Cluster:
             await self._overlays.unlearn(id)
             return
         if known is not None and msgspec.json.encode(known) == change.value:  # after a restart all is told again
+            self._learnt(known)
             return
         row = remotes.read_remote(change.key, change.value)
         own = [endpoint for endpoint in networks.endpoints(row.network) if _clash(endpoint, row)]
         if own:
             raise Invalid(f"{change.key}: it has what {own[0].name} has here")
         await self._overlays.learn(row)
+        self._learnt(row)
 
 
 def _clash(own: Endpoint, row: Remote) -> bool:

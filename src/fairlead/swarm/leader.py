@@ -33,7 +33,7 @@ TERM = 3.0
 PIECE = 1000
 """steps in one commit"""
 PAUSE = 0.2
-KINDS = ("nodes", "networks", "services", "tasks")
+KINDS = ("nodes", "networks", "services", "tasks", "loans")
 """in the order in which a new leader hears of them: networks first, else each would ask about all there is"""
 
 Guard = tuple[str, int]

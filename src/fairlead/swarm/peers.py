@@ -21,7 +21,7 @@ import hashlib
 import logging
 import random
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,6 +44,7 @@ from fairlead.swarm.gossip import GossipNode, open_gossip
 from fairlead.swarm.kept import Kept
 from fairlead.swarm.nodekeys import NodeKeys, new_private
 from fairlead.swarm.ring import SharedRing
+from fairlead.swarm.rows import GossipRows
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ GATHER = 0.3
 """Seconds in which more places may come before all are joined together."""
 ANSWERS = 5.0
 """Seconds that the others have to answer a question about keys."""
+FOLLOW = 10.0
+"""Seconds in which nodes of a swarm see a change of the ring."""
 DOUBT = 60.0
 """Seconds after which nobody can still know us by an earlier address."""
 KEY_SIZE = 32
@@ -74,7 +77,12 @@ class Peers:
         folder: Path,
         ttl: float = TTL,
         config: SwimConfig | None = None,
+        rows: GossipRows | None = None,
+        makes: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``rows``: of a swarm, which tells of its nodes itself, and whose gossip keys are changed by managers alone:
+        ``makes`` says whether this node is one."""
+        self._rows = rows
         self._events = events
         self._host, self._address, self._config = host, address, config or SwimConfig()
         kept = Kept(folder / "gossip.json")
@@ -83,7 +91,7 @@ class Peers:
             kept.save()
         self._keys = NodeKeys(node, kept.notes.private)
         self._me = Place(node, host, address.ip, address.port, base64.b64encode(self._keys.public).decode())
-        self._ring = SharedRing(store, kept, lambda: secrets.token_bytes(KEY_SIZE))
+        self._ring = SharedRing(store, kept, lambda: secrets.token_bytes(KEY_SIZE), makes=makes)
         self._discovery = Discovery(store, kept, self._me, self._learnt, ttl)
         self._gossip: GossipNode | None = None
         self._news = asyncio.Event()
@@ -117,11 +125,13 @@ class Peers:
                 random.SystemRandom(),
                 Envelope(seal(self._ring.ring)),
                 keys=self._keys,
+                obeys=self._rows is None,
             )
             try:
                 async with open_gossip(machine, self._address, self._hear) as self._gossip:
                     log.info("gossip answers on %s", self._address)
                     self._trouble, self._began = "", asyncio.get_running_loop().time()
+                    self._tell_rows(self._gossip)
                     async with asyncio.TaskGroup() as tasks:
                         tasks.create_task(self._discovery.tell())
                         tasks.create_task(self._join())
@@ -132,6 +142,15 @@ class Peers:
             finally:
                 self._gossip = None
             await asyncio.sleep(RETRY)
+
+    def _tell_rows(self, node: GossipNode) -> None:
+        """Before anybody is joined: it has our rows then."""
+        if self._rows:
+            machine = node.machine
+            self._rows.attach(
+                machine.tables,
+                lambda step: node.do(lambda now: machine.with_tables(lambda tables: step(tables, now), now)),
+            )
 
     async def leave(self) -> None:
         """Say goodbye: this host has nothing more that others could miss. Returns soon, heard or not."""
@@ -157,6 +176,8 @@ class Peers:
     # -- facts ----------------------------------------------------------------------------------------------------
 
     def _hear(self, fact: object) -> None:
+        if self._rows:
+            self._rows.hear(fact)
         match fact:
             case Changed(member, before) if member.name != self._me.node:
                 self._tell(member, before)
@@ -175,7 +196,9 @@ class Peers:
         if now == was:
             return
         host = {"name": self._name(member), "address": str(member.address)}
-        if before is None:
+        if self._rows:
+            pass
+        elif before is None:
             self._events.publish("node", "create", member.name, host)
         elif member.state == State.LEFT:
             self._events.publish("node", "remove", member.name, host)
@@ -250,6 +273,9 @@ class Peers:
     async def rotate(self) -> None:
         """Add a new key everywhere, use it everywhere, remove the others everywhere."""
         new = secrets.token_bytes(KEY_SIZE)
+        if self._rows:
+            await self._rotate_in_store(new)
+            return
         try:
             await self._everywhere(INSTALL, new)
         except Unavailable:
@@ -259,6 +285,15 @@ class Peers:
         await self._everywhere(USE, new)
         for old in [key for key in self._ring.ring.keys if key != new]:
             await self._everywhere(REMOVE, old)
+
+    async def _rotate_in_store(self, new: bytes) -> None:
+        """Everybody follows the ring in the store: each step waits until all who are in touch have the one before."""
+        await self._ring.do(INSTALL, new)
+        await asyncio.sleep(FOLLOW)
+        await self._ring.do(USE, new)
+        await asyncio.sleep(FOLLOW)
+        for old in [key for key in self._ring.ring.keys if key != new]:
+            await self._ring.do(REMOVE, old)
 
     async def _everywhere(self, deed: str, key: bytes) -> None:
         await self._ring.do(deed, key)

@@ -61,8 +61,10 @@ class SharedRing:
         kept: Kept,
         fresh: Callable[[], bytes],
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        makes: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._store, self._kept, self._fresh, self._pause = store, kept, fresh, pause
+        """``makes``: whether this host may write the ring (in a swarm, managers may)."""
+        self._store, self._kept, self._fresh, self._pause, self._makes = store, kept, fresh, pause, makes
         self.ready = asyncio.Event()
         self._deeds: deque[tuple[str, bytes]] = deque(maxlen=MOST_DEEDS)
         self._undone = asyncio.Event()
@@ -116,11 +118,14 @@ class SharedRing:
         try:
             if await self._store.get(KEY) is None:
                 await self._make()
+                return self._makes()
         except Unavailable:
             return False
         return True
 
     async def _make(self) -> None:
+        if not self._makes():
+            return
         keys = self.ring.keys if self.ready.is_set() else (self._fresh(),)
         try:
             await self._store.put_if(KEY, encode_ring(keys), 0)

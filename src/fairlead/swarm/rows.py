@@ -17,6 +17,7 @@ Rules
     2. Rows of a host that failed no longer stand, and stand again the moment it returns.
     3. What a watcher has seen in an earlier life, and nobody tells of within ``settle`` seconds, is gone.
     4. Names that do not fit a packet are left out, the last ones first, and it is said.
+    5. Gossip may not be there yet, or begin anew: what is ours is told as soon as it is, before anybody is joined.
 """
 
 from __future__ import annotations
@@ -46,15 +47,43 @@ Step = Callable[[Tables, float], Effects]
 
 
 class GossipRows:
-    """``node``: whose rows are ours. ``do`` takes a step of the tables, ``tables`` shows them."""
+    """``node``: whose rows are ours."""
 
-    def __init__(
-        self, behind: Store, node: str, tables: Tables, do: Callable[[Step], None], settle: float = SETTLE
-    ) -> None:
-        self._behind, self._node, self._tables, self._do, self._settle = behind, node, tables, do, settle
-        self._network: dict[str, str] = {}
-        """Endpoint of ours -> its network."""
+    def __init__(self, behind: Store, node: str, settle: float = SETTLE) -> None:
+        self._behind, self._node, self._settle = behind, node, settle
+        self._tables: Tables | None = None
+        self._do: Callable[[Step], None] = lambda step: None
+        self._own: dict[str, tuple[str, bytes]] = {}
+        """endpoint of ours -> its network, its row"""
+        self._kept: set[str] = set()
+        """networks that are had whether we have an endpoint there or not"""
         self._watchers: set[asyncio.Queue[Change]] = set()
+
+    def attach(self, tables: Tables, do: Callable[[Step], None]) -> None:
+        """Gossip begins, or begins anew, before it joins anybody: it has our rows first. ``do`` takes a step of the
+        tables, ``tables`` shows them."""
+        doubted = {entry.key for entry in self._standing()}
+        self._tables, self._do = tables, do
+        for network in sorted({network for network, _ in self._own.values()} | self._kept):
+            self._have(network)
+        for id, (network, row) in self._own.items():
+            self._put(network, id, row)
+        for queue in self._watchers:
+            asyncio.get_running_loop().call_later(self._settle, self._give_up, queue, doubted)
+
+    def keep(self, network: str) -> None:
+        """Know its rows although no endpoint of ours may be there."""
+        self._kept.add(network)
+        self._have(network)
+
+    def let_go(self, network: str) -> None:
+        """No more than our endpoints need."""
+        self._kept.discard(network)
+        self._leave_if_unused(network)
+
+    def nodes(self, network: str) -> frozenset[str]:
+        """Those that have it now, as far as we know."""
+        return self._tables.nodes(network) if self._tables else frozenset()
 
     def hear(self, fact: object) -> None:
         """A fact of the gossip machine."""
@@ -68,14 +97,12 @@ class GossipRows:
     async def put_if(self, key: str, value: bytes, version: int = ANY, lease: Lease | None = None) -> int:
         if not key.startswith(PREFIX):
             return await self._behind.put_if(key, value, version, lease)
-        id = self._own(key)
+        id = self._mine(key)
         remote = _REMOTE.decode(value)
-        network = remote.network
-        if network not in self._tables.networks:
-            self._do(lambda tables, now: tables.join_network(network, now))
-        self._network[id] = network
-        fitting = _fitting(remote)
-        self._do(lambda tables, now: tables.put(network, TABLE, id, fitting, now))
+        row = _fitting(remote)
+        self._own[id] = remote.network, row
+        self._have(remote.network)
+        self._put(remote.network, id, row)
         found = await self.get(key)
         return found.version if found else 0
 
@@ -83,12 +110,11 @@ class GossipRows:
         if not key.startswith(PREFIX):
             await self._behind.delete_if(key, version)
             return
-        network = self._network.pop(self._own(key), "")
-        if network in self._tables.networks:
-            id = key.rpartition("/")[2]
+        id = self._mine(key)
+        network, _ = self._own.pop(id, ("", b""))
+        if self._tables and network in self._tables.networks:
             self._do(lambda tables, now: tables.delete(network, TABLE, id, now))
-            if network not in self._network.values():
-                self._do(lambda tables, now: tables.leave_network(network, now))
+            self._leave_if_unused(network)
 
     async def get(self, key: str) -> Entry | None:
         if not key.startswith(PREFIX):
@@ -126,10 +152,26 @@ class GossipRows:
     # -- the inside -----------------------------------------------------------------------------------------------
 
     def _standing(self) -> Sequence[Entry]:
-        shown = (_shown(row) for network in self._tables.networks for row in self._tables.standing(network, TABLE))
+        tables = self._tables
+        shown = (
+            (_shown(row) for network in tables.networks for row in tables.standing(network, TABLE)) if tables else ()
+        )
         return [Entry(change.key, change.value or b"", change.version) for change in shown]
 
-    def _own(self, key: str) -> str:
+    def _have(self, network: str) -> None:
+        if self._tables and network not in self._tables.networks:
+            self._do(lambda tables, now: tables.join_network(network, now))
+
+    def _put(self, network: str, id: str, row: bytes) -> None:
+        if self._tables:
+            self._do(lambda tables, now: tables.put(network, TABLE, id, row, now))
+
+    def _leave_if_unused(self, network: str) -> None:
+        used = network in self._kept or any(network == other for other, _ in self._own.values())
+        if self._tables and network in self._tables.networks and not used:
+            self._do(lambda tables, now: tables.leave_network(network, now))
+
+    def _mine(self, key: str) -> str:
         _, node, id = key.split("/", 2)
         if node != self._node:
             raise Forbidden(f"{key} is not this host's to change")

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from fairlead.core.cluster import Node, Report, Service, Task, reported
+from fairlead.core.cluster import Loan, Node, Report, Service, Task, reported
 from fairlead.core.remotes import VNI
 from fairlead.core.service import TaskSpec
 from fairlead.core.swarmspec import Cluster, ConfigFile, Secret, SharedNetwork
@@ -42,7 +42,7 @@ from fairlead.store.base import Change, Entry, Ledger, Write
 
 log = logging.getLogger(__name__)
 
-Thing = Cluster | Node | Service | Task | Report | SharedNetwork | Secret | ConfigFile
+Thing = Cluster | Node | Service | Task | Report | SharedNetwork | Secret | ConfigFile | Loan
 SPECS, NAMES, MARK = "specs", "names", "written"
 TRIES, PAUSE = 20, 0.1
 PATIENCE = 5.0
@@ -78,6 +78,7 @@ class State:
         self.networks: dict[str, SharedNetwork] = {}
         self.secrets: dict[str, Secret] = {}
         self.configs: dict[str, ConfigFile] = {}
+        self.loans: dict[str, Loan] = {}
         self.reports: dict[str, Report] = {}
         """of tasks that there are, and of some that were"""
         self._bare: dict[str, Task] = {}
@@ -235,6 +236,7 @@ _KINDS: dict[type, str] = {
     SharedNetwork: "networks",
     Secret: "secrets",
     ConfigFile: "configs",
+    Loan: "loans",
 }
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(type_) for type_, kind in _KINDS.items()}
 _TASK = msgspec.json.Decoder(Task)
