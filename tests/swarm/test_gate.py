@@ -283,6 +283,16 @@ async def test_who_does_not_read_is_closed(manager: Card, worker: Card, monkeypa
         stream.abort()
 
 
+async def test_sessions_end_with_the_gate(manager: Card, worker: Card) -> None:
+    async with serving(manager) as (address, _):
+        stream = await gate.open(address, worker)
+        await stream.send(Hello(Description("box")))
+        await stream.receive()
+    with pytest.raises(Unavailable, match="ended"):
+        await stream.receive(within=5)
+    await stream.close()
+
+
 async def test_where_nobody_listens(manager: Card) -> None:
     async with serving(manager) as (address, _):
         with pytest.raises(Unavailable, match="cannot listen on"):

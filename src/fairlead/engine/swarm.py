@@ -12,11 +12,12 @@ from typing import Protocol
 
 import msgspec
 
+from fairlead.core import tokens
 from fairlead.core.cluster import Node, NodeSpec, Service, Task
 from fairlead.core.model import NetworkRequest
 from fairlead.core.service import ServiceSpec
 from fairlead.core.swarmspec import Cluster, ClusterSpec, ConfigFile, FileSpec, Secret, SharedNetwork
-from fairlead.errors import Unavailable
+from fairlead.errors import FairleadError, Invalid, Unavailable
 
 NOT_A_MANAGER = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm'
@@ -26,6 +27,8 @@ NO_MANAGER = (
     "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this"
     " command on a manager node or promote the current node to a manager."
 )
+
+IN_NONE = "This node is not part of a swarm"
 
 
 class Local(msgspec.Struct, frozen=True):
@@ -181,6 +184,34 @@ class NoSwarm:
 
     def control(self) -> Control:
         raise Unavailable(NOT_A_MANAGER)
+
+    def unlock_key(self) -> str:
+        raise Unavailable(NOT_A_MANAGER)
+
+    async def init(self, request: InitRequest) -> str:
+        raise Unavailable("this engine forms no swarms")
+
+    async def rehearse(self, request: InitRequest) -> tuple[str, ...]:
+        raise Unavailable(NOT_A_MANAGER)
+
+    async def join(self, request: JoinRequest) -> None:
+        try:
+            tokens.parse(request.token)
+        except Invalid as error:
+            raise FairleadError(error.message) from None
+        raise Unavailable("this engine joins no swarms")
+
+    async def leave(self, force: bool) -> None:
+        raise Unavailable(IN_NONE)
+
+    async def unlock(self, key: str) -> None:
+        raise Unavailable(NOT_A_MANAGER)
+
+    async def rest(self) -> None:
+        pass
+
+    async def run(self) -> None:
+        pass
 
 
 class LateSwarm:

@@ -323,20 +323,23 @@ class Gate:
 
     async def _answer(self, stream: Stream, first: Any) -> None:
         try:
-            handler = self._admitted(stream.identity, type(first))
-            answer = await handler(stream, first)
-        except FairleadError as error:
-            answer = refusal(error)
-        except Exception:
-            log.exception("a conversation with %s failed", stream.peer)
-            answer = Refused("internal error", "Internal")
-        try:
+            answer = await self._handled(stream, first)
             if answer is not None:
                 await stream.send(answer)
         except Unavailable as error:
             log.debug("an answer did not arrive: %s", error.message)
         finally:
             await stream.close()
+
+    async def _handled(self, stream: Stream, first: Any) -> Any:
+        try:
+            handler = self._admitted(stream.identity, type(first))
+            return await handler(stream, first)
+        except FairleadError as error:
+            return refusal(error)
+        except Exception:
+            log.exception("a conversation with %s failed", stream.peer)
+            return Refused("internal error", "Internal")
 
     def _admitted(self, who: Identity | None, kind: type) -> Handler:
         if kind not in self._handlers:

@@ -243,6 +243,10 @@ class Membership:
 
     async def connect(self) -> Stream:
         """A stream to a manager: to ourselves if we are one, else to any."""
+        if self.manages:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(AGAIN):
+                    await self._tried.wait()
         own = self.manager is not None and self.manager.ready.is_set()
         trouble: FairleadError = Unavailable("this node knows no manager of its swarm")
         for address in [*([self.address] if own else []), *self._others()]:

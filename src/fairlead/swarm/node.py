@@ -22,7 +22,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from fairlead.core import nodeaddresses, quorum, tokens
-from fairlead.engine.swarm import NO_MANAGER, NOT_A_MANAGER, Control, InitRequest, JoinRequest, Local
+from fairlead.engine.swarm import IN_NONE, NO_MANAGER, NOT_A_MANAGER, Control, InitRequest, JoinRequest, Local
 from fairlead.errors import Conflict, FairleadError, Forbidden, Internal, Invalid, Unavailable
 from fairlead.swarm import founding, joining, recovery
 from fairlead.swarm.control_base import NO_LEADER
@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 PATIENCE = 20.0
 """seconds until a join goes on without anybody waiting for it; an init fails"""
 IN_ONE = 'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
-IN_NONE = "This node is not part of a swarm"
 LOCKED = (
     'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.'
 )
