@@ -5,7 +5,6 @@ What swarms need is imported in here, not at the start: most engines are in none
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import secrets
 from collections.abc import Callable, Iterable, Sequence
@@ -15,11 +14,12 @@ from typing import TYPE_CHECKING, Protocol
 from fairlead.engine.swarm import LateSwarm
 
 if TYPE_CHECKING:
-    from fairlead.core.cluster import Description, Report
+    from fairlead.core.cluster import Description
     from fairlead.core.session import Assign
     from fairlead.engine.controller import Controller
     from fairlead.engine.engine import Engine
     from fairlead.host.linux import LinuxHost
+    from fairlead.store.base import Store
     from fairlead.swarm.agent import Agent
     from fairlead.swarm.manager import Tools
     from fairlead.swarm.members import Place
@@ -42,6 +42,7 @@ class Build(Protocol):
     host: LinuxHost
     controller: Controller
     engine: Engine
+    store: Store
 
 
 def swarm(build: Build) -> LateSwarm:
@@ -94,24 +95,35 @@ def _tools(build: Build) -> Tools:
 
 
 def _agent(build: Build, member: Membership) -> Agent:
+    from fairlead.host.taskfiles import TaskFiles
     from fairlead.swarm.agent import Agent
+    from fairlead.swarm.servicelogs import VERB
+    from fairlead.swarm.worker import Worker
 
-    return Agent(member, Idle(), lambda: _describe(build), lambda: secrets.randbelow(1 << 20) / (1 << 20))
+    files = TaskFiles(build.exec / "swarm" / "files")
+
+    def describe() -> Description:
+        return _describe(build)
+
+    worker = Worker(member.node, build.engine, Bare(), files, build.store, describe, build.clock.nanoseconds)
+    agent = Agent(member, worker, describe, lambda: secrets.randbelow(1 << 20) / (1 << 20))
+    agent.verbs[VERB] = worker.logs
+    return agent
 
 
-class Idle:
-    """Runs no tasks."""
-
-    async def run(self, tell: Callable[[Report], None]) -> None:
-        await asyncio.Event().wait()
+class Bare:
+    """No networks but the ones that every machine has."""
 
     async def assign(self, assign: Assign) -> None:
         pass
 
-    def reports(self) -> Iterable[Report]:
-        return ()
+    async def ready(self, networks: Iterable[str]) -> None:
+        pass
 
-    async def leave(self) -> None:
+    async def serve(self, container: str) -> None:
+        pass
+
+    async def withdraw(self, container: str) -> None:
         pass
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 
 import msgspec
@@ -107,7 +107,7 @@ class Containers:
         """Held while something is under way with it: for those who change it besides us."""
         return self._lives[container_id].lock
 
-    def endpoints(self, container_id: str) -> list[Endpoint]:
+    def endpoints(self, container_id: str) -> Sequence[Endpoint]:
         return self._attachments.endpoints(container_id)
 
     def sandbox(self, container_id: str) -> Sandbox | None:
