@@ -24,9 +24,10 @@ class GetRoot(msgspec.Struct, frozen=True, tag="get-root"):
 
 
 class Root(msgspec.Struct, frozen=True, tag="root"):
-    """``roots``: PEM of every root that is believed now, the one that tokens name first."""
+    """``roots``: PEM of every root that is believed now, the one that tokens name first. ``era``: of the cluster."""
 
     roots: str
+    era: int = 0
 
 
 class Join(msgspec.Struct, frozen=True, tag="join"):
@@ -143,7 +144,7 @@ class Assign(msgspec.Struct, frozen=True, tag="assign"):
     """What the node is to have. ``whole``: this is all, and what is not in it is not wanted any more; else a change.
 
     ``drop``: (tasks | services | networks | secrets | configs, id). Nothing names what is not in this message or one
-    before.
+    before. ``data_port``: UDP port of frames between nodes; 0: as it was.
     """
 
     whole: bool = False
@@ -153,6 +154,7 @@ class Assign(msgspec.Struct, frozen=True, tag="assign"):
     secrets: tuple[Secret, ...] = ()
     configs: tuple[ConfigFile, ...] = ()
     drop: tuple[tuple[str, str], ...] = ()
+    data_port: int = 0
 
     def __repr__(self) -> str:
         return f"Assign(whole={self.whole}, {len(self.tasks)} tasks, {len(self.networks)} networks)"

@@ -113,6 +113,8 @@ class Cluster(msgspec.Struct, frozen=True, omit_defaults=True):
     address_pools: tuple[str, ...] = (ADDRESS_POOL,)
     subnet_size: int = SUBNET_SIZE
     data_port: int = DATA_PORT
+    era: int = 0
+    """How often it was begun anew by one manager alone. Managers of an earlier one have nothing to say any more."""
 
     def __repr__(self) -> str:
         return f"Cluster({self.id})"

@@ -42,6 +42,8 @@ class Notes(msgspec.Struct, frozen=True):
     advertise: str = ""
     data_path: str = ""
     own_address: str = ""
+    era: int = 0
+    """of the swarm, as this node knows it (``Cluster.era``)"""
     managers: dict[str, str] = {}
 
     def __repr__(self) -> str:

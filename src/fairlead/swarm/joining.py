@@ -89,6 +89,12 @@ async def renew(addresses: Iterable[str], keys: Keys) -> tuple[Issued, bytes]:
     return issued, key
 
 
+async def era(address: str, keys: Keys) -> int:
+    """How often the swarm was begun anew, as that manager knows it."""
+    told = await gate.ask(address, GetRoot(), keys)
+    return told.era if isinstance(told, Root) else 0
+
+
 async def enroll(addresses: Iterable[str], address: str, keys: Keys) -> dict[str, str]:
     """Where every member is, once this node is one. ``address``: its own, ``:port`` when it does not know its host."""
     enrolled = await _first(addresses, Enroll(address), keys)
@@ -156,7 +162,7 @@ class Admission:
         raise Unavailable("this manager does not know its swarm yet")
 
     async def _root(self, stream: Stream, asked: GetRoot) -> Root:
-        return Root(self._cluster.trust.roots)
+        return Root(self._cluster.trust.roots, self._cluster.era)
 
     async def _join(self, stream: Stream, asked: Join) -> Issued:
         cluster = self._cluster

@@ -35,9 +35,11 @@ from fairlead.swarm.dispatcher import Dispatcher
 from fairlead.swarm.gate import Gate, Stream
 from fairlead.swarm.joining import Admission
 from fairlead.swarm.leader import Guard, Leader
+from fairlead.swarm.loans import Loans
 from fairlead.swarm.members import Members, Place
 from fairlead.swarm.presence import BEATS, RollCall
 from fairlead.swarm.roles import Roles
+from fairlead.swarm.sharedstore import SharedVerbs
 from fairlead.swarm.state import Event, State, Thing
 
 log = logging.getLogger(__name__)
@@ -150,6 +152,7 @@ class Manager:
 
     def _begin(self, group: asyncio.TaskGroup) -> None:
         self.dispatcher = Dispatcher(self.state, self.ledger, self.me, self._connect, self._renew)
+        self.dispatcher.verbs |= {**SharedVerbs(self.ledger).served, **Loans(self.state, self.hear).served}
         self.hear(self.dispatcher.hear)
         self._follow(Event("cluster", None, self.cluster()))
         self.hear(self._follow)
@@ -236,6 +239,7 @@ class Manager:
                 self._write_hosts()
         elif event.kind == "cluster" and event.after is not None:
             cluster: Cluster = event.after
+            self._credentials.note(era=cluster.era)
             if self._credentials.believe(cluster.trust.roots):
                 self.rekeyed()
             locks = cluster.spec.encryption_config.auto_lock_managers

@@ -24,7 +24,7 @@ from typing import Protocol
 
 from fairlead.core import nodeaddresses, quorum
 from fairlead.core.session import Command, Issued
-from fairlead.errors import FairleadError, Unavailable
+from fairlead.errors import Conflict, FairleadError, Unavailable
 from fairlead.swarm import gate, joining
 from fairlead.swarm.credentials import Credentials
 from fairlead.swarm.gate import Stream
@@ -33,10 +33,12 @@ from fairlead.swarm.members import Place
 
 log = logging.getLogger(__name__)
 
-AGAIN = 3.0
-"""seconds between attempts"""
+AGAIN, SOON = 3.0, 0.3
+"""seconds between attempts; and where others only have to be done first"""
 LOOK = 2.0
 """seconds between looks at our addresses"""
+BRIEF, LOOK_ROUND = 2.0, 20.0
+"""seconds for another manager to answer; between rounds of asking all of them"""
 LONGEST = 600.0
 """seconds between looks at the certificate: clocks may jump"""
 GOODBYE = 8.0
@@ -94,6 +96,7 @@ class Membership:
             group.create_task(self._be())
             group.create_task(self._stay_valid())
             group.create_task(self._stay_reachable())
+            group.create_task(self._stay_current())
             group.create_task(self.agent.run())
 
     async def tried(self) -> None:
@@ -119,6 +122,9 @@ class Membership:
                 continue
             try:
                 await self._manage()
+            except* Conflict as group:
+                log.info("not a manager yet, others come first: %s", _first(group).message)
+                await asyncio.sleep(SOON)
             except* FairleadError as group:
                 self.error = _first(group).message
                 log.error("this node cannot manage its swarm now: %s", self.error)
@@ -128,6 +134,8 @@ class Membership:
     async def _manage(self) -> None:
         """Until the role changes."""
         beginning, self._beginning = self._beginning, None
+        if beginning is None and await self._outlived():
+            return
         if beginning is None:
             beginning = Beginning() if any(self._place.data.glob("member")) else await self._enrolled()
         manager = Manager(self.credentials, self.address, self._place, self._tools)
@@ -144,6 +152,34 @@ class Membership:
                 self.manager = None
                 running.cancel()
                 waiting.cancel()
+
+    async def _outlived(self) -> bool:
+        """Whether the swarm was begun anew without us; then this node is what the others say."""
+        addresses = self._others()
+        eras = await asyncio.gather(*(self._era(address) for address in addresses))
+        newer = [address for address, era in zip(addresses, eras, strict=True) if era > self.credentials.notes.era]
+        if not newer:
+            return False
+        log.warning("the swarm was begun anew while this manager was away")
+        await self._take(*await joining.renew(newer, self.credentials))
+        return not self.manages
+
+    async def _era(self, address: str) -> int:
+        try:
+            async with asyncio.timeout(BRIEF):
+                return await joining.era(address, self.credentials)
+        except (FairleadError, TimeoutError):
+            return 0
+
+    async def _stay_current(self) -> None:
+        """Managers that were cut off while the swarm was begun anew hear of it when they are not any more."""
+        while True:
+            await asyncio.sleep(LOOK_ROUND)
+            if self.manager is not None:
+                try:
+                    await self._outlived()
+                except FairleadError as error:
+                    log.info("the swarm was begun anew, but has nothing to say to this manager: %s", error.message)
 
     async def _ready(self, manager: Manager) -> None:
         await manager.ready.wait()
@@ -280,7 +316,7 @@ class Membership:
         self.credentials.erase()
 
 
-def _first(group: BaseExceptionGroup[FairleadError]) -> FairleadError:
+def _first(group: BaseException) -> FairleadError:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

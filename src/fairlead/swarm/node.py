@@ -198,7 +198,8 @@ class SwarmNode:
                 listen=listen,
                 data_path=data_path,
                 managers={first.node: address},
-                **_advertised(request.advertise or address, here),
+                advertise=request.advertise or address,
+                own_address=_own(request.advertise or address, here),
             )
             credentials = Credentials(self._file, notes)
             await self._tools.etcd(list, self._place).stop()
@@ -218,7 +219,7 @@ class SwarmNode:
 
     async def rehearse(self, request: InitRequest) -> tuple[str, ...]:
         async with self._alone():
-            return recovery.would(self._managing().manager)
+            return await recovery.would(self._managing().manager)
 
     async def _recover(self) -> str:
         """Alone again, with what this manager knows."""
@@ -256,7 +257,8 @@ class SwarmNode:
                 listen=listen,
                 data_path=data_path,
                 managers={address: address for address in issued.managers},  # until somebody says who is where
-                **_advertised(request.advertise or joined.here, here),
+                advertise=request.advertise or joined.here,
+                own_address=_own(request.advertise or joined.here, here),
             )
             credentials = Credentials(self._file, notes)
             credentials.save()
@@ -337,9 +339,10 @@ class SwarmNode:
             self._begin(credentials)
 
 
-def _advertised(wish: str, here: list[tuple[str, str]]) -> dict[str, str]:
+def _own(wish: str, here: list[tuple[str, str]]) -> str:
+    """The address in it, where it is one of this machine's."""
     host = nodeaddresses.host_of(wish)
-    return {"advertise": wish, "own_address": host if any(text.partition("/")[0] == host for _, text in here) else ""}
+    return host if any(text.partition("/")[0] == host for _, text in here) else ""
 
 
 def _warnings(managing: int) -> tuple[str, ...]:

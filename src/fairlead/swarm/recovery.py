@@ -1,7 +1,8 @@
 """Recovery: a swarm that has lost its majority goes on with what one manager knows.
 
     init --force-new-cluster    etcd begins again with this member alone; the other managers are workers from now on,
-                                so that those who come back get a worker's certificate and no vote
+                                so that those who come back get a worker's certificate and no vote. It is another
+                                *era*: before they begin to vote, and now and then, managers ask the others for it
     the same, rehearsed         what it would do, and what would be lost by it
 
 What was written while this manager was cut off is lost: the majority that agreed on it is the one that is given up.
@@ -15,10 +16,12 @@ from msgspec.structs import replace
 
 from fairlead.core import quorum
 from fairlead.core.cluster import Node
+from fairlead.errors import Unavailable
 from fairlead.swarm.manager import Manager
+from fairlead.swarm.state import Thing
 
 
-def would(manager: Manager | None) -> tuple[str, ...]:
+async def would(manager: Manager | None) -> tuple[str, ...]:
     """In lines for people."""
     nodes = manager.state.nodes if manager else {}
     if manager is None or not nodes:
@@ -27,25 +30,26 @@ def would(manager: Manager | None) -> tuple[str, ...]:
             "every other manager would become a worker",
         )
     others = _others(manager)
-    up = [node for node in others if node.manager and node.manager.reachability == "reachable"]
-    needed = quorum.majority(len(others) + 1)
-    lines = [
-        f"managers: {len(others) + 1}, a majority is {needed}; the last that was heard: {len(up)} others reachable",
+    try:
+        await manager.members.list()
+        majority = "is there: this is not needed, and what is written meanwhile at the others is lost"
+    except Unavailable:
+        majority = "is not there"
+    return (
+        f"managers: {len(others) + 1}; a majority, {quorum.majority(len(others) + 1)} of them, {majority}",
         f"kept: {len(nodes)} nodes, {len(manager.state.services)} services, {len(manager.state.tasks)} tasks,"
         f" {len(manager.state.networks)} networks, {len(manager.state.secrets)} secrets,"
         f" {len(manager.state.configs)} configs, as this manager knows them",
         *(f"becomes a worker: {node.description.hostname or node.id} ({node.id})" for node in others),
         "lost: whatever the others agreed on and this manager has not heard",
-    ]
-    if len(up) + 1 >= needed:
-        lines.append("careful: a majority seemed to be there a moment ago; then this is not needed")
-    return tuple(lines)
+    )
 
 
 async def alone(manager: Manager) -> None:
     """The other managers are none any more."""
 
-    def told() -> Iterable[Node]:
+    def told() -> Iterable[Thing]:
+        yield replace(manager.cluster(), era=manager.cluster().era + 1)
         for node in _others(manager):
             yield replace(node, spec=replace(node.spec, role="worker"), manager=None)
 

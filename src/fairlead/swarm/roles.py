@@ -47,7 +47,8 @@ class Roles:
             pause = LOOK
             try:
                 members = await self._members.list()
-                if await self._promote(members):
+                await self._promote(members)
+                if self._awaited() - {member.node for member in members if not member.learner}:
                     pause = SOON
                 if clock() - looked >= LOOK:
                     looked = clock()
@@ -58,9 +59,12 @@ class Roles:
                 async with asyncio.timeout(pause):
                     await self._news.wait()
 
-    async def _promote(self, members: list[Member]) -> bool:
-        """Whether there are learners still."""
-        waiting = False
+    def _awaited(self) -> set[str]:
+        """Who is to have a vote, and could."""
+        nodes = self._state.nodes.values()
+        return {node.id for node in nodes if node.spec.role == "manager" and node.state == "ready"}
+
+    async def _promote(self, members: list[Member]) -> None:
         for member in members:
             if not member.learner:
                 continue
@@ -69,8 +73,6 @@ class Roles:
                 log.info("manager %s has its vote", member.node)
             except Conflict as behind:
                 log.debug("the learner %s is not promoted yet: %s", member.node, behind.message)
-                waiting = True
-        return waiting
 
     async def _strike(self, members: list[Member]) -> None:
         nodes = {node.id for node in self._state.nodes.values() if node.spec.role == "manager"}
