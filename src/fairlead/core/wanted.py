@@ -324,6 +324,45 @@ class Vip(Wanted, frozen=True, kw_only=True):
     by_source: bool = False
 
 
+class Leg(Wanted, frozen=True, kw_only=True):
+    """The host's own device in the swarm's ingress network: only answers come in by it. See ``host.mesh``."""
+
+    named_by: ClassVar[tuple[str, ...]] = ("link",)
+    link: str
+
+
+class MeshPort(Wanted, frozen=True, kw_only=True):
+    """A port that a swarm publishes: what comes to it at this host goes on to one of ``targets``, senders unchanged.
+
+    A target is (address, port, weight), of either family; chance decides, or, ``by_source``, the sender's address. A
+    family without one refuses at once. ``address``: of this host; "" for all of them. Changing it leaves connections
+    that are under way with the target they have.
+    """
+
+    named_by: ClassVar[tuple[str, ...]] = ("protocol", "address", "port")
+    protocol: str
+    port: int
+    address: str = ""
+    targets: tuple[tuple[str, int, int], ...] = ()
+    by_source: bool = False
+
+
+class Inlet(Wanted, frozen=True, kw_only=True):
+    """What reaches a sandbox by ingress, at its device ``link``: ``ports`` (``tcp . 80``) and nothing else, and each
+    connection is answered by the way it came in. See ``host.inlets``.
+
+    ``own``: its addresses there, with prefix length. ``answers``: at most one a family, from which its programs answer
+    where they leave that to the kernel; where there is none, from ``own``.
+    """
+
+    named_by: ClassVar[tuple[str, ...]] = ("ns",)
+    ns: str
+    link: str
+    own: tuple[str, ...]
+    answers: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+
+
 class File(Wanted, frozen=True, kw_only=True):
     """A small text file of ours (hosts, resolv.conf). Replaced in place, so bind mounts of it keep seeing it."""
 

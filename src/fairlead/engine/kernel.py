@@ -34,7 +34,20 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from fairlead.core.rules import CLOSING
-from fairlead.core.wanted import HOST, Element, Fence, Key, Link, Namespace, Plan, Skeleton, Wanted, difference, owned
+from fairlead.core.wanted import (
+    HOST,
+    Element,
+    Fence,
+    Key,
+    Leg,
+    Link,
+    Namespace,
+    Plan,
+    Skeleton,
+    Wanted,
+    difference,
+    owned,
+)
 from fairlead.errors import FairleadError, Internal
 from fairlead.host.base import Host
 
@@ -135,7 +148,7 @@ class Kernel:
         elements = [item for item in self._wanted.values() if isinstance(item, Element) and item.ns == HOST]
         steps = (
             (skeleton, *(item for item in elements if item.map in CLOSING)),
-            tuple(item for item in self._wanted.values() if isinstance(item, Fence)),
+            tuple(item for item in self._wanted.values() if isinstance(item, Fence | Leg)),
             tuple(item for item in elements if item.map not in CLOSING),
         )
         for step in steps:

@@ -36,11 +36,10 @@ from fairlead.core.wanted import (
     Plan,
     Skeleton,
     Sysctl,
-    Vip,
     Wanted,
 )
 from fairlead.errors import FairleadError, Internal
-from fairlead.host import conntrack, fences, files, ipsec, links, looking, nft, routing, sysctls, vips
+from fairlead.host import beside, conntrack, fences, files, ipsec, links, looking, nft, routing, sysctls
 from fairlead.host.doors import Doors
 from fairlead.host.making import Making, by_namespace
 from fairlead.host.monitor import Monitor
@@ -320,9 +319,8 @@ class _Removal:
     def _drop_firewall(self) -> None:
         if items := [item for item in self._objects if isinstance(item, Fence)]:
             self._try(partial(fences.remove, self._doors[HOST].nft, items))
-        for ns, addresses in by_namespace(item for item in self._objects if isinstance(item, Vip)).items():
-            if ns not in self._doomed and self._stands(ns):
-                self._try(partial(vips.remove, self._doors[ns].nft, addresses))
+        for deed in beside.remove(self._doors, self._objects, lambda ns: ns not in self._doomed and self._stands(ns)):
+            self._try(deed)
         skeletons = {item.ns for item in self._objects if isinstance(item, Skeleton)}
         elements = by_namespace(item for item in self._objects if isinstance(item, Element))
         for ns in dict.fromkeys([*elements, *skeletons]):

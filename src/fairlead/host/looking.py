@@ -42,11 +42,10 @@ from fairlead.core.wanted import (
     Shaper,
     Skeleton,
     Sysctl,
-    Vip,
     Wanted,
 )
 from fairlead.core.wanted import Address as AddressWish
-from fairlead.host import fences, files, ipsec, links, nft, routing, shaping, sysctls, vips
+from fairlead.host import beside, fences, files, ipsec, links, nft, routing, shaping, sysctls
 from fairlead.host.doors import Doors
 from fairlead.host.netns import Namespaces
 from fairlead.host.removing import Name
@@ -87,12 +86,10 @@ class _Look:
             self._routes(ns)
             self._neighbours(ns)
             self._firewall(ns)
-            if (Vip, ns) in self._kinds:
-                asked = (item for item in self._asked.values() if isinstance(item, Vip) and item.ns == ns)
-                for vip in vips.look(self._doors[ns].nft, ns, asked):
-                    self._report(vip)
         for fence in fences.look(self._doors[HOST].nft, (i for i in self._asked.values() if isinstance(i, Fence))):
             self._report(fence)
+        for item in beside.look(self._doors, self._asked.values(), self._devices):
+            self._report(item)
         self._protection()
         self._settings()
         return tuple(self._found.values())

@@ -57,11 +57,10 @@ from fairlead.core.wanted import (
     Shaper,
     Skeleton,
     Sysctl,
-    Vip,
     Wanted,
 )
 from fairlead.errors import Conflict, FairleadError, Internal, Unsupported
-from fairlead.host import fences, files, ipsec, links, nft, routing, sysctls, vips
+from fairlead.host import beside, fences, files, ipsec, links, nft, routing, sysctls
 from fairlead.host.doors import Doors
 from fairlead.host.links import Around, Place, Seen
 from fairlead.host.netlink import Refused, Request
@@ -338,8 +337,8 @@ class Making:
         for ns in dict.fromkeys([*skeletons, *elements]):
             door = self._doors[ns]
             self._undo.append(nft.apply(door.nft, skeletons.get(ns), elements.get(ns, ()), fresh=ns in self._fresh))
-        for ns, addresses in by_namespace(self._of(Vip)).items():
-            self._undo.append(vips.make(self._doors[ns].nft, addresses))
+        for undo in beside.make(self._doors, self._objects):
+            self._undo.append(undo)
 
     def _make_fences(self) -> None:
         if items := self._of(Fence):

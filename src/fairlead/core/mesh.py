@@ -1,0 +1,139 @@
+"""The routing mesh: every node of a swarm answers on a published port, and the task sees who calls.
+
+                    node A                                   node B
+    client ---> A:8080 -dnat-> leg 10.0.0.2 ~~ ingress ~~ eth0 10.0.0.5   task
+      ^                          ^  02:42:0a:00:00:02        |  remembers 02:42:0a:00:00:02 for this connection
+      '------ translated back ---'<~~~~~~~~ ingress ~~~~~~~~~'  and answers there
+
+    leg_plan     the host's own device in ingress, behind its guard        as soon as a node is in a swarm
+    published    one port of the swarm, and who serves it                  nodes' own tasks first
+    inlet        a task's side: what may come in, and how it is answered   in each sandbox on ingress
+    way_back     a node that calls may come in by, in each such sandbox
+
+Rules
+    1. Nobody but the target is written over, so what a task answers is for the client, wherever that is. The way to go
+       follows from the MAC of the node that let the call in: its last four bytes are a mark, and a mark has a table.
+       So nodes' addresses on ingress, and no other address, make their MACs.
+    2. A node with serving tasks of its own sends them what comes in there. What stands stays where it is.
+    3. A family in which a sandbox knows no way to the world answers by ingress alone.
+
+What it does not do: know who serves (rows of the ingress network: ``engine.mesh``), or touch anything.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from fairlead.core import addresses, rules
+from fairlead.core.model import Endpoint, Network
+from fairlead.core.serving import BY_SOURCE, HEAVIEST, Backend, within
+from fairlead.core.wanted import Inlet, Leg, MeshPort, Plan, Route, Rule, Sysctl, Wanted
+
+LEG = "ingress0"
+"""the host's own device"""
+STAND_IN = "ingress-sbox"
+"""what inspecting the network shows in place of a container, as in Docker"""
+NAME = "ingress-endpoint"
+LAST_RESORT = 4096
+"""metric of a default route that is there to be answered by, not to call by"""
+_FIRST_PRIORITY = 1000
+_PUBLISHED = re.compile(r"(?P<published>[0-9]+):(?P<target>[0-9]+)/(?P<protocol>tcp|udp|sctp)")
+
+
+class Published(NamedTuple):
+    """A port of every node."""
+
+    protocol: str
+    port: int
+
+
+def mac(address: str) -> str:
+    """Of a node's leg; ``address`` (IPv4, with or without prefix length) is what it has on ingress."""
+    return addresses.mac_from_address(address.partition("/")[0])
+
+
+def leg_plan(network: Network, facts_has_ipv6: bool = True) -> Plan:
+    """What must stand before the device does, and what the host has to know of it. The device: the driver's."""
+    subnets = tuple(pool.subnet for pool in network.ipam.config)
+    guard = Leg(link=LEG, why="what comes in by ingress is an answer, or it is dropped")
+    known = rules.network_elements(rules.NetworkRules(device=LEG, subnets=subnets, masquerade=False))
+    why = "answers to the host's own 127.0.0.1 come back here; the guard keeps everything else out"
+    settings = [Sysctl(path=f"net/ipv4/conf/{LEG}/route_localnet", value="1", why=why)]
+    if facts_has_ipv6 and network.ipv6:
+        settings.append(Sysctl(path=f"net/ipv6/conf/{LEG}/accept_dad", value="0", why="nobody else has its MAC"))
+    return (guard, *known, *settings)
+
+
+def ports(part_ports: Iterable[str]) -> dict[Published, int]:
+    """Published port -> the task's own."""
+    found = {}
+    for text in part_ports:
+        if match := _PUBLISHED.fullmatch(text):
+            found[Published(match["protocol"], int(match["published"]))] = int(match["target"])
+    return found
+
+
+def published(port: Published, network: Network, backends: Mapping[Backend, int], here: Iterable[Backend]) -> MeshPort:
+    """One port, given all tasks behind it (with their own port) and which of them are on this node."""
+    serving = {backend: target for backend, target in backends.items() if backend.part.serving}
+    own = {backend: target for backend, target in serving.items() if backend in set(here)}
+    chosen = sorted((own or serving).items(), key=lambda pair: pair[0].part.task)
+    targets = [
+        (address, target, min(max(backend.part.weight, 1), HEAVIEST))
+        for backend, target in chosen
+        for address in (backend.ipv4, backend.ipv6)
+        if address and within(network, address)
+    ]
+    return MeshPort(
+        protocol=port.protocol,
+        port=port.port,
+        targets=tuple(targets),
+        by_source=any(backend.part.policy == BY_SOURCE for backend in backends),
+        why="a published port of the swarm, led to " + ("this node's own tasks" if own else "its tasks"),
+    )
+
+
+def inlet(network: Network, endpoint: Endpoint, answers: tuple[str, str]) -> Plan:
+    """A task's sandbox. ``answers``: of IPv4 and IPv6, its address on the way to the world; "": there is none."""
+    ns, link = endpoint.namespace, endpoint.interface
+    part = endpoint.settings.part
+    allowed = ports(part.ports).items() if part else ()
+    plan: list[Wanted] = [
+        Inlet(
+            ns=ns,
+            link=link,
+            own=tuple(filter(None, (endpoint.ipv4, endpoint.ipv6))),
+            answers=tuple(filter(None, answers)),
+            ports=tuple(sorted({f"{port.protocol} . {target}" for port, target in allowed})),
+            why="published ports, and answers by the way that a call came in",
+        ),
+        Sysctl(
+            ns=ns, path="net/ipv4/conf/all/rp_filter", value="0", why="calls come in by another way than to callers"
+        ),
+        Sysctl(ns=ns, path=f"net/ipv4/conf/{link}/rp_filter", value="0"),
+    ]
+    for version, answer, everything in ((4, answers[0], "0.0.0.0/0"), (6, answers[1], "::/0")):
+        gateway = endpoint.gateway6 if version == 6 else endpoint.gateway4
+        if gateway and not answer:
+            why = "answers need some way out before they are led to theirs"
+            plan.append(Route(ns=ns, destination=everything, gateway=gateway, link=link, metric=LAST_RESORT, why=why))
+    return tuple(plan)
+
+
+def way_back(endpoint: Endpoint, network: Network, leg4: str, leg6: str) -> Plan:
+    """How a sandbox answers what came in by one node. ``leg4``, ``leg6``: its addresses on ingress, without length."""
+    packed = ipaddress.IPv4Address(leg4).packed
+    mark = int.from_bytes(packed, sys.byteorder)  # as the kernel keeps four bytes that it copies from a frame
+    subnet = next(pool.subnet for pool in network.ipam.config if addresses.contains(pool.subnet, leg4))
+    offset = int(ipaddress.IPv4Address(leg4)) - int(ipaddress.ip_network(subnet).network_address)
+    ns, link, why = endpoint.namespace, endpoint.interface, f"what came in by the node at {leg4} is answered there"
+    plan: list[Wanted] = []
+    for family, gateway, everything in ((4, leg4, "0.0.0.0/0"), (6, leg6, "::/0")):
+        if gateway and (endpoint.ipv6 if family == 6 else endpoint.ipv4):
+            plan.append(Rule(ns=ns, family=family, priority=_FIRST_PRIORITY + offset, mark=mark, table=mark, why=why))
+            plan.append(Route(ns=ns, destination=everything, gateway=gateway, link=link, table=mark))
+    return tuple(plan)

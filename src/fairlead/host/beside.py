@@ -1,0 +1,78 @@
+"""Beside our one table: what services need of a namespace's firewall, each kind in a table of its own.
+
+    Vip -> vips    Inlet -> inlets    Leg, MeshPort -> mesh
+
+They come and go with swarms and their services; where there are none, no packet meets any of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from fairlead.core.wanted import HOST, Inlet, Leg, MeshPort, Vip, Wanted
+from fairlead.host import inlets, mesh, vips
+from fairlead.host.doors import Doors
+
+Item = Vip | Inlet | Leg | MeshPort
+
+
+def place(item: Item) -> str:
+    """The namespace it is in."""
+    return item.ns if isinstance(item, Vip | Inlet) else HOST
+
+
+def make(doors: Doors, objects: Iterable[Wanted]) -> Iterator[Callable[[], None]]:
+    """One transaction for each kind and namespace; how to undo each, as soon as it is done."""
+    for ns, items in _by_place(objects).items():
+        nft = doors[ns].nft
+        if found := [item for item in items if isinstance(item, Vip)]:
+            yield vips.make(nft, found)
+        for inlet in items:
+            if isinstance(inlet, Inlet):
+                yield inlets.make(nft, inlet)
+        legs, ports = _mesh(items)
+        if legs or ports:
+            yield mesh.make(nft, legs, ports)
+
+
+def remove(doors: Doors, objects: Iterable[Wanted], stands: Callable[[str], bool]) -> Iterator[Callable[[], None]]:
+    """What is to be done for it, in namespaces that stay."""
+    for ns, items in _by_place(objects).items():
+        if not stands(ns):
+            continue
+        nft = doors[ns].nft
+        if found := [item for item in items if isinstance(item, Vip)]:
+            yield lambda nft=nft, found=found: vips.remove(nft, found)  # type: ignore[misc]
+        if any(isinstance(item, Inlet) for item in items):
+            yield lambda nft=nft: inlets.remove(nft)  # type: ignore[misc]
+        legs, ports = _mesh(items)
+        if legs or ports:
+            yield lambda nft=nft, legs=legs, ports=ports: mesh.remove(nft, legs, ports)  # type: ignore[misc]
+
+
+def look(doors: Doors, asked: Iterable[Wanted], there: Iterable[str]) -> Iterator[Item]:
+    """Those that are there, in the namespaces where any is wanted."""
+    for ns, items in _by_place(asked).items():
+        if ns not in there:
+            continue
+        nft = doors[ns].nft
+        if found := [item for item in items if isinstance(item, Vip)]:
+            yield from vips.look(nft, ns, found)
+        if wishes := [item for item in items if isinstance(item, Inlet)]:
+            yield from inlets.look(nft, ns, wishes)
+        legs, ports = _mesh(items)
+        if legs or ports:
+            yield from mesh.look(nft, ports)
+
+
+def _by_place(objects: Iterable[Wanted]) -> dict[str, list[Item]]:
+    found: dict[str, list[Item]] = {}
+    for item in objects:
+        if isinstance(item, Item):
+            found.setdefault(place(item), []).append(item)
+    return found
+
+
+def _mesh(items: Iterable[Item]) -> tuple[list[Leg], list[MeshPort]]:
+    items = tuple(items)
+    return [item for item in items if isinstance(item, Leg)], [item for item in items if isinstance(item, MeshPort)]
