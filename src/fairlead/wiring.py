@@ -93,6 +93,7 @@ from fairlead.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from fairlead.engine.explain import Explainer
+    from fairlead.swarm.shared import Shared
 
 CGROUP2 = Path("/sys/fs/cgroup/cgroup.controllers")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -143,6 +144,7 @@ class Build:
         self.catalog = Catalog(self.store)
         self.parts: dict[str, str] = {}
         self.swarm = wiring_swarm.swarm(self)
+        self.ground: Shared | None = None
         self._build_packets()
         self._build_storage()
         self._build_processes()
@@ -168,13 +170,8 @@ class Build:
             bridge_netfilter=_text(Path("/proc/sys/net/bridge/bridge-nf-call-iptables")).strip() == "1",
             has_ipv6=Path("/proc/sys/net/ipv6").is_dir(),
             vtep=self.advertised.where if self.advertised else "",
-            underlay_mtu=self._underlay_mtu(),
+            underlay_mtu=wiring_cluster.mtu(self.host, self.advertised.where if self.advertised else ""),
         )
-
-    def _underlay_mtu(self) -> int:
-        """MTU of the device on which other hosts find this one."""
-        here = {address.partition("/")[0]: device for device, address in self.host.addresses()}
-        return self.host.link_mtu(here.get(self.advertised.where, "") if self.advertised else "") or 1500
 
     # -- packets ------------------------------------------------------------------------------
 
@@ -437,6 +434,8 @@ class Build:
         self.tasks.create_task(self.peers.run())
         self.runtime.prepare()
         self.tasks.create_task(self.resolver_process.run())
+        if wiring_swarm.was_shared(self):
+            wiring_swarm.ground(self)
         for part in (self.controller, self.endpoints, self.overlays, self.catalog):
             await part.load()
         self.logs.sweep(container.id for container in self.catalog)

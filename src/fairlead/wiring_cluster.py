@@ -52,12 +52,22 @@ def encryption(
     """What encrypts between this host and the others, if there are any. ``seed``: who this one is."""
     if shared is None or advertised is None:
         return None
+    return encrypting(settings, shared, Peer(seed().hex(), advertised.where), store, kernel, host)
+
+
+def encrypting(settings: Settings, shared: Store, me: Peer, store: Store, kernel: Kernel, host: Host) -> Encryption:
+    """What encrypts between this host, ``me``, and the others."""
     from fairlead.host.halves import X25519
 
-    me = Peer(seed().hex(), advertised.where)
     begun, lifetime = int(time.time()), float(settings.overlay_key_lifetime)
     keys = Keying(me, SEALED_PORT, X25519, secrets.randbelow, lifetime, begun)
     return Encryption(shared, store, kernel, host, me, SEALED_PORT, keys)
+
+
+def mtu(host: Host, address: str) -> int:
+    """Of the device that has an address of this host, on the way to others."""
+    here = {text.partition("/")[0]: device for device, text in host.addresses()}
+    return host.link_mtu(here.get(address, "")) or 1500
 
 
 def advertised(settings: Settings, host: Host) -> Advertised | None:

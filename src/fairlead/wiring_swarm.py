@@ -5,26 +5,42 @@ What swarms need is imported in here, not at the start: most engines are in none
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from fairlead import wiring_cluster
 from fairlead.engine.swarm import LateSwarm
+from fairlead.errors import FairleadError
 
 if TYPE_CHECKING:
     from fairlead.core.cluster import Description
-    from fairlead.core.session import Assign
+    from fairlead.core.model import Network
+    from fairlead.engine.catalog import Catalog
+    from fairlead.engine.containers import Containers
     from fairlead.engine.controller import Controller
+    from fairlead.engine.drivers.base import Facts
+    from fairlead.engine.endpoints import Endpoints
     from fairlead.engine.engine import Engine
+    from fairlead.engine.events import Events
+    from fairlead.engine.kernel import Kernel
+    from fairlead.engine.overlays import Overlays
+    from fairlead.engine.sandboxes import Sandboxes
+    from fairlead.engine.sharing import Sharing
     from fairlead.host.linux import LinuxHost
+    from fairlead.settings import Settings
     from fairlead.store.base import Store
     from fairlead.swarm.agent import Agent
     from fairlead.swarm.manager import Tools
     from fairlead.swarm.members import Place
     from fairlead.swarm.membership import Membership
     from fairlead.swarm.node import SwarmNode
+    from fairlead.swarm.shared import Shared
 
 
 class Clock(Protocol):
@@ -43,6 +59,17 @@ class Build(Protocol):
     controller: Controller
     engine: Engine
     store: Store
+    settings: Settings
+    kernel: Kernel
+    events: Events
+    facts: Facts
+    catalog: Catalog
+    containers: Containers
+    endpoints: Endpoints
+    sandboxes: Sandboxes
+    overlays: Overlays
+    sharing: Sharing
+    ground: Shared | None
 
 
 def swarm(build: Build) -> LateSwarm:
@@ -94,7 +121,7 @@ def _tools(build: Build) -> Tools:
     )
 
 
-def _agent(build: Build, member: Membership) -> Agent:
+def _agent(build: Build, member: Membership) -> Life:
     from fairlead.host.taskfiles import TaskFiles
     from fairlead.swarm.agent import Agent
     from fairlead.swarm.servicelogs import VERB
@@ -105,26 +132,73 @@ def _agent(build: Build, member: Membership) -> Agent:
     def describe() -> Description:
         return _describe(build)
 
-    worker = Worker(member.node, build.engine, Bare(), files, build.store, describe, build.clock.nanoseconds)
+    shared = ground(build)
+    worker = Worker(member.node, build.engine, shared, files, build.store, describe, build.clock.nanoseconds)
     agent = Agent(member, worker, describe, lambda: secrets.randbelow(1 << 20) / (1 << 20))
     agent.verbs[VERB] = worker.logs
-    return agent
+    return Life(member, agent, shared)
 
 
-class Bare:
-    """No networks but the ones that every machine has."""
+def ground(build: Build) -> Shared:
+    """This node's part in its swarm's networks, one for the engine's life; where there are notes of it, made before
+    anything is restored."""
+    from fairlead.core.keying import Peer
+    from fairlead.swarm.shared import Ground, Shared
 
-    async def assign(self, assign: Assign) -> None:
-        pass
+    if build.ground is None:
+        parts = Ground(
+            build.controller,
+            build.endpoints,
+            build.sandboxes,
+            build.overlays,
+            build.sharing,
+            build.facts,
+            build.events,
+            lambda address: wiring_cluster.mtu(build.host, address),
+            lambda store, node, address: wiring_cluster.encrypting(
+                build.settings, store, Peer(node, address), build.store, build.kernel, build.host
+            ),
+            lambda network: _detach(build, network),
+            socket.gethostname(),
+        )
+        build.ground = Shared(parts, build.data / "swarm")
+    return build.ground
 
-    async def ready(self, networks: Iterable[str]) -> None:
-        pass
 
-    async def serve(self, container: str) -> None:
-        pass
+def was_shared(build: Build) -> bool:
+    """Whether a swarm's networks were here when the engine ended."""
+    return (build.data / "swarm" / "network.json").exists()
 
-    async def withdraw(self, container: str) -> None:
-        pass
+
+async def _detach(build: Build, network: Network) -> None:
+    """Containers are on it no more, whether they run or not."""
+    for container in list(build.catalog):
+        if network.name in container.networks or network.id in container.networks:
+            with suppress(FairleadError):
+                await build.containers.disconnect(network.id, container.id)
+
+
+class Life:
+    """What a node runs: its session with a manager, and its part in the swarm's networks. ``membership.Agent``."""
+
+    def __init__(self, member: Membership, agent: Agent, shared: Shared) -> None:
+        self._member, self._agent, self._shared = member, agent, shared
+        self.renewed, self.connected = agent.renewed, agent.connected
+
+    async def run(self) -> None:
+        member = self._member
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._agent.run())
+            tasks.create_task(self._shared.run(self._agent, member.node, self._data_path, lambda: member.manages))
+
+    def _data_path(self) -> str:
+        """Where frames arrive: at the address that was given for them, else where others reach this node."""
+        notes = self._member.credentials.notes
+        return notes.data_path or self._member.address.rpartition(":")[0].strip("[]")
+
+    async def leave(self) -> None:
+        await self._agent.leave()
+        await self._shared.end()
 
 
 def _describe(build: Build) -> Description:

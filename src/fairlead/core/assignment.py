@@ -57,6 +57,7 @@ class Boards:
         self._holders: dict[Ref, set[str]] = defaultdict(set)
         self._everywhere: set[Ref] = set()
         self.log_driver: LogDriver | None = None
+        self.data_port = 0
 
     def tasks(self, node: str) -> list[Task]:
         """All that the node has."""
@@ -112,7 +113,9 @@ class Boards:
         board.news.clear()
         if not whole and not drop and not any(found.values()):
             return None
-        return Assign(whole=whole, drop=tuple(drop), **{kind: tuple(things) for kind, things in found.items()})
+        port = self.data_port if whole else 0
+        given = {kind: tuple(things) for kind, things in found.items()}
+        return Assign(whole=whole, drop=tuple(drop), data_port=port, **given)
 
     def _shown(self, board: Board, ref: Ref) -> Any:
         kind, id = ref

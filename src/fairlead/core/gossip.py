@@ -117,6 +117,11 @@ class Gossip:
         effects = self._run(now, lambda: self.swim.wake(now))
         return effects._replace(tell=(*effects.tell, *self._obey(id, deed, key)))
 
+    def say(self, name: str, data: bytes, now: float) -> Effects:
+        """A word for one member, as ``Heard`` there; lost, perhaps. Nobody of that name: nothing."""
+        member = self.swim.members.table.get(name)
+        return self._run(now, lambda: self.swim.send(member.address, data, now) if member else self.swim.wake(now))
+
     def wake(self, now: float) -> Effects:
         """Do what is due."""
         if now >= self._tables_wake:

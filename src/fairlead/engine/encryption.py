@@ -112,6 +112,14 @@ class Encryption:
             self._known.add(peer)
             self._kernel.adopt(_owner(peer), self._keys.plan(peer), _title(peer))
 
+    def end(self) -> None:
+        """Nothing of it is to be in the kernel any more: this host is at another address, or on no such network."""
+        self._networks.clear()
+        for peer in self._known:
+            self._drop(_owner(peer))
+        self._known.clear()
+        self._drop(OWNER)
+
     # -- agreeing -------------------------------------------------------------------------
 
     async def run(self) -> None:

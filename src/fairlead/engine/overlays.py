@@ -188,6 +188,33 @@ class Overlays:
     def _peers(self, network: Network) -> set[Peer]:
         return {Peer(other.node, other.vtep) for other in self._believed(network)}
 
+    async def move(self, encryption: Encryption | None) -> None:
+        """Frames arrive elsewhere from now on (``facts.vtep``), and are encrypted otherwise; containers stay."""
+        for id in self._here:
+            for vtep in self._others.get(id, {}):
+                self._kernel.drop(f"{id} {vtep}")
+        if self.encryption:
+            self.encryption.end()
+        self.encryption = encryption
+        if encryption:
+            await encryption.load()
+        for id, network in self._here.items():
+            wish = id, self._driver.path(network, self._facts), f"network {network.name}"
+            try:
+                if encryption and self._driver.sealed_port(network):
+                    encryption.enter(id, partial(self._peers, network))
+                self._kernel.want(*wish)
+            except FairleadError as problem:
+                log.warning("%s: %s; it will be tried again", wish[2], problem.message)
+                self._kernel.adopt(*wish)
+            for vtep in self._others.get(id, {}):
+                self._show(network, vtep)
+
+    async def forget(self) -> None:
+        """No other host is known any more."""
+        for other in list(self._records):
+            await self.unlearn(other.id)
+
     # -- other hosts ----------------------------------------------------------------------
 
     async def learn(self, other: Remote) -> None:

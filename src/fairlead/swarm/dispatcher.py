@@ -125,6 +125,7 @@ class Dispatcher:
         """Something in the state changed."""
         if event.kind == "cluster" and event.after is not None:
             self.boards.log_driver = event.after.spec.task_defaults.log_driver
+            self.boards.data_port = event.after.data_port
         for node in self.boards.hear(*event):
             self._sessions[node].news.set()
         if event.kind == "cluster" or (event.kind == "nodes" and _manages(event.before) != _manages(event.after)):

@@ -33,6 +33,7 @@ from fairlead.core.members import Changed, Member, NameTaken, SwimConfig
 from fairlead.core.places import Peer, Place
 from fairlead.core.serf import decode_tags
 from fairlead.core.serfkeys import INSTALL, LIST, REMOVE, USE, KeyAnswer, KeyAnswered, RingChanged
+from fairlead.core.swim import Heard
 from fairlead.core.swimwire import State
 from fairlead.engine.events import Events
 from fairlead.engine.peers import KeyHolders
@@ -79,10 +80,11 @@ class Peers:
         config: SwimConfig | None = None,
         rows: GossipRows | None = None,
         makes: Callable[[], bool] = lambda: True,
+        heard: Callable[[str, bytes], None] | None = None,
     ) -> None:
         """``rows``: of a swarm, which tells of its nodes itself, and whose gossip keys are changed by managers alone:
-        ``makes`` says whether this node is one."""
-        self._rows = rows
+        ``makes`` says whether this node is one. ``heard``: told of words of other nodes."""
+        self._rows, self._heard = rows, heard
         self._events = events
         self._host, self._address, self._config = host, address, config or SwimConfig()
         kept = Kept(folder / "gossip.json")
@@ -143,6 +145,16 @@ class Peers:
                 self._gossip = None
             await asyncio.sleep(RETRY)
 
+    def say(self, node: str, words: bytes) -> None:
+        """A datagram for one host, if we know it."""
+        gossip = self._gossip
+        if gossip:
+            gossip.do(lambda now: gossip.machine.say(node, words, now))
+
+    def _at(self, address: Address) -> str:
+        members = self._gossip.machine.swim.members.table.values() if self._gossip else ()
+        return next((member.name for member in members if member.address == address), "")
+
     def _tell_rows(self, node: GossipNode) -> None:
         """Before anybody is joined: it has our rows then."""
         if self._rows:
@@ -179,6 +191,8 @@ class Peers:
         if self._rows:
             self._rows.hear(fact)
         match fact:
+            case Heard(data, sender, _) if self._heard and data:
+                self._heard(self._at(sender), data)
             case Changed(member, before) if member.name != self._me.node:
                 self._tell(member, before)
             case NameTaken(member, address) if member.name == self._me.node:
