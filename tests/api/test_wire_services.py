@@ -26,6 +26,13 @@ def test_a_spec_is_given_back_as_it_was_asked(recorded: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("recorded", RECORDED, ids=lambda one: one["asked"]["Name"])
+def test_what_was_shown_and_is_sent_back_is_no_change(recorded: dict[str, Any]) -> None:
+    """As ``docker service scale`` does: no task is out of date by it."""
+    spec = wire_services.service_spec(recorded["asked"])
+    assert wire_services.service_spec(wire_services.spec(spec)) == spec
+
+
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda one: one["asked"]["Name"])
 def test_the_whole_of_a_service(recorded: dict[str, Any]) -> None:
     shown = recorded["shown"]
     told = shown["Endpoint"]

@@ -28,6 +28,7 @@ from fairlead.core.service import (
     RestartRule,
     ServicePort,
     ServiceSpec,
+    TaskSpec,
 )
 from fairlead.core.swarmspec import SharedNetwork
 
@@ -53,7 +54,15 @@ def service_spec(body: Any) -> ServiceSpec:
     if endpoint is not None:
         ports = endpoint.ports and tuple(_known(port) for port in endpoint.ports)
         endpoint = replace(endpoint, mode=endpoint.mode or "vip", ports=ports)
-    return replace(read, mode=_counted(read), endpoint_spec=endpoint)
+    return replace(read, mode=_counted(read), endpoint_spec=endpoint, task_template=_plain(read.task_template))
+
+
+def _plain(template: TaskSpec) -> TaskSpec:
+    """Without the words that ``inspect`` puts where nothing was said: who sends them back changes nothing."""
+    container = template.container_spec
+    if container is not None and container.isolation == "default":
+        container = replace(container, isolation="")
+    return replace(template, container_spec=container, runtime=template.runtime.removeprefix("container"))
 
 
 def _counted(of: ServiceSpec) -> Mode:
