@@ -75,9 +75,15 @@ def _swarm(engine: Engine, settings: Settings) -> list[Route]:
 
 
 def _orders(engine: Engine, settings: Settings) -> list[Route]:
-    from fairlead.api import nodes, secrets, services, tasks
+    from fairlead.api import nodes, secrets, servicelogs, services, tasks
 
-    return [*services.routes(engine), *tasks.routes(engine), *nodes.routes(engine), *secrets.routes(engine)]
+    return [
+        *services.routes(engine),
+        *tasks.routes(engine),
+        *servicelogs.routes(engine),
+        *nodes.routes(engine),
+        *secrets.routes(engine),
+    ]
 
 
 def _ours(engine: Engine, settings: Settings) -> list[Route]:

@@ -93,7 +93,7 @@ class Streams:
         return web.Taken()
 
     async def logs(self, request: web.Request) -> web.Answer:
-        wishes = _log_wishes(request)
+        wishes = log_wishes(request)
         container = self._engine.containers.get(request.names["id"])
         line_of = _printer(container, http.flag(request, "timestamps"), http.flag(request, "details"))
         async with http.streaming(request, content_type(request, container.config.tty)) as out:
@@ -147,7 +147,7 @@ def _refusal(error: FairleadError) -> web.Response:
 # -- logs -------------------------------------------------------------------------------------
 
 
-def _log_wishes(request: web.Request) -> LogWishes:
+def log_wishes(request: web.Request) -> LogWishes:
     stdout, stderr = http.flag(request, "stdout"), http.flag(request, "stderr")
     if not (stdout or stderr):
         raise Invalid("Bad parameters: you must choose at least one stream")

@@ -7,16 +7,18 @@ Control      the objects of the swarm, read and changed                         
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from fairlead.core import tokens
 from fairlead.core.cluster import Node, NodeSpec, Service, Task
+from fairlead.core.loglines import LogLine
 from fairlead.core.model import NetworkRequest
 from fairlead.core.service import ServiceSpec
 from fairlead.core.swarmspec import Cluster, ClusterSpec, ConfigFile, FileSpec, Secret, SharedNetwork
+from fairlead.engine.logs import LogWishes
 from fairlead.errors import FairleadError, Invalid, Unavailable
 
 NOT_A_MANAGER = (
@@ -74,6 +76,14 @@ class JoinRequest(msgspec.Struct, frozen=True):
         return f"JoinRequest({self.remotes})"
 
 
+class ServiceLine(NamedTuple):
+    """A line that a task said. ``details``: as Docker writes them, whose line it is included."""
+
+    task: Task
+    line: LogLine
+    details: str
+
+
 class Control(Protocol):
     """Reads are from this manager's memory (after ``current``: not older than the call); changes are in the store when
     they return.
@@ -115,6 +125,9 @@ class Control(Protocol):
     def tasks(self) -> list[Task]: ...
 
     def task(self, ref: str) -> Task: ...
+
+    def logs(self, belongs: Callable[[Task], bool], wishes: LogWishes) -> AsyncIterator[ServiceLine]:
+        """What the tasks that belong said; with ``follow`` for ever. ``Unavailable`` at the end, if some is missing."""
 
     def secrets(self) -> list[Secret]: ...
 

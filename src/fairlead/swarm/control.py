@@ -16,15 +16,20 @@ What it does not do: place tasks, give addresses and port numbers (the leader: `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from fairlead.core.cluster import Task
+from fairlead.engine.logs import LogWishes
+from fairlead.engine.swarm import ServiceLine
+from fairlead.errors import Unavailable
 from fairlead.swarm.control_base import by_id, find
 from fairlead.swarm.control_files import FileControl
 from fairlead.swarm.control_networks import NetworkControl
 from fairlead.swarm.control_nodes import NodeControl
 from fairlead.swarm.control_services import ServiceControl
 from fairlead.swarm.state import State
+
+Fetch = Callable[[Callable[[Task], bool], LogWishes], AsyncIterator[ServiceLine]]
 
 
 class Control(NodeControl, ServiceControl, FileControl, NetworkControl):
@@ -43,9 +48,16 @@ class Control(NodeControl, ServiceControl, FileControl, NetworkControl):
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         super().__init__(state, clock, draw, local, pause)
+        self.fetch: Fetch | None = None
+        """from the nodes (``servicelogs``), once they can be reached"""
 
     def tasks(self) -> list[Task]:
         return by_id(self.state.tasks)
 
     def task(self, ref: str) -> Task:
         return find(self.state.tasks, ref, "task", lambda task: "")
+
+    def logs(self, belongs: Callable[[Task], bool], wishes: LogWishes) -> AsyncIterator[ServiceLine]:
+        if self.fetch is None:
+            raise Unavailable("no node can be asked yet")
+        return self.fetch(belongs, wishes)

@@ -21,6 +21,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from msgspec.structs import replace
+
+from fairlead.core import tokens
 from fairlead.core.cluster import Node, Task, new_id
 from fairlead.core.session import Hello, Relay
 from fairlead.core.swarmspec import Cluster
@@ -39,12 +42,16 @@ from fairlead.swarm.loans import Loans
 from fairlead.swarm.members import Members, Place
 from fairlead.swarm.presence import BEATS, RollCall
 from fairlead.swarm.roles import Roles
+from fairlead.swarm.rotation import Rotation
+from fairlead.swarm.servicelogs import ServiceLogs
 from fairlead.swarm.sharedstore import SharedVerbs
 from fairlead.swarm.state import Event, State, Thing
 
 log = logging.getLogger(__name__)
 
 PAUSE = 0.2
+RESTARTING, TURN = "restarting", 10.0
+"""Key of the manager whose etcd is started again, and the seconds that it has for it."""
 
 
 class Process(Protocol):
@@ -53,6 +60,8 @@ class Process(Protocol):
     async def run(self) -> None: ...
 
     async def stop(self) -> None: ...
+
+    async def restart(self) -> None: ...
 
 
 class Opened(Protocol):
@@ -101,7 +110,7 @@ class Manager:
         self.control = Control(self.state, tools.clock, tools.draw, tools.local)
         self.dispatcher: Dispatcher | None = None
         self.leading = False
-        self._moved = asyncio.Event()
+        self._moved, self._reload = asyncio.Event(), asyncio.Event()
 
     @property
     def hosts(self) -> Path:
@@ -123,7 +132,7 @@ class Manager:
         """Until cancelled. Raises ``Unavailable`` when the port is somebody else's."""
         self._beginning = beginning
         self._place.run.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._credentials.files(self._place.certificates)
+        self.rekeyed()
         self._write_hosts()
         self._answer()
         self.gate.listen(self._credentials.notes.listen)
@@ -153,6 +162,7 @@ class Manager:
     def _begin(self, group: asyncio.TaskGroup) -> None:
         self.dispatcher = Dispatcher(self.state, self.ledger, self.me, self._connect, self._renew)
         self.dispatcher.verbs |= {**SharedVerbs(self.ledger).served, **Loans(self.state, self.hear).served}
+        self.control.fetch = ServiceLogs(self.state.tasks.values, self.dispatcher.call, self.hear).read
         self.hear(self.dispatcher.hear)
         self._follow(Event("cluster", None, self.cluster()))
         self.hear(self._follow)
@@ -160,6 +170,7 @@ class Manager:
         group.create_task(self.dispatcher.run())
         group.create_task(leader.stand(self.ledger, self.me, self._lead))
         group.create_task(self._tell_address())
+        group.create_task(self._follow_roots())
         self.ready.set()
 
     async def stop(self) -> None:
@@ -183,7 +194,24 @@ class Manager:
         self.gate.on(Relay, self._relay, gate.MANAGERS)
 
     async def _session(self, stream: Stream, hello: Hello) -> None:
-        await self._dispatching().session(stream, hello)
+        dispatcher = self._dispatching()
+        await self._note_root(stream)
+        await dispatcher.session(stream, hello)
+
+    async def _note_root(self, stream: Stream) -> None:
+        """Of which root a node's certificate is."""
+        if stream.identity is None or stream.certificate is None:
+            return
+        id, trust = stream.identity.node, self.cluster().trust
+        signs = [root for root in (trust.next_root, trust.root) if root]
+        found = next((root for root in signs if ca.signed_with(stream.certificate, root.encode())), "")
+
+        def told() -> Iterable[Node]:
+            node = self.state.nodes.get(id)
+            if node and found and node.root != (digest := tokens.digest(found.encode())):
+                yield replace(node, root=digest)
+
+        await self.state.change(told)
 
     async def _relay(self, stream: Stream, asked: Relay) -> Any:
         return await self._dispatching().relay(stream, asked)
@@ -212,14 +240,14 @@ class Manager:
         decides = Leader(self.state, clock, lambda: new_id(self._tools.draw), 5 if history is None else history)
         grace = BEATS * spec.dispatcher.heartbeat_period / 1e9
         calls = RollCall(self.state, self.ledger, self.me, self._tasks, clock, grace)
-        roles = Roles(self.state, self.members)
+        parts = (decides, calls, Roles(self.state, self.members), Rotation(self.state))
         with contextlib.ExitStack() as ears:
-            for part in (decides, calls, roles):
+            for part in parts:
                 ears.callback(self.hear(part.hear))
             self.leading = True
             ears.callback(setattr, self, "leading", False)
             async with asyncio.TaskGroup() as group:
-                for part in (decides, calls, roles):
+                for part in parts:
                     group.create_task(part.lead(guard))
 
     def _tasks(self, node: str) -> Iterable[Task]:
@@ -246,8 +274,29 @@ class Manager:
             self._credentials.seal(parse_unlock_key(cluster.unlock_key) if locks else b"")
 
     def rekeyed(self) -> None:
-        """Our credentials have changed: etcd reads them for every connection."""
-        self._credentials.files(self._place.certificates)
+        """Our credentials have changed. etcd reads its certificate for every connection, the roots when it starts."""
+        if self._credentials.files(self._place.certificates):
+            self._reload.set()
+
+    async def _follow_roots(self) -> None:
+        """Starts etcd anew, one manager at a time, when it has to believe others."""
+        while True:
+            await self._reload.wait()
+            try:
+                lease = await self.ledger.lease(TURN)
+                await self.ledger.put_if(RESTARTING, self.me.encode(), 0, lease)
+            except (Conflict, Unavailable):
+                await asyncio.sleep(PAUSE)
+                continue
+            self._reload.clear()
+            log.info("the managers' store is started again, with the roots that are believed now")
+            await self._etcd.restart()
+            while True:
+                await asyncio.sleep(PAUSE)
+                with contextlib.suppress(Conflict, Unavailable):
+                    await self.members.list()
+                    await lease.end()
+                    break
 
     def move(self, address: str) -> None:
         """From now on others reach this manager there."""

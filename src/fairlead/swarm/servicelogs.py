@@ -16,13 +16,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from fairlead.core.cluster import State, Task
 from fairlead.core.loglines import LogLine
 from fairlead.engine.logs import LogWishes
+from fairlead.engine.swarm import ServiceLine
 from fairlead.errors import FairleadError, NotFound, Unavailable
 from fairlead.swarm.state import Event
 
@@ -53,14 +54,6 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
 
     details: str
     lines: list[tuple[int, int, bytes]]
-
-
-class ServiceLine(NamedTuple):
-    """``details``: as Docker writes them, whose line it is included."""
-
-    task: Task
-    line: LogLine
-    details: str
 
 
 class ServiceLogs:
