@@ -192,6 +192,6 @@ def _address(text: str, otherwise: int) -> tuple[str, int]:
 
 def _message(body: bytes, otherwise: str) -> str:
     try:
-        return str(json.loads(body)["message"])
+        return str(json.loads(body)["message"]).strip()
     except (ValueError, KeyError, TypeError):
         return body.decode(errors="replace").strip() or otherwise

@@ -46,9 +46,12 @@ class HelpWanted(Exception):
 class Flag:
     """One option. ``word`` says what its value is ("" for a switch); ``key`` is the argument it becomes."""
 
-    def __init__(self, names: Sequence[str], word: str, default: Any, help: str, many: bool, key: str = "") -> None:
+    def __init__(
+        self, names: Sequence[str], word: str, default: Any, help: str, many: bool, key: str = "",
+        read: Callable[[str], Any] | None = None,
+    ) -> None:  # fmt: skip
         self.names, self.word, self.default, self.help, self.many = names, word, default, help, many
-        self.read = READERS.get(word, str)
+        self.read = read or READERS.get(word, str)
         self.long = next((name for name in names if name.startswith("--")), names[0])
         self.key = key or self.long.lstrip("-").replace("-", "_")
 
@@ -61,7 +64,8 @@ class Flag:
         try:
             return self.read(text)
         except Invalid as problem:
-            raise Usage(f'invalid argument "{text}" for "{self.title}" flag: {problem.message}', 125) from None
+            quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+            raise Usage(f'invalid argument "{quoted}" for "{self.title}" flag: {problem.message}', 125) from None
 
 
 Complete = Callable[[Any, str], Iterable[str]]
@@ -201,6 +205,22 @@ def number(text: str) -> int:
     return int(text)
 
 
+def natural(text: str) -> int:
+    """A number that is not negative."""
+    if not re.fullmatch(r"\d+", text):
+        raise Invalid(f'strconv.ParseUint: parsing "{text}": invalid syntax')
+    if int(text) >= 2**64:
+        raise Invalid(f'strconv.ParseUint: parsing "{text}": value out of range')
+    return int(text)
+
+
+def ratio(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise Invalid(f'strconv.ParseFloat: parsing "{text}": invalid syntax') from None
+
+
 def nanoseconds(text: str) -> int:
     """``1m30s``, ``250ms`` as nanoseconds; "" and ``0`` are 0."""
     if text in ("", "0"):
@@ -221,10 +241,15 @@ def memory(text: str) -> int:
 
 def cpus(text: str) -> int:
     """``1.5`` CPUs as 10⁻⁹ of a CPU."""
+    from fractions import Fraction
+
     try:
-        return int(float(text or 0) * 10**9)
-    except (ValueError, OverflowError):
+        nano = Fraction(text or 0) * 10**9
+    except (ValueError, ZeroDivisionError):
         raise Invalid(f"failed to parse {text} as a rational number") from None
+    if nano.denominator != 1:
+        raise Invalid("value is too precise")
+    return int(nano)
 
 
 def limit(text: str) -> dict[str, Any]:
@@ -245,7 +270,7 @@ def condition(text: str) -> tuple[str, str]:
 
 READERS: dict[str, Callable[[str], Any]] = {
     "": truth, "int": number, "bytes": memory, "duration": nanoseconds, "decimal": cpus, "ulimit": limit,
-    "filter": condition,
+    "filter": condition, "uint": natural, "uint32": natural, "float": ratio,
 }  # fmt: skip
 
 
@@ -253,13 +278,14 @@ READERS: dict[str, Callable[[str], Any]] = {
 
 
 def option(
-    *names: str, word: str = "string", default: Any = "", help: str = "", many: bool = False, key: str = ""
-) -> Callable[..., Any]:
-    """An option of the function below. ``word``: what its value is; the value's kind follows from it.
+    *names: str, word: str = "string", default: Any = "", help: str = "", many: bool = False, key: str = "",
+    read: Callable[[str], Any] | None = None,
+) -> Callable[..., Any]:  # fmt: skip
+    """An option of the function below. ``word``: what its value is; the value's kind follows from it, or from ``read``.
     Without ``help`` it works, but is shown nowhere."""
 
     def add(function: Any) -> Any:
-        flag = Flag(names, word, default, help, many, key)
+        flag = Flag(names, word, default, help, many, key, read)
         function.__dict__.setdefault("flags", []).insert(0, flag)
         return function
 
@@ -276,9 +302,11 @@ def integer(*names: str, default: int | None = None, help: str = "") -> Callable
     return option(*names, word="int", default=default, help=help)
 
 
-def many(*names: str, word: str = "list", help: str = "") -> Callable[..., Any]:
+def many(
+    *names: str, word: str = "list", help: str = "", read: Callable[[str], Any] | None = None
+) -> Callable[..., Any]:
     """An option that may be given several times. ``strings``: or once, with commas."""
-    return option(*names, word=word, help=help, many=True)
+    return option(*names, word=word, help=help, many=True, read=read)
 
 
 def command(usage: str = "", *, own_words: bool = False, complete: Complete | None = None) -> Callable[..., Command]:

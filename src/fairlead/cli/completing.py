@@ -15,6 +15,7 @@ from fairlead.cli.client import Client
 from fairlead.cli.command import command
 from fairlead.errors import FairleadError, Invalid
 
+STACK = "com.docker.stack.namespace"
 SCRIPTS = {
     "bash": """_fairlead() {
     mapfile -t COMPREPLY < <(fairlead __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
@@ -91,6 +92,36 @@ def volumes(client: Client, start: str) -> list[str]:
         return [one["Name"] for one in (client.call("GET", "/volumes") or {}).get("Volumes") or []]
     except FairleadError:
         return []
+
+
+def _named(client: Client, kind: str) -> list[str]:
+    return [one["Spec"]["Name"] for one in _ask(client, f"/{kind}", {})]
+
+
+def services(client: Client, start: str) -> list[str]:
+    """Names of all services."""
+    return _named(client, "services")
+
+
+def secrets(client: Client, start: str) -> list[str]:
+    """Names of all secrets."""
+    return _named(client, "secrets")
+
+
+def configs(client: Client, start: str) -> list[str]:
+    """Names of all configs."""
+    return _named(client, "configs")
+
+
+def stacks(client: Client, start: str) -> list[str]:
+    """Names of all stacks."""
+    labels = [one["Spec"].get("Labels") or {} for one in _ask(client, "/services", {})]
+    return sorted({one[STACK] for one in labels if STACK in one})
+
+
+def nodes(client: Client, start: str) -> list[str]:
+    """Names of all nodes, and the word for the one that we speak to."""
+    return ["self", *(one["Description"]["Hostname"] for one in _ask(client, "/nodes", {}))]
 
 
 def anything(client: Client, start: str) -> list[str]:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fairlead.cli.command import Flag, Usage, environment, lines_of, many, memory, option, pairs_of
+from fairlead.cli.mounts import parse as mount
 from fairlead.cli.ports import parse as parse_ports
 from fairlead.errors import Invalid
 
@@ -126,7 +127,7 @@ def _flags(table: dict[str, str], many: bool = False) -> list[Flag]:
         names = [word for word in line.split() if word.startswith("-")]
         word = line.split()[-1] if not line.endswith(names[-1]) else ""
         default = {"": False, "string": ""}.get(word)
-        flags.append(Flag(names, word, default, says, many))
+        flags.append(Flag(names, word, default, says, many, read=mount if word == "mount" else None))
     return flags
 
 
@@ -337,7 +338,7 @@ def _host_config(flags: Flags, bindings: dict[str, Any], network: str) -> dict[s
         "Annotations": pairs_of(flags["annotation"]) or None,
         "Runtime": flags["runtime"],
         "Init": True if flags["init"] else None,
-        "Mounts": [_mount(text) for text in flags["mount"]],
+        "Mounts": flags["mount"],
         **_resources(flags),
     }
 
@@ -410,35 +411,3 @@ def _device(text: str) -> dict[str, str]:
     inside = parts[1] if len(parts) > 1 and parts[1].startswith("/") else parts[0]
     rights = parts[-1] if len(parts) > 1 and not parts[-1].startswith("/") else "rwm"
     return {"PathOnHost": parts[0], "PathInContainer": inside, "CgroupPermissions": rights}
-
-
-def _mount(text: str) -> dict[str, Any]:
-    """``type=bind,source=/a,target=/b,readonly`` in the API's keys."""
-    mount: dict[str, Any] = {"Type": "volume"}
-    for part in text.split(","):
-        key, equals, value = part.partition("=")
-        if not equals and key not in ("readonly", "ro", "volume-nocopy"):
-            raise _bad(text, "--mount", f"invalid field '{part}' must be a key=value pair")
-        if key == "type":
-            mount["Type"] = value
-        elif key in ("source", "src"):
-            mount["Source"] = value
-        elif key in ("target", "dst", "destination"):
-            mount["Target"] = value
-        elif key in ("readonly", "ro"):
-            mount["ReadOnly"] = not equals or value in ("true", "1")
-        elif key == "bind-propagation":
-            mount["BindOptions"] = {"Propagation": value}
-        elif key == "volume-nocopy":
-            mount.setdefault("VolumeOptions", {})["NoCopy"] = not equals or value in ("true", "1")
-        elif key in ("tmpfs-size", "tmpfs-mode"):
-            try:
-                field, amount = ("Mode", int(value, 8)) if key == "tmpfs-mode" else ("SizeBytes", memory(value))
-            except ValueError:
-                raise _bad(text, "--mount", f"invalid value for {key}: {value}") from None
-            mount.setdefault("TmpfsOptions", {})[field] = amount
-        else:
-            raise _bad(text, "--mount", f"unexpected key '{key}' in '{part}'")
-    if not mount.get("Target"):
-        raise _bad(text, "--mount", "target is required")
-    return mount

@@ -6,7 +6,8 @@ import json
 import time
 from typing import Any
 
-from fairlead.cli import tables, template
+import fairlead.core.template as template
+from fairlead.cli import tables
 from fairlead.cli.client import Client
 from fairlead.cli.command import command, filter_query, filters, option
 from fairlead.cli.containers import times_of

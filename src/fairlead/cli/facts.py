@@ -67,7 +67,63 @@ def _plugins(facts: Mapping[str, Any]) -> Iterator[str]:
     if facts.get("CDISpecDirs"):
         yield " CDI spec directories:"
         yield from (f"  {name}" for name in facts["CDISpecDirs"])
-    yield f" Swarm: {(facts.get('Swarm') or {}).get('LocalNodeState') or 'inactive'}"
+    yield from _swarm(facts.get("Swarm") or {})
+
+
+def _swarm(swarm: Mapping[str, Any]) -> Iterator[str]:
+    state = swarm.get("LocalNodeState") or "inactive"
+    yield f" Swarm: {state}"
+    if state in ("inactive", "locked"):
+        return
+    yield f"  NodeID: {swarm.get('NodeID', '')}"
+    if swarm.get("Error"):
+        yield f"  Error: {swarm['Error']}"
+    yield f"  Is Manager: {_yes(swarm.get('ControlAvailable'))}"
+    if swarm.get("Cluster") and swarm.get("ControlAvailable") and not swarm.get("Error"):
+        yield from _cluster(swarm, swarm["Cluster"])
+    yield f"  Node Address: {swarm.get('NodeAddr', '')}"
+    managers = sorted(one["Addr"] for one in swarm.get("RemoteManagers") or [])
+    if managers:
+        yield "  Manager Addresses:"
+        yield from (f"   {address}" for address in managers)
+
+
+def _cluster(swarm: Mapping[str, Any], cluster: Mapping[str, Any]) -> Iterator[str]:
+    spec = cluster["Spec"]
+    raft, authority = spec.get("Raft") or {}, spec.get("CAConfig") or {}
+    yield f"  ClusterID: {cluster['ID']}"
+    yield f"  Managers: {swarm.get('Managers', 0)}"
+    yield f"  Nodes: {swarm.get('Nodes', 0)}"
+    if cluster.get("DefaultAddrPool"):
+        yield f"  Default Address Pool: {''.join(f'{pool}  ' for pool in cluster['DefaultAddrPool'])}"
+        yield f"  SubnetSize: {cluster.get('SubnetSize', 0)}"
+    if cluster.get("DataPathPort"):
+        yield f"  Data Path Port: {cluster['DataPathPort']}"
+    history = (spec.get("Orchestration") or {}).get("TaskHistoryRetentionLimit")
+    yield "  Orchestration:"
+    yield f"   Task History Retention Limit: {0 if history is None else history}"
+    yield "  Raft:"
+    yield f"   Snapshot Interval: {raft.get('SnapshotInterval', 0)}"
+    if raft.get("KeepOldSnapshots") is not None:
+        yield f"   Number of Old Snapshots to Retain: {raft['KeepOldSnapshots']}"
+    yield f"   Heartbeat Tick: {raft.get('HeartbeatTick', 0)}"
+    yield f"   Election Tick: {raft.get('ElectionTick', 0)}"
+    yield "  Dispatcher:"
+    yield f"   Heartbeat Period: {_span((spec.get('Dispatcher') or {}).get('HeartbeatPeriod', 0))}"
+    yield "  CA Configuration:"
+    yield f"   Expiry Duration: {_span(authority.get('NodeCertExpiry', 0))}"
+    yield f"   Force Rotate: {authority.get('ForceRotate', 0)}"
+    if (authority.get("SigningCACert") or "").strip():
+        yield f"   Signing CA Certificate: \n{authority['SigningCACert'].strip()}\n"
+    if authority.get("ExternalCAs"):
+        yield "   External CAs:"
+        yield from (f"     {one['Protocol']}: {one['URL']}" for one in authority["ExternalCAs"])
+    yield f"  Autolock Managers: {_yes((spec.get('EncryptionConfig') or {}).get('AutoLockManagers'))}"
+    yield f"  Root Rotation In Progress: {_yes(cluster.get('RootRotationInProgress'))}"
+
+
+def _span(nanoseconds: int) -> str:
+    return tables.span(nanoseconds / 10**9)
 
 
 def _runtimes(facts: Mapping[str, Any]) -> Iterator[str]:

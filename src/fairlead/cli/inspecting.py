@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from fairlead.cli import completing, tables, template
+import fairlead.core.template as template
+from fairlead.cli import completing, tables
 from fairlead.cli.client import Client, Refused, path
 from fairlead.cli.command import command, one_form, option, switch
 from fairlead.errors import Invalid
 
-KINDS = ("container", "image", "network", "volume")
-NEVER = ("config", "node", "plugin", "secret", "service", "task")
-"""Kinds that Docker knows and that only a swarm or a plugin has: nothing is ever found."""
+LOCAL = ("container", "image", "network", "volume")
+SWARM = ("service", "task", "node", "secret", "config")
+"""Kinds that only a manager of a swarm knows."""
+KINDS = LOCAL + SWARM
+NEVER = ("plugin",)
+"""Kinds that Docker knows and we never have."""
 
 
 def shown(found: list[Any], form: str) -> None:
@@ -34,30 +39,45 @@ def shown(found: list[Any], form: str) -> None:
 
 
 def _look(client: Client, kind: str, name: str, size: bool) -> Any:
-    where = path(f"{kind}s", name) if kind in ("network", "volume") else path(f"{kind}s", name, "json")
-    return client.call("GET", where, {"size": True} if size and kind == "container" else None)
+    where = path(f"{kind}s", name, "json") if kind in ("container", "image") else path(f"{kind}s", name)
+    query: dict[str, Any] = {"insertDefaults": "true"} if kind == "service" else {"size": size and kind == "container"}
+    return client.call("GET", where, query)
 
 
 def _inspect_all(client: Client, names: tuple[str, ...], form: str, kind: str, size: bool = False) -> int:
-    """Inspect each name as one of this kind; refusals are said at the end."""
+    """Inspect each name as one of this kind."""
+    return collected(names, form, lambda name: _look(client, kind, name, size))
+
+
+def collected(names: tuple[str, ...], form: str, look: Callable[[str], Any]) -> int:
+    """Inspect each name; refusals are said at the end."""
     found, refusals = [], []
     for name in names:
         try:
-            found.append(_look(client, kind, name, size))
+            found.append(look(name))
         except Refused as problem:
+            refusals.append(f"Error response from daemon: {problem.message}")
+        except Invalid as problem:
             refusals.append(problem.message)
     if found or not form:
         shown(found, form)
     else:
         print()
     for words in refusals:
-        print(f"Error response from daemon: {words}", file=sys.stderr)
+        print(words, file=sys.stderr)
     return 1 if refusals else 0
+
+
+def _kinds(client: Client) -> Iterator[str]:
+    """What a name could be; what only a manager knows is asked of managers only."""
+    yield from LOCAL
+    if client.call("GET", "/info").get("Swarm", {}).get("ControlAvailable"):
+        yield from SWARM
 
 
 @command("[OPTIONS] NAME|ID [NAME|ID...]", complete=completing.anything)
 @one_form
-@option("--type", key="kind", help="Only this kind: container, image, network, volume.")
+@option("--type", key="kind", help="Only this kind: container, image, network, volume, service, task, node …")
 @switch("-s", "--size", help="Also how much disk containers use.")
 def inspect(client: Client, *names: str, form: str, kind: str, size: bool) -> int:
     """Show everything about containers, images, networks or volumes."""
@@ -68,7 +88,7 @@ def inspect(client: Client, *names: str, form: str, kind: str, size: bool) -> in
         return _inspect_all(client, names, form, kind, size)
     found, missing = [], []
     for name in names:
-        for each in KINDS if not kind else ():
+        for each in _kinds(client) if not kind else ():
             try:
                 found.append(_look(client, each, name, size))
                 break
@@ -107,7 +127,8 @@ def image(client: Client, *names: str, form: str, platform: str) -> int:
 @switch("-v", "--verbose", help="Also what other nodes know.")
 def network(client: Client, *names: str, form: str, verbose: bool) -> int:
     """Show everything about networks."""
-    return _inspect_all(client, names, form, "network")
+    query = {"verbose": "true"} if verbose else None
+    return collected(names, form, lambda name: client.call("GET", path("networks", name), query))
 
 
 @command("[OPTIONS] VOLUME [VOLUME...]", complete=completing.volumes)

@@ -9,6 +9,7 @@ from fairlead.cli import completing, tables
 from fairlead.cli.client import Client, Refused, path
 from fairlead.cli.command import (
     command,
+    confirmed,
     filter_query,
     filters,
     form,
@@ -22,6 +23,21 @@ from fairlead.cli.command import (
 )  # fmt: skip
 from fairlead.cli.each import Gone, each
 from fairlead.errors import Invalid
+
+
+def _ingress(client: Client, name: str) -> bool:
+    """Whether it carries the routing mesh: that one is asked about."""
+    try:
+        return bool(client.call("GET", path("networks", name)).get("Ingress"))
+    except Refused:
+        return False
+
+
+INGRESS = (
+    "WARNING! Before removing the routing-mesh network, make sure all the nodes in your swarm run the same docker "
+    "engine version. Otherwise, removal may not be effective and functionality of newly create ingress networks will "
+    "be impaired."
+)
 
 
 @command("[OPTIONS]")
@@ -142,6 +158,8 @@ def rm(client: Client, *networks: str, force: bool) -> int:
 
     def one(name: str) -> None:
         try:
+            if _ingress(client, name) and not confirmed(INGRESS):
+                raise Gone
             client.call("DELETE", path("networks", name))
         except Refused as problem:
             if not (force and problem.status == 404):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from fairlead.cli import tables, template
+import fairlead.core.template as template
+from fairlead.cli import tables
 from fairlead.cli.client import Client
 from fairlead.cli.command import command, form, switch
 from fairlead.cli.containers import row_of as container_row

@@ -7,8 +7,9 @@ import os
 import sys
 from typing import Any
 
+import fairlead.core.template as template
 from fairlead import __version__
-from fairlead.cli import tables, template
+from fairlead.cli import tables
 from fairlead.cli.client import API_VERSION, Client
 from fairlead.cli.command import command, one_form
 from fairlead.errors import FairleadError

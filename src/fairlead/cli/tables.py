@@ -51,7 +51,7 @@ def render(rows: Sequence[Row], form: str, default: Sequence[str], heads: Mappin
         names = _Headings(heads)
         lines = [template.render(pattern, names)] + [template.render(pattern, row) for row in rows]
         return columns([line.split("\t") for line in lines])
-    return "\n".join(template.render(unescape(form), row) for row in rows)
+    return "\n".join(template.render(unescape(form), dict(sorted(row.items()))) for row in rows)
 
 
 def show(rows: Sequence[Row], form: str, default: Sequence[str], heads: Mapping[str, str], only: str = "") -> None:

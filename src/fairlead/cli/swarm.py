@@ -1,0 +1,399 @@
+"""``fairlead swarm``: a cluster begins, grows, is locked, and ends."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+import time
+from typing import Any
+
+from fairlead.cli.client import Client, path
+from fairlead.cli.command import HelpWanted, command, integer, many, option, quiet, switch
+from fairlead.errors import Invalid
+
+AVAILABILITIES = ("", "active", "pause", "drain")
+LISTEN = "0.0.0.0:2377"
+PAUSE = 0.2
+"""Seconds between two looks at something that takes a while."""
+
+
+class Trouble(Invalid):
+    """What the engine says of a swarm, without the usual words in front."""
+
+
+def fields_of(text: str) -> list[tuple[str, str]]:
+    """(key, value) of ``key=value,key=value``; a part with a comma stands in double quotes."""
+    from csv import reader
+
+    found = []
+    for part in next(reader([text]), []):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise Invalid(f"invalid field '{part}' must be a key=value pair")
+        found.append((key, value))
+    return found
+
+
+def _subnet(text: str) -> str:
+    try:
+        if "/" not in text:
+            raise ValueError
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise Invalid(f"invalid string being converted to CIDR: {text}") from None
+
+
+def _subnets(text: str) -> list[str]:
+    return [_subnet(part.strip()) for part in text.split(",")]
+
+
+def _authority(text: str) -> dict[str, Any]:
+    """``protocol=cfssl,url=https://…,cacert=FILE`` in the API's keys."""
+    ca: dict[str, Any] = {}
+    for key, value in fields_of(text):
+        key = key.lower()
+        if key == "protocol":
+            if value.lower() != "cfssl":
+                raise Invalid(f"unrecognized external CA protocol {value}")
+            ca["Protocol"] = "cfssl"
+        elif key == "url":
+            ca["URL"] = value
+        elif key == "cacert":
+            try:
+                ca["CACert"] = _file(value)
+            except Invalid as problem:
+                raise Invalid(f"unable to read CA cert for external CA: {problem.message}") from None
+        else:
+            ca.setdefault("Options", {})[key] = value
+    for key, word in (("Protocol", "protocol"), ("URL", "url")):
+        if key not in ca:
+            raise Invalid(f"the external-ca option needs a {word}= parameter")
+    return ca
+
+
+def _file(name: str) -> str:
+    try:
+        with open(name) as file:
+            return file.read()
+    except OSError as problem:
+        raise Invalid(f"open {name}: {(problem.strerror or '').lower()}") from None
+
+
+def _place(text: str) -> str:
+    """``address``, ``address:port`` or ``:port``, with what is missing filled in."""
+    address, port = "", ""
+    if text.count(":") > 1 and not text.startswith("["):
+        address = f"[{text}]"
+    elif text.startswith("[") or ":" in text:
+        address, _, port = (text, "", "") if text.endswith("]") else text.rpartition(":")
+    else:
+        address = text
+    return f"{address or '0.0.0.0'}:{port or 2377}"
+
+
+EXTERNAL = many("--external-ca", word="external-ca", read=_authority, help="Who else signs: protocol=cfssl,url=URL.")
+EXPIRY = option("--cert-expiry", word="duration", default=None, help="How long certificates of nodes hold: 2160h.")
+
+
+def _settings(function: Any) -> Any:
+    """The flags that both init and update know."""
+    for add in (
+        integer("--task-history-limit", help="How many old tasks of a slot are remembered (default 5)."),
+        EXPIRY,
+        EXTERNAL,
+        option(
+            "--dispatcher-heartbeat", word="duration", default=None, help="Time between signs of life (default 5s)."
+        ),
+        option("--max-snapshots", word="uint", default=None, help="Older snapshots of the store to keep."),
+        option("--snapshot-interval", word="uint", default=None, help="Log entries between two snapshots."),
+    ):
+        function = add(function)
+    return function
+
+
+def _change(spec: dict[str, Any], flags: dict[str, Any]) -> None:
+    """Write into a swarm's spec what was said."""
+    for flag, part, key in (
+        ("task_history_limit", "Orchestration", "TaskHistoryRetentionLimit"),
+        ("cert_expiry", "CAConfig", "NodeCertExpiry"),
+        ("dispatcher_heartbeat", "Dispatcher", "HeartbeatPeriod"),
+        ("snapshot_interval", "Raft", "SnapshotInterval"),
+        ("max_snapshots", "Raft", "KeepOldSnapshots"),
+        ("autolock", "EncryptionConfig", "AutoLockManagers"),
+    ):
+        if flags.get(flag) is not None:
+            spec.setdefault(part, {})[key] = flags[flag]
+    if flags["external_ca"]:
+        spec.setdefault("CAConfig", {})["ExternalCAs"] = flags["external_ca"]
+
+
+def _availability(word: str) -> str:
+    if word.lower() not in AVAILABILITIES:
+        raise Invalid(f'invalid availability "{word}", only active, pause and drain are supported')
+    return word.lower()
+
+
+@command("[OPTIONS]")
+@_settings
+@option("--advertise-addr", help="How others reach this node: address or interface, with :port if it is not 2377.")
+@option("--listen-addr", word="node-addr", read=_place, default=LISTEN, help="Where it listens (default 0.0.0.0:2377).")
+@option("--data-path-addr", help="Address or interface for the traffic of containers.")
+@option("--data-path-port", word="uint32", default=0, help="UDP port of that traffic (default 4789).")
+@many("--default-addr-pool", word="ipNetSlice", read=_subnets, help="Where new networks get their subnets: 10.0.0.0/8.")
+@option("--default-addr-pool-mask-length", word="uint32", default=24, help="Size of those subnets (default 24).")
+@option("--availability", help="What this node is for: active, pause, drain.")
+@switch("--autolock", help="A manager that starts needs the unlock key.")
+@switch("--force-new-cluster", help="Begin anew from what this manager knows: the others are lost.")
+@switch("--dry-run", help="With --force-new-cluster: only say what would be.")
+def init(client: Client, **flags: Any) -> int:
+    """Begin a swarm; this node is its first manager."""
+    availability = _availability(flags["availability"])
+    if flags["dry_run"] and not flags["force_new_cluster"]:
+        raise Invalid("--dry-run goes with --force-new-cluster")
+    spec: dict[str, Any] = {"EncryptionConfig": {"AutoLockManagers": flags["autolock"]}}
+    _change(spec, flags)
+    wish = {
+        "ListenAddr": flags["listen_addr"],
+        "AdvertiseAddr": flags["advertise_addr"],
+        "DataPathAddr": flags["data_path_addr"],
+        "DataPathPort": flags["data_path_port"],
+        "ForceNewCluster": flags["force_new_cluster"],
+        "Spec": spec,
+        "AutoLockManagers": flags["autolock"],
+        "Availability": availability,
+        "DefaultAddrPool": [subnet for subnets in flags["default_addr_pool"] for subnet in subnets],
+        "SubnetSize": flags["default_addr_pool_mask_length"],
+    }
+    if flags["dry_run"]:
+        return _rehearsed(client.call("POST", "/swarm/init", {"fairlead-dry-run": True}, wish))
+    node = client.call("POST", "/swarm/init", body=wish)
+    print(f"Swarm initialized: current node ({node}) is now a manager.\n")
+    _invite(client, "worker", node)
+    program = client.typed.partition(" ")[0]
+    print(f"To add a manager to this swarm, run '{program} swarm join-token manager' and follow the instructions.")
+    if flags["autolock"]:
+        _show_key(client)
+    return 0
+
+
+def _rehearsed(answer: Any) -> int:
+    """What a new beginning would keep and lose, as the engine tells it."""
+    if isinstance(answer, dict):
+        for key, value in answer.items():
+            print(f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    else:
+        print(answer)
+    return 0
+
+
+def _invite(client: Client, role: str, node: str) -> None:
+    """The command that another host would type to join."""
+    me = client.call("GET", path("nodes", node))
+    tokens = client.call("GET", "/swarm")["JoinTokens"]
+    if me.get("ManagerStatus"):
+        program = client.typed.partition(" ")[0]
+        print(f"To add a {role} to this swarm, run the following command:\n")
+        print(f"    {program} swarm join --token {tokens[role.title()]} {me['ManagerStatus']['Addr']}\n")
+
+
+@command("[OPTIONS] HOST:PORT")
+@option("--token", help="What join-token says.")
+@option("--advertise-addr", help="How others reach this node: address or interface, with :port if it is not 2377.")
+@option("--listen-addr", word="node-addr", read=_place, default=LISTEN, help="Where it listens (default 0.0.0.0:2377).")
+@option("--data-path-addr", help="Address or interface for the traffic of containers.")
+@option("--availability", help="What this node is for: active, pause, drain.")
+def join(client: Client, manager: str, **flags: Any) -> int:
+    """Join a swarm, as worker or manager as the token says."""
+    wish = {
+        "ListenAddr": flags["listen_addr"],
+        "AdvertiseAddr": flags["advertise_addr"],
+        "DataPathAddr": flags["data_path_addr"],
+        "RemoteAddrs": [manager],
+        "JoinToken": flags["token"],
+        "Availability": _availability(flags["availability"]),
+    }
+    client.call("POST", "/swarm/join", body=wish)
+    role = "manager" if client.call("GET", "/info")["Swarm"].get("ControlAvailable") else "worker"
+    print(f"This node joined a swarm as a {role}.")
+    return 0
+
+
+@command("[OPTIONS]")
+@switch("-f", "--force", help="Also when the swarm suffers from it.")
+def leave(client: Client, force: bool) -> int:
+    """Leave the swarm."""
+    client.call("POST", "/swarm/leave", {"force": force})
+    print("Node left the swarm.")
+    return 0
+
+
+def _update(client: Client, swarm: dict[str, Any], *rotate: str) -> None:
+    kinds = ("rotateWorkerToken", "rotateManagerToken", "rotateManagerUnlockKey")
+    query: dict[str, Any] = {kind: str(kind in rotate).lower() for kind in kinds}
+    client.call("POST", "/swarm/update", {"version": swarm["Version"]["Index"], **query}, swarm["Spec"])
+
+
+@command("[OPTIONS] (worker|manager)")
+@switch("--rotate", help="Make a new token; the old one opens nothing any more.")
+@quiet
+def join_token(client: Client, role: str, rotate: bool, quiet: bool) -> int:
+    """Show the token that opens the swarm to a worker or a manager."""
+    if role not in ("worker", "manager"):
+        raise Invalid(f"unknown role {role}")
+    swarm = client.call("GET", "/swarm")
+    if rotate:
+        _update(client, swarm, f"rotate{role.title()}Token")
+        if not quiet:
+            print(f"Successfully rotated {role} join token.\n")
+    if quiet:
+        swarm = client.call("GET", "/swarm") if rotate else swarm
+        print(swarm["JoinTokens"][role.title()])
+    else:
+        _invite(client, role, client.call("GET", "/info")["Swarm"]["NodeID"])
+    return 0
+
+
+@command("[OPTIONS]")
+@_settings
+@option("--autolock", word="", default=None, help="Whether a manager that starts needs the unlock key.")
+def update(client: Client, **flags: Any) -> int:
+    """Change the settings of the swarm."""
+    if not any(value is not None and value != [] for value in flags.values()):
+        raise HelpWanted
+    swarm = client.call("GET", "/swarm")
+    spec = swarm["Spec"]
+    locked = spec["EncryptionConfig"]["AutoLockManagers"]
+    _change(spec, flags)
+    _update(client, swarm)
+    print("Swarm updated.")
+    if spec["EncryptionConfig"]["AutoLockManagers"] and not locked:
+        _show_key(client)
+    return 0
+
+
+@command("[OPTIONS]")
+@switch("--rotate", help="A new authority takes over; nobody notices.")
+@option("--ca-cert", word="pem-file", read=_file, help="File with the certificate of the new authority.")
+@option("--ca-key", word="pem-file", read=_file, help="File with its key.")
+@EXPIRY
+@EXTERNAL
+@switch("-d", "--detach", help="Do not wait until all nodes have new certificates.")
+@quiet
+def ca(client: Client, rotate: bool, detach: bool, quiet: bool, **flags: Any) -> int:
+    """Show the certificate of the swarm's authority, or let a new one take over."""
+    swarm = client.call("GET", "/swarm")
+    if not rotate:
+        for flag in ("ca_cert", "ca_key", "cert_expiry", "external_ca"):
+            if flags[flag]:
+                raise Invalid(f"`--{flag.replace('_', '-')}` flag requires the `--rotate` flag to update the CA")
+        return _show_root(swarm)
+    if flags["external_ca"] and not flags["ca_cert"]:
+        raise Invalid(
+            "rotating to an external CA requires the `--ca-cert` flag to specify the external CA's cert - "
+            "to add an external CA with the current root CA certificate, use the `update` command instead"
+        )
+    if flags["ca_cert"] and not flags["ca_key"] and not flags["external_ca"]:
+        raise Invalid("the --ca-cert flag requires that a --ca-key flag and/or --external-ca flag be provided as well")
+    _change(swarm["Spec"], flags)
+    settings = swarm["Spec"].setdefault("CAConfig", {})
+    settings["ForceRotate"] = settings.get("ForceRotate", 0) + 1
+    settings |= {"SigningCACert": flags["ca_cert"], "SigningCAKey": flags["ca_key"]}
+    _update(client, swarm)
+    if detach:
+        return 0
+    _watch_rotation(client, quiet)
+    return 0 if quiet else _show_root(client.call("GET", "/swarm"))
+
+
+def _show_root(swarm: dict[str, Any]) -> int:
+    root = (swarm.get("TLSInfo") or {}).get("TrustRoot")
+    if not root:
+        raise Trouble("No CA information available")
+    print(root.strip())
+    return 0
+
+
+def _watch_rotation(client: Client, quiet: bool) -> None:
+    """Wait until every node has a certificate from the new authority, and trusts no other."""
+    from hashlib import sha256
+
+    from fairlead.cli.drawing import Board
+
+    board, done = None if quiet else Board(), False
+    lines = ("desired root digest", "  rotated TLS certificates", "  rotated CA certificates")
+    if board:
+        for name, words in zip(lines, ("", "", " "), strict=True):
+            board.say(name, words)
+    while True:
+        swarm = client.call("GET", "/swarm")
+        if done:
+            return
+        nodes = [node["Description"].get("TLSInfo") or {} for node in client.call("GET", "/nodes")]
+        wanted = swarm["TLSInfo"]
+        signed = sum(
+            all(node.get(key) == wanted.get(key) for key in ("CertIssuerPublicKey", "CertIssuerSubject"))
+            for node in nodes
+        )
+        trusting = sum(node.get("TrustRoot") == wanted["TrustRoot"] for node in nodes)
+        if signed < len(nodes) or swarm.get("RootRotationInProgress"):
+            trusting = 0
+        if board:
+            board.say(lines[0], f"sha256:{sha256(wanted['TrustRoot'].encode()).hexdigest()}")
+            board.say(lines[1], "", signed, len(nodes), "nodes")
+            board.say(lines[2], " ", trusting, len(nodes), "nodes")
+        done = bool(nodes) and trusting == len(nodes)
+        time.sleep(PAUSE)
+
+
+@command("")
+def unlock(client: Client) -> int:
+    """Give a locked manager the key; it is read from the terminal or from standard input."""
+    state = client.call("GET", "/info")["Swarm"]["LocalNodeState"]
+    if state == "inactive":
+        raise Trouble("Error: This node is not part of a swarm")
+    if state != "locked":
+        raise Trouble("Error: swarm is not locked")
+    if sys.stdin.isatty():
+        from getpass import getpass
+
+        key = getpass("Enter unlock key: ")
+    else:
+        print("Enter unlock key: ", end="", flush=True)
+        key = sys.stdin.readline().strip()
+    client.call("POST", "/swarm/unlock", body={"UnlockKey": key})
+    return 0
+
+
+@command("[OPTIONS]")
+@switch("--rotate", help="Make a new key.")
+@quiet
+def unlock_key(client: Client, rotate: bool, quiet: bool) -> int:
+    """Show the key that unlocks managers."""
+    if rotate:
+        swarm = client.call("GET", "/swarm")
+        if not swarm["Spec"]["EncryptionConfig"]["AutoLockManagers"]:
+            raise Trouble("cannot rotate because autolock is not turned on")
+        _update(client, swarm, "rotateManagerUnlockKey")
+        if not quiet:
+            print("Successfully rotated manager unlock key.")
+    _show_key(client, quiet)
+    return 0
+
+
+def _show_key(client: Client, quiet: bool = False) -> None:
+    from fairlead.cli.client import Refused
+
+    try:
+        key = client.call("GET", "/swarm/unlockkey")["UnlockKey"]
+    except Refused as problem:
+        raise Trouble(f"could not fetch unlock key: Error response from daemon: {problem.message}") from None
+    if not key:
+        raise Trouble("no unlock key is set")
+    if quiet:
+        print(key)
+        return
+    program = client.typed.partition(" ")[0]
+    print(f"To unlock a swarm manager after it restarts, run the `{program} swarm unlock`")
+    print(f"command and provide the following key:\n\n    {key}\n")
+    print("Remember to store this key in a password manager, since without it you")
+    print("will not be able to restart the manager.")
