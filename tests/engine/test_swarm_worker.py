@@ -269,6 +269,13 @@ async def test_an_image_is_pulled_once_for_all_that_want_it(node: Node) -> None:
     assert node.disk.pulls == ["new:1"]
 
 
+async def test_a_registry_that_is_away_is_asked_once_for_an_image_that_is_here(node: Node) -> None:
+    for number in range(3):
+        await node.assign(replace(task(f"t{number}"), slot=number))
+        await node.comes("running", f"t{number}")
+    assert node.disk.pulls == ["busybox:latest"]
+
+
 async def test_it_waits_until_it_is_wanted(node: Node) -> None:
     await node.assign(task(desired=State.READY))
     await node.comes("ready")

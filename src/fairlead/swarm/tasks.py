@@ -73,7 +73,8 @@ class Hands(NamedTuple):
 
     containers: Containers
     images: Images
-    pull: Callable[[str], Awaitable[None]]
+    pull: Callable[[str, bool], Awaitable[None]]
+    """(image, whether there is one of that name here)"""
     files: Files
     ground: Ground
     clock: Callable[[], int]
@@ -189,7 +190,7 @@ class Course:
             return
         try:
             async with asyncio.timeout(REGISTRY if found is not None else None):
-                await self._hands.pull(image)
+                await self._hands.pull(image, found is not None)
         except (FairleadError, TimeoutError) as error:
             log.info("image %s of task %s is not pulled: %s", image, self.task.id, error)
 

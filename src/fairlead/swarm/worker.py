@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 RECORDS = "swarmtasks"
 AT_ONCE = 8
 """containers that are being started"""
+REFUSED = 60_000_000_000
+"""nanoseconds for which a registry that could not be asked is left alone"""
 LINES = 256
 """of a log, in one message"""
 
@@ -102,6 +104,8 @@ class Worker:
         self._tell: Callable[[Report], None] = lambda report: None
         self._group: asyncio.TaskGroup | None = None
         self._pulls: dict[str, asyncio.Task[None]] = {}
+        self._refused: dict[str, int] = {}
+        """when a registry last could not be asked for it"""
         self._taken_up = asyncio.Event()
 
     # -- life ----------------------------------------------------------------------------------------------
@@ -217,8 +221,13 @@ class Worker:
 
     # -- images --------------------------------------------------------------------------------------------
 
-    async def _pull(self, image: str) -> None:
-        """One pull of an image at a time, for all tasks that want it; it goes on though one of them does not."""
+    async def _pull(self, image: str, here: bool) -> None:
+        """One pull of an image at a time, for all tasks that want it; it goes on though one of them does not.
+
+        ``here``: there is one, and a registry that could not be asked a moment ago is not waited for again.
+        """
+        if here and self._hands.clock() < self._refused.get(image, 0) + REFUSED:
+            return
         if image not in self._pulls:
             assert self._group is not None
             pull = self._pulls[image] = self._group.create_task(self._pull_now(image))
@@ -230,7 +239,10 @@ class Worker:
             async for _ in self._engine.transfers.pull(image):
                 pass
         except FairleadError as error:
+            self._refused[image] = self._hands.clock()
             log.info("image %s cannot be pulled: %s", image, error.message)
+        else:
+            self._refused.pop(image, None)
 
     # -- logs ----------------------------------------------------------------------------------------------
 
