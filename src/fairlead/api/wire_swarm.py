@@ -63,7 +63,7 @@ def cluster(of: Cluster, *, secret: bool = False) -> dict[str, Any]:
     shown = {
         **wire_services.head(of),
         "Spec": spec_shown(of.spec),
-        "TLSInfo": wire_nodes.tls_info(of.trust.root),
+        "TLSInfo": wire_nodes.tls_info(of.trust.next_root or of.trust.root),
         "RootRotationInProgress": bool(of.trust.next_root),
         "DefaultAddrPool": list(of.address_pools),
         "SubnetSize": of.subnet_size,

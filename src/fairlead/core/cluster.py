@@ -243,6 +243,8 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     """when it came into its state"""
     attachments: tuple[Attachment, ...] = ()
     """its own address on ingress: what comes in at a published port goes on from there"""
+    root: str = ""
+    """digest of the root whose key signed the certificate that it showed last"""
 
     @property
     def takes_tasks(self) -> bool:

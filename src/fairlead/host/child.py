@@ -87,6 +87,10 @@ class Child:
         await self._end()
         self._file("pid").unlink(missing_ok=True)
 
+    async def restart(self) -> None:
+        """End it; ``run`` starts it again."""
+        await self._end()
+
     async def _serve(self) -> None:
         """One life of it."""
         self._pid = self._adopted() or self._started()

@@ -1,9 +1,11 @@
 """The swarm as a whole: its settings, its tokens, its unlock key. See ``control``.
 
-``spec.ca_config.force_rotate`` is only kept here: whoever exchanges the root (``swarm.manager``) sees that it grew.
+A ``force_rotate`` that grew, or another CA certificate, begins the exchange of the root (``rotation``).
 """
 
 from __future__ import annotations
+
+import datetime
 
 from msgspec.structs import replace
 
@@ -12,6 +14,7 @@ from fairlead.core.refusals import invalid
 from fairlead.core.service import SECOND
 from fairlead.core.swarmspec import Cluster, ClusterSpec
 from fairlead.errors import Invalid, Unavailable
+from fairlead.swarm import rotation
 from fairlead.swarm.control_base import NO_LEADER, Change, Part, check_version
 
 SHORTEST_LIFE = 3600 * SECOND
@@ -33,9 +36,11 @@ class ClusterControl(Part):
         def decide() -> Change:
             cluster = self.cluster()
             check_version(version, cluster.version)
+            trust, bare = rotation.updated(cluster, spec, self._now())
             changed = replace(
                 cluster,
-                spec=spec,
+                spec=bare,
+                trust=trust,
                 worker=self._secret() if rotate_worker else cluster.worker,
                 manager=self._secret() if rotate_manager else cluster.manager,
                 unlock_key=self._unlock_key(cluster, spec, rotate_unlock),
@@ -44,6 +49,9 @@ class ClusterControl(Part):
             return Change((changed,))
 
         await self.write(decide)
+
+    def _now(self) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(self.clock() / SECOND, datetime.UTC)
 
     def _secret(self) -> str:
         return tokens.base36(self._bytes(SECRET_BYTES), tokens.SECRET_SIGNS)

@@ -189,16 +189,19 @@ class Credentials:
             serialization.BestAvailableEncryption(self._seal),
         )
 
-    def files(self, folder: Path) -> None:
-        """``ca.crt``, ``node.crt`` and ``node.key``, in a folder that is only root's."""
+    def files(self, folder: Path) -> bool:
+        """``ca.crt``, ``node.crt``, ``node.key`` in a folder that is only root's; whether there were other roots."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         pairs = {
             "ca.crt": self.notes.roots.encode(),
             "node.crt": self.notes.certificate.encode(),
             "node.key": self._key,
         }
+        roots = folder / "ca.crt"
+        others = roots.exists() and roots.read_bytes() != pairs["ca.crt"]
         for name, content in pairs.items():
             replace_file(folder / name, content)
+        return others
 
 
 def each(roots: str) -> list[str]:

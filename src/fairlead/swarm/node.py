@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -95,7 +96,7 @@ class SwarmNode:
     async def _resume(self, credentials: Credentials) -> None:
         if credentials.locked:
             self._locked = credentials
-            await self._tools.etcd(list, self._place).stop()
+            await self.rest()
             log.warning("the swarm is locked: docker swarm unlock")
         else:
             self._begin(credentials)
@@ -123,8 +124,9 @@ class SwarmNode:
             yield
 
     async def rest(self) -> None:
-        """Nothing of this goes on without us."""
+        """Nothing of this goes on without us, and our key lies nowhere but in its file."""
         await self._tools.etcd(list, self._place).stop()
+        shutil.rmtree(self._place.certificates, ignore_errors=True)
 
     # -- what is asked -----------------------------------------------------------------------------------------------
 

@@ -109,14 +109,23 @@ class State:
 
         ``Unavailable`` when no majority of managers can be asked, or the news of it does not come.
         """
-        last = await self._ledger.get(MARK)
         try:
             async with asyncio.timeout(PATIENCE):
+                last = await self._last()
                 while last is not None and self._mark < last.version:
                     self._marked.clear()
                     await self._marked.wait()
         except TimeoutError:
             raise Unavailable("this manager has not heard yet what others changed; try again") from None
+
+    async def _last(self) -> Entry | None:
+        """The mark of the last commit. The store here may be about to come back, or its majority: for a while."""
+        for _ in range(TRIES):
+            try:
+                return await self._ledger.get(MARK)
+            except Unavailable:
+                await asyncio.sleep(PAUSE)
+        return await self._ledger.get(MARK)
 
     def _hear(self, change: Change) -> None:
         if change.key == MARK:
