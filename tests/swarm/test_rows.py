@@ -13,7 +13,7 @@ from engine.paper import Paper, engine
 from fairlead.core.effects import Address, Effects
 from fairlead.core.gossip import Gossip, Me
 from fairlead.core.members import SwimConfig
-from fairlead.core.model import Endpoint, Ipam, NetworkRequest, Remote, Subnet
+from fairlead.core.model import Endpoint, EndpointSettings, Ipam, NetworkRequest, Remote, ServicePart, Subnet
 from fairlead.core.tables import Tables, TablesConfig
 from fairlead.errors import Forbidden, Invalid
 from fairlead.store.memory import MemoryStore
@@ -65,7 +65,7 @@ class Host:
 class Town:
     def __init__(self, folder: Path) -> None:
         self.store = MemoryStore()
-        keys = {f"n{number}": NodeKeys(f"n{number}", new_private()) for number in (11, 12, 13)}
+        keys = self.keys = {f"n{number}": NodeKeys(f"n{number}", new_private()) for number in (11, 12, 13)}
         for mine in keys.values():
             for name, theirs in keys.items():
                 mine.know(name, theirs.public)
@@ -184,3 +184,26 @@ async def test_a_row_is_for_its_owner_to_write_and_names_that_do_not_fit_are_lef
     assert msgspec.structs.replace(told, names=names) == big
     with pytest.raises(Invalid, match="more than a row"):
         await rows.put_if(f"endpoints/n11/{big.id}", msgspec.json.encode(msgspec.structs.replace(big, name="x" * 1200)))
+
+
+async def test_a_service_keeps_its_name_while_its_tasks_hosts_are_away(town: Town) -> None:
+    red = (await town.one.paper.controller.create(RED)).id
+    await town.until(lambda: all(host.paper.controller.networks() for host in town.hosts))
+    await run(town.one.paper, "client")
+    part = ServicePart(service="s1", name="web", task="t1", vip="10.9.0.99", serving=True)
+    task = EndpointSettings(ipv4="10.9.0.9", part=part)
+    await town.two.paper.open(await town.two.paper.container("web.1", settings={"RED": task}))
+    sent = town.one.paper.overlays.services
+
+    def serving() -> list[bool]:
+        return [backend.part.serving for backend in sent.tasks(red, "10.9.0.99")]
+
+    await town.until(lambda: serving() == [True])
+    await town.two.end()
+    await town.until(lambda: serving() == [False])
+    assert sent.named == 1
+    town.two.machine = Gossip(
+        Me(town.two.node, town.two.address), QUICK, random.Random(), tables=OFTEN, keys=town.keys[town.two.node]
+    )
+    await town.two.start([town.one.address])
+    await town.until(lambda: serving() == [True])

@@ -249,6 +249,8 @@ class Remote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     names: tuple[str, ...] = ()
     ports: tuple[str, ...] = ()
     part: ServicePart | None = None
+    away: bool = False
+    """its host is not heard of; only of tasks, whose service keeps its name meanwhile"""
 
 
 class Sandbox(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -68,7 +68,8 @@ class TablesConfig(NamedTuple):
 
 
 class RowChanged(NamedTuple):
-    """A row stands now, with a new value perhaps, or does not stand any longer."""
+    """A row stands now, with a new value perhaps, or does not stand any longer: deleted or forgotten if it has no value,
+    else its owner is away."""
 
     row: Row
     stands: bool
@@ -358,8 +359,9 @@ class Tables:
                 self._set("visit", self._now + self._dice.random() * self._config.gossip_interval, row.owner)
 
     def _drop(self, shelf: Shelf, row: Row) -> None:
-        if self._stands(row):
-            self._facts.append(RowChanged(row, False))
+        if row.value is not None:
+            gone = Row(row.network, row.table, row.key, row.owner, row.time, None)
+            self._facts.append(RowChanged(gone, False))
         shelf.drop(row)
         if row.network == EVERYWHERE and row.table == NETWORKS:
             self._has_now(Row(row.network, row.table, row.key, row.owner, row.time, None))

@@ -178,7 +178,7 @@ class Overlays:
         self._kernel.drop(id)
         self._forgo(network)
         for other in self._believed(network):
-            await self._unname(other)
+            await self._unname(network, other)
 
     def _forgo(self, network: Network) -> None:
         """It is not here any more."""
@@ -225,6 +225,9 @@ class Overlays:
         rival = next((id for key in _held(other) if (id := self._holders.get(key, other.id)) != other.id), None)
         if known is not None and (rival or known.vtep != other.vtep or _held(known) != _held(other)):
             await self.unlearn(known.id)
+        if rival and self._records[rival].away:
+            await self.unlearn(rival)
+            rival = None
         if rival:
             log.warning("%s on %s has an address or MAC of endpoint %s: it waits", other.name, other.host, rival[:12])
             self._waiting[other.id] = other
@@ -255,7 +258,7 @@ class Overlays:
         network = self._here.get(other.network)
         if network is not None and remotes.fits(other, network):
             self._show(network, other.vtep)
-            await self._unname(other)
+            await self._unname(network, other)
         for waiting in [each for each in self._waiting.values() if each.network == other.network]:
             await self.learn(waiting)
 
@@ -277,14 +280,15 @@ class Overlays:
     async def _name(self, *names: EndpointNames) -> None:
         """Have other hosts' endpoints resolved here, now or when the resolver is back (it is told everything then)."""
         try:
-            if names:
+            if names := tuple(entry for entry in names if entry.names):
                 await self._names.set_names(*names)
         except FairleadError as problem:
             log.warning("%s on network %s: %s", names[0].container, names[0].name, problem.message)
 
-    async def _unname(self, other: Remote) -> None:
+    async def _unname(self, network: Network, other: Remote) -> None:
         try:
-            await self._names.unname(other.network, other.id)
+            if not network.ingress:
+                await self._names.unname(other.network, other.id)
         except FairleadError as problem:
             log.warning("%s, which is gone: %s", other.name, problem.message)
 
@@ -318,7 +322,7 @@ def _named(network: Network, other: Remote) -> EndpointNames:
         network=network.id,
         name=network.name,
         endpoint=other.id,
-        names=(*other.names, *serving.names(other.part)),
+        names=() if network.ingress else (*other.names, *serving.names(other.part)),
         ipv4=other.ipv4.partition("/")[0],
         ipv6=other.ipv6.partition("/")[0],
         container=other.name,
