@@ -226,7 +226,7 @@ class Worker:
 
         ``here``: there is one, and a registry that could not be asked a moment ago is not waited for again.
         """
-        if here and self._hands.clock() < self._refused.get(image, 0) + REFUSED:
+        if here and image in self._refused and self._hands.clock() < self._refused[image] + REFUSED:
             return
         if image not in self._pulls:
             assert self._group is not None
