@@ -68,8 +68,8 @@ class TablesConfig(NamedTuple):
 
 
 class RowChanged(NamedTuple):
-    """A row stands now, with a new value perhaps, or does not stand any longer: deleted or forgotten if it has no value,
-    else its owner is away."""
+    """A row stands now, with a new value perhaps, or does not stand any longer: it is deleted or forgotten if it has no
+    value, else its owner is away."""
 
     row: Row
     stands: bool
