@@ -60,6 +60,7 @@ from fairlead.engine.leasesclient import Dhcp
 from fairlead.engine.links import Links
 from fairlead.engine.logs import Logs
 from fairlead.engine.machine import SWITCHES, Machine, Wishes
+from fairlead.engine.mesh import Mesh
 from fairlead.engine.naming import Naming
 from fairlead.engine.overlays import Overlays
 from fairlead.engine.predefined import Predefined
@@ -205,6 +206,10 @@ class Build:
         self.publisher = Publisher(
             self.host, self.controller, self.endpoints, self.sandboxes, self.relay, self.facts, self._keep_relay
         )
+        self.mesh = Mesh(
+            self.host, self.kernel, self.machine, self.controller, self.endpoints, self.overlays, self.overlay,
+            self.publisher, self.facts,
+        )  # fmt: skip
         self.links = Links(self.catalog, self.controller, self.endpoints)
         self.files = HostFiles(
             self.data / "containers", self.host, self.links, self._name_settings(), self._default_gateways
@@ -455,6 +460,7 @@ class Build:
             self.publisher,
             self.containers,
             self.runtime,
+            self.mesh,
         ).run()
         self.leases.resume()
         for container in self.catalog:

@@ -21,6 +21,7 @@ from fairlead.errors import FairleadError
 if TYPE_CHECKING:
     from fairlead.core.cluster import Description
     from fairlead.core.model import Network
+    from fairlead.core.session import Command
     from fairlead.engine.catalog import Catalog
     from fairlead.engine.containers import Containers
     from fairlead.engine.controller import Controller
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
     from fairlead.engine.events import Events
     from fairlead.engine.kernel import Kernel
+    from fairlead.engine.mesh import Mesh
     from fairlead.engine.overlays import Overlays
     from fairlead.engine.sandboxes import Sandboxes
     from fairlead.engine.sharing import Sharing
@@ -70,6 +72,7 @@ class Build(Protocol):
     overlays: Overlays
     sharing: Sharing
     ground: Shared | None
+    mesh: Mesh
 
 
 def swarm(build: Build) -> LateSwarm:
@@ -134,7 +137,7 @@ def _agent(build: Build, member: Membership) -> Life:
 
     shared = ground(build)
     worker = Worker(member.node, build.engine, shared, files, build.store, describe, build.clock.nanoseconds)
-    agent = Agent(member, worker, describe, lambda: secrets.randbelow(1 << 20) / (1 << 20))
+    agent = Agent(Listening(member, shared), worker, describe, lambda: secrets.randbelow(1 << 20) / (1 << 20))
     agent.verbs[VERB] = worker.logs
     return Life(member, agent, shared)
 
@@ -160,6 +163,7 @@ def ground(build: Build) -> Shared:
             ),
             lambda network: _detach(build, network),
             socket.gethostname(),
+            build.mesh,
         )
         build.ground = Shared(parts, build.data / "swarm")
     return build.ground
@@ -176,6 +180,22 @@ async def _detach(build: Build, network: Network) -> None:
         if network.name in container.networks or network.id in container.networks:
             with suppress(FairleadError):
                 await build.containers.disconnect(network.id, container.id)
+
+
+class Listening:
+    """``agent.Link``: the membership, and this node's networks, which want to know what managers say of it."""
+
+    def __init__(self, member: Membership, shared: Shared) -> None:
+        self._member, self._shared = member, shared
+        self.connect = member.connect
+
+    @property
+    def address(self) -> str:
+        return self._member.address
+
+    def commanded(self, command: Command) -> None:
+        self._shared.attached(command.node)
+        self._member.commanded(command)
 
 
 class Life:

@@ -24,7 +24,7 @@ def host(pretend_host: PretendHost) -> LinuxHost:
 
 def flows() -> set[tuple[int, str, int]]:
     netlink = Netlink.here(NETFILTER)
-    found = {flow for flow, _ in conntrack._flows(netlink, conntrack._header(socket.AF_UNSPEC)) if flow[2]}
+    found = {flow for flow, _ in conntrack._flows(netlink, conntrack._header(socket.AF_UNSPEC), conntrack._ORIGINAL) if flow[2]}
     netlink.close()
     return found
 
@@ -51,6 +51,16 @@ def test_only_flows_of_the_binding_are_forgotten(host: LinuxHost) -> None:
     host.remove([TRACKING])
 
 
+def test_flows_are_forgotten_by_who_answers_them(host: LinuxHost) -> None:
+    for address in ("127.0.0.1", "127.0.0.2", "::1"):
+        talk(address, 5300)
+    host.forget_answers([("udp", "127.0.0.1", 5300), ("udp", "::1", 5301)])
+    assert flows() == {(17, "127.0.0.2", 5300), (17, "::1", 5300)}
+    host.forget_answers([("udp", "::1", 5300), ("udp", "127.0.0.2", 5300)])
+    assert flows() == set()
+    host.remove([TRACKING])
+
+
 def test_many_flows_are_forgotten_at_once(host: LinuxHost) -> None:
     for port in range(20000, 20300):
         talk("127.0.0.1", port)
@@ -64,7 +74,8 @@ def test_the_kernel_chooses_when_there_are_many(host: LinuxHost, monkeypatch: py
     for port in range(20000, 20050):
         talk("127.0.0.1", port)
     netlink = Netlink.here(NETFILTER)
-    chosen = list(conntrack._flows(netlink, conntrack._header(socket.AF_INET) + conntrack._choice(17, 20007)))
+    question = conntrack._header(socket.AF_INET) + conntrack._choice(17, 20007)
+    chosen = list(conntrack._flows(netlink, question, conntrack._ORIGINAL))
     netlink.close()
     assert [flow for flow, _ in chosen] == [(17, "127.0.0.1", 20007)]
     monkeypatch.setattr(conntrack, "WORTH_CHOOSING", 10)

@@ -24,19 +24,20 @@ from fairlead.core import addresses, servicecheck
 from fairlead.core.addresses import AddressPool, PoolPlan
 from fairlead.core.model import Ipam, Network, NetworkRequest
 from fairlead.core.refusals import invalid
-from fairlead.core.remotes import VNI
+from fairlead.core.remotes import MTU, VNI
 from fairlead.core.swarmspec import Cluster
 from fairlead.errors import Forbidden, Invalid, Unavailable
 
 INGRESS_VNI = 4096
 LAST_VNI = (1 << 24) - 1
+LEAST_MTU = 68
 OF_NODES = ("bridge", "macvlan", "ipvlan", "host", "null")
 """Drivers whose networks are each node's own."""
 
 
 def ingress_request() -> NetworkRequest:
     """The network that a new swarm begins with."""
-    return NetworkRequest(name="ingress", driver="overlay", ingress=True)
+    return NetworkRequest(name="ingress", driver="overlay", ingress=True, ipv6=True)
 
 
 def settle(request: NetworkRequest, others: Iterable[Network], cluster: Cluster, id: str, created: str) -> Network:
@@ -77,6 +78,9 @@ def check(request: NetworkRequest) -> None:
         raise invalid("ingress network cannot be attachable")
     if request.ipam.driver not in ("", "default"):
         raise invalid(f"error during lookup of plugin {request.ipam.driver}")
+    mtu = request.options.get(MTU, "")
+    if mtu and not (mtu.isascii() and mtu.isdigit() and LEAST_MTU <= int(mtu) < 1 << 16):
+        raise Invalid(f"overlay network {request.name}: {MTU}={mtu} is no MTU")
 
 
 def _pools(cluster: Cluster) -> PoolPlan:

@@ -185,6 +185,15 @@ class Endpoints:
             self._by_network[endpoint.network][endpoint.id] = endpoint
             await self._tell_others(endpoint)
 
+    async def stand(self, endpoint: Endpoint) -> None:
+        """An endpoint of no container, which others shall know."""
+        await self._records.put(endpoint)
+        self._by_network[endpoint.network][endpoint.id] = endpoint
+        await self._tell_others(endpoint)
+
+    async def unstand(self, endpoint: Endpoint) -> None:
+        await self._forget(endpoint)
+
     # -- addresses of the cluster ---------------------------------------------------------------
 
     async def _claim(self, container: Container, network: Network, endpoint: Endpoint) -> Endpoint:

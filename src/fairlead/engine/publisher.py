@@ -66,6 +66,8 @@ class Publisher:
         self._facts = facts
         self._first: Callable[[], object] | None = first
         self._published = False
+        self._reserved: set[tuple[str, int]] = set()
+        """(protocol, port) of every address of this host that is none of a container's"""
 
     async def publish(self, container: Container, stack: Stack) -> None:
         """Everything this container asked to publish, at its gateways; all or nothing."""
@@ -119,6 +121,40 @@ class Publisher:
             self._wake_relay()
             await self._relay.connect()
 
+    # -- ports of a swarm -----------------------------------------------------------------------
+
+    async def reserve(self, protocol: str, port: int) -> None:
+        """A port of every address is no container's, nor another program's; ``Conflict`` when it is by now."""
+        bindings = (binding for endpoint in self._endpoints.everything() for binding in endpoint.bindings)
+        mine = next((b for b in bindings if (b.protocol, b.host_port) == (protocol, port)), None)
+        if mine:
+            raise Conflict(f"Bind for {mine.host_ip}:{port} failed: port is already allocated")
+        self._wake_relay()
+        await self._relay.open(*self._held(protocol, port))
+        self._reserved.add((protocol, port))
+
+    def adopt_reserved(self, protocol: str, port: int) -> None:
+        """After a restart of the engine: it was, and is."""
+        self._relay.adopt(self._held(protocol, port))
+        self._reserved.add((protocol, port))
+        self._published = True
+
+    async def unreserve(self, protocol: str, port: int) -> None:
+        self._reserved.discard((protocol, port))
+        await self._relay.close(*(held.id for held in self._held(protocol, port)))
+
+    def _held(self, protocol: str, port: int) -> list[RelayPort]:
+        six = self._host_has_ipv6()
+        both = six and protocol == "tcp"
+        every = ["::"] if both else ["0.0.0.0", "::"] if six else ["0.0.0.0"]
+        return [
+            RelayPort(
+                id=f"mesh {protocol} {address} {port}", protocol=protocol, address=address, port=port, both=both,
+                container="mesh",
+            )
+            for address in every
+        ]  # fmt: skip
+
     def flush(self, endpoints: Iterable[Endpoint], protocols: Collection[str] = ports.PROTOCOLS) -> None:
         """Forget the flows through these endpoints' host ports."""
         bindings = [b for endpoint in endpoints for b in endpoint.bindings if b.host_port and b.protocol in protocols]
@@ -162,6 +198,7 @@ class Publisher:
             for endpoint in self._endpoints.everything()
             for binding in endpoint.bindings
         }
+        taken |= {(protocol, every, port) for protocol, port in self._reserved for every in ("0.0.0.0", "::")}
         of4, of6 = self._publishing(gateways, 4), self._publishing(gateways, 6)
         chosen = ports.choose(
             container.ports,

@@ -36,6 +36,7 @@ from fairlead.engine.containers import Containers
 from fairlead.engine.controller import Controller
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.kernel import Kernel
+from fairlead.engine.mesh import Mesh
 from fairlead.engine.publisher import Publisher
 from fairlead.engine.runtime import Recovered, Runtime
 from fairlead.engine.sandboxes import Sandboxes
@@ -58,6 +59,7 @@ class Restore:
         publisher: Publisher,
         containers: Containers,
         runtime: Runtime,
+        mesh: Mesh | None = None,
     ) -> None:
         self._kernel = kernel
         self._catalog = catalog
@@ -68,6 +70,7 @@ class Restore:
         self._publisher = publisher
         self._containers = containers
         self._runtime = runtime
+        self._mesh = mesh
 
     async def run(self) -> None:
         """After the records were loaded and the predefined networks ensured; before the API answers."""
@@ -77,8 +80,12 @@ class Restore:
                 self._controller.adopt(network)
         running = [container for container in self._catalog if self._adopt(container, found)]
         running = [await self._finish_disconnecting(container) for container in running]
-        await self._forget_orphans({endpoint.id for container in running for endpoint in self._mine(container)})
+        standing = self._mesh.load() if self._mesh else set()
+        kept = {endpoint.id for container in running for endpoint in self._mine(container)}
+        await self._forget_orphans(kept | standing)
         await self._sandboxes.resume()
+        if self._mesh:
+            self._mesh.adopt()
         make, surplus = self._repair()
         for item in (*make, *surplus):
             log.info("put right after a restart: %s (%s)", " ".join(item.key), item.owner)

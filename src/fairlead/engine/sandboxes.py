@@ -29,6 +29,7 @@ from typing import Protocol
 
 import msgspec
 
+from fairlead.core import mesh
 from fairlead.core.addresses import overlap
 from fairlead.core.gateway import Candidate, gateway
 from fairlead.core.model import Endpoint, Lease, Network, Sandbox
@@ -191,6 +192,8 @@ class Sandboxes:
             plan.append(Namespace(name=stack.sandbox.namespace, why="the container's own network stack"))
         for network, endpoint in stack.attached:
             plan.extend(self._drivers[network.driver].endpoint(network, endpoint, self._facts))
+            if network.ingress:
+                plan.extend(mesh.inlet(network, endpoint, self._answers(stack)))
         plan.extend(self._routes(stack))
         if stack.redirect is not None:
             plan.append(stack.redirect)
@@ -202,6 +205,11 @@ class Sandboxes:
     def gateway(self, stack: Stack, family: int) -> Candidate | None:
         """The endpoint through which this stack reaches the world, and is reached at published ports."""
         return gateway(self._candidates(stack), family)
+
+    def _answers(self, stack: Stack) -> tuple[str, str]:
+        """Where its programs answer strangers from."""
+        four, six = self.gateway(stack, 4), self.gateway(stack, 6)
+        return four.endpoint.address4 if four else "", six.endpoint.address6 if six else ""
 
     def _candidates(self, stack: Stack) -> list[Candidate]:
         return [

@@ -46,8 +46,18 @@ class Names(Protocol):
     def adopt(self, sandboxes: Iterable[object], names: Iterable[EndpointNames]) -> None: ...
 
 
+class Listener(Protocol):
+    """Somebody else who wants to know of every endpoint (``engine.mesh``)."""
+
+    def note(self, network_id: str, endpoint: str, part: ServicePart | None, ipv4: str, ipv6: str) -> None: ...
+
+    async def heard(self, network_id: str, endpoint: str, part: ServicePart | None, ipv4: str, ipv6: str) -> None: ...
+
+
 class Services:
     """All services of all networks that are known here."""
+
+    listener: Listener | None = None
 
     def __init__(self, kernel: Kernel, names: Names) -> None:
         self._kernel = kernel
@@ -80,6 +90,8 @@ class Services:
     ) -> None:
         """An endpoint (with addresses without prefix length) is a task of a service, or is not; without addresses it is
         gone. On return sandboxes and names here follow."""
+        if self.listener:
+            await self.listener.heard(network_id, endpoint, part, ipv4, ipv6)
         changed, services = self._note(network_id, endpoint, Backend(part, ipv4, ipv6) if part else None)
         network = self._here.get(network_id)
         if network is None:
@@ -96,6 +108,8 @@ class Services:
 
     def note(self, network_id: str, endpoint: str, part: ServicePart | None, ipv4: str, ipv6: str) -> None:
         """The same after a restart: nobody is told."""
+        if self.listener:
+            self.listener.note(network_id, endpoint, part, ipv4, ipv6)
         self._note(network_id, endpoint, Backend(part, ipv4, ipv6) if part else None)
 
     def _note(self, network_id: str, endpoint: str, now: Backend | None) -> tuple[set[str], set[str]]:
@@ -128,8 +142,8 @@ class Services:
     # -- this host --------------------------------------------------------------------------------
 
     async def enter(self, network: Network, sandbox: str, namespace: str) -> None:
-        """A sandbox is on a network."""
-        if sandbox in self._sandboxes[network.id]:
+        """A sandbox is on a network. Ingress is no network to call services on."""
+        if network.ingress or sandbox in self._sandboxes[network.id]:
             return
         first, self._here[network.id] = network.id not in self._here, network
         self._sandboxes[network.id][sandbox] = namespace
@@ -145,6 +159,8 @@ class Services:
 
     def adopt(self, network: Network, sandbox: str, namespace: str) -> None:
         """After a restart it is there; ``Kernel.repair`` makes what is missing."""
+        if network.ingress:
+            return
         self._here[network.id] = network
         self._sandboxes[network.id][sandbox] = namespace
         for address in self._addresses(network):

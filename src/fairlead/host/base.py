@@ -97,3 +97,6 @@ class Host(Protocol):
 
     def forget_flows(self, bindings: Sequence[tuple[str, str, int]]) -> None:
         """Flush conntrack entries by original destination: (protocol, host address or "", host port)."""
+
+    def forget_answers(self, targets: Sequence[tuple[str, str, int]]) -> None:
+        """Flush conntrack entries by who answers them: (protocol, address, port)."""

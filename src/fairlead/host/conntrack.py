@@ -2,7 +2,8 @@
 
 A UDP client that keeps talking keeps its flow, and with it the address translation
 of a container long gone. When a mapping comes or goes, every flow whose *original*
-destination is the published address and port is deleted.
+destination is the published address and port is deleted; when a task goes to which
+mappings led, every flow that it answers.
 
     dump --> delete each by its own tuple
 
@@ -26,7 +27,7 @@ from fairlead.host.netlink import NESTED, NETFILTER, Netlink, Refused, Request, 
 
 _SUBSYSTEM = 1 << 8
 _GET, _DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2
-_ORIGINAL, _ID, _ZONE, _FILTER = 1, 12, 18, 25
+_ORIGINAL, _REPLY, _ID, _ZONE, _FILTER = 1, 2, 12, 18, 25
 _BY_PROTOCOL, _BY_TARGET_PORT = 1 << 3, 1 << 5
 WORTH_CHOOSING = 1000
 """flows for each port: with more, two dumps (one a family) for every port cost less than one of everything"""
@@ -50,10 +51,14 @@ def forget(bindings: Sequence[Binding]) -> None:
     if known > len(ports) * WORTH_CHOOSING:
         choices = [_choice(protocol, port) for protocol, port in ports]
         questions = [_header(family) + choice for family in (socket.AF_INET, socket.AF_INET6) for choice in choices]
+    _forget(questions, wanted, _ORIGINAL)
+
+
+def _forget(questions: Sequence[bytes], wanted: set[tuple[int, str, int]], way: int) -> None:
     netlink = Netlink.here(NETFILTER)
     try:
         try:
-            flows = {again: flow for question in questions for flow, again in _flows(netlink, question)}
+            flows = {again: flow for question in questions for flow, again in _flows(netlink, question, way)}
         except Refused as refusal:
             if refusal.errno in _NOT_THERE:
                 return
@@ -65,6 +70,13 @@ def forget(bindings: Sequence[Binding]) -> None:
                 raise Internal(f"cannot forget a connection: {error}")
     finally:
         netlink.close()
+
+
+def forget_answers(answers: Sequence[Binding]) -> None:
+    """Flows that are answered from there, whatever they were sent to. In the namespace the calling thread is in."""
+    if answers and _count():
+        wanted = {(PROTOCOLS.get(protocol, 0), _any(address), port) for protocol, address, port in answers}
+        _forget([_header(socket.AF_UNSPEC)], wanted, _REPLY)
 
 
 def _count() -> int:
@@ -92,16 +104,17 @@ def _choice(protocol: int, port: int) -> bytes:
     return tuple_ + attribute(_FILTER | NESTED, attribute(1, struct.pack("=I", _BY_PROTOCOL | _BY_TARGET_PORT)))
 
 
-def _flows(netlink: Netlink, question: bytes) -> Iterator[tuple[tuple[int, str, int], bytes]]:
-    """((protocol, destination, port) of the first packet, what the kernel needs to find the flow again)."""
+def _flows(netlink: Netlink, question: bytes, way: int) -> Iterator[tuple[tuple[int, str, int], bytes]]:
+    """((protocol, address, port) that were first sent to, or that answer, what the kernel needs to find it again)."""
+    ends, end = ((2, 4), 3) if way == _ORIGINAL else ((1, 3), 2)
     for message in netlink.dump(_GET, question):
         found = attributes(message, 4)
-        original = attributes(found.get(_ORIGINAL, b""))
-        address, protocol = attributes(original.get(_IP, b"")), attributes(original.get(_PROTOCOL, b""))
-        destination = address.get(2) or address.get(4)
-        if destination is None or len(destination) not in (4, 16) or not protocol.get(1) or 3 not in protocol:
+        told = attributes(found.get(way, b""))
+        address, protocol = attributes(told.get(_IP, b"")), attributes(told.get(_PROTOCOL, b""))
+        destination = address.get(ends[0]) or address.get(ends[1])
+        if destination is None or len(destination) not in (4, 16) or not protocol.get(1) or end not in protocol:
             continue
-        port = int.from_bytes(protocol[3][:2], "big")
+        port = int.from_bytes(protocol[end][:2], "big")
         body = _header(message[0]) + attribute(_ORIGINAL | NESTED, found[_ORIGINAL])
         for kind in (_ID, _ZONE):
             if kind in found:

@@ -177,6 +177,9 @@ class FakeHost:
     def forget_flows(self, bindings: Sequence[tuple[str, str, int]]) -> None:
         self.forgotten += bindings
 
+    def forget_answers(self, targets: Sequence[tuple[str, str, int]]) -> None:
+        self.forgotten += targets
+
     # -- inside -----------------------------------------------------------------------------
 
     def _make(self, item: Wanted) -> None:

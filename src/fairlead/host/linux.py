@@ -195,6 +195,10 @@ class LinuxHost:
         with self._turn, self._doors.visit(HOST):
             conntrack.forget(bindings)
 
+    def forget_answers(self, targets: Sequence[tuple[str, str, int]]) -> None:
+        with self._turn, self._doors.visit(HOST):
+            conntrack.forget_answers(targets)
+
     def monitor(self) -> Monitor:
         """Tells when something of ours may have changed by another hand; see ``host.monitor``."""
         with self._turn, self._doors.visit(HOST):

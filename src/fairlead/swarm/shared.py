@@ -4,6 +4,7 @@
     session --SharedStore--> places, gossip keys, halves of keys          who the other nodes are
     gossip --GossipRows--> engine.cluster --> engine.overlays             who has which endpoint, and serves
     enlist, withdraw --> endpoints --> rows --> others                    when tasks are sent requests
+    Command --this node's address on ingress--> engine.mesh               what the world sends to published ports
 
 Rules
     1. Networks go on without a manager, and after a restart before one is found: what is here is on disk.
@@ -25,15 +26,18 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from fairlead.core.cluster import Attachment, Node
 from fairlead.core.effects import Address
 from fairlead.core.model import Endpoint, Network, Remote
 from fairlead.core.session import Assign
+from fairlead.engine import wayout
 from fairlead.engine.cluster import Cluster
 from fairlead.engine.controller import Controller
 from fairlead.engine.drivers.base import Facts
 from fairlead.engine.encryption import Encryption
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.events import Events
+from fairlead.engine.mesh import Mesh
 from fairlead.engine.overlays import Overlays
 from fairlead.engine.sandboxes import Sandboxes
 from fairlead.engine.sharing import Sharing
@@ -70,6 +74,7 @@ class Ground(NamedTuple):
     encryption: Callable[[Store, str, str], Encryption]
     detach: Callable[[Network], Awaitable[None]]
     hostname: str
+    mesh: Mesh
 
 
 class Notes(msgspec.Struct):
@@ -98,6 +103,10 @@ class Shared:
         self._wanted: set[str] = set()
         """networks that are assigned"""
         self._ending, self._ended = asyncio.Event(), asyncio.Event()
+        self._attachments: tuple[Attachment, ...] = ()
+        """this node's own"""
+        self._news = asyncio.Event()
+        """about those, or about networks"""
         self._told = asyncio.Event()
         """somebody said which those are"""
         self._notes = self._read()
@@ -150,6 +159,10 @@ class Shared:
         self._write()
         self._parts = self._stand(self._notes)
         await self._ground.overlays.move(self._encryption(self._notes))
+        try:
+            await wayout.bridge(self._ground.controller)  # the first task would make it: people look for it earlier
+        except FairleadError as problem:
+            log.warning("%s", problem.message)
 
     def _encryption(self, notes: Notes) -> Encryption:
         return self._ground.encryption(SharedStore(self), notes.node, notes.address)
@@ -172,6 +185,7 @@ class Shared:
         tasks.create_task(parts.borrowed.run())
         tasks.create_task(self._peers.run())
         tasks.create_task(self._dismiss())
+        tasks.create_task(self._stay_on_ingress())
 
     async def _watch_address(self, here: str, address: Callable[[], str]) -> None:
         while True:
@@ -190,6 +204,8 @@ class Shared:
             await self._peers.leave()
             self._ending.set()
             await self._ended.wait()
+        await ground.mesh.leave()
+        self._attachments = ()
         for network in self._networks():
             try:
                 await ground.detach(network)
@@ -237,6 +253,30 @@ class Shared:
             if network.spec.driver == "overlay":
                 await self._ground.controller.accept(network.spec)
         self._told.set()
+        self._news.set()
+
+    def attached(self, node: Node) -> None:
+        """This node's own addresses, as a manager has them."""
+        if node.attachments != self._attachments:
+            self._attachments = node.attachments
+            self._news.set()
+
+    async def _stay_on_ingress(self) -> None:
+        """Until cancelled: this node has the leg that the managers say it has."""
+        mesh = self._ground.mesh
+        if mesh.network:
+            self.keep(mesh.network.id)
+        self._news.set()
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if mesh.network and mesh.network.id not in self._wanted and self._told.is_set():
+                await mesh.leave()
+            for network in self._networks():
+                addresses = next((one.addresses for one in self._attachments if one.network == network.id), ())
+                if network.ingress and addresses:
+                    self.keep(network.id)
+                    await mesh.enter(network, addresses)
 
     async def ready(self, networks: Iterable[str]) -> None:
         """These (ids) can have containers of this node. Raises ``Unavailable`` when not yet."""

@@ -133,7 +133,7 @@ class Overlay:
         return Publishing()
 
     def attachment(self, network: Network) -> Attachment:
-        return Attachment(default_route=False, way_out=not network.internal)
+        return Attachment(default_route=False, way_out=not network.internal, names=not network.ingress)
 
     def device(self, network: Network) -> str:
         return ""

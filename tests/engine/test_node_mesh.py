@@ -1,0 +1,181 @@
+"""The mesh on a node of paper: its leg, the swarm's published ports, and how its own tasks answer."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.paper import Paper
+from fairlead.core import mesh
+from fairlead.core.mesh import LEG, Published
+from fairlead.core.model import (
+    Endpoint,
+    EndpointSettings,
+    Ipam,
+    Network,
+    PortRequest,
+    Remote,
+    Sandbox,
+    ServicePart,
+    Subnet,
+)
+from fairlead.core.remotes import VNI
+from fairlead.core.wanted import Inlet, Leg, MeshPort, Route, Rule
+from fairlead.engine.drivers.base import Facts
+from fairlead.engine.drivers.overlay import Overlay
+from fairlead.engine.machine import Machine, Wishes
+from fairlead.engine.mesh import Mesh
+from fairlead.engine.sandboxes import Resolving, Stack
+from fairlead.errors import FairleadError
+
+INGRESS = Network(
+    id="i" * 25, name="ingress", created="", driver="overlay", scope="swarm", ingress=True, ipv6=True,
+    ipam=Ipam(config=(Subnet(subnet="10.8.0.0/24", gateway="10.8.0.1"), Subnet(subnet="fd08::/64", gateway="fd08::1"))),
+    options={VNI: "4096"},
+)  # fmt: skip
+WEB = ServicePart(service="s", name="web", task="t", serving=True, ports=("8080:80/tcp", "5300:53/udp"))
+
+
+@pytest.fixture
+async def node(paper: Paper, tmp_path: Path) -> Mesh:
+    """A node that is on ingress, at 10.8.0.2."""
+    await paper.controller.accept(INGRESS)
+    node = on(paper, tmp_path)
+    await node.enter(INGRESS, ("10.8.0.2/24", "fd08::2/64"))
+    return node
+
+
+def on(paper: Paper, folder: Path) -> Mesh:
+    return Mesh(
+        paper.host, paper.kernel, Machine(paper.kernel, paper.host, folder / "forwarding", "boot", Wishes()),
+        paper.controller, paper.endpoints, paper.overlays, Overlay(), paper.publisher, Facts(vtep="192.168.77.11"),
+    )  # fmt: skip
+
+
+def row(number: int, part: ServicePart | None = None) -> Remote:
+    return Remote(
+        id=f"{number:064x}", network=INGRESS.id, node="n2", host="two", vtep="192.168.77.12", name=f"c{number}",
+        mac=f"02:42:0a:08:00:{number:02x}", ipv4=f"10.8.0.{number}/24", ipv6=f"fd08::{number}/64",
+        part=part and msgspec.structs.replace(part, task=f"t{number}"),
+    )  # fmt: skip
+
+
+async def own(paper: Paper, number: int, part: ServicePart = WEB) -> tuple[Stack, Endpoint]:
+    id = f"c{number}".ljust(64, "0")
+    stack = await paper.sandboxes.open(Sandbox(id, id, "own", id[:12], ""), "container", Resolving())
+    endpoint = Endpoint(
+        id=f"e{number}".ljust(64, "0"), network=INGRESS.id, container=id, sandbox=id, name=f"c{number}",
+        interface="eth0", device=f"veth{number}", ipv4=f"10.8.0.{number}/24", ipv6=f"fd08::{number}/64",
+        gateway4="10.8.0.1", gateway6="fd08::1", mac=f"02:42:0a:08:00:{number:02x}",
+        settings=EndpointSettings(part=msgspec.structs.replace(part, task=f"t{number}")),
+    )  # fmt: skip
+    await paper.sandboxes.join(stack, INGRESS, endpoint)
+    await paper.endpoints.stand(endpoint)
+    return stack, endpoint
+
+
+def led(paper: Paper) -> dict[str, set[str]]:
+    """Published port -> IPv4 addresses that it leads to."""
+    ports = [item for item in paper.host.look() if isinstance(item, MeshPort)]
+    return {f"{p.protocol} {p.port}": {f"{a}:{port}" for a, port, _ in p.targets if ":" not in a} for p in ports}
+
+
+def answered(paper: Paper) -> set[tuple[str, str]]:
+    """(namespace, gateway) of every way back."""
+    found = paper.host.look()
+    tables = {(item.ns, item.table) for item in found if isinstance(item, Rule)}
+    return {(r.ns, r.gateway) for r in found if isinstance(r, Route) and (r.ns, r.table) in tables and "." in r.gateway}
+
+
+async def test_a_node_answers_on_every_published_port(paper: Paper, node: Mesh) -> None:
+    assert [item.link for item in paper.host.look() if isinstance(item, Leg)] == [LEG]
+    await paper.overlays.learn(row(12, WEB))
+    await paper.overlays.learn(row(13, WEB))
+    assert led(paper) == {"tcp 8080": {"10.8.0.12:80", "10.8.0.13:80"}, "udp 5300": {"10.8.0.12:53", "10.8.0.13:53"}}
+    assert {port.port for port in paper.relay.ports.values()} == {8080, 5300}, "nobody else gets them"
+    await paper.overlays.learn(row(13, msgspec.structs.replace(WEB, serving=False)))
+    assert led(paper)["tcp 8080"] == {"10.8.0.12:80"} and not paper.host.forgotten[2:], "who is under way goes on"
+    await paper.overlays.unlearn(row(13).id)
+    assert ("tcp", "10.8.0.13", 80) in paper.host.forgotten
+    await paper.overlays.unlearn(row(12).id)
+    assert not led(paper) and not paper.relay.ports
+
+
+async def test_its_own_tasks_come_first(paper: Paper, node: Mesh) -> None:
+    await paper.overlays.learn(row(12, WEB))
+    stack, endpoint = await own(paper, 14)
+    assert led(paper)["tcp 8080"] == {"10.8.0.14:80"}
+    ill = msgspec.structs.replace(endpoint.settings.part, serving=False)
+    await paper.endpoints.change(stack, [msgspec.structs.replace(endpoint, settings=EndpointSettings(part=ill))])
+    assert led(paper)["tcp 8080"] == {"10.8.0.12:80"}
+    await paper.endpoints.detach(stack, INGRESS, endpoint)
+    assert led(paper)["tcp 8080"] == {"10.8.0.12:80"}
+
+
+async def test_a_change_of_one_port_touches_no_other(paper: Paper, node: Mesh) -> None:
+    await paper.overlays.learn(row(12, WEB))
+    await paper.overlays.learn(row(13, msgspec.structs.replace(WEB, service="x", ports=("9090:90/tcp",))))
+    del paper.host.log[:]
+    await paper.overlays.learn(row(13, msgspec.structs.replace(WEB, service="x", ports=("9090:91/tcp",))))
+    assert [item.port for _, item in paper.host.log if isinstance(item, MeshPort)] == [9090]
+
+
+async def test_own_tasks_answer_every_node_and_only_as_long_as_it_is_there(paper: Paper, node: Mesh) -> None:
+    await paper.overlays.learn(row(3))
+    _, endpoint = await own(paper, 14)
+    ns = endpoint.namespace
+    assert answered(paper) == {(ns, "10.8.0.2"), (ns, "10.8.0.3")}
+    await paper.overlays.learn(row(4))
+    await paper.overlays.unlearn(row(3).id)
+    assert answered(paper) == {(ns, "10.8.0.2"), (ns, "10.8.0.4")}
+    (inlet,) = [item for item in paper.host.look() if isinstance(item, Inlet)]
+    assert inlet.ports == ("tcp . 80", "udp . 53")
+
+
+async def test_a_container_that_comes_second_is_refused_and_one_that_was_first_keeps_its_port(
+    paper: Paper, node: Mesh
+) -> None:
+    await paper.network("net")
+    ports = (PortRequest(port=80, host_first=9090, host_last=9090),)
+    first = await paper.container("a", "net", ports=ports)
+    await paper.open(first)
+    await paper.overlays.learn(row(12, msgspec.structs.replace(WEB, ports=("9090:80/tcp", "8080:80/tcp"))))
+    assert led(paper) == {"tcp 8080": {"10.8.0.12:80"}}
+    late = await paper.container("b", "net", ports=(PortRequest(port=80, host_first=8080, host_last=8080),))
+    with pytest.raises(FairleadError, match=r"Bind for 0\.0\.0\.0:8080 failed: port is already allocated"):
+        await paper.open(late)
+    await paper.attachments.close(paper.attachments.stack(first))
+    await paper.overlays.learn(row(13, msgspec.structs.replace(WEB, ports=("9090:80/tcp",))))
+    assert "tcp 9090" in led(paper), "it is free by now"
+
+
+async def test_after_a_restart_it_stands_before_anybody_says_a_word(paper: Paper, node: Mesh, tmp_path: Path) -> None:
+    await paper.overlays.learn(row(3))
+    await paper.overlays.learn(row(12, WEB))
+    await own(paper, 14, msgspec.structs.replace(WEB, ports=("8080:80/tcp",)))
+    before, owners = set(paper.host.look()), {item.owner for item in paper.kernel.wanted()}
+    again = on(paper, tmp_path)
+    await paper.endpoints.load()
+    await paper.overlays.load()
+    for owner in [owner for owner in paper.kernel._plans if owner.startswith("mesh") or owner[-64:] in again._legs]:
+        paper.kernel.adopt(owner, ())
+    assert again.load() == {node.leg.id}
+    again.adopt()
+    assert paper.kernel.repair() == ((), ()) and set(paper.host.look()) == before
+    assert {item.owner for item in paper.kernel.wanted()} == owners
+    assert again.ports() == {Published("tcp", 8080), Published("udp", 5300)}
+    await again.enter(INGRESS, ("10.8.0.2/24", "fd08::2/64"))
+    assert set(paper.host.look()) == before
+
+
+async def test_a_node_that_leaves_leaves_nothing(paper: Paper, tmp_path: Path) -> None:
+    await paper.controller.accept(INGRESS)
+    node = on(paper, tmp_path)
+    Machine(paper.kernel, paper.host, tmp_path / "forwarding", "boot", Wishes()).ready(ipv6=True)
+    before = set(paper.host.look())
+    await node.enter(INGRESS, ("10.8.0.2/24", "fd08::2/64"))
+    await paper.overlays.learn(row(12, WEB))
+    await node.leave()
+    assert set(paper.host.look()) == before and not paper.relay.ports
+    await node.enter(INGRESS, ("10.8.0.9/24", "fd08::9/64"))
+    assert led(paper) and node.leg.mac == mesh.mac("10.8.0.9")
