@@ -2,7 +2,7 @@
 
     container   eth0 - RED (overlay)            eth1 - docker_gwbridge - host - world
 
-One bridge network for all of them, made when it is first needed. Its containers
+One bridge network for all of them, made when it is first needed, in a swarm at once. Its containers
 do not hear each other (icc off), and the interface is nobody's wish: it comes
 with the first network that has no way out of its own, and goes when another
 network leads to the world, or none is asked to (internal).
@@ -38,14 +38,16 @@ class WayOut:
         """After a stack's networks changed, before its ports are published."""
         held = next(((network, endpoint) for network, endpoint in stack.attached if endpoint.way_out), None)
         if held is None and self._needed(stack):
-            await self._endpoints.attach(container, stack, await self._network(), EndpointSettings(), way_out=True)
+            await self._endpoints.attach(
+                container, stack, await bridge(self._controller), EndpointSettings(), way_out=True
+            )
         elif held is not None and not self._needed(stack):
             await self._endpoints.detach(stack, *held)
 
     def rehearse(self, container: Container, stack: Stack) -> None:
         """What ``settle`` would add to a stack that is not made."""
         if self._needed(stack):
-            network = self._known() or self._controller.settle(NetworkRequest(NAME, options=OPTIONS))
+            network = _known(self._controller) or self._controller.settle(NetworkRequest(NAME, options=OPTIONS))
             endpoint = self._endpoints.rehearse(container, stack, network, EndpointSettings(), way_out=True)
             stack.attached.append((network, endpoint))
 
@@ -55,14 +57,17 @@ class WayOut:
         leads_out = any(attachment.default_route and _has_address(endpoint) for attachment, endpoint in found)
         return any(attachment.way_out for attachment, _ in found) and not leads_out
 
-    def _known(self) -> Network | None:
-        return next((network for network in self._controller.networks() if network.name == NAME), None)
 
-    async def _network(self) -> Network:
-        try:
-            return self._known() or await self._controller.create(NetworkRequest(NAME, options=OPTIONS))
-        except Conflict:  # another start was faster
-            return self._controller.network(NAME)
+async def bridge(controller: Controller) -> Network:
+    """``docker_gwbridge``, made if it is not there."""
+    try:
+        return _known(controller) or await controller.create(NetworkRequest(NAME, options=OPTIONS))
+    except Conflict:  # somebody else was faster
+        return controller.network(NAME)
+
+
+def _known(controller: Controller) -> Network | None:
+    return next((network for network in controller.networks() if network.name == NAME), None)
 
 
 def _has_address(endpoint: Endpoint) -> bool:
