@@ -52,6 +52,10 @@ def main() -> int:
 
 def daemon(words: Sequence[str], program: str) -> int:
     """Parse the engine's options and run it until it is told to stop."""
+    from fairlead import later
+
+    gc.disable()  # all that is imported and restored stays; ``daemon`` turns it on again when it listens
+    later.postpone()
     from fairlead import __version__, settings
     from fairlead.errors import Invalid
 
@@ -69,7 +73,6 @@ def daemon(words: Sequence[str], program: str) -> int:
     if wanted.validate:
         print("configuration OK")
         return 0
-    gc.disable()  # all that is imported and restored stays; ``daemon`` turns it on again when it listens
     from fairlead import daemon as engine
 
     return int(engine.main(wanted) or 0)

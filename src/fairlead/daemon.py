@@ -27,8 +27,6 @@ from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-import uvloop
-
 from fairlead.api import server
 from fairlead.engine import farewell
 from fairlead.errors import FairleadError
@@ -52,7 +50,7 @@ def main(settings: Settings) -> int:
         log.warning("%s", warning)
     code = 0
     try:
-        uvloop.run(_run(settings))
+        asyncio.run(_run(settings))
     except* FairleadError as group:
         code = 1
         for error in _leaves(group):
@@ -84,8 +82,8 @@ async def _serve(build: Build, listeners: list[server.Listener]) -> None:
     """Restore, then answer until a signal comes."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT):  # asyncio's own way would have ``inspect`` look at what we call
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
     began = time.monotonic()
     await build.start()
     async with server.serve(server.create_app(build.engine, build.settings), listeners) as addresses:

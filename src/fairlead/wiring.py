@@ -17,7 +17,6 @@ needs, and finds nothing by itself. ``daemon`` runs what is built here.
 from __future__ import annotations
 
 import asyncio
-import platform
 import re
 import secrets
 import socket
@@ -25,19 +24,13 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from fairlead import __version__, wiring_cluster, wiring_swarm
+from fairlead import wiring_cluster, wiring_swarm
 from fairlead.core import addresses, hostsfile
-from fairlead.core.container import Health, HostConfig, LogConfig, Ulimit
-from fairlead.engine import leasesclient, relayclient, resolverclient
+from fairlead.engine import controlclient, relayclient, resolverclient
 from fairlead.engine.attachments import Attachments, mode_of
-from fairlead.engine.buildplaces import BuildPlaces
-from fairlead.engine.builds import Builds
 from fairlead.engine.catalog import Catalog
-from fairlead.engine.cluster import Cluster
 from fairlead.engine.containers import Containers
 from fairlead.engine.controller import Controller
-from fairlead.engine.creation import Creation
-from fairlead.engine.doctor import Doctor
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.drivers.bridge import Bridge
 from fairlead.engine.drivers.host import Host as HostDriver
@@ -48,55 +41,45 @@ from fairlead.engine.drivers.overlay import Overlay
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.engine import Engine
 from fairlead.engine.events import Events
-from fairlead.engine.execs import Execs
 from fairlead.engine.filesystem import Filesystem
 from fairlead.engine.healing import Healing
 from fairlead.engine.health import Healths
 from fairlead.engine.hostfiles import HostFiles, NameSettings
 from fairlead.engine.images import Images
 from fairlead.engine.kernel import Kernel
-from fairlead.engine.late import late
-from fairlead.engine.leasesclient import Dhcp
+from fairlead.engine.late import awake, late
 from fairlead.engine.links import Links
 from fairlead.engine.logs import Logs
-from fairlead.engine.machine import SWITCHES, Machine, Wishes
+from fairlead.engine.machine import Machine, Wishes
 from fairlead.engine.mesh import Mesh
 from fairlead.engine.naming import Naming
 from fairlead.engine.overlays import Overlays
 from fairlead.engine.predefined import Predefined
 from fairlead.engine.publisher import Publisher
-from fairlead.engine.rehearsal import Rehearsal
 from fairlead.engine.relayclient import RelayClient
 from fairlead.engine.resolverclient import Ports, ResolverClient
 from fairlead.engine.restore import Restore
 from fairlead.engine.sandboxes import Sandboxes
 from fairlead.engine.sharing import Sharing
-from fairlead.engine.stats import Stats
-from fairlead.engine.streams import Streams
-from fairlead.engine.system import ARCHITECTURES, System
-from fairlead.engine.transfers import Transfers
 from fairlead.engine.volumes import Volumes
 from fairlead.errors import FairleadError
-from fairlead.host import archive
-from fairlead.host.build import Buildah
 from fairlead.host.child import Child
 from fairlead.host.images import Layout
 from fairlead.host.inotify import Changes
 from fairlead.host.layers import Layers
-from fairlead.host.leftovers import Leftovers
 from fairlead.host.linux import LinuxHost
 from fairlead.host.oci import Oci
 from fairlead.host.programs import run
-from fairlead.host.registry import Skopeo
 from fairlead.host.volumes import VolumeFolders
 from fairlead.settings import Settings
 from fairlead.store.sqlite import SqliteStore
+from fairlead.wiring_late import Later, new_id
 
 if TYPE_CHECKING:
-    from fairlead.engine.explain import Explainer
+    from fairlead.core.container import Health
+    from fairlead.engine.cluster import Cluster
     from fairlead.swarm.shared import Shared
 
-CGROUP2 = Path("/sys/fs/cgroup/cgroup.controllers")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -108,14 +91,7 @@ class Clock(Protocol):
     def text(self) -> str: ...
 
 
-def new_id() -> str:
-    """64 hex digits; never digits alone at the front, so that no short id looks like a number (Docker's rule)."""
-    while (id := secrets.token_hex(32))[:12].isdigit():
-        pass
-    return id
-
-
-class Build:
+class Build(Later):
     """All parts of one engine, wired. ``start`` brings them to life."""
 
     def __init__(self, settings: Settings, clock: Clock, undo: AsyncExitStack, tasks: asyncio.TaskGroup) -> None:
@@ -188,8 +164,10 @@ class Build:
         )
         self.overlays = Overlays(self.store, self.kernel, self.overlay, self.facts, self.resolver, encryption)
         self.sandboxes = Sandboxes(self.kernel, self.drivers, self.facts, self.naming, self.overlays)
-        self.leases = Dhcp(str(self.exec / "leases.sock"), self.host, self._keep_leases, self._lease_changed)
-        self.leases_process = Child("leases", leasesclient.command(self.leases.path), self.exec, outlives=True)
+        self.leases_path = str(self.exec / "leases.sock")
+        self.leases = late(self.make_leases)
+        lends = controlclient.command("leases", self.leases_path)
+        self.leases_process = Child("leases", lends, self.exec, outlives=True)
         lenders = {"dhcp": self.leases}
         self.shared = self._shared()
         self.sharing = Sharing(self.shared)
@@ -222,6 +200,8 @@ class Build:
         """Networks over several hosts need a store that all reach, and an address at which others reach this one."""
         if self.cluster is None or self.advertised is None:
             return None
+        from fairlead.engine.cluster import Cluster
+
         node = self._seed().hex()
         return Cluster(self.cluster, self.overlays, node, socket.gethostname(), self.advertised.where)
 
@@ -233,16 +213,6 @@ class Build:
     def _keep_relay(self) -> None:
         self.tasks.create_task(self.relay_process.run())
         self.tasks.create_task(self.relay.keep())
-
-    def _keep_leases(self) -> None:
-        self.tasks.create_task(self.leases_process.run())
-        self.tasks.create_task(self.leases.keep())
-
-    async def _lease_changed(self, endpoint: str, why: str) -> None:
-        container = self.catalog.find(self.endpoints.holder(endpoint))
-        if container is not None:
-            async with self.containers.turn(container.id):
-                await self.attachments.lease_changed(container, endpoint, why)
 
     async def _resolver_moved(self, sandbox: str, ports: Ports) -> None:
         await self.sandboxes.refresh(sandbox)
@@ -274,22 +244,14 @@ class Build:
     # -- disk, processes, containers ----------------------------------------------------------------
 
     def _build_storage(self) -> None:
-        layers = Layers(str(self.data / "layers"))
+        self.layers = Layers(str(self.data / "layers"))
         self.layout = Layout(str(self.data / "images"))
         self.images = Images(self.store, self.layout, self.events, self.clock.text, lambda: self.catalog)
-        self.filesystem = Filesystem(self.images, self.layout, layers, archive, lambda: self.catalog)
-        skopeo = Skopeo(self.layout, self.settings.insecure_registries)
-        self.transfers = Transfers(
-            self.images,
-            self.layout,
-            layers,
-            skopeo,
-            self.clock.text,
-            f"linux/{ARCHITECTURES.get(platform.machine(), platform.machine())}",
-            __version__,
-        )
-        builder = Buildah(str(self.data / "build"), self.layout, skopeo, lambda: layers.driver)
-        self.builds = Builds(self.images, self.transfers, builder, lambda request: self.places.open(request))
+        archive = late(self.make_archive)
+        self.filesystem = Filesystem(self.images, self.layout, self.layers, archive, lambda: self.catalog)
+        self.skopeo = late(self.make_skopeo)
+        self.transfers = late(self.make_transfers)
+        self.builds = late(self.make_builds)
         self.volumes = Volumes(
             self.store,
             VolumeFolders(str(self.data / "volumes")),
@@ -304,26 +266,15 @@ class Build:
     def _build_processes(self) -> None:
         parent = self.settings.cgroup_parent or "/docker"
         self.runtime = Oci(self.exec, self.data, self.tasks, cgroup_parent=parent)
-        self.execs = Execs(self.catalog, self.runtime, self.events, self.tasks, new_id)
-        self.healths = Healths(self.execs.run, self._record_health, self.events, self.clock.text, self.tasks)
+        self.execs = late(self.make_execs)
+        probe = lambda *asked: self.execs.run(*asked)  # noqa: E731
+        self.healths = Healths(probe, self._record_health, self.events, self.clock.text, self.tasks)
 
     async def _record_health(self, id: str, health: Health) -> None:
         await self.containers.record_health(id, health)
 
     def _build_containers(self) -> None:
-        self.creation = Creation(
-            self.catalog,
-            self.controller,
-            self.endpoints,
-            self.attachments,
-            self.images,
-            self.volumes,
-            self.links,
-            self.clock.text,
-            new_id,
-            lambda: secrets.randbelow(1 << 32),
-            self._container_defaults(),
-        )
+        self.creation = late(self.make_creation)
         self.containers = Containers(
             self.catalog,
             self.creation,
@@ -342,26 +293,14 @@ class Build:
         self.logs = Logs(
             self.data / "containers", self.runtime, Changes, lambda id: self.containers.wait(id), self.tasks
         )
-        self.streams = Streams(self.catalog, self.runtime, self.logs, self.events, self.tasks)
+        self.streams = late(self.make_streams)
         self.runtime.when_created(self._watch_log)
         self.containers.when_removed(self.logs.forget)
-        self.places = BuildPlaces(self.creation, self.attachments, self.files, self.logs.forget, new_id)
+        self.places = late(self.make_places)
 
     async def _watch_log(self, id: str) -> None:
         """A container has a process: its log grows from now on."""
         self.logs.keep_small(self.catalog[id])
-
-    def _container_defaults(self) -> HostConfig:
-        settings = self.settings
-        limits = tuple(Ulimit(name, u.hard, u.soft) for name, u in settings.default_ulimits.items())
-        return HostConfig(
-            shm_size=settings.default_shm_size,
-            log_config=LogConfig(settings.log_driver, dict(settings.log_opts)),
-            ulimits=limits or None,
-            init=settings.init or None,
-            oom_kill_disable=None if CGROUP2.exists() else False,
-            cgroupns_mode=settings.default_cgroupns_mode or ("private" if CGROUP2.exists() else "host"),
-        )
 
     async def _ask_versions(self) -> None:
         """Which programs do the work, for ``info`` and ``version``. Nobody waits for it."""
@@ -372,26 +311,12 @@ class Build:
                     self.parts[program] = found[0]
 
     def _build_engine(self) -> Engine:
-        system = System(
-            self.settings,
-            self.containers,
-            self.images,
-            self.volumes,
-            self.filesystem,
-            self.events,
-            tuple(self.drivers),
-            self.clock.text,
-            self.parts,
-            self.cluster,
-            str(self.advertised or ""),
-            self.peers,
-        )
         return Engine(
             networks=self.controller,
             containers=self.containers,
             streams=self.streams,
             logs=self.logs,
-            stats=Stats(self.catalog, self.runtime, self.clock.nanoseconds),
+            stats=late(self.make_stats),
             execs=self.execs,
             images=self.images,
             transfers=self.transfers,
@@ -399,36 +324,14 @@ class Build:
             volumes=self.volumes,
             filesystem=self.filesystem,
             events=self.events,
-            system=system,
+            system=late(self.make_system),
             kernel=self.kernel,
-            doctor=self._doctor(),
-            explainer=late(self._explainer),
+            doctor=late(self.make_doctor),
+            explainer=late(self.make_explainer),
             peers=self.peers,
             swarm=self.swarm,
-            rehearsal=Rehearsal(self.controller, self.creation, self.attachments, self.sandboxes, self.files),
+            rehearsal=late(self.make_rehearsal),
         )
-
-    def _explainer(self) -> Explainer:
-        from fairlead.engine.explain import Explainer  # with all it knows of rules and roads
-
-        return Explainer(
-            self.kernel, self.host, self.catalog, self.controller, self.attachments,
-            self.publisher, self.naming, self.files,
-            lambda family: self.host.sysctl(SWITCHES[family]) != "0",
-        )  # fmt: skip
-
-    def _doctor(self) -> Doctor:
-        explainer = late(self._explainer)
-        return Doctor(
-            self.kernel, self.catalog, self.controller, self.endpoints, self.attachments,
-            self.publisher, self.naming, self.files, self.events, self.relay.held, self.resolver.statistics,
-            lambda id: self.containers.busy(id) or self.places.busy(id),
-            lent=self.leases.held,
-            elsewhere=self.overlays.named,
-            hosts=self.peers.list,
-            belongings=Leftovers(self.data, self.exec, self.settings.cgroup_parent or "/docker").found,
-            obstacles=lambda: explainer.obstacles(),
-        )  # fmt: skip
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -462,7 +365,8 @@ class Build:
             self.runtime,
             self.mesh,
         ).run()
-        self.leases.resume()
+        if awake(self.leases) or Path(self.leases_path).exists():
+            self.leases.resume()
         for container in self.catalog:
             if container.state.running:
                 await self._watch_log(container.id)

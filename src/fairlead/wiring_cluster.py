@@ -9,13 +9,9 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fairlead.core import advertise
-from fairlead.core.effects import Address
-from fairlead.core.keying import Keying, Peer
-from fairlead.engine.clusterstore import ClusterStore
-from fairlead.engine.drivers.overlay import SEALED_PORT
-from fairlead.engine.encryption import Encryption
 from fairlead.engine.events import Events
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.peers import NoPeers, Peers
@@ -23,6 +19,11 @@ from fairlead.host.base import Host
 from fairlead.options import Advertised
 from fairlead.settings import Settings
 from fairlead.store.base import Store
+
+if TYPE_CHECKING:
+    from fairlead.core.keying import Peer
+    from fairlead.engine.clusterstore import ClusterStore
+    from fairlead.engine.encryption import Encryption
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ def store(settings: Settings, undo: AsyncExitStack) -> ClusterStore | None:
     address, options = settings.cluster_store, settings.cluster_store_opts
     if address is None:
         return None
-    # Most engines have no cluster: they need not wait for these clients to load.
+    # Most engines have no cluster: they need not wait for all this to load.
+    from fairlead.engine.clusterstore import ClusterStore
     from fairlead.store.opening import open_store, way_to_see
 
     opened = open_store(*address, options)
@@ -52,11 +54,16 @@ def encryption(
     """What encrypts between this host and the others, if there are any. ``seed``: who this one is."""
     if shared is None or advertised is None:
         return None
+    from fairlead.core.keying import Peer
+
     return encrypting(settings, shared, Peer(seed().hex(), advertised.where), store, kernel, host)
 
 
 def encrypting(settings: Settings, shared: Store, me: Peer, store: Store, kernel: Kernel, host: Host) -> Encryption:
     """What encrypts between this host, ``me``, and the others."""
+    from fairlead.core.keying import Keying
+    from fairlead.engine.drivers.overlay import SEALED_PORT
+    from fairlead.engine.encryption import Encryption
     from fairlead.host.halves import X25519
 
     begun, lifetime = int(time.time()), float(settings.overlay_key_lifetime)
@@ -88,6 +95,7 @@ def peers(
     place, port = settings.cluster_store, settings.cluster_gossip_port
     if store is None or here is None or place is None or place.kind == "boltdb" or not port:
         return NoPeers()
+    from fairlead.core.effects import Address
     from fairlead.swarm import peers as gossip
 
     options = settings.cluster_store_opts

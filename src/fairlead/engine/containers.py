@@ -25,6 +25,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -35,14 +36,16 @@ from fairlead.core.model import Endpoint, EndpointSettings, Network, Sandbox
 from fairlead.engine.attachments import Attachments
 from fairlead.engine.catalog import Catalog
 from fairlead.engine.controller import Controller
-from fairlead.engine.creation import Creation
-from fairlead.engine.events import Events
+from fairlead.engine.events import Events, facts
 from fairlead.engine.filesystem import Filesystem
 from fairlead.engine.health import Healths
 from fairlead.engine.runtime import Ended, Runtime
 from fairlead.engine.top import top
 from fairlead.engine.volumes import Volumes
 from fairlead.errors import Conflict, FairleadError, NotFound, NotModified, Unavailable
+
+if TYPE_CHECKING:
+    from fairlead.engine.creation import Creation
 
 replace = msgspec.structs.replace
 
@@ -87,7 +90,7 @@ class Containers:
         self._events = events
         self._now = now
         self._tasks = tasks
-        self.leaving = False  # the engine is ending (``engine.farewell``): no user's doing, and nothing starts again
+        self.leaving = False  # the engine is ending (``engine.farewell``), so nothing starts again
         self._removed: list[Callable[[Container], None]] = []
         self._lives: defaultdict[str, Life] = defaultdict(Life)
 
@@ -468,9 +471,7 @@ class Containers:
         return await self._catalog.put(replace(current, state=replace(current.state, **changes)))
 
     def _tell(self, action: str, container: Container, **attributes: str) -> None:
-        labels = container.config.labels or {}
-        known = {"image": container.config.image, "name": container.name}
-        self._events.publish("container", action, container.id, {**labels, **known, **attributes})
+        self._events.publish("container", action, container.id, {**facts(container), **attributes})
 
 
 def _wait_in(waiting: list[asyncio.Future[Ended]]) -> asyncio.Future[Ended]:

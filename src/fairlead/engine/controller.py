@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
@@ -26,7 +27,6 @@ from msgspec.structs import replace
 from fairlead.core import addresses, parents
 from fairlead.core.model import Endpoint, Ipam, Network, NetworkRequest, Remote
 from fairlead.core.wanted import Plan
-from fairlead.engine.cluster import Cluster
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.events import Events
@@ -40,6 +40,9 @@ from fairlead.engine.swarm import NO_MANAGER, NOT_A_MANAGER
 from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound
 from fairlead.host.base import Host
 from fairlead.store.base import Store
+
+if TYPE_CHECKING:
+    from fairlead.engine.cluster import Cluster
 
 log = logging.getLogger(__name__)
 

@@ -22,6 +22,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import msgspec
 
+from fairlead.core.container import Container
+
 REMEMBERED = 256
 BACKLOG = 4096
 
@@ -35,6 +37,11 @@ class Event(msgspec.Struct, frozen=True):
     time: int
     attributes: dict[str, str] = {}
     scope: str = "local"
+
+
+def facts(container: Container) -> dict[str, str]:
+    """What every event of a container tells."""
+    return {**(container.config.labels or {}), "image": container.config.image, "name": container.name}
 
 
 class Events:

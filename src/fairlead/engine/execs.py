@@ -25,9 +25,9 @@ from fairlead.core.container import Container
 from fairlead.core.detach import Detector, parse
 from fairlead.core.life import UNKNOWN, ExecSpec
 from fairlead.engine.catalog import Catalog
-from fairlead.engine.events import Events
+from fairlead.engine.events import Events, facts
 from fairlead.engine.runtime import ExecProcess, Runtime
-from fairlead.engine.streams import Attached, facts
+from fairlead.engine.streams import Attached
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
 
 REMEMBERED = 1000

@@ -19,12 +19,15 @@ import posixpath
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fairlead.core.container import Container
 from fairlead.core.files import Change, PathStat, Place
 from fairlead.engine.images import Images
-from fairlead.engine.storage import FileAccess, ImageDisk, LayerDisk
 from fairlead.errors import Forbidden, NotFound
+
+if TYPE_CHECKING:
+    from fairlead.engine.storage import FileAccess, ImageDisk, LayerDisk
 
 
 class Filesystem:

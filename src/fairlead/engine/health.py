@@ -21,8 +21,7 @@ from collections.abc import Awaitable, Callable
 from fairlead.core import health as rules
 from fairlead.core.container import Container, Health, Healthcheck, HealthProbe
 from fairlead.core.life import ExecSpec
-from fairlead.engine.events import Events
-from fairlead.engine.streams import facts
+from fairlead.engine.events import Events, facts
 from fairlead.errors import FairleadError
 
 Probe = Callable[[Container, ExecSpec, int], Awaitable[tuple[int, bytes]]]

@@ -20,7 +20,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -30,9 +30,11 @@ from fairlead.core.imagespec import ImageRecord
 from fairlead.core.reference import Reference
 from fairlead.engine.events import Events
 from fairlead.engine.records import Records
-from fairlead.engine.storage import ImageDisk
 from fairlead.errors import Conflict, Invalid, NotFound
 from fairlead.store.base import Store
+
+if TYPE_CHECKING:
+    from fairlead.engine.storage import ImageDisk
 
 replace = msgspec.structs.replace
 

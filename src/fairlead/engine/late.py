@@ -2,6 +2,7 @@
 
     explainer = late(build)      nothing is imported or built
     explainer.explain(…)         now it is, once
+    awake(explainer)             whether it is
 
 ``build`` imports what it needs within itself; that is what makes it late.
 """
@@ -18,6 +19,11 @@ T = TypeVar("T")
 def late(build: Callable[[], T]) -> T:
     """What ``build`` returns, built when something is first asked of it."""
     return cast(T, _Late(build))
+
+
+def awake(part: object) -> bool:
+    """Whether something was asked of a late part, so that it was built."""
+    return "_part" in vars(part)
 
 
 class _Late:

@@ -26,20 +26,22 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from fairlead.core import remotes, serving
-from fairlead.core.keying import Peer
 from fairlead.core.model import Network, Remote
 from fairlead.core.wanted import Plan
 from fairlead.engine.drivers.base import Driver, Facts
-from fairlead.engine.encryption import Encryption
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.records import Records
 from fairlead.engine.resolverclient import EndpointNames
 from fairlead.engine.services import Services
 from fairlead.errors import FairleadError, Unavailable
 from fairlead.store.base import Store
+
+if TYPE_CHECKING:
+    from fairlead.core.keying import Peer
+    from fairlead.engine.encryption import Encryption
 
 log = logging.getLogger(__name__)
 
@@ -186,6 +188,8 @@ class Overlays:
             self.encryption.leave(network.id)
 
     def _peers(self, network: Network) -> set[Peer]:
+        from fairlead.core.keying import Peer  # of encrypted networks alone
+
         return {Peer(other.node, other.vtep) for other in self._believed(network)}
 
     async def move(self, encryption: Encryption | None) -> None:

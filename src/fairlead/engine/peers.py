@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from fairlead.core.places import Peer
 from fairlead.errors import Unavailable
+
+if TYPE_CHECKING:
+    from fairlead.core.places import Peer
 
 
 class KeyHolders(msgspec.Struct, frozen=True):

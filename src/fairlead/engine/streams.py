@@ -32,7 +32,7 @@ from typing import Protocol, Self
 from fairlead.core.container import Container
 from fairlead.core.detach import Detector, parse
 from fairlead.engine.catalog import Catalog
-from fairlead.engine.events import Events
+from fairlead.engine.events import Events, facts
 from fairlead.engine.logs import Logs, LogWishes
 from fairlead.engine.runtime import Runtime, Wire
 from fairlead.errors import Conflict, Unsupported
@@ -351,8 +351,3 @@ async def _input(attached: Attached, client: Client) -> None:
     while data := await client.read():
         await attached.feed(data)
     await attached.end_input()
-
-
-def facts(container: Container) -> dict[str, str]:
-    """What every event of a container tells."""
-    return {**(container.config.labels or {}), "image": container.config.image, "name": container.name}

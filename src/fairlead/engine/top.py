@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from fairlead.engine.catalog import Catalog
-from fairlead.engine.events import Events
+from fairlead.engine.events import Events, facts
 from fairlead.engine.runtime import Runtime
-from fairlead.engine.streams import facts
 from fairlead.errors import Conflict
 
 DEFAULT = "-ef"

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -29,9 +30,11 @@ from fairlead.core.container import Config, Container, HostConfig, Mount
 from fairlead.core.mounts import LOCAL, Wish
 from fairlead.engine.events import Events
 from fairlead.engine.records import Records
-from fairlead.engine.storage import VolumeDisk
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
 from fairlead.store.base import Store
+
+if TYPE_CHECKING:
+    from fairlead.engine.storage import VolumeDisk
 
 replace = msgspec.structs.replace
 

@@ -245,7 +245,7 @@ def _tar(folder: int, names: list[str], out: int) -> None:
 async def _piped(place: Place, work: Callable[[int, int], None]) -> AsyncIterator[bytes]:
     """What ``work`` writes into a pipe, as it comes; its error at the end.
 
-    Read by hand: uvloop's pipes close a descriptor that Python closes once more, when it may be somebody else's."""
+    Read by hand: the descriptor is ours to close, whoever stops reading."""
     read, write = os.pipe()
     os.set_blocking(read, False)
     task = asyncio.ensure_future(inside(place, lambda top: work(top, write)))
