@@ -102,6 +102,22 @@ async def test_one_wire_serves_all_and_each_only_what_it_asked(desk: Desk) -> No
     assert await hear(errors) == [(2, b"e")]
 
 
+async def test_clients_that_come_at_once_share_the_wire(desk: Desk) -> None:
+    box = await desk.add()
+    attach, wires = desk.runtime.attach, []
+
+    async def counted(id: str) -> object:
+        wires.append(await attach(id))
+        return wires[-1]
+
+    desk.runtime.attach = counted
+    together = await asyncio.gather(*(desk.streams.attach("box", **ALL) for _ in range(3)))
+    desk.wire.say(b"o")
+    desk.runtime.end(box.id)
+    assert [await hear(each) for each in together] == [[(1, b"o")]] * 3
+    assert len(wires) == 1
+
+
 async def test_input_of_a_container_made_for_one_client_ends_with_it(desk: Desk) -> None:
     await desk.add(open_stdin=True, stdin_once=True)
     attached = await desk.streams.attach("box", **ALL)

@@ -195,12 +195,15 @@ class Hub:
             if self._wire is not None:
                 self._wire.close()
 
-    async def serve(self, wire: Wire) -> None:
-        """Hand out everything the process says, to its end."""
+    def begin(self, wire: Wire) -> None:
+        """From now on it is served; ``serve`` is next."""
         self._wire = wire
         if self._input_ended:
             wire.end_input()
         self._connected.set()
+
+    async def serve(self, wire: Wire) -> None:
+        """Hand out everything the process says, to its end."""
         try:
             with suppress(OSError):
                 while (packet := await wire.read()) is not None:
@@ -330,8 +333,8 @@ class Streams:
         hub = self._hubs.get(id)
         if hub is not None and not hub.served:
             wire = await self._runtime.attach(id)
+            hub.begin(wire)  # now, not in the task: the next client is asking already
             self._tasks.create_task(hub.serve(wire))
-            await asyncio.sleep(0)
 
     def _over(self, id: str) -> None:
         """It ended, or could not be made. A hub with a wire hears that from the wire, after the last byte."""
