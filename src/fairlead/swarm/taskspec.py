@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from fairlead.core.allocation import NODE_NETWORKS
 from fairlead.core.cluster import Attachment, Node, Task
 from fairlead.core.container import Config, HostConfig, LogConfig
 from fairlead.core.model import EndpointSettings, Network, ServicePart
@@ -29,8 +30,6 @@ LABEL = "com.docker.swarm."
 TASK = LABEL + "task.id"
 SECRETS = "/run/secrets/"
 MODE = 0o444
-PREDEFINED = ("host", "bridge", "null")
-"""Drivers of networks that every machine has by itself."""
 GRACE = 10.0
 POLICY = "fairlead.policy"
 """label of a service: how its virtual address chooses (``core.serving.POLICIES``); anything else is by chance"""
@@ -72,7 +71,8 @@ def wish(task: Task, around: Around) -> Wish:
     if spec is None:
         raise Invalid("only containers can be run as tasks")
     words = context(task, around)
-    networks = {_name(_network(one, around)): _settings(one, task, around) for one in task.networks}
+    networks = {one.target: EndpointSettings() for one in task.spec.networks or () if one.target in NODE_NETWORKS}
+    networks |= {one.network: _settings(one, task, around) for one in task.networks}
     return Wish(
         name(task, around.service),
         _config(task, spec, around, words),
@@ -229,15 +229,8 @@ def _network(attachment: Attachment, around: Around) -> Network:
     return around.networks[attachment.network].spec
 
 
-def _name(network: Network) -> str:
-    """As the container asks for it: by its id, unless every machine has one of that name."""
-    return network.name if network.driver in PREDEFINED else network.id
-
-
 def _settings(attachment: Attachment, task: Task, around: Around) -> EndpointSettings:
     network = _network(attachment, around)
-    if network.driver in PREDEFINED:
-        return EndpointSettings()
     addresses = [address.partition("/")[0] for address in attachment.addresses]
     return EndpointSettings(
         ipv4=next((address for address in addresses if ":" not in address), ""),
