@@ -105,6 +105,10 @@ class Membership:
         if self.error:
             raise Unavailable(self.error)
 
+    def failed(self, why: str) -> None:
+        self.error = why
+        self._tried.set()
+
     async def settled(self) -> None:
         """Until this node is what its certificate says; raises why it is not."""
         if self.manages:
@@ -126,9 +130,8 @@ class Membership:
                 log.info("not a manager yet, others come first: %s", _first(group).message)
                 await asyncio.sleep(SOON)
             except* FairleadError as group:
-                self.error = _first(group).message
+                self.failed(_first(group).message)
                 log.error("this node cannot manage its swarm now: %s", self.error)
-                self._tried.set()
                 await asyncio.sleep(AGAIN)
 
     async def _manage(self) -> None:

@@ -30,7 +30,7 @@ from fairlead.swarm.control_base import NO_LEADER
 from fairlead.swarm.credentials import Credentials, Notes
 from fairlead.swarm.manager import Beginning, Manager, Tools
 from fairlead.swarm.members import Place
-from fairlead.swarm.membership import Agent, Here, Membership
+from fairlead.swarm.membership import AGAIN, Agent, Here, Membership
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class SwarmNode:
     def _begin(self, credentials: Credentials, beginning: Beginning | None = None) -> Membership:
         assert self._group is not None, "run comes first"
         member = Membership(self._place, credentials, self._tools, self._here, self._agent, beginning)
-        self._member, self._life = member, self._group.create_task(member.run())
+        self._member, self._life = member, self._group.create_task(_live(member))
         return member
 
     async def _end(self) -> None:
@@ -339,6 +339,17 @@ class SwarmNode:
             self._locked.unlock(tokens.parse_unlock_key(key))
             credentials, self._locked = self._locked, None
             self._begin(credentials)
+
+
+async def _live(member: Membership) -> None:
+    """Until cancelled. A fault of ours ends no engine: the containers are none of the swarm's business."""
+    while True:
+        try:
+            await member.run()
+        except Exception:
+            log.exception("this node's part in its swarm failed, and begins again")
+            member.failed("internal error; the engine's log has the details")
+            await asyncio.sleep(AGAIN)
 
 
 def _own(wish: str, here: list[tuple[str, str]]) -> str:
