@@ -65,7 +65,13 @@ class FakeNetworks:
             raise Conflict(f"network with name {request.name} already exists")
         ipam = request.ipam if request.ipam.config else Ipam(config=(Subnet("172.18.0.0/16", gateway="172.18.0.1"),))
         network = Network(
-            self._new_id(), request.name, CREATED, ipam=ipam, labels=request.labels, options=request.options
+            self._new_id(),
+            request.name,
+            CREATED,
+            ipam=ipam,
+            labels=request.labels,
+            options=request.options,
+            config_only=request.config_only,
         )
         self._events.publish("network", "create", network.id, {"name": network.name, "type": network.driver})
         return self._put(network)

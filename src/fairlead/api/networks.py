@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from fairlead.api import http, times, web, wire_networks
 from fairlead.api.wire import get, members
-from fairlead.core.model import Network
-from fairlead.errors import FairleadError, NotFound
+from fairlead.core.model import Endpoint, Network, Remote
+from fairlead.engine.swarmnetworks import SwarmNetworks
+from fairlead.errors import FairleadError
 
 if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
@@ -31,37 +32,49 @@ def routes(engine: Engine) -> list[web.Route]:
 
 
 class Networks:
-    """The handlers over ``engine.networks`` and, for connect and disconnect, ``engine.containers``."""
+    """The handlers over ``engine.networks`` and the swarm's; for connect and disconnect, ``engine.containers``."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._networks = SwarmNetworks(engine.networks, engine.swarm)
 
     async def list(self, request: web.Request) -> web.Response:
         wanted = http.filters(request, LIST_FILTERS)
         check = self._matcher(wanted)
-        found = [network for network in self._engine.networks.networks() if check(network)]
-        return http.answer([wire_networks.network(network) for network in found])
+        found = [known for known in await self._networks.networks() if check(known.network)]
+        return http.answer([wire_networks.network(known.network, here=known.here) for known in found])
 
     async def inspect(self, request: web.Request) -> web.Response:
-        ref = request.names["id"]
-        http.strict_flag(request, "verbose")
-        network = self._engine.networks.network(ref)
-        scope = http.text(request, "scope")
-        if scope and scope != network.scope:
-            raise NotFound(f"network {ref} not found")
-        return http.answer(
-            wire_networks.network(
-                network, self._engine.networks.endpoints(network.id), self._engine.networks.elsewhere(network.id)
-            )
-        )
+        verbose = http.strict_flag(request, "verbose")
+        network, here = await self._networks.network(request.names["id"], http.text(request, "scope"))
+        mine, others = self._networks.endpoints(network), self._networks.elsewhere(network)
+        elsewhere = () if network.scope == "swarm" else others  # of a swarm's network each node shows its own
+        shown = wire_networks.network(network, mine, elsewhere, here=here)
+        if network.scope == "swarm" and here:
+            shown |= self._shared(network, mine, others, verbose)
+        return http.answer(shown)
+
+    def _shared(
+        self, network: Network, mine: Iterable[Endpoint], others: Iterable[Remote], verbose: bool
+    ) -> dict[str, Any]:
+        """What only a network of a swarm has: the hosts on it, and (on managers) what runs there."""
+        local = self._engine.swarm.local()
+        hosts = {other.vtep: other.node for other in others}
+        if any(True for _ in mine):
+            hosts[local.address] = local.node
+        shown: dict[str, Any] = {"Peers": [{"Name": node[:12], "IP": address} for address, node in hosts.items()]}
+        if verbose and local.control:
+            control = self._engine.swarm.control()
+            shown["Services"] = wire_networks.services(network, control.services(), control.tasks(), control.nodes())
+        return shown
 
     async def create(self, request: web.Request) -> web.Response:
         asked = wire_networks.network_request(await http.body(request, {}))
-        network = await self._engine.networks.create(asked)
+        network = await self._networks.create(asked)
         return http.answer({"Id": network.id, "Warning": ""}, 201)
 
     async def remove(self, request: web.Request) -> web.Response:
-        await self._engine.networks.remove(request.names["id"])
+        await self._networks.remove(request.names["id"])
         return http.nothing()
 
     async def connect(self, request: web.Request) -> web.Response:
@@ -89,7 +102,7 @@ class Networks:
                 before is None or times.nanoseconds(network.created) < before
             )
 
-        gone = await self._engine.networks.prune(goes)
+        gone = await self._networks.prune(goes)
         return http.answer({"NetworksDeleted": gone or None})
 
     def _matcher(self, wanted: http.Filters) -> Callable[[Network], bool]:

@@ -10,7 +10,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from fairlead.api.wire import get, members
+from fairlead.core.allocation import on_network
+from fairlead.core.cluster import Attachment, Node, Service, Task
 from fairlead.core.model import Endpoint, EndpointSettings, Ipam, Network, NetworkRequest, Remote, Subnet
+from fairlead.core.swarmspec import SharedNetwork
 from fairlead.errors import Invalid
 
 STRINGS = dict[str, str]
@@ -84,9 +87,23 @@ def endpoint_settings(data: Any, where: str = "") -> EndpointSettings:
 
 
 def network(
-    network: Network, endpoints: Iterable[Endpoint] | None = None, elsewhere: Iterable[Remote] = ()
+    network: Network,
+    endpoints: Iterable[Endpoint] | None = None,
+    elsewhere: Iterable[Remote] = (),
+    *,
+    here: bool = True,
 ) -> dict[str, Any]:
-    """``GET /networks/{id}``; a list shows no containers (``endpoints`` None). Those of other hosts by endpoint."""
+    """``GET /networks/{id}``; a list shows no containers (``endpoints`` None). Those of other hosts by endpoint.
+
+    ``here`` false: of a swarm, and this node does not have it, so nobody can say who is on it.
+    """
+    shown = _network(network, endpoints, elsewhere)
+    if here:
+        return shown
+    return {**shown, "Containers": None, "Options": network.options or None, "Labels": network.labels or None}
+
+
+def _network(network: Network, endpoints: Iterable[Endpoint] | None, elsewhere: Iterable[Remote]) -> dict[str, Any]:
     return {
         "Name": network.name,
         "Id": network.id,
@@ -115,7 +132,46 @@ def network(
 
 
 def _poolless(network: Network) -> bool:
-    return network.driver in ("host", "null")
+    return network.driver in ("host", "null") and network.scope == "local"
+
+
+def services(
+    network: Network, services: Iterable[Service], tasks: Iterable[Task], nodes: Iterable[Node]
+) -> dict[str, Any]:
+    """Name -> virtual address, ports and running tasks, of the services that are on a network."""
+    hosts = {node.id: node.address for node in nodes}
+    shown: dict[str, Any] = {}
+    of: dict[str, Service] = {service.id: service for service in services}
+    for service in of.values():
+        held = _held(service.addresses, network)
+        if held is not None or on_network(service.spec, SharedNetwork(network.id, network)):
+            shown[service.spec.name] = _service(held or "")
+    for task in tasks:
+        at = _held(task.networks, network)
+        if at is None or not task.running or task.service not in of:
+            continue
+        name = of[task.service].spec.name
+        shown.setdefault(name, _service(""))["Tasks"].append(
+            {
+                "Name": f"{name}.{task.slot or task.node}.{task.id}",
+                "EndpointID": "",
+                "EndpointIP": at,
+                "Info": {"Host IP": hosts.get(task.node, "")},
+            }
+        )
+    return shown
+
+
+def _service(address: str) -> dict[str, Any]:
+    return {"VIP": address, "Ports": [], "LocalLBIndex": 0, "Tasks": []}
+
+
+def _held(attachments: Iterable[Attachment], network: Network) -> str | None:
+    """The first address that somebody has on a network, without prefix length."""
+    for one in attachments:
+        if one.network == network.id and one.addresses:
+            return one.addresses[0].partition("/")[0]
+    return None
 
 
 def _pool(pool: Subnet) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from fairlead.core.refusals import exists, invalid, unmet, unsupported
 from fairlead.core.service import ContainerSpec, NetworkAttachment, ServiceSpec
 from fairlead.core.swarmspec import ConfigFile, Secret, SharedNetwork
 from fairlead.errors import FairleadError, Forbidden, NotFound
+from fairlead.swarm import control_templates
 from fairlead.swarm.control_base import Change, Part, by_id, check_version, find
 
 PETNAMES = 1 << 16
@@ -31,12 +32,11 @@ class ServiceControl(Part):
         return find(self.state.services, ref, "service", lambda service: service.spec.name)
 
     async def create_service(self, spec: ServiceSpec) -> str:
-        spec = spec if spec.name else replace(spec, name=petname(self.draw(PETNAMES)))
+        spec = self._named(spec)
         id = self.new_id()
 
         def decide() -> Change:
             settled, named = self._settled(spec)
-            servicecheck.check(settled)
             self._fits(settled, named, self.services())
             if any(other.spec.name == spec.name for other in self.state.services.values()):
                 raise exists(f"name conflicts with an existing object: service {spec.name} already exists")
@@ -48,10 +48,11 @@ class ServiceControl(Part):
         return id
 
     async def update_service(self, ref: str, version: int, spec: ServiceSpec, back: bool = False) -> None:
+        spec = self._named(spec)
+
         def decide() -> Change:
             service = self.service(ref)
             settled, named = self._settled(spec)
-            servicecheck.check(settled)
             self._fits(settled, named, [other for other in self.services() if other.id != service.id])
             if kind(settled) != kind(service.spec):
                 raise unsupported("service mode change is not allowed")
@@ -84,14 +85,15 @@ class ServiceControl(Part):
         """The spec with the ids of its networks, and those of the swarm's that its tasks are on."""
         template = spec.task_template
         named: list[SharedNetwork] = []
-        return (
-            replace(
-                spec,
-                networks=self._targets(spec.networks, named),
-                task_template=replace(template, networks=self._targets(template.networks, named)),
-            ),
-            named,
-        )
+        networks = self._targets(spec.networks, named)
+        template = replace(template, networks=self._targets(template.networks, named))
+        settled = replace(spec, networks=networks, task_template=template)
+        servicecheck.check(settled)
+        control_templates.check(settled)
+        return settled, named
+
+    def _named(self, spec: ServiceSpec) -> ServiceSpec:
+        return spec if spec.name else replace(spec, name=petname(self.draw(PETNAMES)))
 
     def _targets(
         self, given: tuple[NetworkAttachment, ...] | None, named: list[SharedNetwork]
