@@ -121,6 +121,7 @@ def _tools(build: Build) -> Tools:
         now=lambda: datetime.datetime.now(datetime.UTC),
         draw=secrets.randbelow,
         local=local,
+        tell=lambda told: build.events.publish(*told, scope="swarm"),
     )
 
 

@@ -9,9 +9,10 @@ Rules
     3. A stream that does not read loses nothing, but no more than ``BACKLOG`` are
        kept for it: then it is ended, so that a hung client cannot eat the memory.
 
-Words and shapes are Docker's: kind ``container network image volume daemon``,
-actions as in ``docker events``. Ours besides: kind ``fairlead``, action
-``repair``, for every kernel object we had to put right.
+Words and shapes are Docker's: kind ``container network image volume daemon``
+(and of a swarm ``service node secret config``), actions as in ``docker events``.
+Ours besides: kind ``fairlead``, action ``repair``, for every kernel object we had
+to put right.
 """
 
 from __future__ import annotations
@@ -57,8 +58,11 @@ class Events:
         """How many streams are open."""
         return len(self._streams)
 
-    def publish(self, kind: str, action: str, id: str, attributes: Mapping[str, str] | None = None) -> None:
-        event = Event(kind, action, id, self._clock(), dict(attributes or {}))
+    def publish(
+        self, kind: str, action: str, id: str, attributes: Mapping[str, str] | None = None, scope: str = "local"
+    ) -> None:
+        """``scope``: swarm for what concerns all nodes, and is told by each manager."""
+        event = Event(kind, action, id, self._clock(), dict(attributes or {}), scope)
         self._last.append(event)
         for queue in tuple(self._streams):
             if queue.qsize() >= BACKLOG:

@@ -27,6 +27,7 @@ from fairlead.core import tokens
 from fairlead.core.cluster import Node, Task, new_id
 from fairlead.core.session import Hello, Relay
 from fairlead.core.swarmspec import Cluster
+from fairlead.core.tidings import Tiding, tiding
 from fairlead.core.tokens import parse_unlock_key
 from fairlead.errors import Conflict, Unavailable
 from fairlead.store.base import Ledger
@@ -82,6 +83,8 @@ class Tools(NamedTuple):
     draw: Callable[[int], int]
     local: Callable[[str], bool] = lambda ref: False
     """Whether this engine alone has a network of that name or id."""
+    tell: Callable[[Tiding], None] = lambda tiding: None
+    """An event, for people who listen to this engine."""
 
 
 class Beginning(NamedTuple):
@@ -166,12 +169,18 @@ class Manager:
         self.hear(self.dispatcher.hear)
         self._follow(Event("cluster", None, self.cluster()))
         self.hear(self._follow)
+        self.hear(self._herald)
         group.create_task(self.state.run())
         group.create_task(self.dispatcher.run())
         group.create_task(leader.stand(self.ledger, self.me, self._lead))
         group.create_task(self._tell_address())
         group.create_task(self._follow_roots())
         self.ready.set()
+
+    def _herald(self, event: Event) -> None:
+        told = tiding(event.before, event.after)
+        if told is not None:
+            self._tools.tell(told)
 
     async def stop(self) -> None:
         """etcd ends. (``run`` was cancelled before.)"""
