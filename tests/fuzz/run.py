@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from fuzz import dns, documents, requests, tars, wires, words  # noqa: F401  (they register their targets)
+from fuzz import dns, documents, requests, swarms, tars, wires, words  # noqa: F401  (they register their targets)
 from fuzz.targets import TARGETS, attempt, made, watch_the_clock
 
 GROWTH = 40 * 1024

@@ -233,10 +233,14 @@ def _list(inner: Any, name: str) -> Read:
                 raise wrong(data, "", "string")
         if not isinstance(data, list):
             raise wrong(data, where, go_type)
-        empty: Any = "" if inner is str else None
-        return tuple(empty if item is None else one(item, f"{where}.{at}") for at, item in enumerate(data))
+        return tuple(one(_zero(inner) if item is None else item, f"{where}.{at}") for at, item in enumerate(data))
 
     return read_list
+
+
+def _zero(kind: Any) -> Any:
+    """What Go makes of a null in an array."""
+    return "" if kind is str else {}
 
 
 def _map(inner: Any, name: str) -> Read:

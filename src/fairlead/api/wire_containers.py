@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fairlead.api import times, wire
+from fairlead.api import times, wire, wire_mounts
 from fairlead.api.wire import member, members
 from fairlead.api.wire_networks import endpoint, endpoint_settings
 from fairlead.core.container import NEVER, Config, Container, HostConfig, Mount, State
@@ -69,6 +69,7 @@ def create(body: Any, version: Version) -> Create:
         raise Invalid("config cannot be empty in order to create a container")
     config = wire.read(Config, flat)
     host = wire.read(HostConfig, given.get("hostconfig", {}), ".HostConfig")
+    wire_mounts.check(host.mounts, ".HostConfig.Mounts")
     networks = _networks(given.get("networkingconfig"), version)
     if version < (1, 44) and config.healthcheck is not None:
         config = replace(config, healthcheck=replace(config.healthcheck, start_interval=0))

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from fairlead.api import times, wire
+from fairlead.api import times, wire, wire_mounts
 from fairlead.core import service as asked
 from fairlead.core.cluster import Attachment, Service, State, Task, TaskStatus, UpdateStatus
 from fairlead.core.container import NEVER
@@ -50,6 +50,8 @@ def service_spec(body: Any) -> ServiceSpec:
     if body is not None and not isinstance(body, dict):
         raise wire.wrong(body, "", "swarm.ServiceSpec")
     read = wire.read(ServiceSpec, body or {}, "ServiceSpec")
+    container = read.task_template.container_spec
+    wire_mounts.check(container and container.mounts, "ServiceSpec.TaskTemplate.ContainerSpec.Mounts")
     endpoint = read.endpoint_spec
     if endpoint is not None:
         ports = endpoint.ports and tuple(_known(port) for port in endpoint.ports)
