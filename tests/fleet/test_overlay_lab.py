@@ -20,8 +20,8 @@ def test_1_create_a_new_swarm(hosts: Fleet) -> None:
     assert re.match(r"Swarm initialized: current node \([0-9a-z]{25}\) is now a manager\.\n", told)
     assert "To add a worker to this swarm, run the following command:" in told
     worker = token_form(told)
-    assert re.search(rf"docker swarm join --token {worker} {one.address}:2377", told)
-    assert "docker swarm join-token manager" in told
+    assert re.search(rf"(docker|fairlead) swarm join --token {worker} {one.address}:2377", told)
+    assert "swarm join-token manager' and follow the instructions." in told
     manager = one("swarm join-token -q manager")
     assert one("swarm join-token -q worker") == worker
     assert (token_form(manager)[:-26], manager != worker) == (worker[:-26], True)

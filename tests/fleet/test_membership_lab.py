@@ -1,0 +1,351 @@
+"""Who is in a swarm, in which role, and what becomes of it when managers are lost: typed with docker, on real engines.
+
+anna, bert, carl    managers, or workers        dora    a worker
+"""
+
+import datetime
+import json
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairlead.lab.machine import Machine
+from fairlead.lab.topology import one_cable
+from fairlead.lab.world import World
+from fairlead.swarm import ca
+from lane.client import Docker
+from lane.machine import Result, eventually
+
+NAMES = ("anna", "bert", "carl", "dora")
+LATER = 40.0
+"""seconds that something may take on a machine that has other things to do"""
+NO_LEADER = "The swarm does not have a leader."
+
+
+class Node:
+    """One machine. ``node("swarm init")`` types docker there; ``tries`` may fail."""
+
+    def __init__(self, world: World, machine: Machine, folder: Path) -> None:
+        self.world, self.machine, self.name = world, machine, machine.name
+        self.docker = Docker(f"unix://{machine.socket}", folder / machine.name)
+
+    def __call__(self, command: str) -> str:
+        return self.docker(command, timeout=LATER).out
+
+    def tries(self, command: str) -> Result:
+        return self.docker.attempt(command)
+
+    def refuses(self, command: str) -> str:
+        done = self.tries(command)
+        assert done.code, done.out
+        return str(done.err)
+
+    @property
+    def swarm(self) -> dict[str, Any]:
+        """The Swarm part of ``info``."""
+        return dict(json.loads(self.docker(["info", "--format", "{{json .Swarm}}"]).out))
+
+    @property
+    def state(self) -> str:
+        return str(self.swarm["LocalNodeState"])
+
+    @property
+    def address(self) -> str:
+        return str(self.machine.address4)
+
+    @property
+    def file(self) -> Path:
+        return self.machine.folder / "data" / "swarm" / "node.json"
+
+    def nodes(self) -> dict[str, tuple[str, str]]:
+        """Hostname -> status, manager status; {} where nobody can say."""
+        done = self.docker.attempt(["node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.ManagerStatus}}"])
+        rows = [(*line.split(), "")[:3] for line in done.out.splitlines()] if not done.code else []
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    def managers(self) -> set[str]:
+        """Those that are reachable."""
+        return {name for name, (_, role) in self.nodes().items() if role in ("Leader", "Reachable")}
+
+    def token(self, role: str) -> str:
+        return self(f"swarm join-token -q {role}").strip()
+
+    def joins(self, first: "Node", role: str = "worker") -> None:
+        self(f"swarm join --token {first.token(role)} {first.address}:2377")
+
+    def power_off(self) -> None:
+        self.machine.down()
+
+    def power_on(self) -> None:
+        self.world.reboot(self.name)
+        self.start()
+
+    def start(self) -> None:
+        self.world.start_engines([self.name])
+        self.docker.env["DOCKER_HOST"] = f"unix://{self.machine.socket}"
+
+    def kill_engine(self) -> None:
+        self.machine.stop_daemon(signal.SIGKILL)
+
+
+Nodes = dict[str, Node]
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    folder = tmp_path_factory.mktemp("lab")
+    with World(one_cable(*NAMES), str(folder)) as world:
+        world.start_engines(NAMES)
+        yield {name: Node(world, world[name], folder) for name in NAMES}
+
+
+@pytest.fixture
+def nodes(machines: Nodes) -> Iterator[Nodes]:
+    """Machines in no swarm."""
+    yield machines
+    for node in machines.values():
+        if not node.machine.alive:
+            node.power_on()
+        elif not node.machine.answers:
+            node.start()
+        node.tries("swarm leave --force")
+
+
+@pytest.fixture
+def three(nodes: Nodes) -> Nodes:
+    """anna, bert and carl manage, dora works."""
+    anna, *others = nodes.values()
+    anna("swarm init")
+    for node in others:
+        node.joins(anna, "worker" if node.name == "dora" else "manager")
+    eventually(lambda: anna.managers() == {"anna", "bert", "carl"} and len(anna.nodes()) == 4, "all are there", LATER)
+    return nodes
+
+
+def settled(node: Node, managers: set[str]) -> None:
+    """Wait until it says that these manage, and one of them leads."""
+
+    def so() -> bool:
+        roles = [role for _, role in node.nodes().values()]
+        return node.managers() == managers and roles.count("Leader") == 1
+
+    eventually(so, f"{node.name} says that {managers} manage", LATER)
+
+
+def test_founded_joined_and_left(nodes: Nodes) -> None:
+    anna, bert, carl, dora = nodes.values()
+    assert anna.swarm["LocalNodeState"] == "inactive"
+    assert "This node is not a swarm manager" in anna.refuses("node ls")
+    anna("swarm init")
+    assert "already part of a swarm" in anna.refuses("swarm init")
+    shown = anna.swarm
+    assert (shown["LocalNodeState"], shown["ControlAvailable"]) == ("active", True)
+    assert shown["NodeAddr"] == anna.address and shown["Nodes"] == shown["Managers"] == 1
+    assert shown["RemoteManagers"] == [{"NodeID": shown["NodeID"], "Addr": f"{anna.address}:2377"}]
+    bert.joins(anna, "manager")
+    dora.joins(anna)
+    settled(bert, {"anna", "bert"})
+    eventually(lambda: {status for status, _ in anna.nodes().values()} == {"Ready"}, "all are ready", LATER)
+    assert len(dora.swarm["RemoteManagers"]) == 2
+    assert "Worker nodes can't be used to view or modify cluster state" in dora.refuses("node ls")
+    assert "already part of a swarm" in dora.refuses(f"swarm join --token {anna.token('worker')} {anna.address}")
+    dora("swarm leave")
+    assert dora.state == "inactive" and not dora.file.exists()
+    eventually(lambda: anna.nodes()["dora"][0] == "Down", "dora is down", LATER)
+    assert "participating as a manager" in bert.refuses("swarm leave")
+    bert("swarm leave --force")
+    eventually(lambda: anna.nodes()["bert"] == ("Down", "Unreachable"), "bert is down", LATER)
+    anna("node demote bert")
+    anna("node rm bert dora")
+    assert set(anna.nodes()) == {"anna"}
+    assert "Removing the last manager erases all current state" in anna.refuses("swarm leave")
+    anna("swarm leave --force")
+    assert anna.state == "inactive" and not (anna.machine.folder / "data" / "swarm" / "etcd").exists()
+    assert "not part of a swarm" in anna.refuses("swarm leave --force")
+    carl("swarm init")  # what was is forgotten on all sides
+    anna.joins(carl, "manager")
+    settled(anna, {"anna", "carl"})
+
+
+def test_who_has_no_good_token_stays_outside(nodes: Nodes) -> None:
+    anna, bert, carl, dora = nodes.values()
+    anna("swarm init")
+    carl("swarm init")
+    token = anna.token("worker")
+    head, _, secret = token.rpartition("-")
+    here = f"{anna.address}:2377"
+    assert "invalid join token" in bert.refuses(f"swarm join --token nonsense {here}")
+    assert "valid join token is necessary" in bert.refuses(f"swarm join --token {head}-{'0' * 25} {here}")
+    assert "remote CA does not match fingerprint" in bert.refuses(f"swarm join --token {token} {carl.address}:2377")
+    assert "refused" in bert.refuses(f"swarm join --token {token} {dora.address}:2377")
+    anna("swarm join-token --rotate worker")
+    assert "valid join token is necessary" in bert.refuses(f"swarm join --token {token} {here}")
+    assert bert.state == "inactive" and not bert.file.exists()
+    bert.joins(anna)
+    assert secret not in anna.token("worker")
+
+
+def test_promoted_and_demoted(nodes: Nodes) -> None:
+    anna, bert, carl, dora = nodes.values()
+    anna("swarm init")
+    for node in (bert, carl, dora):
+        node.joins(anna)
+    anna("node promote bert carl")
+    for node in (anna, bert, carl):
+        settled(node, {"anna", "bert", "carl"})
+    bert("node demote anna")
+    settled(bert, {"bert", "carl"})
+    assert "Worker nodes can't be used" in anna.refuses("node ls")
+    assert not (anna.machine.folder / "data" / "swarm" / "etcd").exists()
+    bert("node demote carl")
+    settled(bert, {"bert"})
+    assert "attempting to demote the last manager of the swarm" in bert.refuses("node demote bert")
+    bert("node promote anna")
+    settled(anna, {"anna", "bert"})
+
+
+def test_a_demotion_that_would_lose_the_majority_is_refused(three: Nodes) -> None:
+    anna, _bert, carl, _ = three.values()
+    carl.power_off()
+    eventually(lambda: anna.managers() == {"anna", "bert"}, "carl is missed", LATER)
+    why = anna.refuses("node demote bert")
+    assert "loss of quorum" in why and "of the 2 managers that would be left, 1 can be reached" in why
+    anna("node demote carl")
+    settled(anna, {"anna", "bert"})
+    carl.power_on()
+    eventually(lambda: anna.nodes()["carl"] == ("Ready", ""), "carl is back, as a worker", LATER)
+
+
+def test_engines_that_were_killed_are_in_the_swarm_again(three: Nodes) -> None:
+    before = {name: node.swarm["NodeID"] for name, node in three.items()}
+    for node in three.values():
+        node.kill_engine()
+    for node in three.values():
+        node.start()
+    for name in ("anna", "bert", "carl"):
+        settled(three[name], {"anna", "bert", "carl"})
+    assert {name: node.swarm["NodeID"] for name, node in three.items()} == before
+    eventually(lambda: {status for status, _ in three["bert"].nodes().values()} == {"Ready"}, "all ready", LATER)
+
+
+def test_one_manager_recovers_a_swarm_that_lost_its_majority(three: Nodes) -> None:
+    """And those that come back do not vote in what was."""
+    anna, bert, carl, _dora = three.values()
+    anna("config create before /etc/hostname")
+    eventually(lambda: "before" in carl("config ls"), "carl has heard of it", LATER)
+    anna.power_off()
+    bert.power_off()
+    eventually(lambda: NO_LEADER in carl.refuses("node ls"), "carl is alone", LATER)
+    assert NO_LEADER in carl.refuses("config create during /etc/hostname")
+    rehearsed = carl.machine.run(
+        *("curl", "-s", "--unix-socket", "/run/docker.sock", "-H", "Content-Type: application/json", "-d"),
+        *('{"ListenAddr": "0.0.0.0:2377", "ForceNewCluster": true}', "http://d/swarm/init?dryrun=1"),
+    ).stdout
+    assert "a majority, 2 of them, is not there" in rehearsed and "becomes a worker: anna" in rehearsed
+    carl("swarm init --force-new-cluster")
+    settled(carl, {"carl"})
+    assert "before" in carl("config ls")
+    carl("config create after /etc/hostname")
+    anna.power_on()
+    bert.power_on()
+    eventually(lambda: {status for status, _ in carl.nodes().values()} == {"Ready"}, "all are back", LATER)
+    settled(carl, {"carl"})
+    assert "Worker nodes can't be used" in anna.refuses("node ls")
+    carl("node promote anna bert")
+    settled(bert, {"anna", "bert", "carl"})
+    assert {"before", "after"} <= set(bert("config ls").split())
+
+
+def test_another_root_while_everything_goes_on(three: Nodes) -> None:
+    anna, bert, _, dora = three.values()
+    old, token = anna("swarm ca"), anna.token("worker")
+    anna("swarm ca --rotate --quiet")
+    new = anna("swarm ca")
+    assert new != old and new.startswith("-----BEGIN CERTIFICATE-----")
+    for name in ("anna", "bert", "carl"):
+        settled(three[name], {"anna", "bert", "carl"})
+    assert anna.token("worker") != token
+
+    def certified() -> bool:
+        notes = [json.loads(node.file.read_text()) for node in three.values()]
+        return all(one["roots"].strip() == new.strip() for one in notes)
+
+    eventually(certified, "nobody believes the old root any more", LATER)
+    dora("swarm leave")
+    dora.joins(bert)
+    anna("node promote dora")
+    settled(dora, {"anna", "bert", "carl", "dora"})
+    for node in three.values():  # every etcd, too, lives with the new one alone
+        node.kill_engine()
+        node.power_off()
+    for node in three.values():
+        node.power_on()
+    settled(bert, {"anna", "bert", "carl", "dora"})
+
+
+def test_a_root_of_ones_own(nodes: Nodes, tmp_path: Path) -> None:
+    anna, bert, *_ = nodes.values()
+    anna("swarm init")
+    bert.joins(anna)
+    made = ca.Authority.found(datetime.datetime.now(datetime.UTC))
+    (tmp_path / "ca.crt").write_bytes(made.certificate)
+    (tmp_path / "ca.key").write_bytes(made.key)
+    anna(f"swarm ca --rotate --quiet --ca-cert {tmp_path}/ca.crt --ca-key {tmp_path}/ca.key")
+    assert anna("swarm ca").strip() == made.certificate.decode().strip()
+    eventually(lambda: {status for status, _ in anna.nodes().values()} == {"Ready"}, "both are there", LATER)
+    assert made.key.decode() not in anna.machine.run("cat", str(bert.file)).stdout
+
+
+def test_managers_that_lock_themselves(three: Nodes) -> None:
+    anna, _bert, carl, _dora = three.values()
+    (key,) = re.findall(r"SWMKEY-1-\S+", anna("swarm update --autolock=true"))
+    assert anna("swarm unlock-key -q") == key
+
+    def sealed() -> list[bool]:
+        return ["ENCRYPTED PRIVATE KEY" in node.file.read_text() for node in three.values()]
+
+    eventually(lambda: sealed() == [True, True, True, False], "the keys of managers are sealed", LATER)
+    carl.power_off()
+    carl.power_on()
+    assert carl.state == "locked"
+    for command in ("node ls", "swarm leave", "swarm init"):
+        assert "Swarm is encrypted and needs to be unlocked" in carl.refuses(command)
+    wrong = key[:-3] + ("AAA" if key[-3:] != "AAA" else "BBB")
+    assert "invalid key provided" in carl.docker.attempt("swarm unlock", stdin=f"{wrong}\n")
+    assert carl.docker.attempt("swarm unlock", stdin=f"{key}\n")
+    settled(carl, {"anna", "bert", "carl"})
+    assert "swarm is not locked" in carl.docker.attempt("swarm unlock", stdin=f"{key}\n")
+    new = anna("swarm unlock-key --rotate -q")
+    eventually(lambda: carl("swarm unlock-key -q") == new, "carl has heard of it", LATER)
+    carl.kill_engine()
+    carl.start()
+    assert carl.state == "locked" and not carl.machine.run("ls", "/run/fairlead/swarm/certificates", check=False).stdout
+    assert not carl.docker.attempt("swarm unlock", stdin=f"{key}\n")
+    assert carl.docker.attempt("swarm unlock", stdin=f"{new}\n")
+    settled(carl, {"anna", "bert", "carl"})
+    anna("swarm update --autolock=false")
+    eventually(lambda: sealed() == [False] * 4, "nothing is sealed", LATER)
+    assert not anna("swarm unlock-key -q")
+
+
+def test_no_secret_is_in_a_log_a_process_list_or_a_doctor_s_words(three: Nodes) -> None:
+    anna, bert, _carl, dora = three.values()
+    (key,) = re.findall(r"SWMKEY-1-\S+", anna("swarm update --autolock=true"))
+    secrets = [key, *(anna.token(role).rpartition("-")[2] for role in ("worker", "manager"))]
+    anna("swarm ca --rotate --quiet")
+    secrets += [anna.token(role).rpartition("-")[2] for role in ("worker", "manager")]
+    dora("swarm leave")
+    dora.joins(bert)
+    for node in three.values():
+        said = "".join(
+            node.machine.run(*words, check=False).stdout
+            for words in (("ps", "axwwe"), ("fairlead", "doctor"), ("cat", "/run/fairlead/swarm/etcd.log"))
+        )
+        said += node.machine.log() + json.dumps(node.swarm)
+        found = [secret for secret in (*secrets, "PRIVATE KEY") if secret in said]
+        assert not found, f"{node.name}: {found}"
+        assert not (node.file.stat().st_mode | node.file.parent.stat().st_mode) & 0o077, "root's alone"
