@@ -91,6 +91,13 @@ def _place(text: str) -> str:
     return f"{address or '0.0.0.0'}:{port or 2377}"
 
 
+def _pem(name: str) -> str:
+    text = _file(name)
+    if "-----BEGIN " not in text:
+        raise Invalid("file contents must be in PEM format")
+    return text
+
+
 EXTERNAL = many("--external-ca", word="external-ca", read=_authority, help="Who else signs: protocol=cfssl,url=URL.")
 EXPIRY = option("--cert-expiry", word="duration", default=None, help="How long certificates of nodes hold: 2160h.")
 
@@ -273,8 +280,8 @@ def update(client: Client, **flags: Any) -> int:
 
 @command("[OPTIONS]")
 @switch("--rotate", help="A new authority takes over; nobody notices.")
-@option("--ca-cert", word="pem-file", read=_file, help="File with the certificate of the new authority.")
-@option("--ca-key", word="pem-file", read=_file, help="File with its key.")
+@option("--ca-cert", word="pem-file", read=_pem, help="File with the certificate of the new authority.")
+@option("--ca-key", word="pem-file", read=_pem, help="File with its key.")
 @EXPIRY
 @EXTERNAL
 @switch("-d", "--detach", help="Do not wait until all nodes have new certificates.")
