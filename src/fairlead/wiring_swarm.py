@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fairlead.core.model import Network
     from fairlead.core.session import Command
     from fairlead.engine.catalog import Catalog
+    from fairlead.engine.clusterstore import ClusterStore
     from fairlead.engine.containers import Containers
     from fairlead.engine.controller import Controller
     from fairlead.engine.drivers.base import Facts
@@ -72,11 +73,12 @@ class Build(Protocol):
     overlays: Overlays
     sharing: Sharing
     ground: Shared | None
+    cluster: ClusterStore | None
     mesh: Mesh
 
 
 def swarm(build: Build) -> LateSwarm:
-    return LateSwarm(lambda: _node(build), (build.data / "swarm" / "node.json").exists)
+    return LateSwarm(lambda: _node(build), (build.data / "swarm" / "node.json").exists, store=build.cluster is not None)
 
 
 def _node(build: Build) -> SwarmNode:

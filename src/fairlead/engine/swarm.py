@@ -25,6 +25,7 @@ NOT_A_MANAGER = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm'
     " and try again."
 )
+STORE = "--cluster-store and --cluster-advertise daemon configurations are incompatible with swarm mode"
 NO_MANAGER = (
     "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this"
     " command on a manager node or promote the current node to a manager."
@@ -230,11 +231,12 @@ class NoSwarm:
 class LateSwarm:
     """A swarm's node that is only made where there is one, or is to be one.
 
-    ``build``: makes it. ``there``: whether the disk says that this machine is in a swarm.
+    ``build``: makes it. ``there``: whether the disk says that this machine is in a swarm. ``store``: this engine is of
+    a cluster with a store, and then it is in no swarm.
     """
 
-    def __init__(self, build: Callable[[], Swarm], there: Callable[[], bool]) -> None:
-        self._build, self._there = build, there
+    def __init__(self, build: Callable[[], Swarm], there: Callable[[], bool], *, store: bool = False) -> None:
+        self._build, self._there, self._store = build, there, store
         self._node: Swarm | None = None
         self._wanted = asyncio.Event()
         self._runs = asyncio.Event()
@@ -253,12 +255,14 @@ class LateSwarm:
         return self._node.unlock_key()
 
     async def init(self, request: InitRequest) -> str:
+        self._refuse_store()
         return await (await self._made()).init(request)
 
     async def rehearse(self, request: InitRequest) -> tuple[str, ...]:
         return await (await self._made()).rehearse(request)
 
     async def join(self, request: JoinRequest) -> None:
+        self._refuse_store()
         await (await self._made()).join(request)
 
     async def leave(self, force: bool) -> None:
@@ -274,11 +278,16 @@ class LateSwarm:
     async def run(self) -> None:
         """Until cancelled."""
         if self._there():
+            self._refuse_store()
             self._wanted.set()
         await self._wanted.wait()
         self._node = self._build()
         self._runs.set()
         await self._node.run()
+
+    def _refuse_store(self) -> None:
+        if self._store:
+            raise FairleadError(STORE)
 
     async def _made(self) -> Swarm:
         self._wanted.set()

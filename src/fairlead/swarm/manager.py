@@ -38,6 +38,7 @@ from fairlead.swarm.credentials import Credentials
 from fairlead.swarm.dispatcher import Dispatcher
 from fairlead.swarm.gate import Gate, Stream
 from fairlead.swarm.joining import Admission
+from fairlead.swarm.keeping import Keeping
 from fairlead.swarm.leader import Guard, Leader
 from fairlead.swarm.loans import Loans
 from fairlead.swarm.members import Members, Place
@@ -249,7 +250,8 @@ class Manager:
         decides = Leader(self.state, clock, lambda: new_id(self._tools.draw), 5 if history is None else history)
         grace = BEATS * spec.dispatcher.heartbeat_period / 1e9
         calls = RollCall(self.state, self.ledger, self.me, self._tasks, clock, grace)
-        parts = (decides, calls, Roles(self.state, self.members), Rotation(self.state))
+        keeping = Keeping(self.state, self.ledger, clock, lambda: bytes(self._tools.draw(256) for _ in range(32)))
+        parts = (decides, calls, Roles(self.state, self.members), Rotation(self.state), keeping)
         with contextlib.ExitStack() as ears:
             for part in parts:
                 ears.callback(self.hear(part.hear))

@@ -10,7 +10,7 @@
 Rules
     1. Who may write what follows from the certificate of the session, not from what is said in it.
     2. A watch goes on in the next session where it was: what was seen is said with the question.
-    3. There are no leases: what a node wrote is there until it leaves, or is removed (``SharedVerbs.forget``).
+    3. There are no leases: what a node wrote is there until it leaves, or is removed (``keeping``).
 """
 
 from __future__ import annotations
@@ -116,11 +116,6 @@ class SharedVerbs:
             DELETE: self._answer(self._delete),
             WATCH: self._watch,
         }
-
-    async def forget(self, node: str) -> None:
-        """It is no part of the swarm any more: what it wrote goes."""
-        for prefix in OWN:
-            await self._ledger.delete_if(f"{SHARED}{prefix}{node}")
 
     def _answer(
         self, deed: Callable[[Identity, Question], Awaitable[Any]]
