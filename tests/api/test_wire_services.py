@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from fairlead.api import wire_services
+from fairlead.core import servicecheck
 from fairlead.core.cluster import Attachment, JobStatus, PortStatus, Service, State, Task, TaskStatus, UpdateStatus
-from fairlead.core.service import ServicePort
+from fairlead.core.service import ServicePort, ServiceSpec
 from fairlead.errors import Invalid
 
 RECORDED = [
@@ -103,3 +105,28 @@ def test_the_state_of_an_update() -> None:
 )
 def test_times(at: int, text: str) -> None:
     assert wire_services.stamp(at) == text
+
+
+def test_what_is_null_was_not_given() -> None:
+    """Compose's deployer says so of everything that it has nothing to say about."""
+    container = {"Image": "busybox", "Privileges": {"CredentialSpec": None}, "Mounts": [{"Type": "bind", "A": None}]}
+    spec = wire_services.service_spec({"Name": "web", "TaskTemplate": {"ContainerSpec": container}})
+    assert spec.task_template.container_spec is not None
+    assert spec.task_template.container_spec.privileges == {"CredentialSpec": None}
+    servicecheck.check(spec)
+
+
+def test_words_of_ports_that_nobody_knows_mean_the_usual() -> None:
+    ports = [{"TargetPort": 80, "Protocol": "X", "PublishMode": ""}, {"TargetPort": 81, "Protocol": "UDP"}]
+    spec = wire_services.service_spec({"EndpointSpec": {"Ports": ports}})
+    assert [(port.protocol, port.publish_mode) for port in spec.ports] == [("tcp", "ingress"), ("udp", "ingress")]
+    assert spec.endpoint_spec is not None and spec.endpoint_spec.mode == "vip"
+
+
+def test_a_job_s_task_is_to_complete() -> None:
+    task = Task("t", ServiceSpec().task_template, iteration=0)
+    assert wire_services.desired(task) == "complete"
+    ended = replace(task, desired=State.SHUTDOWN, status=TaskStatus(State.COMPLETE))
+    assert wire_services.desired(ended) == "complete"
+    assert wire_services.desired(replace(ended, status=TaskStatus(State.FAILED))) == "shutdown"
+    assert wire_services.desired(replace(task, iteration=None)) == "running"

@@ -246,7 +246,7 @@ def _zero(kind: Any) -> Any:
 def _map(inner: Any, name: str) -> Read:
     one = _reader(inner)
     go_type = "map[string]" + _go(inner)
-    optional = type(None) in typing.get_args(inner)
+    optional = inner is Any or type(None) in typing.get_args(inner)
 
     def read_map(data: Any, where: str) -> dict[str, Any]:
         if not isinstance(data, dict):

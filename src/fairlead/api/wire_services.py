@@ -199,7 +199,8 @@ def task(of: Task, networks: Mapping[str, SharedNetwork]) -> dict[str, Any]:
 
 def desired(of: Task) -> str:
     """A job's task should not run but complete."""
-    return "complete" if of.iteration is not None and of.desired == State.RUNNING else of.desired.text
+    completes = of.desired == State.RUNNING or (of.desired == State.SHUTDOWN and of.status.state == State.COMPLETE)
+    return "complete" if of.iteration is not None and completes else of.desired.text
 
 
 def status(of: TaskStatus) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def settle(request: NetworkRequest, others: Iterable[Network], cluster: Cluster,
         ingress=request.ingress,
         config_from=request.config_from,
         ipv6=bool(request.ipv6),
-        ipam=replace(request.ipam, driver=request.ipam.driver or "default", given=False),
+        ipam=replace(request.ipam, driver=request.ipam.driver or "default", options=request.ipam.options or None),
         options=request.options,
         labels=request.labels,
     )

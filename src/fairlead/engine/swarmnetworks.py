@@ -7,7 +7,9 @@ Rules
     1. A network of the swarm is one network, whether it has come to this node or not; the swarm says what it is.
     2. A name belongs to one network, here or in the swarm.
     3. Overlays and whatever is asked for with ``--scope swarm`` are made in the swarm, by managers; all others here.
-    4. One that was removed from the swarm is not shown any more, unless somebody of this node is still on it.
+    4. ``host`` and ``bridge`` are every node's own, and a service may ask for them: who looks for them among the
+       swarm's (as Docker's client does before it creates a service) finds them under their names.
+    5. One that was removed from the swarm is not shown any more, unless somebody of this node is still on it.
 
 What it does not do: bring networks to this node (``swarm.shared``), settle subnets (``core.sharednetworks``).
 """
@@ -18,7 +20,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from fairlead.core import sharednetworks
-from fairlead.core.model import Endpoint, Network, NetworkRequest, Remote
+from fairlead.core.allocation import NODE_NETWORKS
+from fairlead.core.model import Endpoint, Ipam, Network, NetworkRequest, Remote
 from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound
 
 if TYPE_CHECKING:
@@ -64,6 +67,8 @@ class SwarmNetworks:
 
     async def network(self, ref: str, scope: str = "") -> Known:
         """By id, name or the start of an id; ``NotFound``, or ``Invalid`` when several are meant."""
+        if scope == "swarm" and ref in NODE_NETWORKS and self._control():
+            return Known(Network(ref, ref, "", driver=ref, scope="swarm", ipam=Ipam(driver="")), False)
         found = [one for one in await self.networks() if scope in ("", one.network.scope)]
         ways: list[tuple[Callable[[Network], bool], str]] = [
             (lambda network: network.id == ref, "id"),
