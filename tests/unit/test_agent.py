@@ -12,6 +12,8 @@ import pytest
 from fairlead.core.cluster import Description, Report, State, TaskStatus
 from fairlead.core.session import Assign, Beat, Command, Told
 from fairlead.errors import NotFound, Unavailable
+from fairlead.store.base import Entry
+from fairlead.store.memory import MemoryStore
 from fairlead.swarm.agent import Agent
 from unit.swarmpipe import End
 from unit.test_dispatcher import Town, comes, story, task
@@ -69,6 +71,13 @@ class Box:
         self.commands.append(command)
 
 
+class Cut(MemoryStore):
+    """A store that cannot be reached."""
+
+    async def get(self, key: str) -> Entry | None:
+        raise Unavailable("no majority")
+
+
 def test_what_a_manager_says_arrives_and_what_tasks_do_is_written() -> None:
     async def tell(town: Town) -> None:
         m = town.hosts["m"]
@@ -105,13 +114,34 @@ def test_another_manager_is_found_and_told_what_was_not_acknowledged() -> None:
     story("mn", tell)
 
 
-def test_a_manager_that_falls_silent_is_left() -> None:
+def test_a_manager_that_falls_silent_is_left_before_it_gives_up_its_nodes() -> None:
     async def tell(town: Town) -> None:
+        town.tasks.create_task(town.hosts["n"].lead())
         box = Box(town, "m")
         await comes(lambda: box.worker.told)
         box.managers = "n"
         box.ends[0].other.silent = True
-        await comes(lambda: len(box.ends) == 2, within=16)
+        await comes(lambda: len(box.ends) == 2, within=10)
+        states: list[str] = []
+        while len(states) < 300:
+            states.append(town.hosts["n"].state.nodes["a"].state)
+            await asyncio.sleep(0.1)
+        assert set(states) == {"ready"}
+
+    story("mn", tell)
+
+
+def test_a_manager_without_the_others_lets_go_of_its_nodes() -> None:
+    async def tell(town: Town) -> None:
+        m = town.hosts["m"]
+        box = Box(town, "m")
+        await comes(lambda: box.worker.told)
+        cut = Cut()
+        m.dispatcher._ledger = cut
+        await comes(lambda: box.agent.trouble, within=7)
+        await comes(lambda: box.agent.trouble == "this manager cannot reach the others", within=5)
+        box.managers = "n"
+        await comes(lambda: len(box.worker.told) == 2, within=9)
 
     story("mn", tell)
 

@@ -70,8 +70,11 @@ class Host:
 
         async def serve() -> None:
             assert self.dispatcher
-            with contextlib.suppress(FairleadError):
+            try:
                 await self.dispatcher.session(far, Hello(says) if says else await far.receive())
+            except FairleadError as error:
+                with contextlib.suppress(Unavailable):
+                    await far.send(refusal(error))
             far.abort()
 
         return near, self.town.tasks.create_task(serve())
@@ -325,7 +328,9 @@ def test_a_dead_managers_nodes_are_unknown_until_they_come_to_another_or_do_not(
     story("mn", tell)
 
 
-def test_tasks_of_a_node_that_is_away_for_a_day_are_given_up() -> None:
+def test_tasks_of_a_node_that_is_away_for_a_day_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairlead.swarm.dispatcher.LOOK", 3600.0)
+
     async def tell(town: Town) -> None:
         m = town.hosts["m"]
         town.tasks.create_task(m.lead())

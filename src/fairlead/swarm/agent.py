@@ -8,7 +8,7 @@
 Rules
     1. A session that is lost is followed by another at once; where none comes about, after a pause that grows up to
        ``LONGEST``.
-    2. A manager that says nothing for ``BEATS`` periods is lost.
+    2. A manager that says nothing for ``SILENCE`` periods is lost: early enough to be elsewhere before it gives us up.
     3. What was told and not acknowledged is told again in the next session, and so is all that is known of tasks.
     4. Without a manager the worker goes on with what it has.
 
@@ -30,11 +30,11 @@ from fairlead.core.session import Assign, Beat, Call, Command, Hello, Refused, R
 from fairlead.errors import FairleadError, Invalid, Unavailable
 from fairlead.swarm.calls import ENDED, Calls, raised
 from fairlead.swarm.dispatcher import LEAVE, Stream
-from fairlead.swarm.presence import BEATS
 
 log = logging.getLogger(__name__)
 
 WELCOME = 10.0
+SILENCE = 1.5
 FIRST, LONGEST = 0.1, 8.0
 """seconds between two attempts"""
 AT_ONCE = 500
@@ -163,7 +163,7 @@ class Agent:
 
     async def _read(self, stream: Stream, period: float, calls: Calls) -> None:
         while True:
-            match await stream.receive(within=BEATS * period):
+            match await stream.receive(within=SILENCE * period):
                 case Assign() as assign:
                     await self._worker.assign(assign)
                 case Command() as command:

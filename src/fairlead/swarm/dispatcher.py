@@ -13,6 +13,7 @@ Rules
     2. A report is acknowledged when it is written, and never takes a task back to an earlier state.
     3. A node that is silent for ``BEATS`` periods is not here; one whose session ended has as long to come again.
     4. A slow node delays nobody: its differences wait, as a set of names, until it reads.
+    5. A manager that cannot reach the others' store lets go of its nodes: they are of more use elsewhere.
 
 What it does not do: decide (``leader``), open ports (``gate``), say who may come in (``unwelcome`` of the gate).
 """
@@ -37,14 +38,17 @@ from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFoun
 from fairlead.store.base import Ledger
 from fairlead.swarm.ca import Identity
 from fairlead.swarm.calls import Calls, raised
+from fairlead.swarm.leader import KEY as LEADER
 from fairlead.swarm.leader import PAUSE, PIECE
-from fairlead.swarm.presence import BEATS, PREFIX, Attendance
+from fairlead.swarm.presence import BEATS, PREFIX, TTL, Attendance
 from fairlead.swarm.state import Event, State
 
 log = logging.getLogger(__name__)
 
 LEAVE = "leave"
 TRIES = 20
+LOOK = 1.0
+"""seconds between two looks whether the managers' store is there"""
 
 Verb = Callable[[Identity, msgspec.Raw], AsyncIterator[Any]]
 """(who asks, body) -> what is to be replied. Raises errors of ours."""
@@ -99,6 +103,7 @@ class Dispatcher:
         self._sessions: dict[str, Session] = {}
         self._attendance = Attendance(ledger, me, lambda: BEATS * self._period)
         self._reports = Reports(state)
+        self._cut_off = False
         for kind in ("tasks", "networks", "cluster"):
             for thing in getattr(state, kind).values():
                 self.hear(Event(kind, None, thing))
@@ -118,6 +123,19 @@ class Dispatcher:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._attendance.run())
             group.create_task(self._reports.run())
+            group.create_task(self._stay_useful())
+
+    async def _stay_useful(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(TTL):
+                    await self._ledger.get(LEADER)
+                self._cut_off = False
+            except (Unavailable, TimeoutError):
+                self._cut_off = True
+                for session in self._sessions.values():
+                    session.stream.abort()
+            await asyncio.sleep(LOOK)
 
     # -- news --------------------------------------------------------------------------------------------
 
@@ -141,6 +159,8 @@ class Dispatcher:
         who = stream.identity
         if who is None:
             raise Forbidden("a certificate of this swarm is needed")
+        if self._cut_off:
+            raise Unavailable("this manager cannot reach the others")
         session = Session(stream, who, self._period)
         node = await self._describe(who.node, hello, stream)
         if (before := self._sessions.pop(who.node, None)) is not None:
