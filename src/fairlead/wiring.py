@@ -351,7 +351,7 @@ class Build(Later):
         await self.filesystem.restore()
         await self.volumes.restore()
         self.machine.declare()
-        self.machine.ready()
+        self.machine.resume()
         await self.predefined.ensure()
         await Restore(
             self.kernel,

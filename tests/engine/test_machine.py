@@ -55,3 +55,16 @@ def test_a_restart_knows_what_it_turned_on_and_a_reboot_begins_anew(tmp_path: Pa
     kernel, rebooted = machine(tmp_path, boot="another", v4="1", v6="1")
     rebooted.ready()
     assert confined(kernel) == []
+
+
+def test_what_an_engine_before_us_left_standing_is_only_noted(tmp_path: Path) -> None:
+    kernel, first = machine(tmp_path)
+    first.resume()
+    assert not first.stood
+    assert kernel.drift() == ((), ()), "nothing was there, so it was made"
+    returned = Kernel(kernel._host)
+    again = Machine(returned, kernel._host, tmp_path / "note", "boot", Wishes())
+    kernel._host.make = None  # whoever makes anything fails
+    again.resume()
+    assert again.stood
+    assert returned.wanted() == kernel.wanted()

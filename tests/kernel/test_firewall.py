@@ -124,6 +124,39 @@ def test_a_restarted_engine_knows_its_table(pretend_host: PretendHost, host: Lin
     again.remove(WANTED)
 
 
+def test_a_returning_engine_need_not_make_the_table_once_more_to_compare_it(
+    pretend_host: PretendHost, host: LinuxHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never() -> Nft:
+        raise AssertionError("a table was made elsewhere")
+
+    assert missing(host) == ()
+    nft.as_it_should_list.cache_clear()
+    again = pretend_host.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(nft, "elsewhere", never)
+        assert missing(again) == ()
+    pretend_host.run("nft", "insert rule inet fairlead no counter accept")
+    assert any(isinstance(item, Skeleton) for item in missing(again))
+    again.remove(WANTED)
+
+
+def test_what_people_have_in_their_table_is_declared_once(
+    pretend_host: PretendHost, host: LinuxHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.declare(rules.USER_TABLE)
+    pretend_host.run("nft", "add rule inet fairlead-user forward counter accept")
+    with monkeypatch.context() as patch:
+        patch.setattr(Nft, "run", None)
+        host.declare(rules.USER_TABLE)
+    pretend_host.run("nft", "flush chain inet fairlead-user forward")
+    pretend_host.run("nft", "delete chain inet fairlead-user forward")
+    host.declare(rules.USER_TABLE)
+    assert "hook forward" in pretend_host.run("nft", "list table inet fairlead-user")
+    pretend_host.run("nft", "delete table inet fairlead-user")
+    host.remove(WANTED)
+
+
 def test_adding_and_removing_needs_no_words_and_never_reads_the_table(
     host: LinuxHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -179,5 +180,11 @@ async def _dial(path: str, ended: Callable[[asyncio.StreamReader], None]) -> Str
     loop = asyncio.get_running_loop()
     reader = _Reader(ended)
     protocol = asyncio.StreamReaderProtocol(reader)
-    transport, _ = await loop.create_unix_connection(lambda: protocol, path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        sock.connect(path)  # at once, or not at all; asyncio's own way would first load TLS, to see that it is none
+    except BaseException:
+        sock.close()
+        raise
+    transport, _ = await loop.create_unix_connection(lambda: protocol, sock=sock)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

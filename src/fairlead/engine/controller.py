@@ -175,7 +175,10 @@ class Controller:
 
     async def ensure(self, network: Network) -> None:
         """A predefined network, as the settings want it now (under its old id if it was there before)."""
-        await self._bring_up(network)
+        if self._machine.stood and self._records.get(network.id) == network:
+            self.adopt(network)
+        else:
+            await self._bring_up(network)
 
     async def _bring_up(self, network: Network) -> None:
         known = network.id in self._records

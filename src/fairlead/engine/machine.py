@@ -1,6 +1,6 @@
 """Machine: what the host itself needs before any network stands on it: the table, and the kernel's forwarding.
 
-    ready(ipv6=False)   at every start
+    resume()            at every start: ready, unless it is already
     ready(ipv6=True)    before the first network with IPv6, and from then on
 
 Turning on IPv6 forwarding makes the kernel ignore router advertisements on
@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from fairlead.core import rules
+from fairlead.core.wanted import Plan
 from fairlead.engine.kernel import Kernel
 from fairlead.host.base import Host
 
@@ -44,19 +45,36 @@ class Machine:
         self._kernel = kernel
         self._host = host
         self._wishes = wishes
-        self._ipv6 = False
+        self._ipv6 = self._stood = False
         self._confined = self._turned_on_by_us(note, boot) if wishes.forward and wishes.confine else ()
+
+    @property
+    def stood(self) -> bool:
+        """An engine was here before us, and left the machine as one needs it, as far as a glance tells."""
+        return self._stood
+
+    def resume(self) -> None:
+        """``ready`` at a start: what stands already is only noted, and compared by the first ``Kernel.repair``."""
+        self._stood = self._host.rules_stand()
+        if self._stood:
+            self._kernel.adopt(OWNER, self._plan(False), "the engine")
+        else:
+            self.ready()
 
     def ready(self, ipv6: bool = False) -> None:
         """Want it all; with IPv6 forwarding from the first call that needs it on."""
-        self._ipv6 = self._ipv6 or ipv6
-        plan = rules.machine_plan(
+        if ipv6 > self._ipv6 or not self._kernel.wanted(OWNER):
+            ipv6 = ipv6 or self._ipv6
+            self._kernel.want(OWNER, self._plan(ipv6), "the engine")
+            self._ipv6 = ipv6
+
+    def _plan(self, ipv6: bool) -> Plan:
+        return rules.machine_plan(
             firewall=self._wishes.firewall,
             forward=self._wishes.forward,
-            ipv6=self._ipv6,
+            ipv6=ipv6,
             drop_foreign=self._confined,
         )
-        self._kernel.want(OWNER, plan, "the engine")
 
     def declare(self) -> None:
         """The table for people's own rules; what is in it is theirs."""

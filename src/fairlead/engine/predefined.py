@@ -84,17 +84,21 @@ class Predefined:
         return self._with_pools(network, device)
 
     def _with_pools(self, network: Network, device: str) -> Network:
-        asked = Ipam(config=tuple(self._subnets(device)) or self._standing(network, device))
+        fixed = tuple(self._subnets(device))
+        known = next((other for other in self._controller.networks() if other.id == network.id), None)
+        standing = self._standing(known, device) if known is not None and not fixed else ()
+        if known is not None and standing and known.ipv6 == network.ipv6:
+            return msgspec.structs.replace(network, ipam=known.ipam)
+        asked = Ipam(config=fixed or standing)
         others = [other for other in self._controller.networks() if other.id != network.id and not other.config_only]
         routes = [prefix for prefix, link in self._host.routes() if link != device]
         routes = [] if asked.config and all(pool.chosen for pool in asked.config) else routes
         ipam = addresses.settle_pools(msgspec.structs.replace(network, ipam=asked), others, routes, self._pools)
         return msgspec.structs.replace(network, ipam=ipam)
 
-    def _standing(self, network: Network, device: str) -> tuple[Subnet, ...]:
+    def _standing(self, known: Network, device: str) -> tuple[Subnet, ...]:
         """The pools we chose before, while their bridge stands: a route that came since must not move it."""
-        known = next((other for other in self._controller.networks() if other.id == network.id), None)
-        if known is None or not self._host.link_exists(device):
+        if not self._host.link_exists(device):
             return ()
         return tuple(pool for pool in known.ipam.config if pool.chosen)
 

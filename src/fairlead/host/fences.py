@@ -28,6 +28,7 @@ from functools import lru_cache
 
 from fairlead.core.wanted import Fence
 from fairlead.host import nft
+from fairlead.host.listings import mark
 from fairlead.host.nft import Denied, Nft
 
 _NAME = re.compile(r"^table netdev fairlead-(\S+)$", re.MULTILINE)
@@ -70,7 +71,7 @@ def text(fence: Fence, device: str = "") -> str:
     return "\n".join(
         [
             f"table netdev {_table(fence.link)} {{",
-            f'comment "fairlead {nft.mark("".join((fence.mac, *fence.addresses)))}"',
+            f'comment "fairlead {mark("".join((fence.mac, *fence.addresses)))}"',
             "chain out {",
             f'type filter hook ingress device "{device or fence.link}" priority filter; policy accept;',
             *_rules(fence.mac, four, six),

@@ -39,7 +39,7 @@ from fairlead.core.wanted import (
     Wanted,
 )
 from fairlead.errors import FairleadError, Internal
-from fairlead.host import beside, conntrack, fences, files, ipsec, links, looking, nft, routing, sysctls
+from fairlead.host import beside, conntrack, fences, files, ipsec, links, listings, looking, nft, routing, sysctls
 from fairlead.host.doors import Doors
 from fairlead.host.making import Making, by_namespace
 from fairlead.host.monitor import Monitor
@@ -57,6 +57,7 @@ class LinuxHost:
 
     def __init__(self, exec_root: str | Path) -> None:
         self._namespaces = Namespaces(Path(exec_root) / "netns")
+        listings.remember(Path(exec_root) / "listings")
         self._doors = Doors(self._namespaces)
         self._remover = Remover(self._open_netlink)
         self._settings = Watched()
@@ -126,7 +127,8 @@ class LinuxHost:
     def declare(self, text: str) -> None:
         with self._turn:
             try:
-                self._doors[HOST].nft.run(text)
+                if not self._doors[HOST].nft.declared(text):
+                    self._doors[HOST].nft.run(text)
             except nft.Denied as error:
                 raise error.as_error("the declared tables") from None
 

@@ -15,7 +15,7 @@ How it works
     The table carries a hash of the skeleton it was made from as its comment. That
     tells whose text it is, not whether somebody deleted a rule since. So the table
     is listed without elements and counters, and compared with the listing of the
-    same text in a namespace nobody else can reach.
+    same text in a namespace nobody else can reach (``host.listings`` remembers it).
 
 Rules
     1. A context belongs to the namespace it was opened in, and to one thread at a time.
@@ -27,7 +27,6 @@ Rules
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import json
 import re
@@ -39,14 +38,16 @@ from typing import Any
 from fairlead.core.wanted import Element, Skeleton
 from fairlead.errors import Internal, Invalid, Unsupported
 from fairlead.host import nftwire
+from fairlead.host.listings import intact, mark
 from fairlead.host.netlink import NETFILTER, Netlink, Request, text
 from fairlead.host.netns import in_new
 
 TABLE = "inet fairlead"
-_INET, _GET_TABLE = 1, (10 << 8) | 1
+_INET, _GET_TABLE, _GET_CHAIN = 1, (10 << 8) | 1, (10 << 8) | 4
 _CHUNK = 100
 _COMMENT = re.compile(r'^\tcomment "fairlead ([0-9a-f]+)"\n', re.MULTILINE)
 _ANY_TABLE = f"add table {TABLE}\ndelete table {TABLE}\n"
+_DECLARES = re.compile(r"^\s*(?:table inet|chain) (\S+) \{", re.MULTILINE)
 _SETS = re.compile(r"^\t(?:set|map) (\S+) \{\n(.*?)^\t\}", re.MULTILINE | re.DOTALL)
 _FILLED_BY_PACKETS = re.compile(r"^\t\t(?:flags .*\b(?:dynamic|timeout)\b|timeout )", re.MULTILINE)
 _UNSAFE = re.compile(r"[^\w .:/\-*@%\"]")
@@ -100,6 +101,15 @@ class Nft:
             return bool(self.listing())
         body = struct.pack("=BBH", _INET, 0, 0) + text(1, "fairlead")
         return isinstance(self._netlink.ask([Request(_GET_TABLE, 0, body)])[0], bytes)
+
+    def declared(self, words: str) -> bool:
+        """Whether the table of this text and its chains are there, whatever is in them."""
+        if self._netlink is None:
+            return False
+        table, *chains = _DECLARES.findall(words)
+        body = struct.pack("=BBH", _INET, 0, 0) + text(1, table)
+        questions = [Request(_GET_TABLE, 0, body), *(Request(_GET_CHAIN, 0, body + text(3, name)) for name in chains)]
+        return all(isinstance(answer, bytes) for answer in self._netlink.ask(questions))
 
     def listing(self, elements: bool = False) -> str:
         """Our table as text, "" when there is none."""
@@ -265,16 +275,12 @@ def table_text(text: str) -> str:
     return f'table {TABLE} {{\n\tcomment "fairlead {mark(text)}"\n{text}\n}}\n'
 
 
-def mark(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
 def stands(nft: Nft, skeleton: Skeleton) -> bool:
     """Whether our table is exactly this skeleton, elements aside."""
     listing = nft.listing()
     found = _COMMENT.search(listing)
-    intact = found is not None and found.group(1) == mark(skeleton.text)
-    if not (intact and listing == as_it_should_list(skeleton.text)):
+    ours = found is not None and found.group(1) == mark(skeleton.text)
+    if not (ours and intact(skeleton.text, listing, as_it_should_list)):
         return False
     nft.knows(skeleton)
     return True
@@ -314,10 +320,10 @@ def look(nft: Nft, ns: str, wanted: Skeleton | None) -> tuple[Skeleton | None, l
     if not listing:
         return None, []
     if wanted is not None and (found := _COMMENT.search(listing)) and found.group(1) == mark(wanted.text):
-        intact = listing == as_it_should_list(wanted.text)
-        if intact:
+        stands = intact(wanted.text, listing, as_it_should_list)
+        if stands:
             nft.knows(wanted)
-        skeleton = Skeleton(ns=ns, text=wanted.text if intact else listing)
+        skeleton = Skeleton(ns=ns, text=wanted.text if stands else listing)
     else:
         skeleton = Skeleton(ns=ns, text=listing)
     sets = dict(_SETS.findall(listing))
