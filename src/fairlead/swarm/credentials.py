@@ -147,9 +147,6 @@ class Credentials:
     def save(self) -> None:
         self._write(self.notes)
 
-    def erase(self) -> None:
-        self._path.unlink(missing_ok=True)
-
     def seal(self, unlock_key: bytes) -> None:
         """With what the file's key is sealed; empty: not at all."""
         if not self.locked and (unlock_key != self._seal or self.sealed != bool(unlock_key)):

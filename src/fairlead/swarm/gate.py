@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import ssl
 from collections import Counter
@@ -243,7 +244,10 @@ def refusal(error: FairleadError) -> Refused:
 
 
 def _words(error: BaseException) -> str:
-    said = "" if isinstance(error, asyncio.IncompleteReadError) else getattr(error, "strerror", "") or str(error)
+    number = getattr(error, "errno", None)
+    said = os.strerror(number).lower() if number and not isinstance(error, ssl.SSLError) else str(error)
+    if isinstance(error, asyncio.IncompleteReadError):
+        said = ""
     return f": {said}" if said else ""
 
 

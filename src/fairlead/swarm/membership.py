@@ -307,16 +307,13 @@ class Membership:
             return
         with suppress(FairleadError, TimeoutError):
             async with asyncio.timeout(GOODBYE):
-                voters = [member for member in await manager.members.list() if not member.learner]
-                nodes = [manager.state.nodes.get(member.node) for member in voters]
-                up = [node for node in nodes if node and node.manager and node.manager.reachability == "reachable"]
-                if len(voters) > 1 and not quorum.refusal(len(voters), len(up), "", leaver_reachable=True):
+                voters = [member.node for member in await manager.members.list() if not member.learner]
+                others = [
+                    manager.state.nodes[node] for node in voters if node in manager.state.nodes.keys() - {self.node}
+                ]
+                up = 1 + sum(bool(node.manager and node.manager.reachability == "reachable") for node in others)
+                if len(voters) > 1 and not quorum.refusal(len(voters), up, "", leaver_reachable=True):
                     await manager.admission.strike(self.node)
-
-    async def erase(self) -> None:
-        """Nothing of the swarm is left on this machine."""
-        await self._forget()
-        self.credentials.erase()
 
 
 def _first(group: BaseException) -> FairleadError:

@@ -116,6 +116,17 @@ class SwarmNode:
                 await life
         await self.rest()
 
+    async def _clear(self) -> None:
+        """What an attempt that was cut short may have left is gone."""
+        await self.rest()
+        self._wipe()
+
+    def _wipe(self) -> None:
+        """Nothing of a swarm is left on this machine."""
+        self._file.unlink(missing_ok=True)
+        for folder in self._place:
+            shutil.rmtree(folder, ignore_errors=True)
+
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
         """Nobody else comes or goes meanwhile, and what the disk says is so."""
@@ -204,10 +215,10 @@ class SwarmNode:
                 own_address=_own(request.advertise or address, here),
             )
             credentials = Credentials(self._file, notes)
-            await self._tools.etcd(list, self._place).stop()
             return await self._founded(credentials, Beginning(found=first.objects))
 
     async def _founded(self, credentials: Credentials, beginning: Beginning) -> str:
+        await self._clear()
         member = self._begin(credentials, beginning)
         try:
             async with asyncio.timeout(PATIENCE):
@@ -215,7 +226,7 @@ class SwarmNode:
             credentials.save()
         except (FairleadError, TimeoutError) as error:
             await self._end()
-            await member.erase()
+            self._wipe()
             raise error if isinstance(error, FairleadError) else Internal("the swarm's store did not start") from None
         return member.node
 
@@ -263,6 +274,7 @@ class SwarmNode:
                 own_address=_own(request.advertise or joined.here, here),
             )
             credentials = Credentials(self._file, notes)
+            await self._clear()
             credentials.save()
             member = self._begin(credentials)
             try:
@@ -302,9 +314,7 @@ class SwarmNode:
             if member is not None:
                 await member.leave()
             await self._end()
-            if member is not None:
-                await member.erase()
-            self._file.unlink(missing_ok=True)
+            self._wipe()
             self._locked, self._error = None, ""
             log.info("this node has left the swarm")
 

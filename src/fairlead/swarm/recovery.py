@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from fairlead.core import quorum
 from fairlead.core.cluster import Node
 from fairlead.errors import Unavailable
+from fairlead.swarm.leader import KEY
 from fairlead.swarm.manager import Manager
 from fairlead.swarm.state import Thing
 
@@ -31,7 +32,7 @@ async def would(manager: Manager | None) -> tuple[str, ...]:
         )
     others = _others(manager)
     try:
-        await manager.members.list()
+        await manager.ledger.get(KEY)
         majority = "is there: this is not needed, and what is written meanwhile at the others is lost"
     except Unavailable:
         majority = "is not there"
