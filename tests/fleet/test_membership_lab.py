@@ -354,3 +354,46 @@ def test_no_secret_is_in_a_log_a_process_list_or_a_doctor_s_words(three: Nodes) 
         found = [secret for secret in (*secrets, "PRIVATE KEY") if secret in said]
         assert not found, f"{node.name}: {found}"
         assert not (node.file.stat().st_mode | node.file.parent.stat().st_mode) & 0o077, "root's alone"
+
+
+def moves(node: Node, last: int) -> None:
+    """Another address, on the same wire."""
+    machine = node.machine
+    old = machine.run("ip", "-4", "-brief", "address", "show", "eth0").stdout.split()[2]
+    machine.run("ip", "address", "delete", old, "dev", "eth0")
+    machine.run("ip", "address", "add", f"{old.rpartition('.')[0]}.{last}/24", "dev", "eth0")
+
+
+def test_a_manager_s_address_changes(three: Nodes) -> None:
+    anna, bert, *_ = three.values()
+    before = bert.swarm["NodeID"]
+    moves(bert, 112)
+    try:
+        settled(anna, {"anna", "bert", "carl"})
+        eventually(
+            lambda: {"NodeID": before, "Addr": "192.168.77.112:2377"} in anna.swarm["RemoteManagers"], "told", LATER
+        )
+        bert("config create there /etc/hostname")
+        eventually(lambda: "there" in anna("config ls"), "bert takes part", LATER)
+    finally:
+        moves(bert, 12)
+    settled(bert, {"anna", "bert", "carl"})
+
+
+def test_all_managers_addresses_change_at_once(three: Nodes) -> None:
+    """Nobody knows where anybody is, and there is no majority to ask; the worker is told, too."""
+    anna, bert, carl, dora = three.values()
+    for at, node in enumerate((anna, bert, carl)):
+        moves(node, 121 + at)
+    try:
+        for node in (anna, bert, carl):
+            settled(node, {"anna", "bert", "carl"})
+        eventually(
+            lambda: {status for status, _ in carl.nodes().values()} == {"Ready"}, "the worker has found them", LATER
+        )
+        told = {manager["Addr"] for manager in dora.swarm["RemoteManagers"]}
+        assert told == {f"192.168.77.{last}:2377" for last in (121, 122, 123)}
+    finally:
+        for at, node in enumerate((anna, bert, carl)):
+            moves(node, 11 + at)
+    settled(anna, {"anna", "bert", "carl"})

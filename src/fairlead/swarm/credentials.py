@@ -15,7 +15,8 @@ import ssl
 from pathlib import Path
 
 import msgspec
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec.structs import replace
 
 from fairlead.core.session import Issued
@@ -107,6 +108,9 @@ class Credentials:
         finally:
             os.close(place)
         return context
+
+    def sign(self, data: bytes) -> bytes:
+        return ca.load_key(self._key).sign(data, ec.ECDSA(hashes.SHA256()))
 
     def outdated(self, now: datetime.datetime, share: float) -> bool:
         """Time for another certificate (``share``: ``ca.renew_at``), or this one leads to no root that is believed."""

@@ -114,6 +114,8 @@ class Manager:
         self.control = Control(self.state, tools.clock, tools.draw, tools.local)
         self.dispatcher: Dispatcher | None = None
         self.leading = False
+        self._heard: dict[str, str] = {}
+        """what the state does not know yet"""
         self._moved, self._reload = asyncio.Event(), asyncio.Event()
 
     @property
@@ -274,6 +276,7 @@ class Manager:
         """Where managers are; whom we believe; with what our key is sealed."""
         if event.kind == "nodes":
             if (event.before and event.before.manager) != (event.after and event.after.manager):
+                self._heard.pop((event.after or event.before).id, None)
                 self._credentials.note(managers=self.admission.managers())
                 self._write_hosts()
         elif event.kind == "cluster" and event.after is not None:
@@ -327,9 +330,28 @@ class Manager:
                 continue
             await self._moved.wait()
 
+    def heard(self, node: str, address: str) -> None:
+        """Another manager says itself where it is."""
+        self._heard[node] = address
+        self._write_hosts()
+
+    def places(self) -> list[str]:
+        """Where there may be nodes that have to know where we are."""
+        nodes = [gate.joined(node.address, gate.PORT) for node in self.state.nodes.values() if node.address]
+        return [*nodes, *self._credentials.notes.managers.values()]
+
+    async def majority(self) -> bool:
+        """Whether it can decide anything, just now."""
+        try:
+            async with asyncio.timeout(TURN):
+                await self.ledger.get(leader.KEY)
+            return True
+        except (Unavailable, TimeoutError):
+            return False
+
     def _write_hosts(self) -> None:
         """In place: it is mounted where etcd runs."""
-        known = self._credentials.notes.managers | self.admission.managers() | {self.me: self.address}
+        known = self._credentials.notes.managers | self.admission.managers() | self._heard | {self.me: self.address}
         text = members.hosts({node: gate.parted(address)[0] for node, address in known.items() if address})
         if not self.hosts.exists() or self.hosts.read_text() != text:
             self.hosts.write_text(text)

@@ -26,6 +26,8 @@ from fairlead.core import nodeaddresses, quorum
 from fairlead.core.session import Command, Issued
 from fairlead.errors import Conflict, FairleadError, Unavailable
 from fairlead.swarm import gate, joining
+from fairlead.swarm.beacon import HERE, SEEK, Beacon
+from fairlead.swarm.ca import Identity
 from fairlead.swarm.credentials import Credentials
 from fairlead.swarm.gate import Stream
 from fairlead.swarm.manager import Beginning, Manager, Tools
@@ -37,6 +39,8 @@ AGAIN, SOON = 3.0, 0.3
 """seconds between attempts; and where others only have to be done first"""
 LOOK = 2.0
 """seconds between looks at our addresses"""
+TELL = 30.0
+"""seconds for which a manager that moved says so"""
 BRIEF, LOOK_ROUND = 2.0, 20.0
 """seconds for another manager to answer; between rounds of asking all of them"""
 LONGEST = 600.0
@@ -61,6 +65,10 @@ class Agent(Protocol):
     async def connected(self) -> None:
         """Returns when there is a session."""
 
+    @property
+    def trouble(self) -> str:
+        """Why there is none."""
+
 
 class Membership:
     """``beginning``: how etcd starts, where this start is a special one."""
@@ -84,6 +92,9 @@ class Membership:
         self._renew = asyncio.Event()
         self._tried = asyncio.Event()
         """the manager's part is ready, or has failed once"""
+        self._moved = -TELL
+        """when we came to our address, by the loop's clock"""
+        self.beacon = Beacon(credentials, here, tools.clock, self._heard)
         self._find_address()
 
     @property
@@ -97,6 +108,8 @@ class Membership:
             group.create_task(self._stay_valid())
             group.create_task(self._stay_reachable())
             group.create_task(self._stay_current())
+            group.create_task(self.beacon.run())
+            group.create_task(self._be_found())
             group.create_task(self.agent.run())
 
     async def tried(self) -> None:
@@ -254,10 +267,33 @@ class Membership:
         while True:
             before = self.address
             self._find_address()
+            if before != self.address:
+                self._moved = asyncio.get_running_loop().time()
             if self.manager is not None and (before != self.address or self.manager.address != self.address):
                 log.info("this manager is at %s from now on", self.address)
                 self.manager.move(self.address)
             await asyncio.sleep(LOOK)
+
+    async def _be_found(self) -> None:
+        """Says where we are, or asks where managers are, for as long as that is not known."""
+        while True:
+            await asyncio.sleep(LOOK)
+            manager = self.manager
+            if manager is not None:
+                moved = asyncio.get_running_loop().time() - self._moved < TELL
+                if moved or not await manager.majority():
+                    self.beacon.say(HERE, self.address, manager.places())
+            elif self.agent.trouble:
+                self.beacon.say(SEEK, self.address, self._others())
+
+    def _heard(self, kind: str, who: Identity, address: str, sender: tuple[str, int]) -> None:
+        if kind == SEEK and self.manager is not None:
+            self.beacon.answer(self.address, sender)
+        if kind == HERE and who.role == "manager" and self.credentials.notes.managers.get(who.node) != address:
+            log.info("manager %s is at %s now", who.node, address)
+            self.credentials.note(managers={**self.credentials.notes.managers, who.node: address})
+        if kind == HERE and who.role == "manager" and self.manager is not None:
+            self.manager.heard(who.node, address)
 
     def _find_address(self) -> None:
         """Where others reach this node; as before, while that is not clear."""
