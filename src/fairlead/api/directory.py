@@ -87,13 +87,14 @@ def _orders(engine: Engine, settings: Settings) -> list[Route]:
 
 
 def _ours(engine: Engine, settings: Settings) -> list[Route]:
-    from fairlead.api import cluster, doctor, explain, plan
+    from fairlead.api import cluster, doctor, explain, mesh, plan
 
-    return [*plan.routes(engine), *doctor.routes(engine), *cluster.routes(engine), *explain.routes(engine)]
+    parts = (plan, doctor, cluster, explain, mesh)
+    return [route for part in parts for route in part.routes(engine)]
 
 
 def _ping(engine: Engine, settings: Settings) -> list[Route]:
-    return ping.routes()
+    return ping.routes(engine)
 
 
 GROUPS: dict[tuple[str, ...], Group] = {
