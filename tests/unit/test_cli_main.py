@@ -168,11 +168,12 @@ def test_completion(shell: str, capsys: Said) -> None:
 
 
 def test_the_command_line_loads_nothing_slow() -> None:
-    slow = ("aiohttp", "asyncio", "click", "dataclasses", "email", "msgspec", "pathlib", "ssl")
+    slow = ("aiohttp", "asyncio", "click", "dataclasses", "email", "fractions", "msgspec", "pathlib", "ssl", "yaml")
     program = (
-        "import sys; import fairlead.cli.main; from fairlead.cli.catalog import load; load('ps'); "
+        "import sys; import fairlead.cli.main; from fairlead.cli.catalog import load; "
+        "[load(name) for name in ('ps', 'service ls', 'service create', 'stack ls', 'stack deploy')]; "
         f"print([m for m in sys.modules if m.split('.')[0] in {slow}"
-        " or m.startswith(('fairlead.engine', 'fairlead.host', 'fairlead.core'))])"
+        " or m.startswith(('fairlead.engine', 'fairlead.host', 'fairlead.core', 'fairlead.cli.compose'))])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -31,6 +31,9 @@ COMMANDS = {
     "cluster hosts": "cluster:hosts",
     "cluster keys": "cluster:keys",
     "cluster rotate-key": "cluster:rotate_key",
+    "mesh http disable": "mesh:disable",
+    "mesh http enable": "mesh:enable",
+    "mesh http ls": "mesh:ls",
     "container attach": "running:attach",
     "container commit": "images:commit",
     "container cp": "copying:cp",
@@ -182,6 +185,7 @@ ALIASES = {
 
 GROUPS = {
     "cluster": "Look at the hosts that share networks",
+    "mesh": "Lead HTTP by host name",
     "container": "Manage containers",
     "image": "Manage images",
     "network": "Manage networks",

@@ -20,15 +20,15 @@ class Board:
         self.out = sys.stdout if out is None else out
         self.terminal = bool(self.out.isatty())
         self.names: list[str] = []
-        self.last = ""
+        self.last: dict[str, str] = {}
 
     def say(self, name: str, words: str, done: int = 0, total: int = 0, unit: str | None = None) -> None:
         """``name: words``; with a ``total``, a bar (and ``done/total unit`` when there is a unit). "" has no line."""
         line = f"{name}: {words}" if name else words
         if not self.terminal:
-            if not total and line != self.last:
+            if not total and line != self.last.get(name):
                 print(line, file=self.out)
-                self.last = line
+                self.last[name] = line
         elif not name:
             print(line, file=self.out)
         else:

@@ -172,7 +172,8 @@ def init(client: Client, **flags: Any) -> int:
         "SubnetSize": flags["default_addr_pool_mask_length"],
     }
     if flags["dry_run"]:
-        return _rehearsed(client.call("POST", "/swarm/init", {"fairlead-dry-run": True}, wish))
+        print("\n".join(client.call("POST", "/swarm/init", {"dryrun": True}, wish)["Would"]))
+        return 0
     node = client.call("POST", "/swarm/init", body=wish)
     print(f"Swarm initialized: current node ({node}) is now a manager.\n")
     _invite(client, "worker", node)
@@ -180,16 +181,6 @@ def init(client: Client, **flags: Any) -> int:
     print(f"To add a manager to this swarm, run '{program} swarm join-token manager' and follow the instructions.")
     if flags["autolock"]:
         _show_key(client)
-    return 0
-
-
-def _rehearsed(answer: Any) -> int:
-    """What a new beginning would keep and lose, as the engine tells it."""
-    if isinstance(answer, dict):
-        for key, value in answer.items():
-            print(f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
-    else:
-        print(answer)
     return 0
 
 

@@ -1,0 +1,48 @@
+"""``fairlead mesh http``: one port of every node, and host names that lead on to services."""
+
+from __future__ import annotations
+
+import sys
+
+from fairlead.cli import tables
+from fairlead.cli.client import Client
+from fairlead.cli.command import command, form, integer
+
+WHERE = "/fairlead/mesh/http"
+
+
+@command("[OPTIONS]")
+@integer("--port", default=80, help="Port of every node that HTTP comes in by (default 80).")
+def enable(client: Client, port: int) -> int:
+    """Lead HTTP requests to services by host name and path: makes a network and a service.
+
+    Services join by being on that network, with a label: com.docker.ucp.mesh.http=8080=http://red.example.com"""
+    print(client.call("POST", WHERE, body={"Port": port})["ID"])
+    return 0
+
+
+@command("")
+def disable(client: Client) -> int:
+    """Take the HTTP mesh away again."""
+    client.call("DELETE", WHERE)
+    return 0
+
+
+@command("[OPTIONS]")
+@form
+def ls(client: Client, form: str) -> int:
+    """List which names lead where."""
+    found = client.call("GET", WHERE)
+    rows = [
+        {
+            "Place": route["Place"],
+            "Service": route["Service"],
+            "Port": str(route["Port"]),
+            "Sticky": str(route["Sticky"]).lower(),
+        }
+        for route in found["Routes"]
+    ]
+    tables.show(rows, form, ("Place", "Service", "Port", "Sticky"), {})
+    if not found["Enabled"]:
+        print(f"The HTTP mesh is off; {client.typed.partition(' ')[0]} mesh http enable puts it on.", file=sys.stderr)
+    return 0
