@@ -21,6 +21,7 @@ import re
 import secrets
 import socket
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -51,7 +52,6 @@ from fairlead.engine.late import awake, late
 from fairlead.engine.links import Links
 from fairlead.engine.logs import Logs
 from fairlead.engine.machine import Machine, Wishes
-from fairlead.engine.mesh import Mesh
 from fairlead.engine.naming import Naming
 from fairlead.engine.overlays import Overlays
 from fairlead.engine.predefined import Predefined
@@ -78,6 +78,7 @@ from fairlead.wiring_late import Later, new_id
 if TYPE_CHECKING:
     from fairlead.core.container import Health
     from fairlead.engine.cluster import Cluster
+    from fairlead.engine.mesh import Mesh
     from fairlead.swarm.shared import Shared
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -122,6 +123,7 @@ class Build(Later):
         self.parts: dict[str, str] = {}
         self.swarm = wiring_swarm.swarm(self)
         self.ground: Shared | None = None
+        self.mesh: Mesh | None = None
         self._build_packets()
         self._build_storage()
         self._build_processes()
@@ -184,10 +186,6 @@ class Build(Later):
         self.publisher = Publisher(
             self.host, self.controller, self.endpoints, self.sandboxes, self.relay, self.facts, self._keep_relay
         )
-        self.mesh = Mesh(
-            self.host, self.kernel, self.machine, self.controller, self.endpoints, self.overlays, self.overlay,
-            self.publisher, self.facts,
-        )  # fmt: skip
         self.links = Links(self.catalog, self.controller, self.endpoints)
         self.files = HostFiles(
             self.data / "containers", self.host, self.links, self._name_settings(), self._default_gateways
@@ -195,6 +193,7 @@ class Build(Later):
         self.attachments = Attachments(
             self.host, self.controller, self.endpoints, self.sandboxes, self.publisher, self.files
         )
+        self.attachments.services_only = lambda name: wiring_swarm.knows(self.swarm, name)
 
     def _shared(self) -> Cluster | None:
         """Networks over several hosts need a store that all reach, and an address at which others reach this one."""

@@ -9,7 +9,7 @@ import asyncio
 import datetime
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -27,12 +27,15 @@ if TYPE_CHECKING:
     from fairlead.engine.containers import Containers
     from fairlead.engine.controller import Controller
     from fairlead.engine.drivers.base import Facts
+    from fairlead.engine.drivers.overlay import Overlay
     from fairlead.engine.endpoints import Endpoints
     from fairlead.engine.engine import Engine
     from fairlead.engine.events import Events
     from fairlead.engine.kernel import Kernel
+    from fairlead.engine.machine import Machine
     from fairlead.engine.mesh import Mesh
     from fairlead.engine.overlays import Overlays
+    from fairlead.engine.publisher import Publisher
     from fairlead.engine.sandboxes import Sandboxes
     from fairlead.engine.sharing import Sharing
     from fairlead.host.linux import LinuxHost
@@ -71,14 +74,22 @@ class Build(Protocol):
     endpoints: Endpoints
     sandboxes: Sandboxes
     overlays: Overlays
+    overlay: Overlay
+    machine: Machine
+    publisher: Publisher
     sharing: Sharing
     ground: Shared | None
     cluster: ClusterStore | None
-    mesh: Mesh
+    mesh: Mesh | None
 
 
 def swarm(build: Build) -> LateSwarm:
     return LateSwarm(lambda: _node(build), (build.data / "swarm" / "node.json").exists, store=build.cluster is not None)
+
+
+def knows(swarm: LateSwarm, ref: str) -> bool:
+    """Whether the swarm that this node manages has a network of that name or id."""
+    return swarm.local().control and any(ref in (one.id, one.spec.name) for one in swarm.control().networks())
 
 
 def _node(build: Build) -> SwarmNode:
@@ -128,6 +139,7 @@ def _tools(build: Build) -> Tools:
 
 
 def _agent(build: Build, member: Membership) -> Life:
+    from fairlead.core import webmesh
     from fairlead.host.taskfiles import TaskFiles
     from fairlead.swarm.agent import Agent
     from fairlead.swarm.servicelogs import VERB
@@ -142,16 +154,26 @@ def _agent(build: Build, member: Membership) -> Life:
     worker = Worker(member.node, build.engine, shared, files, build.store, describe, build.clock.nanoseconds)
     agent = Agent(Listening(member, shared), worker, describe, lambda: secrets.randbelow(1 << 20) / (1 << 20))
     agent.verbs[VERB] = worker.logs
+    worker.makes[webmesh.IMAGE] = lambda: _make_proxy(build)
     return Life(member, agent, shared)
 
 
 def ground(build: Build) -> Shared:
     """This node's part in its swarm's networks, one for the engine's life; where there are notes of it, made before
     anything is restored."""
+    from fairlead.core import webmesh
     from fairlead.core.keying import Peer
+    from fairlead.engine.mesh import Mesh
+    from fairlead.engine.webmesh import WebMesh
     from fairlead.swarm.shared import Ground, Shared
 
     if build.ground is None:
+        build.mesh = Mesh(
+            build.host, build.kernel, build.machine, build.controller, build.endpoints, build.overlays, build.overlay,
+            build.publisher, build.facts,
+        )  # fmt: skip
+        web = WebMesh(build.catalog, build.endpoints, lambda pid: f"/proc/{pid}/root{webmesh.SOCKET}")
+        build.overlays.services.listeners.append(web)
         parts = Ground(
             build.controller,
             build.endpoints,
@@ -167,6 +189,7 @@ def ground(build: Build) -> Shared:
             lambda network: _detach(build, network),
             socket.gethostname(),
             build.mesh,
+            web,
         )
         build.ground = Shared(parts, build.data / "swarm")
     return build.ground
@@ -183,6 +206,21 @@ async def _detach(build: Build, network: Network) -> None:
         if network.name in container.networks or network.id in container.networks:
             with suppress(FairleadError):
                 await build.containers.disconnect(network.id, container.id)
+
+
+async def _make_proxy(build: Build) -> None:
+    """The HTTP mesh's image, of this machine's own haproxy."""
+    from fairlead.core import webmesh
+    from fairlead.host import proxyimage
+
+    tar = await proxyimage.root(webmesh.files())
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield tar
+
+    name, _, tag = webmesh.IMAGE.partition(":")
+    async for _ in build.engine.transfers.import_(stream(), name, tag, message="haproxy of this machine"):
+        pass
 
 
 class Listening:
@@ -214,14 +252,20 @@ class Life:
             tasks.create_task(self._agent.run())
             tasks.create_task(self._shared.run(self._agent, member.node, self._data_path, lambda: member.manages))
 
+    @property
+    def trouble(self) -> str:
+        return self._agent.trouble
+
     def _data_path(self) -> str:
         """Where frames arrive: at the address that was given for them, else where others reach this node."""
         notes = self._member.credentials.notes
         return notes.data_path or self._member.address.rpartition(":")[0].strip("[]")
 
     async def leave(self) -> None:
-        await self._agent.leave()
-        await self._shared.end()
+        try:
+            await self._agent.leave()
+        finally:  # whether there was time for goodbyes or not
+            await self._shared.end()
 
 
 def _describe(build: Build) -> Description:

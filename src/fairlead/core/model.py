@@ -223,6 +223,8 @@ class ServicePart(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     policy: str = ""
     """"": in turn at random; ``source``: one client, one task"""
     vip6: str = ""
+    routes: tuple[str, ...] = ()
+    """host names and paths that lead to it by the HTTP mesh: ``8080=red.example.com/`` (``core.webmesh``)"""
 
 
 class Remote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

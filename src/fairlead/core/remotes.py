@@ -16,7 +16,7 @@ import msgspec
 
 from fairlead.core import addresses
 from fairlead.core.model import Network, Remote, ServicePart, Subnet
-from fairlead.core.serving import HEAVIEST, POLICIES
+from fairlead.core.serving import HEAVIEST, POLICIES, ROUTE
 from fairlead.errors import Invalid
 
 VNI = "com.docker.network.driver.overlay.vxlanid_list"
@@ -59,6 +59,7 @@ def _check_part(key: str, part: ServicePart) -> None:
     check(key, "virtual addresses' family", ":" not in part.vip and (not part.vip6 or ":" in part.vip6))
     check(key, "weight", 0 < part.weight <= HEAVIEST)
     check(key, "policy", part.policy in POLICIES)
+    check(key, "routes", len(part.routes) <= MOST_NAMES and all(map(ROUTE.fullmatch, part.routes)))
     check(key, "published ports", len(part.ports) <= 256 and all(map(_PUBLISHED.fullmatch, part.ports)))
 
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fairlead.core import constraints, reference
+from fairlead.core import constraints, reference, webmesh
 from fairlead.core.cluster import Service
 from fairlead.core.refusals import invalid, unknown
 from fairlead.core.service import (
@@ -53,6 +53,7 @@ def check(spec: ServiceSpec) -> None:
     _container(template.container_spec or ContainerSpec())
     _update(spec.update_config or UpdateConfig())
     _endpoint(spec.endpoint_spec or EndpointSpec())
+    webmesh.routes(spec.labels or {})
     if spec.mode.is_job and (spec.update_config or spec.rollback_config):
         raise invalid("Jobs may not have an update config")
 

@@ -12,6 +12,7 @@ Rules
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ from fairlead.core.wanted import Vip
 BY_SOURCE = "source"
 POLICIES = ("", BY_SOURCE)
 HEAVIEST = 100
+ROUTE = re.compile(r"(?P<port>[0-9]{1,5})=(?P<place>[a-z0-9.-]{1,253}/[A-Za-z0-9._~/%+-]{0,200})(?P<sticky>;sticky)?")
+"""what leads to a task by the HTTP mesh, as its row has it (``core.webmesh``)"""
 
 
 class Backend(NamedTuple):

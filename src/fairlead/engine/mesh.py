@@ -77,7 +77,7 @@ class Mesh:
         self._reserved: set[Published] = set()
         self._sandboxes: dict[str, str] = {}
         """endpoint of an own task -> its sandbox"""
-        overlays.services.listener = self
+        overlays.services.listeners.append(self)
 
     @property
     def network(self) -> Network | None:

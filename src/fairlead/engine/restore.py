@@ -23,6 +23,7 @@ Rules
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -36,11 +37,13 @@ from fairlead.engine.containers import Containers
 from fairlead.engine.controller import Controller
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.kernel import Kernel
-from fairlead.engine.mesh import Mesh
 from fairlead.engine.publisher import Publisher
 from fairlead.engine.runtime import Recovered, Runtime
 from fairlead.engine.sandboxes import Sandboxes
 from fairlead.errors import FairleadError, Unavailable
+
+if TYPE_CHECKING:
+    from fairlead.engine.mesh import Mesh
 
 log = logging.getLogger(__name__)
 

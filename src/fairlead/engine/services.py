@@ -47,7 +47,7 @@ class Names(Protocol):
 
 
 class Listener(Protocol):
-    """Somebody else who wants to know of every endpoint (``engine.mesh``)."""
+    """Somebody else who wants to know of every endpoint (``engine.mesh``, ``engine.webmesh``)."""
 
     def note(self, network_id: str, endpoint: str, part: ServicePart | None, ipv4: str, ipv6: str) -> None: ...
 
@@ -57,9 +57,8 @@ class Listener(Protocol):
 class Services:
     """All services of all networks that are known here."""
 
-    listener: Listener | None = None
-
     def __init__(self, kernel: Kernel, names: Names) -> None:
+        self.listeners: list[Listener] = []
         self._kernel = kernel
         self._names = names
         self._backends: dict[str, tuple[str, Backend]] = {}
@@ -90,8 +89,8 @@ class Services:
     ) -> None:
         """An endpoint (with addresses without prefix length) is a task of a service, or is not; without addresses it is
         gone. On return sandboxes and names here follow."""
-        if self.listener:
-            await self.listener.heard(network_id, endpoint, part, ipv4, ipv6)
+        for listener in self.listeners:
+            await listener.heard(network_id, endpoint, part, ipv4, ipv6)
         changed, services = self._note(network_id, endpoint, Backend(part, ipv4, ipv6) if part else None)
         network = self._here.get(network_id)
         if network is None:
@@ -108,8 +107,8 @@ class Services:
 
     def note(self, network_id: str, endpoint: str, part: ServicePart | None, ipv4: str, ipv6: str) -> None:
         """The same after a restart: nobody is told."""
-        if self.listener:
-            self.listener.note(network_id, endpoint, part, ipv4, ipv6)
+        for listener in self.listeners:
+            listener.note(network_id, endpoint, part, ipv4, ipv6)
         self._note(network_id, endpoint, Backend(part, ipv4, ipv6) if part else None)
 
     def _note(self, network_id: str, endpoint: str, now: Backend | None) -> tuple[set[str], set[str]]:

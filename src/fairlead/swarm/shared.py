@@ -41,6 +41,7 @@ from fairlead.engine.mesh import Mesh
 from fairlead.engine.overlays import Overlays
 from fairlead.engine.sandboxes import Sandboxes
 from fairlead.engine.sharing import Sharing
+from fairlead.engine.webmesh import WebMesh
 from fairlead.errors import FairleadError, Unavailable
 from fairlead.store.base import Store
 from fairlead.swarm.farewells import Farewells
@@ -75,6 +76,7 @@ class Ground(NamedTuple):
     detach: Callable[[Network], Awaitable[None]]
     hostname: str
     mesh: Mesh
+    web: WebMesh
 
 
 class Notes(msgspec.Struct):
@@ -186,6 +188,7 @@ class Shared:
         tasks.create_task(self._peers.run())
         tasks.create_task(self._dismiss())
         tasks.create_task(self._stay_on_ingress())
+        tasks.create_task(self._ground.web.run())
 
     async def _watch_address(self, here: str, address: Callable[[], str]) -> None:
         while True:
@@ -200,10 +203,13 @@ class Shared:
     async def end(self) -> None:
         """This machine is in no swarm any more; nothing of it is to be found here. ``run`` returns."""
         ground = self._ground
+        log.info("XX1")
         if self._peers:
             await self._peers.leave()
+            log.info("XX2")
             self._ending.set()
             await self._ended.wait()
+        log.info("XX3")
         await ground.mesh.leave()
         self._attachments = ()
         for network in self._networks():
@@ -211,11 +217,13 @@ class Shared:
                 await ground.detach(network)
             except FairleadError as problem:
                 log.warning("network %s: %s", network.name, problem.message)
+        log.info("XX4")
         ground.sharing.cluster = self._parts = self._peers = self._notes = None
         await ground.overlays.forget()
         await ground.overlays.move(None)
         for network in self._networks():
             await ground.controller.dismiss(network.id)
+        log.info("XX5")
         ground.facts.vtep = ""
         self._wanted.clear()
         for name in ("network.json", "gossip.json"):
@@ -288,6 +296,7 @@ class Shared:
 
     async def serve(self, container: str) -> None:
         """Requests may be sent to it from now on."""
+        await self._ground.web.ready(container)
         await self._turn(container, on=True)
 
     async def withdraw(self, container: str) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from fairlead.core import webmesh
 from fairlead.core.allocation import NODE_NETWORKS
 from fairlead.core.cluster import Attachment, Node, Task
 from fairlead.core.container import Config, HostConfig, LogConfig
@@ -255,7 +256,16 @@ def part(task: Task, service: ServiceView, attachment: Attachment, network: Netw
         names=attachment.aliases,
         policy=chosen if chosen in POLICIES else "",
         ports=tuple(f"{port.published_port}:{port.target_port}/{port.protocol}" for port in published),
+        routes=_routes(service) if network.name == webmesh.NAME else (),
     )
+
+
+def _routes(service: ServiceView) -> tuple[str, ...]:
+    """Labels that make no sense were refused when the service was made, or are older than that."""
+    try:
+        return webmesh.routes(service.labels)
+    except Invalid:
+        return ()
 
 
 # -- secrets and configs -----------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
@@ -104,6 +104,8 @@ class Worker:
         self._tell: Callable[[Report], None] = lambda report: None
         self._group: asyncio.TaskGroup | None = None
         self._pulls: dict[str, asyncio.Task[None]] = {}
+        self.makes: dict[str, Callable[[], Awaitable[None]]] = {}
+        """images that no registry has: this node makes them"""
         self._refused: dict[str, int] = {}
         """when a registry last could not be asked for it"""
         self._taken_up = asyncio.Event()
@@ -226,6 +228,8 @@ class Worker:
 
         ``here``: there is one, and a registry that could not be asked a moment ago is not waited for again.
         """
+        if here and image in self.makes:
+            return
         if here and image in self._refused and self._hands.clock() < self._refused[image] + REFUSED:
             return
         if image not in self._pulls:
@@ -236,6 +240,8 @@ class Worker:
 
     async def _pull_now(self, image: str) -> None:
         try:
+            if image in self.makes:
+                return await self.makes[image]()
             async for _ in self._engine.transfers.pull(image):
                 pass
         except FairleadError as error:

@@ -1,0 +1,82 @@
+"""The HTTP routing mesh of the swarm: one port of every node, and host names and paths that lead on from it.
+
+    GET     /fairlead/mesh/http    where it is, and which names lead where
+    POST    /fairlead/mesh/http    {"Port": 80}: make its network and its service
+    DELETE  /fairlead/mesh/http    take both away
+
+Services join by being on its network, with a label: ``com.docker.ucp.mesh.http=8080=http://red.example.com``.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from fairlead.api import http, swarm_parts, web
+from fairlead.core import webmesh
+from fairlead.core.cluster import Service
+from fairlead.core.model import NetworkRequest
+from fairlead.core.serving import ROUTE
+from fairlead.errors import FairleadError, Invalid, NotFound
+
+if TYPE_CHECKING:
+    from fairlead.engine.engine import Engine
+
+
+def routes(engine: Engine) -> list[web.Route]:
+    here = HttpMesh(engine)
+    return [
+        web.get("/fairlead/mesh/http", here.show),
+        web.post("/fairlead/mesh/http", here.enable),
+        web.delete("/fairlead/mesh/http", here.disable),
+    ]
+
+
+class HttpMesh(swarm_parts.Part):
+    """The handlers over ``engine.swarm.Control``."""
+
+    async def show(self, request: web.Request) -> web.Response:
+        services = (await self.seen()).services()
+        own = next((service for service in services if service.spec.name == webmesh.NAME), None)
+        ports = [port.published_port for port in own.ports] if own else []
+        led = sorted((route for service in services for route in _led(service)), key=lambda route: route["Place"])
+        return http.answer({"Enabled": own is not None, "Ports": ports, "Routes": led})
+
+    async def enable(self, request: web.Request) -> web.Response:
+        asked = await http.body(request, {})
+        port = asked.get("Port", webmesh.PORT) if isinstance(asked, dict) else None
+        if not isinstance(port, int) or not 0 < port < 1 << 16:
+            raise Invalid(f"the HTTP mesh needs a port from 1 to 65535, not {port!r}")
+        control = self.control()
+        networks = {network.spec.name for network in control.networks()}
+        if webmesh.NAME not in networks:
+            labels = {webmesh.SYSTEM: "true"}
+            asked_network = NetworkRequest(name=webmesh.NAME, driver="overlay", attachable=True, labels=labels)
+            await control.create_network(asked_network)
+        try:
+            id = await control.create_service(webmesh.service(port))
+        except FairleadError:
+            if webmesh.NAME not in networks:
+                await control.remove_network(webmesh.NAME)
+            raise
+        return http.answer({"ID": id}, 201)
+
+    async def disable(self, request: web.Request) -> web.Response:
+        control = self.control()
+        await control.remove_service(webmesh.NAME)
+        with suppress(NotFound):
+            await control.remove_network(webmesh.NAME)
+        return http.nothing()
+
+
+def _led(service: Service) -> list[dict[str, Any]]:
+    """What a service's labels ask for; those that make no sense are not there."""
+    try:
+        asked = webmesh.routes(service.spec.labels or {})
+    except Invalid:
+        return []
+    found = filter(None, map(ROUTE.fullmatch, asked))
+    return [
+        {"Place": m["place"], "Service": service.spec.name, "Port": int(m["port"]), "Sticky": bool(m["sticky"])}
+        for m in found
+    ]
