@@ -203,13 +203,10 @@ class Shared:
     async def end(self) -> None:
         """This machine is in no swarm any more; nothing of it is to be found here. ``run`` returns."""
         ground = self._ground
-        log.info("XX1")
         if self._peers:
             await self._peers.leave()
-            log.info("XX2")
             self._ending.set()
             await self._ended.wait()
-        log.info("XX3")
         await ground.mesh.leave()
         self._attachments = ()
         for network in self._networks():
@@ -217,13 +214,11 @@ class Shared:
                 await ground.detach(network)
             except FairleadError as problem:
                 log.warning("network %s: %s", network.name, problem.message)
-        log.info("XX4")
         ground.sharing.cluster = self._parts = self._peers = self._notes = None
         await ground.overlays.forget()
         await ground.overlays.move(None)
         for network in self._networks():
             await ground.controller.dismiss(network.id)
-        log.info("XX5")
         ground.facts.vtep = ""
         self._wanted.clear()
         for name in ("network.json", "gossip.json"):
