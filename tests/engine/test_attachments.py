@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import pytest
 from paper import Paper
 
-from fairlead.core.model import EndpointSettings, Ipam, PortRequest, Subnet
+from fairlead.core.model import EndpointSettings, Ipam, Network, PortRequest, Subnet
 from fairlead.core.wanted import Address, Element, Link, Route, Wanted
 from fairlead.engine.drivers.base import Facts
-from fairlead.errors import FairleadError, Forbidden, Internal, Invalid
+from fairlead.errors import FairleadError, Forbidden, Internal, Invalid, NotFound
 
 
 def published(paper: Paper) -> dict[str, str]:
@@ -197,6 +197,28 @@ async def test_who_cannot_be_connected(paper: Paper) -> None:
         await paper.attachments.connect(shared, net, EndpointSettings())
     with pytest.raises(Invalid, match="private"):
         await paper.attachments.connect(lonely, net, EndpointSettings())
+
+
+async def test_a_network_for_services_is_joined_by_no_container_alone(paper: Paper) -> None:
+    await paper.controller.accept(Network("x" * 25, "net", "", driver="overlay", scope="swarm"))
+    net, words = paper.controller.network("net"), "Could not attach to network net: .* network net not manually attach"
+    alone = await paper.container("alone", "net")
+    with pytest.raises(Forbidden, match=f"^failed to set up container networking: {words}"):
+        await paper.open(alone)
+    with pytest.raises(Forbidden, match=r"^failed to set up container networking: Could not attach"):
+        paper.attachments.rehearse(alone)
+    await paper.network("mine")
+    busy = await paper.container("busy", "mine")
+    await paper.open(busy)
+    with pytest.raises(Forbidden, match=f"^{words}"):
+        await paper.attachments.connect(busy, net, EndpointSettings())
+    lost = await paper.container("lost", "elsewhere")
+    with pytest.raises(NotFound, match="network elsewhere not found"):
+        await paper.open(lost)
+    paper.attachments.services_only = lambda name: name == "elsewhere"
+    with pytest.raises(Forbidden, match="network elsewhere not manually attachable"):
+        await paper.open(lost)
+    assert paper.endpoints.of_network(net.id) == []
 
 
 async def test_sctp_is_left_to_the_kernel(paper: Paper) -> None:

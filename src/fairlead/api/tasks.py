@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairlead.api import http, swarm_parts, web, wire_services
-from fairlead.api.swarm_parts import begins
+from fairlead.api.swarm_parts import begins, is_one_of
 from fairlead.core.cluster import State, Task
+from fairlead.core.service import ServiceSpec
 from fairlead.errors import FairleadError
 
 if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
-    from fairlead.engine.swarm import Control
 
 FILTERS = ("_up-to-date", "desired-state", "id", "label", "name", "node", "runtime", "service")
 
@@ -32,7 +32,8 @@ class Tasks(swarm_parts.Part):
         for state in wanted.get("desired-state", ()):
             if state.upper() not in State.__members__:
                 raise FairleadError(f"Invalid desired-state filter: '{state}'")
-        found = [task for task in control.tasks() if passes(task, wanted, control)]
+        specs = {service.id: service.spec for service in control.services()}
+        found = [task for task in control.tasks() if passes(task, wanted, specs.get(task.service, ServiceSpec()))]
         networks = {network.id: network for network in control.networks()}
         return http.answer([wire_services.task(task, networks) for task in found])
 
@@ -42,25 +43,17 @@ class Tasks(swarm_parts.Part):
         return http.answer(wire_services.task(task, {network.id: network for network in control.networks()}))
 
 
-def passes(task: Task, wanted: http.Filters, control: Control) -> bool:
+def passes(task: Task, wanted: http.Filters, of: ServiceSpec) -> bool:
+    """``of``: its service's spec, an empty one when that is gone. Names and labels are the service's, as in Docker."""
     states = [state.lower() for state in wanted.get("desired-state", ())]
+    name = f"{of.name or task.service}.{task.slot or task.node}.{task.id}"
     return (
         begins(wanted, "id", task.id)
-        and swarm_parts.is_one_of(wanted, "service", task.service)
-        and swarm_parts.is_one_of(wanted, "node", task.node)
+        and is_one_of(wanted, "service", task.service)
+        and is_one_of(wanted, "node", task.node)
         and (not states or wire_services.desired(task) in states)
-        and http.labels_match(wanted.get("label", ()), task.labels)
-        and swarm_parts.is_one_of(wanted, "runtime", task.spec.runtime or "container")
-        and (not wanted.get("name") or begins(wanted, "name", *_names(task, control)))
-        and ("true" not in wanted.get("_up-to-date", ()) or _up_to_date(task, control))
+        and http.labels_match(wanted.get("label", ()), of.labels)
+        and is_one_of(wanted, "runtime", task.spec.runtime or "container")
+        and begins(wanted, "name", name)
+        and ("true" not in wanted.get("_up-to-date", ()) or task.spec == of.task_template)
     )
-
-
-def _names(task: Task, control: Control) -> tuple[str, ...]:
-    """``web.1.<id>``, as its container is called."""
-    names = {service.id: service.spec.name for service in control.services()}
-    return (f"{names.get(task.service, task.service)}.{task.slot or task.node}.{task.id}",)
-
-
-def _up_to_date(task: Task, control: Control) -> bool:
-    return any(one.id == task.service and one.spec.task_template == task.spec for one in control.services())

@@ -17,7 +17,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -30,7 +30,7 @@ from fairlead.engine.hostfiles import HostFiles
 from fairlead.engine.publisher import Publisher
 from fairlead.engine.sandboxes import Sandboxes, Stack
 from fairlead.engine.wayout import WayOut
-from fairlead.errors import FairleadError, Invalid, NotFound
+from fairlead.errors import FairleadError, Forbidden, Invalid, NotFound
 from fairlead.host.base import Host
 
 SETTING_UP = "failed to set up container networking"
@@ -63,6 +63,8 @@ class Attachments:
         self._publisher = publisher
         self._files = files
         self._way_out = WayOut(controller, endpoints)
+        self.services_only: Callable[[str], bool] = lambda name: False
+        """Whether that is a network of this node's swarm that only services can bring here. (Set by who knows.)"""
 
     def stack(self, container: Container) -> Stack | None:
         """The container's own stack; None when it is not running or uses another's."""
@@ -81,7 +83,7 @@ class Attachments:
             stack = await self._sandboxes.open(self.sandbox(container), f"container {container.name}", resolving)
             undo.push_async_callback(self.close, stack)
             for name, settings in container.networks.items():
-                await self._endpoints.attach(container, stack, self._find(name), settings)
+                await self._endpoints.attach(container, stack, self._open_to(name, settings), settings)
             await self._way_out.settle(container, stack)
             self._files.write(container, stack)
             undo.pop_all()
@@ -92,7 +94,7 @@ class Attachments:
         self._refuse_company(container)
         stack = Stack(self.sandbox(container), f"container {container.name}", self._files.resolving(container))
         for name, settings in container.networks.items():
-            network = self._find(name)
+            network = self._open_to(name, settings)
             endpoint = self._endpoints.rehearse(container, stack, network, settings)
             stack.attached.append((network, endpoint))
         self._way_out.rehearse(container, stack)
@@ -159,7 +161,14 @@ class Attachments:
         try:
             return self._controller.network(name)
         except NotFound as error:
+            if self.services_only(name):
+                raise _by_hand(name, f"{SETTING_UP}: ") from error
             raise NotFound(f"{SETTING_UP}: {error.message}") from error
+
+    def _open_to(self, name: str, settings: EndpointSettings) -> Network:
+        network = self._find(name)
+        _refuse_by_hand(network, settings, f"{SETTING_UP}: ")
+        return network
 
     async def publish_beside(self, process: Awaitable[int], container: Container, stack: Stack | None) -> int:
         """``publish`` while other programs make the process, which then waits for our word; its pid.
@@ -180,6 +189,7 @@ class Attachments:
         self._refuse_connect(container, network)
         stack = self.stack(container)
         if stack is not None:
+            _refuse_by_hand(network, settings)
             before = self._publisher.where(stack)
             await self._endpoints.attach(container, stack, network, settings)
             await self._way_out.settle(container, stack)
@@ -246,6 +256,19 @@ class Attachments:
     def _endpoint(self, stack: Stack | None, network: Network) -> Endpoint | None:
         attached = stack.attached if stack else []
         return next((endpoint for other, endpoint in attached if other.id == network.id), None)
+
+
+def _refuse_by_hand(network: Network, settings: EndpointSettings, context: str = "") -> None:
+    """A network of a swarm is for its services, unless it was made for everybody."""
+    if network.scope == "swarm" and not network.attachable and settings.part is None:
+        raise _by_hand(network.name, context)
+
+
+def _by_hand(name: str, context: str) -> Forbidden:
+    return Forbidden(
+        f"{context}Could not attach to network {name}: rpc error: code = PermissionDenied desc = network {name} not"
+        " manually attachable"
+    )
 
 
 def asked_name(container: Container, network: Network) -> str | None:

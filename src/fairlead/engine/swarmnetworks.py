@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fairlead.core import sharednetworks
 from fairlead.core.allocation import NODE_NETWORKS
+from fairlead.core.container import NEVER
 from fairlead.core.model import Endpoint, Ipam, Network, NetworkRequest, Remote
 from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from fairlead.engine.swarm import Control, Swarm
 
 OVERLAY = "overlay"
+PREDEFINED = {"com.docker.swarm.predefined": "true"}
 
 
 class Known(NamedTuple):
@@ -68,7 +70,8 @@ class SwarmNetworks:
     async def network(self, ref: str, scope: str = "") -> Known:
         """By id, name or the start of an id; ``NotFound``, or ``Invalid`` when several are meant."""
         if scope == "swarm" and ref in NODE_NETWORKS and self._control():
-            return Known(Network(ref, ref, "", driver=ref, scope="swarm", ipam=Ipam(driver="")), False)
+            own = Network(ref, ref, NEVER, driver=ref, scope="swarm", ipam=Ipam(driver=""), labels=PREDEFINED)
+            return Known(own, False)
         found = [one for one in await self.networks() if scope in ("", one.network.scope)]
         ways: list[tuple[Callable[[Network], bool], str]] = [
             (lambda network: network.id == ref, "id"),
