@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from msgspec.structs import asdict
 
+import fairlead.core.template as template
 from fairlead.api import gojson, http, times
-from fairlead.cli import command, create, tables, template
+from fairlead.cli import command, create, tables
 from fairlead.cli.command import HelpWanted
 from fairlead.cli.running import run
 from fairlead.core import (

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
+import fairlead.core.template as template
 from fairlead import options, settings
 from fairlead.api import times
-from fairlead.cli import command, create, template
+from fairlead.cli import command, create, mounts
 from fairlead.cli import ports as cli_ports
 from fairlead.core import dnswire, hostsfile, imagespec, instructions, loglines, names, ports, reference, remotes, users
 from fairlead.core.container import Config, LogConfig
@@ -36,7 +37,7 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "a superscript as port": lambda: cli_ports.parse(["0:²0"]),
     "an endless port": lambda: ports.parse_bindings({ENDLESS: None}, None),
     "an endless port, typed": lambda: cli_ports.parse([ENDLESS]),
-    "a mode that is no number": lambda: create._mount("type=tmpfs,dst=/t,tmpfs-mode=17\t70"),
+    "a mode that is no number": lambda: mounts.parse("type=tmpfs,dst=/t,tmpfs-mode=17\t70"),
     "endless restarts": lambda: create.policy(f"always:{ENDLESS}"),
     "a time without end": lambda: command.nanoseconds(f"{ENDLESS}h"),
     "cpus beyond all numbers": lambda: command.cpus("1e400"),

@@ -244,8 +244,10 @@ def cpus(text: str) -> int:
     from fractions import Fraction
 
     try:
+        if not -(10**9) < float(text or 0) < 10**9:  # looked at first: 1e999999999 is long when written out
+            raise ValueError
         nano = Fraction(text or 0) * 10**9
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, OverflowError):
         raise Invalid(f"failed to parse {text} as a rational number") from None
     if nano.denominator != 1:
         raise Invalid("value is too precise")
