@@ -55,6 +55,11 @@ def test_what_cannot_be_decided(text: str, here: tuple[tuple[str, str], ...], wo
         nodeaddresses.advertise(text, "0.0.0.0:2377", here)
 
 
+def test_whose_address_it_is() -> None:
+    assert nodeaddresses.device_of("198.51.100.1:2377", (ETH0, ETH1)) == "eth1"
+    assert nodeaddresses.device_of("203.0.113.1", (ETH0, ETH1)) == nodeaddresses.device_of("eth0", (ETH0,)) == ""
+
+
 def test_where_it_listens_and_sends_data() -> None:
     assert nodeaddresses.listen("0.0.0.0:2377", ()) == "0.0.0.0:2377"
     assert nodeaddresses.listen("eth0", (ETH0,)) == "192.0.2.1:2377"

@@ -18,7 +18,7 @@ Here = Iterable[tuple[str, str]]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 PORT = 2377
-OURS = ("docker0", "docker_gwbridge", "br-", "veth", "vx-", "fl-")
+OURS = ("docker0", "docker_gwbridge", "br-", "veth", "ingress")
 """Devices of containers' networks: nobody outside finds this machine there."""
 ADD_OPTION = "specify one with --advertise-addr"
 
@@ -63,6 +63,12 @@ def data_path(text: str, here: Here) -> str:
             "data path address must be a non-zero IP address or network interface (without a port number)"
         )
     return str(address)
+
+
+def device_of(wish: str, here: Here) -> str:
+    """Which of this machine's devices has the address that was written; "": it is none of its."""
+    host = host_of(wish)
+    return next((device for device, text in here if text.partition("/")[0] == host), "")
 
 
 def host_of(text: str) -> str:

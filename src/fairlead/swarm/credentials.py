@@ -31,8 +31,8 @@ WRONG = "swarm could not be unlocked: invalid key provided"
 class Notes(msgspec.Struct, frozen=True):
     """What is in the file.
 
-    ``listen``: ``host:port``; ``advertise``: as people wrote it; ``own_address``: of it, where it was an address of
-    this machine; ``data_path``: an address; ``managers``: node id -> ``host:port``, as last heard.
+    ``listen``: ``host:port``; ``advertise``: as people wrote it; ``device``: of this machine, that had this
+    address; ``data_path``: an address; ``managers``: node id -> ``host:port``, as last heard.
     ``certificate``, ``key``, ``roots``: PEM.
     """
 
@@ -42,7 +42,7 @@ class Notes(msgspec.Struct, frozen=True):
     listen: str = ""
     advertise: str = ""
     data_path: str = ""
-    own_address: str = ""
+    device: str = ""
     era: int = 0
     """of the swarm, as this node knows it (``Cluster.era``)"""
     managers: dict[str, str] = {}

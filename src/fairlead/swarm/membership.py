@@ -298,14 +298,14 @@ class Membership:
     def _find_address(self) -> None:
         """Where others reach this node; as before, while that is not clear."""
         notes, here = self.credentials.notes, list(self._here())
-        wish = notes.advertise
-        if notes.own_address and not any(text.partition("/")[0] == notes.own_address for _, text in here):
-            wish = ""
-        try:
-            self.address = nodeaddresses.advertise(wish, notes.listen, here)
-        except FairleadError as error:
-            log.debug("where others reach this node is not clear: %s", error.message)
-            self.address = self.address or notes.managers.get(self.node, "")
+        gone = notes.device and not nodeaddresses.device_of(notes.advertise, here)
+        for wish in (notes.device, "") if gone else (notes.advertise,):
+            try:
+                self.address = nodeaddresses.advertise(wish, notes.listen, here)
+                return
+            except FairleadError as error:
+                log.debug("where others reach this node is not clear: %s", error.message)
+        self.address = self.address or notes.managers.get(self.node, "")
 
     def _others(self, *, itself: bool = False) -> list[str]:
         """Addresses of managers, in an order drawn anew; our own last, or not at all."""

@@ -212,7 +212,7 @@ class SwarmNode:
                 data_path=data_path,
                 managers={first.node: address},
                 advertise=request.advertise or address,
-                own_address=_own(request.advertise or address, here),
+                device=nodeaddresses.device_of(request.advertise or address, here),
             )
             credentials = Credentials(self._file, notes)
             return await self._founded(credentials, Beginning(found=first.objects))
@@ -271,7 +271,7 @@ class SwarmNode:
                 data_path=data_path,
                 managers={address: address for address in issued.managers},  # until somebody says who is where
                 advertise=request.advertise or joined.here,
-                own_address=_own(request.advertise or joined.here, here),
+                device=nodeaddresses.device_of(request.advertise or joined.here, here),
             )
             credentials = Credentials(self._file, notes)
             await self._clear()
@@ -360,12 +360,6 @@ async def _live(member: Membership) -> None:
             log.exception("this node's part in its swarm failed, and begins again")
             member.failed("internal error; the engine's log has the details")
             await asyncio.sleep(AGAIN)
-
-
-def _own(wish: str, here: list[tuple[str, str]]) -> str:
-    """The address in it, where it is one of this machine's."""
-    host = nodeaddresses.host_of(wish)
-    return host if any(text.partition("/")[0] == host for _, text in here) else ""
 
 
 def _warnings(managing: int) -> tuple[str, ...]:
