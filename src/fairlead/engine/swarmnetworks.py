@@ -9,27 +9,33 @@ Rules
     3. Overlays and whatever is asked for with ``--scope swarm`` are made in the swarm, by managers; all others here.
     4. ``host`` and ``bridge`` are every node's own, and a service may ask for them: who looks for them among the
        swarm's (as Docker's client does before it creates a service) finds them under their names.
-    5. One that was removed from the swarm is not shown any more, unless somebody of this node is still on it.
+    5. Without a majority of managers this engine's own networks are there as ever, and the swarm's as they were last
+       heard of.
+    6. One that was removed from the swarm is not shown any more, unless somebody of this node is still on it.
 
 What it does not do: bring networks to this node (``swarm.shared``), settle subnets (``core.sharednetworks``).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from fairlead.core import sharednetworks
 from fairlead.core.allocation import NODE_NETWORKS
 from fairlead.core.container import NEVER
 from fairlead.core.model import Endpoint, Ipam, Network, NetworkRequest, Remote
-from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound
+from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from fairlead.engine.controller import Controller
     from fairlead.engine.swarm import Control, Swarm
 
 OVERLAY = "overlay"
+PATIENCE = 2.0
+"""seconds that a list waits for what other managers wrote"""
 PREDEFINED = {"com.docker.swarm.predefined": "true"}
 
 
@@ -51,7 +57,9 @@ class SwarmNetworks:
         control = self._control()
         if control is None:
             return [Known(network, True) for network in self._own.networks()]
-        await control.current()
+        with suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await control.current()
         return self._all(control)
 
     def _all(self, control: Control) -> list[Known]:
@@ -108,7 +116,6 @@ class SwarmNetworks:
                     " node."
                 )
             return await self._own.create(request)
-        await control.current()
         if any(one.network.name == request.name for one in self._all(control)):
             raise Conflict(f"network with name {request.name} already exists")
         if request.config_only and request.scope:
@@ -168,6 +175,8 @@ class SwarmNetworks:
             if not network.spec.ingress and wants(network.spec):
                 try:
                     await self.remove(network.id)
+                except Unavailable:
+                    break
                 except FairleadError:
                     continue
                 gone.append(network.spec.name)
