@@ -28,6 +28,7 @@ from __future__ import annotations
 import ipaddress
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from fairlead.core.model import PortBinding, PortRequest
@@ -92,6 +93,7 @@ def _container_port(spec: str) -> tuple[int, str]:
     return first, protocol.lower() or "tcp"
 
 
+@lru_cache(maxsize=4096)  # a container's thousand are read at its creation and at each start
 def _range(spec: str) -> tuple[int, int]:
     """(first, last) of ``8080``, ``8000-8010`` or "" (0, 0: any); a protocol behind it is ignored, as dockerd does."""
     text = spec.partition("/")[0]

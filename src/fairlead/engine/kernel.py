@@ -285,6 +285,8 @@ class Kernel:
 def _with_elements(make: Plan, wanted: Iterable[Wanted]) -> Plan:
     """``make`` plus every wanted element of the namespaces whose skeleton is about to be made."""
     fresh = {item.ns for item in make if isinstance(item, Skeleton)}
+    if not fresh:
+        return make
     there = {item.key for item in make}
     return make + tuple(
         item for item in wanted if isinstance(item, Element) and item.ns in fresh and item.key not in there

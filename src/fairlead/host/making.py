@@ -99,6 +99,9 @@ class Making:
 
     def __init__(self, objects: Sequence[Wanted], doors: Doors, namespaces: Namespaces, remover: Remover) -> None:
         self._objects = objects
+        self._by_kind: dict[type[Wanted], list[Any]] = defaultdict(list)
+        for item in objects:
+            self._by_kind[type(item)].append(item)
         self._doors = doors
         self._namespaces = namespaces
         self._remover = remover
@@ -132,7 +135,7 @@ class Making:
                 error.add_note(f"and could not be undone: {second}")
 
     def _of(self, kind: type[W]) -> list[W]:
-        return [item for item in self._objects if isinstance(item, kind)]
+        return self._by_kind.get(kind, [])
 
     # -- namespaces, and what is there ------------------------------------------------
 

@@ -96,6 +96,7 @@ def _frame(key: int, value: int) -> tuple[bytes, bytes]:
     return pack("=HH", 4 + len(first) + key + len(second) + value, 1 | NESTED) + first, second
 
 
+@lru_cache(maxsize=8192)  # what is made is removed one day, and often made again
 def _spelled(spellers: Words, words: str) -> bytes:
     return b"".join([spell(word) for spell, word in zip(spellers, words.split(" . "), strict=True)])
 
