@@ -28,6 +28,8 @@ from lane.engines import Http
 DATA = Path(__file__).parents[1] / "data" / "swarm_words"
 HERE = "/the/folder"
 """What is written for ``DATA`` in records."""
+UNORDERED = ("Env", "Secrets", "Configs")
+"""Lists that the stock client sends in no order."""
 Call = dict[str, Any]
 Step = dict[str, Any]
 
@@ -62,7 +64,7 @@ def plain(value: Any, inside: str = "") -> Any:
             else {key: item for key, item in kept.items() if item not in (None, "", [], {}, False)}
         )
     found = [plain(item) for item in value] if isinstance(value, list) else value
-    return sorted(found) if inside == "Env" else found  # the stock client keeps variables in no order
+    return sorted(found, key=str) if inside in UNORDERED else found
 
 
 def _nothing(value: Any) -> bool:

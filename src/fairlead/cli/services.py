@@ -228,9 +228,7 @@ def published(ports: list[dict[str, Any]]) -> str:
         else:
             runs.append([outside, outside, inside, inside, kind])
     both = lambda first, last: str(first) if first == last else f"{first}-{last}"  # noqa: E731
-    return ", ".join(
-        f"*:{both(a, b)}->{both(c, d)}/{kind}" for a, b, c, d, kind in sorted(runs, key=lambda run: run[0])
-    )
+    return ", ".join(f"*:{both(a, b)}->{both(c, d)}/{kind}" for a, b, c, d, kind in runs)
 
 
 @command("[OPTIONS] SERVICE [SERVICE...]", complete=completing.services)
@@ -292,7 +290,7 @@ def inspect(client: Client, *names: str, form: str, pretty: bool) -> int:
 
     if not pretty:
         return collected(names, form, look)
-    print("\n\n".join(_pretty(client, look(name)) for name in names))
+    print("\n".join(_pretty(client, look(name)) for name in names))
     return 0
 
 
