@@ -15,6 +15,7 @@ from fairlead.core.wanted import Address, Link, Namespace, Plan, Vip, difference
 from fairlead.errors import Invalid
 from fairlead.host.linux import LinuxHost
 from fairlead.host.netns import inside, socket_in
+from lane.golden import same_as
 from lane.pretend import PretendHost
 
 pytestmark = pytest.mark.kernel
@@ -55,6 +56,54 @@ def vip(*weights: tuple[int, int], family: int = 4, ns: str = "s2", by_source: b
     """(number of the task, weight)."""
     targets = tuple((address(number, family), weight) for number, weight in weights)
     return Vip(ns=ns, address=VIRTUAL[family], targets=targets, by_source=by_source)
+
+
+PAGE = """\
+# The road to a service
+
+Written by `tests/kernel/test_vips.py`: the table is what a real kernel lists.
+
+```
+  client, 10.0.1.7 (host one)                                             web.2, 10.0.1.4 (host two)
+     | asks 127.0.0.11 for "web": 10.0.1.2, the service's own address          ^
+     | connects to 10.0.1.2                                                    |
+     v                                                                         |  from 10.0.1.7, as ever
+  output, in the client's own namespace: 10.0.1.2 -> 10.0.1.4                  |
+     |                                                                         |
+     '--- eth0 --- the overlay, as any packet to 10.0.1.4 (overlay.md) --------'
+```
+
+Nobody has the address 10.0.1.2: it is a place in a table that stands in each container on the network. No packet makes a
+detour, no address of a sender is changed, and the answers are turned back by the kernel's own connection tracking.
+
+In the sandbox of a client, with the service `web` at 10.0.1.2 (three tasks, one of them with twice the weight), `cache` at
+10.0.1.9 (label `fairlead.policy=source`: one client, one task) and `idle` at 10.0.1.20 (nobody serves):
+
+```
+{table}```
+
+| | |
+|---|---|
+| a new connection to 10.0.1.2 | `choose`: its chain draws a number; that place in the list is its task from now on |
+| a packet of a connection that stands | is turned as its first one was; `refuse` does not find it |
+| who serves, here and elsewhere | rows that the nodes of the network tell each other (`swarm/rows.py`), then `engine/services.py` |
+| a task starts, stops, is sick | one transaction, about that address alone (`host/vips.py`); who is under way stays with his task |
+| nobody serves | `refuse`: a reset, or "unreachable", at once; so it is with the address of a service that is gone |
+| a task calls its own service | may get itself |
+| `tasks.web` | all tasks that serve, as they are; `--endpoint-mode dnsrr`: so is `web` itself, and there is no table |
+| see it | `nsenter --net=$(docker inspect -f {{{{.NetworkSettings.SandboxKey}}}} client) nft list ruleset` |
+
+Why so: [vip-without-ipvs.md](../why/vip-without-ipvs.md).
+"""
+
+
+def test_the_page(pretend_host: PretendHost, host: LinuxHost) -> None:
+    three = (("10.0.1.3", 1), ("10.0.1.4", 1), ("10.0.1.5", 2))
+    web, idle = Vip(ns="s2", address="10.0.1.2", targets=three), Vip(ns="s2", address="10.0.1.20")
+    cache = Vip(ns="s2", address="10.0.1.9", targets=(("10.0.1.11", 1), ("10.0.1.12", 1)), by_source=True)
+    host.make([web, cache, idle])
+    table = pretend_host.run("nft", "-s", "list", "table", "inet", "fairlead-vips", ns="s2")
+    same_as("docs/packets/vip.md", PAGE.format(table=table.replace("\t", "    ")))
 
 
 class Listeners:

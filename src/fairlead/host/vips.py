@@ -4,11 +4,12 @@
                                                                    |
                       still sent to a virtual address? refused <---'--> 10.0.1.5, by the network as any packet
 
-One table in each sandbox that has any: maps that lead an address to its chain, and a chain for each. A packet of a
-connection that stands meets none of it; the first of another, one lookup.
+One table in each sandbox that has any: maps that lead an address to its chain, and a chain for each. However many there
+are, a new connection costs one lookup, and each packet another (was it turned?).
 
 Rules
-    1. A change of one address is one transaction about that address, however many others there are.
+    1. A change of one address is one transaction about that address. (libnftables looks at what sets there are before:
+       0.3 ms with one address, 1 ms with a hundred.)
     2. Who was chosen stays chosen for as long as the kernel knows the connection: it is NAT.
     3. Whatever is sent is led on: TCP, UDP, SCTP, pings. What has nobody to go to is refused, not dropped.
     4. Source addresses stay: a task sees who calls.
