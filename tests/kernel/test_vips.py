@@ -73,11 +73,11 @@ Written by `tests/kernel/test_vips.py`: the table is what a real kernel lists.
      '--- eth0 --- the overlay, as any packet to 10.0.1.4 (overlay.md) --------'
 ```
 
-Nobody has the address 10.0.1.2: it is a place in a table that stands in each container on the network. No packet makes a
-detour, no address of a sender is changed, and the answers are turned back by the kernel's own connection tracking.
+Nobody has the address 10.0.1.2: it is a place in a table that stands in each container on the network. No packet makes
+a detour, no address of a sender is changed, and the answers are turned back by the kernel's own connection tracking.
 
-In the sandbox of a client, with the service `web` at 10.0.1.2 (three tasks, one of them with twice the weight), `cache` at
-10.0.1.9 (label `fairlead.policy=source`: one client, one task) and `idle` at 10.0.1.20 (nobody serves):
+In the sandbox of a client, with the service `web` at 10.0.1.2 (three tasks, one of them with twice the weight), `cache`
+at 10.0.1.9 (label `fairlead.policy=source`: one client, one task) and `idle` at 10.0.1.20 (nobody serves):
 
 ```
 {table}```
@@ -86,8 +86,8 @@ In the sandbox of a client, with the service `web` at 10.0.1.2 (three tasks, one
 |---|---|
 | a new connection to 10.0.1.2 | `choose`: its chain draws a number; that place in the list is its task from now on |
 | a packet of a connection that stands | is turned as its first one was; `refuse` does not find it |
-| who serves, here and elsewhere | rows that the nodes of the network tell each other (`swarm/rows.py`), then `engine/services.py` |
-| a task starts, stops, is sick | one transaction, about that address alone (`host/vips.py`); who is under way stays with his task |
+| who serves | rows that the network's nodes tell each other (`swarm/rows.py`), then `engine/services.py` |
+| a task starts, stops, is sick | one transaction about that address; who is under way stays (`host/vips.py`) |
 | nobody serves | `refuse`: a reset, or "unreachable", at once; so it is with the address of a service that is gone |
 | a task calls its own service | may get itself |
 | `tasks.web` | all tasks that serve, as they are; `--endpoint-mode dnsrr`: so is `web` itself, and there is no table |
