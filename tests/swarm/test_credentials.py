@@ -122,6 +122,15 @@ def test_files_for_etcd(tmp_path: Path, root: ca.Authority) -> None:
     assert one.files(folder)
 
 
+def test_a_disk_that_is_full_costs_no_session(tmp_path: Path, root: ca.Authority) -> None:
+    one = made(tmp_path, root)
+    (tmp_path / "node1" / "node.json.new").mkdir()  # nobody can write there
+    one.note(managers={"x": "y:1"})
+    assert one.notes.managers == {"x": "y:1"}
+    with pytest.raises(Internal):
+        one.save()
+
+
 def test_nothing_secret_is_in_a_repr(tmp_path: Path, root: ca.Authority) -> None:
     one = made(tmp_path, root)
     assert "KEY" not in f"{one!r}{one.notes!r}"

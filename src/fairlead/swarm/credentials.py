@@ -10,6 +10,7 @@ until somebody types that key. The contexts are built once for each change of ke
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import ssl
 from pathlib import Path
@@ -23,6 +24,8 @@ from fairlead.core.session import Issued
 from fairlead.errors import Internal, Invalid
 from fairlead.swarm import ca, gate
 from fairlead.swarm.ca import Identity
+
+log = logging.getLogger(__name__)
 
 SEALED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 WRONG = "swarm could not be unlocked: invalid key provided"
@@ -118,6 +121,9 @@ class Credentials:
         roots = [root.encode() for root in each(self.notes.roots)]
         return now >= ca.renew_at(chain, share) or not ca.trusted(chain, roots, now)
 
+    def expired(self, now: datetime.datetime) -> bool:
+        return now > ca.load(self.notes.certificate.encode()).not_valid_after_utc
+
     def seconds_left(self, now: datetime.datetime, share: float, most: float) -> float:
         """Until it is ``outdated``; ``most``: at most."""
         left = (ca.renew_at(self.notes.certificate.encode(), share) - now).total_seconds()
@@ -139,14 +145,22 @@ class Credentials:
         """These roots from now on; whether they are others."""
         if not roots or roots == self.notes.roots:
             return False
-        self._write(replace(self.notes, roots=roots))
+        self._remember(replace(self.notes, roots=roots))
         return True
 
     def note(self, **changes: object) -> None:
         """Other facts of ``Notes`` than keys, certificates and roots."""
         changed = replace(self.notes, **changes)
         if changed != self.notes:
-            self._write(changed)
+            self._remember(changed)
+
+    def _remember(self, notes: Notes) -> None:
+        """What others tell again: a disk that is full costs no more than that."""
+        try:
+            self._write(notes)
+        except Internal as error:
+            log.error("%s", error.message)
+            self.notes, self._server, self._client = notes, None, None
 
     def save(self) -> None:
         self._write(self.notes)

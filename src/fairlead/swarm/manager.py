@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from fairlead.core import tokens
 from fairlead.core.cluster import Node, Task, new_id
 from fairlead.core.session import Hello, Relay
-from fairlead.core.swarmspec import Cluster
+from fairlead.core.swarmspec import Cluster, ClusterSpec
 from fairlead.core.tidings import Tiding, tiding
 from fairlead.core.tokens import parse_unlock_key
 from fairlead.errors import Conflict, Unavailable
@@ -116,7 +116,7 @@ class Manager:
         self.leading = False
         self._heard: dict[str, str] = {}
         """what the state does not know yet"""
-        self._moved, self._reload = asyncio.Event(), asyncio.Event()
+        self._moved, self._reload, self._settings = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     @property
     def hosts(self) -> Path:
@@ -246,7 +246,15 @@ class Manager:
     # -- the one that leads ------------------------------------------------------------------------------------------
 
     async def _lead(self, guard: Guard) -> None:
-        spec = self.cluster().spec
+        """With other settings, the parts that know them begin anew."""
+        while True:
+            self._settings.clear()
+            async with asyncio.TaskGroup() as group:
+                leading = group.create_task(self._lead_with(self.cluster().spec, guard))
+                await self._settings.wait()
+                leading.cancel()
+
+    async def _lead_with(self, spec: ClusterSpec, guard: Guard) -> None:
         clock = self._tools.clock
         history = spec.orchestration.task_history_retention_limit
         decides = Leader(self.state, clock, lambda: new_id(self._tools.draw), 5 if history is None else history)
@@ -281,6 +289,9 @@ class Manager:
                 self._write_hosts()
         elif event.kind == "cluster" and event.after is not None:
             cluster: Cluster = event.after
+            before: Cluster = event.before or cluster
+            if _settings(before.spec) != _settings(cluster.spec):
+                self._settings.set()
             self._credentials.note(era=cluster.era)
             if self._credentials.believe(cluster.trust.roots):
                 self.rekeyed()
@@ -355,3 +366,8 @@ class Manager:
         text = members.hosts({node: gate.parted(address)[0] for node, address in known.items() if address})
         if not self.hosts.exists() or self.hosts.read_text() != text:
             self.hosts.write_text(text)
+
+
+def _settings(spec: ClusterSpec) -> tuple[object, ...]:
+    """What the leader's parts are made with."""
+    return spec.orchestration, spec.dispatcher

@@ -47,6 +47,8 @@ LONGEST = 600.0
 """seconds between looks at the certificate: clocks may jump"""
 GOODBYE = 8.0
 
+EXPIRED = "Swarm certificates have expired. To replace them, leave the swarm and join again."
+
 Here = Callable[[], Iterable[tuple[str, str]]]
 """(device, "192.0.2.1/24") of this machine."""
 
@@ -232,6 +234,8 @@ class Membership:
                     share = self._share()
                 except FairleadError as error:
                     log.warning("no other certificate yet: %s", error.message)
+                    if self.credentials.expired(now):
+                        self.failed(EXPIRED)
                     self._renew.set()
                     await asyncio.sleep(AGAIN)
                 continue
