@@ -53,6 +53,7 @@ PORT = 80
 FOLDER = "/etc/fairlead"
 CONFIG, ROUTES, LEDGER = f"{FOLDER}/haproxy.cfg", f"{FOLDER}/routes.map", f"{FOLDER}/ledger.map"
 SOCKET = "/run/haproxy.sock"
+COMMAND = ("/haproxy", "-db", "-f", CONFIG)
 BACKENDS = 128
 """services that one mesh has room for"""
 COOKIE = "FAIRLEAD"
@@ -126,7 +127,7 @@ def _lowered(place: str) -> str:
 
 def service(port: int) -> ServiceSpec:
     """The mesh's own service: a HAProxy on every node, answering on this port of every node."""
-    container = ContainerSpec(image=IMAGE, command=("/haproxy", "-db", "-f", CONFIG))
+    container = ContainerSpec(image=IMAGE, command=COMMAND)
     template = TaskSpec(container_spec=container, networks=(NetworkAttachment(target=NAME),))
     published = ServicePort(protocol="tcp", target_port=PORT, published_port=port)
     labels = {SYSTEM: "true"}
@@ -209,13 +210,15 @@ def _places(web: Web, told: Told) -> dict[Key, str]:
 
 
 def _come(place: str, wanted: Mapping[str, Server], there: Mapping[str, Server], sticky: bool) -> Iterator[str]:
-    if not there and wanted:
-        yield f"{'enable' if sticky else 'disable'} dynamic-cookie backend {place}"
+    if not there and not sticky:
+        yield f"disable dynamic-cookie backend {place}"
     for task, server in wanted.items():
         name, known = f"{place}/{task}", there.get(task)
         if known is None and server.serving:
             yield f"add server {name} {server.address} check inter 2s fall 2 rise 1"
             yield f"enable health {name}"
+            if sticky:  # said anew for each: only servers that are there get a cookie
+                yield f"enable dynamic-cookie backend {place}"
             yield f"enable server {name}"
         elif known is not None and known.serving != server.serving:
             yield f"set server {name} state {'ready' if server.serving else 'drain'}"
@@ -270,7 +273,9 @@ defaults
     retries 3
 
 frontend web
-    bind :::{PORT} v4v6
+    # two sockets: an IPv4 client is called 192.0.2.1, not ::ffff:192.0.2.1
+    bind 0.0.0.0:{PORT}
+    bind :::{PORT} v6only
     http-request set-var(txn.host) req.hdr(host),field(1,:),lower
     http-request set-var-fmt(txn.place) "%[var(txn.host)]%[path]"
     http-request set-header X-Forwarded-Proto http

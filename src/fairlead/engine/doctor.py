@@ -32,6 +32,7 @@ import msgspec
 
 from fairlead.core.container import Container
 from fairlead.core.life import Belonging
+from fairlead.core.mesh import STAND_IN
 from fairlead.core.model import Endpoint
 from fairlead.core.places import Peer
 from fairlead.core.wanted import Wanted, difference
@@ -175,7 +176,7 @@ class Doctor:
         networks = {network.id for network in self._controller.networks()}
         for endpoint in self._endpoints.everything():
             title, container = _title(endpoint), self._catalog.find(endpoint.container)
-            if self._busy(endpoint.container):
+            if self._busy(endpoint.container) or endpoint.container == STAND_IN:
                 continue
             if endpoint.network not in networks:
                 yield Finding("wrong", title, f"container {endpoint.name}", "its network does not exist")

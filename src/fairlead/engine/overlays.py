@@ -122,7 +122,8 @@ class Overlays:
 
     def named(self) -> int:
         """How many endpoints of other hosts the resolver serves."""
-        return sum(len(self._believed(network)) for network in self._here.values()) + self.services.named
+        told = (network for network in self._here.values() if not network.ingress)
+        return sum(len(self._believed(network)) for network in told) + self.services.named
 
     # -- this host ------------------------------------------------------------------------
 
