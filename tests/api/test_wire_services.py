@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from fairlead.api import wire_services
 from fairlead.core import servicecheck
 from fairlead.core.cluster import Attachment, JobStatus, PortStatus, Service, State, Task, TaskStatus, UpdateStatus
+from fairlead.core.imagespec import Credentials
 from fairlead.core.service import ServicePort, ServiceSpec
 from fairlead.errors import Invalid
 
@@ -53,6 +54,14 @@ def test_the_whole_of_a_service(recorded: dict[str, Any]) -> None:
     assert made["Endpoint"] == told
     assert made["Version"] == {"Index": 7}
     assert made["CreatedAt"] == "2026-11-21T16:36:33.239213076Z"
+
+
+def test_who_asks_a_registry_is_never_shown() -> None:
+    spec = wire_services.service_spec(RECORDED[0]["asked"])
+    asking = replace(spec, task_template=replace(spec.task_template, registry=Credentials("me", "hush")))
+    assert wire_services.spec(asking) == wire_services.spec(spec)
+    task = Task("t", asking.task_template, "s", 1, "n")
+    assert "hush" not in json.dumps(wire_services.task(task, {})) + repr(asking)
 
 
 def test_a_wrong_type_is_named() -> None:

@@ -20,6 +20,7 @@ from runtimes import PaperRuntime
 
 from fairlead.core.cluster import Attachment, Description, Report, State, Task, TaskStatus
 from fairlead.core.container import Config, Container, Health, Healthcheck, HostConfig, Mount
+from fairlead.core.imagespec import Credentials
 from fairlead.core.model import EndpointSettings, Sandbox
 from fairlead.core.service import ContainerSpec, FileTarget, SecretReference, TaskSpec
 from fairlead.core.session import Assign, ServiceView
@@ -61,8 +62,9 @@ class Disk:
     def find(self, image: str) -> object:
         return image if image in self.images else None
 
-    async def pull(self, image: str) -> AsyncIterator[dict[str, str]]:
+    async def pull(self, image: str, credentials: Credentials) -> AsyncIterator[dict[str, str]]:
         self.pulls.append(image)
+        self.asked_by = credentials
         if self.slow is not None:
             await self.slow.wait()
         if image not in self.registry:
@@ -267,6 +269,16 @@ async def test_an_image_is_pulled_once_for_all_that_want_it(node: Node) -> None:
     for number in range(5):
         await node.comes("running", f"t{number}")
     assert node.disk.pulls == ["new:1"]
+
+
+async def test_a_registry_is_told_who_asks_and_no_disk_is(node: Node) -> None:
+    me = Credentials("me", "hush")
+    one = task()
+    await node.assign(replace(one, spec=replace(one.spec, registry=me)))
+    await node.comes("running")
+    assert node.disk.asked_by == me
+    records = await node.paper.store.list("swarmtasks/")
+    assert records and not [entry for entry in records if b"hush" in entry.value]
 
 
 async def test_a_registry_that_is_away_is_asked_once_for_an_image_that_is_here(node: Node) -> None:

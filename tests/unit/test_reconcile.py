@@ -4,8 +4,10 @@ import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from msgspec.structs import replace
 
 from fairlead.core.cluster import State
+from fairlead.core.imagespec import Credentials
 from fairlead.core.service import (
     SECOND,
     Global,
@@ -333,6 +335,14 @@ def test_a_change_of_placement_moves_only_what_must() -> None:
     after = {task.id for task in town.running()}
     assert {before["a"], before["b"]} < after and before["c"] not in after
     assert set(town.spread()) == {"a", "b"}
+
+
+def test_another_password_for_the_registry_moves_nobody() -> None:
+    town = settled(replicated(3))
+    before = {task.id for task in town.running()}
+    town.update(template=replace(town.service.spec.task_template, registry=Credentials("me", "hush")))
+    town.run(60)
+    assert {task.id for task in town.running()} == before
 
 
 # -- jobs --------------------------------------------------------------------------------------------

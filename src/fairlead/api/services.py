@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from fairlead.api import http, swarm_parts, web, wire_services
+from fairlead.api.images import registry_auth
 from fairlead.api.swarm_parts import begins, is_one_of
 from fairlead.core.cluster import Service
+from fairlead.core.imagespec import Credentials
+from fairlead.core.service import ServiceSpec
 from fairlead.core.tally import tally
 from fairlead.errors import FairleadError
 
@@ -44,7 +49,7 @@ class Services(swarm_parts.Part):
         return http.answer(wire_services.service(service, defaults=defaults))
 
     async def create(self, request: web.Request) -> web.Response:
-        spec = wire_services.service_spec(await http.body(request))
+        spec = _asked_by(wire_services.service_spec(await http.body(request)), registry_auth(request))
         id = await self.control().create_service(spec)
         return http.answer({"ID": id, "Warnings": None}, 201)
 
@@ -52,8 +57,12 @@ class Services(swarm_parts.Part):
         version = swarm_parts.version(request, "service")
         spec = wire_services.service_spec(await http.body(request))
         control = self.control()
-        if http.text(request, "registryAuthFrom") not in ("", "spec", "previous-spec"):
+        kept = http.text(request, "registryAuthFrom")
+        if kept not in ("", "spec", "previous-spec"):
             raise FairleadError("unsupported registryAuthFrom value")
+        service = control.service(request.names["id"])
+        before = (service.previous or service.spec) if kept == "previous-spec" else service.spec
+        spec = _asked_by(spec, registry_auth(request), before.task_template.registry)
         back = http.text(request, "rollback")
         if back not in ("", "none", "previous"):
             raise FairleadError(f"unrecognized rollback option {back}")
@@ -63,6 +72,12 @@ class Services(swarm_parts.Part):
     async def remove(self, request: web.Request) -> web.Response:
         await self.control().remove_service(request.names["id"])
         return http.nothing(200)
+
+
+def _asked_by(spec: ServiceSpec, who: Credentials, before: Credentials | None = None) -> ServiceSpec:
+    """With the name and password for the registry of its image: those sent now, or the ones before."""
+    asks = before if who == Credentials() else who
+    return replace(spec, task_template=replace(spec.task_template, registry=asks))
 
 
 def passes(service: Service, wanted: http.Filters) -> bool:

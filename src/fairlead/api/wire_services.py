@@ -16,6 +16,7 @@ from fairlead.api import times, wire, wire_mounts
 from fairlead.core import service as asked
 from fairlead.core.cluster import Attachment, Service, State, Task, TaskStatus, UpdateStatus
 from fairlead.core.container import NEVER
+from fairlead.core.imagespec import Credentials
 from fairlead.core.service import (
     ContainerSpec,
     DnsConfig,
@@ -64,7 +65,8 @@ def _plain(template: TaskSpec) -> TaskSpec:
     container = template.container_spec
     if container is not None and container.isolation == "default":
         container = replace(container, isolation="")
-    return replace(template, container_spec=container, runtime=template.runtime.removeprefix("container"))
+    runtime = template.runtime.removeprefix("container")
+    return replace(template, container_spec=container, runtime=runtime, registry=None)
 
 
 def _counted(of: ServiceSpec) -> Mode:
@@ -259,12 +261,12 @@ def stamp(at: int) -> str:
 
 
 def sparse(value: Any) -> Any:
-    """A struct as JSON without what was not given."""
+    """A struct as JSON without what was not given, and without what nobody is to see."""
     if isinstance(value, msgspec.Struct):
         shown = {}
         for field in msgspec.structs.fields(value):
             item = getattr(value, field.name)
-            if item is None or (field.name not in ALWAYS and item == field.default):
+            if item is None or isinstance(item, Credentials) or (field.name not in ALWAYS and item == field.default):
                 continue
             shown[wire.spell(field.name)] = sparse(item)
         return shown

@@ -69,12 +69,13 @@ class Draft:
         self.tasks[task.id] = task
 
     def up_to_date(self, task: Task) -> bool:
-        """Whether it is what the service asks for now. A change of placement alone does not matter where it is met."""
+        """Whether it is what the service asks for now. A change of placement alone does not matter where it is met, nor
+        does another name and password for the image's registry."""
         asked, ports = self.service.spec.task_template, self._host_ports()
         if task.spec == asked and task.host_ports == ports:
             return True
         node = self.nodes.get(task.node)
-        alike = replace(task.spec, placement=None) == replace(asked, placement=None) and task.host_ports == ports
+        alike = _running(task.spec) == _running(asked) and task.host_ports == ports
         return alike and (node is None or allowed(node, asked))
 
     def may_stay(self, task: Task) -> bool:
@@ -103,6 +104,11 @@ class Draft:
         put = tuple(task for task in self.tasks.values() if task != self.before.get(task.id))
         gone = tuple(task_id for task_id in self.before if task_id not in self.tasks)
         return Changes(put, gone, None, min(self.wakes, default=None))
+
+
+def _running(template: TaskSpec) -> TaskSpec:
+    """What of it matters to a task that has its place and its image."""
+    return replace(template, placement=None, registry=None)
 
 
 def allowed(node: Node, template: TaskSpec) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from fairlead.core.container import Healthcheck, Ulimit
+from fairlead.core.imagespec import Credentials
 
 SECOND = 1_000_000_000
 
@@ -152,6 +153,8 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     log_driver: LogDriver | None = None
     force_update: int = 0
     runtime: str = ""
+    registry: Credentials | None = None
+    """who asks for the image; never shown, and of no account when tasks are compared"""
 
 
 class Replicated(msgspec.Struct, frozen=True):

@@ -32,6 +32,7 @@ from msgspec.structs import replace
 from fairlead.core import reference
 from fairlead.core.cluster import PortStatus, State, Task, TaskStatus, forward
 from fairlead.core.container import Container, Health
+from fairlead.core.imagespec import Credentials
 from fairlead.engine.containers import Containers
 from fairlead.engine.images import Images
 from fairlead.errors import Conflict, FairleadError, Internal, NotFound, NotModified, Unavailable
@@ -73,8 +74,8 @@ class Hands(NamedTuple):
 
     containers: Containers
     images: Images
-    pull: Callable[[str, bool], Awaitable[None]]
-    """(image, whether there is one of that name here)"""
+    pull: Callable[[str, bool, Credentials], Awaitable[None]]
+    """(image, whether there is one of that name here, who asks)"""
     files: Files
     ground: Ground
     clock: Callable[[], int]
@@ -190,7 +191,7 @@ class Course:
             return
         try:
             async with asyncio.timeout(REGISTRY if found is not None else None):
-                await self._hands.pull(image, found is not None)
+                await self._hands.pull(image, found is not None, self.task.spec.registry or Credentials())
         except (FairleadError, TimeoutError) as error:
             log.info("image %s of task %s is not pulled: %s", image, self.task.id, error)
 

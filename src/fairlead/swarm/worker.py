@@ -24,8 +24,10 @@ from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core.cluster import Description, Node, Report, State, Task
+from fairlead.core.imagespec import Credentials
 from fairlead.core.loglines import LogLine, attributes
 from fairlead.core.session import Assign, ServiceView
 from fairlead.core.swarmspec import ConfigFile, Secret, SharedNetwork
@@ -103,7 +105,7 @@ class Worker:
         self._configs: dict[str, ConfigFile] = {}
         self._tell: Callable[[Report], None] = lambda report: None
         self._group: asyncio.TaskGroup | None = None
-        self._pulls: dict[str, asyncio.Task[None]] = {}
+        self._pulls: dict[tuple[str, Credentials], asyncio.Task[None]] = {}
         self.makes: dict[str, Callable[[], Awaitable[None]]] = {}
         """images that no registry has: this node makes them"""
         self._refused: dict[str, int] = {}
@@ -208,7 +210,7 @@ class Worker:
         course.command(task)
 
     async def _note(self, task: Task) -> None:
-        await self._records.put(task)
+        await self._records.put(replace(task, spec=replace(task.spec, registry=None)))  # nothing secret on a disk
         self._tell(_report(task))
 
     def reports(self) -> Iterable[Report]:
@@ -223,7 +225,7 @@ class Worker:
 
     # -- images --------------------------------------------------------------------------------------------
 
-    async def _pull(self, image: str, here: bool) -> None:
+    async def _pull(self, image: str, here: bool, who: Credentials) -> None:
         """One pull of an image at a time, for all tasks that want it; it goes on though one of them does not.
 
         ``here``: there is one, and a registry that could not be asked a moment ago is not waited for again.
@@ -232,21 +234,22 @@ class Worker:
             return
         if here and image in self._refused and self._hands.clock() < self._refused[image] + REFUSED:
             return
-        if image not in self._pulls:
+        key = image, who
+        if key not in self._pulls:
             assert self._group is not None
-            pull = self._pulls[image] = self._group.create_task(self._pull_now(image))
-            pull.add_done_callback(lambda _: self._pulls.pop(image))
-        await asyncio.shield(self._pulls[image])
+            pull = self._pulls[key] = self._group.create_task(self._pull_now(image, who))
+            pull.add_done_callback(lambda _: self._pulls.pop(key))
+        await asyncio.shield(self._pulls[key])
 
-    async def _pull_now(self, image: str) -> None:
+    async def _pull_now(self, image: str, who: Credentials) -> None:
         try:
             if image in self.makes:
                 return await self.makes[image]()
-            async for _ in self._engine.transfers.pull(image):
+            async for _ in self._engine.transfers.pull(image, credentials=who):
                 pass
-        except FairleadError as error:
+        except (FairleadError, OSError) as error:
             self._refused[image] = self._hands.clock()
-            log.info("image %s cannot be pulled: %s", image, error.message)
+            log.info("image %s cannot be pulled: %s", image, error)
         else:
             self._refused.pop(image, None)
 
