@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.errors import Invalid
-from fairlead.lab import topology
+from fairlead.lab import fleet, topology
 from fairlead.lab.topology import one_cable
 
 ROUTED = """
@@ -100,3 +100,11 @@ def test_a_file_that_makes_no_sense_is_refused(tmp_path: Path, text: str, words:
 def test_names_must_differ() -> None:
     with pytest.raises(Invalid, match="name of its own: a, a"):
         one_cable("a", "a")
+
+
+def test_a_swarm_in_short() -> None:
+    assert list(fleet.read("3m2w").hosts) == ["manager1", "manager2", "manager3", "worker1", "worker2"]
+    assert list(fleet.read("1m").hosts) == ["manager1"]
+    for text in ("", "3", "0m", "3w", "3m3", "m3w3", "3m 3w"):
+        with pytest.raises(Invalid, match="3m3w are three managers and three workers"):
+            fleet.read(text)

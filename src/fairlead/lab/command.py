@@ -26,7 +26,7 @@ import click
 import msgspec
 
 from fairlead.errors import FairleadError, Invalid, NotFound, Unavailable
-from fairlead.lab import keyvalue, picture, topology, tour, weather
+from fairlead.lab import fleet, keyvalue, picture, topology, tour, weather
 from fairlead.lab.machine import Machine
 from fairlead.lab.topology import STORE
 from fairlead.lab.world import BOOK, World
@@ -54,17 +54,26 @@ def lab(ctx: click.Context, name: str) -> None:
     "--option", "options", multiple=True, metavar="OPTION", help="Tell all engines, e.g. --option=--mtu=1400."
 )
 @click.option("--store", type=click.Choice(["none", *keyvalue.PORTS]), default="none", help="A store for a cluster.")
+@click.option("--swarm", metavar="3m3w", help="So many managers and workers, one swarm already.")
 @click.option("--no-engines", is_flag=True, help="Start no engine.")
 @click.pass_obj
 def up(
-    folder: Path, hosts: int | None, file: Path | None, options: tuple[str, ...], store: str, no_engines: bool
+    folder: Path,
+    hosts: int | None,
+    file: Path | None,
+    options: tuple[str, ...],
+    store: str,
+    swarm: str | None,
+    no_engines: bool,
 ) -> None:
     """Build a lab, and start an engine on every host."""
     if folder.exists():
         raise Invalid(f"the lab {folder.name} is there already: look with `fairlead lab ls`, end it with `lab down`")
-    if hosts and file:
-        raise Invalid("--hosts and --topology both say which hosts there are: give one of them")
-    plan = topology.read(file) if file else topology.one_cable(*_names(hosts or 3))
+    if sum(map(bool, (hosts, file, swarm))) > 1:
+        raise Invalid("--hosts, --topology and --swarm all say which hosts there are: give one of them")
+    if swarm and (no_engines or store != "none"):
+        raise Invalid("--swarm needs engines, and no store: managers keep what a swarm knows")
+    plan = fleet.read(swarm) if swarm else topology.read(file) if file else topology.one_cable(*_names(hosts or 3))
     if store != "none":
         keyvalue.program(store)  # missing? say so before anything is made
         plan = msgspec.structs.replace(plan, store=store)
@@ -77,6 +86,9 @@ def up(
         if not no_engines:
             world.start_engines(plan.hosts, *options)
             _say(f"{len(plan.hosts)} engines answer after {time.monotonic() - began:.1f} s")
+        if swarm:
+            fleet.found(world)
+            _say(f"they are one swarm after {time.monotonic() - began:.1f} s")
         world.keep()
     first = next(iter(plan.hosts))
     _say(f'Go on with: eval "$({_typed(folder)} env {first})"   {_typed(folder)} map   {_typed(folder)} down')
@@ -229,21 +241,31 @@ def capture(folder: Path, host: str, words: tuple[str, ...]) -> NoReturn:
 @click.option("--store", type=click.Choice(["none", *keyvalue.PORTS]), help="A store for the cluster.  [default: etcd]")
 def tour_(no_wait: bool, store: str | None) -> None:
     """Walk through the labs of Docker networking, step by step, on three hosts that are gone afterwards."""
+    etcd = _there("etcd")
+    if store is None and not etcd:
+        _say("The tour keeps to one host: etcd is missing (scripts/setup brings it)")
+    elif store not in (None, "none"):
+        keyvalue.program(store)
+    chosen = store or ("etcd" if etcd else "none")
+    plan = topology.one_cable("one", "two", "three", store="" if chosen == "none" else chosen)
+    pause = _no_pause if no_wait else _pause
+    chapters = tour.chapters(bool(plan.store), etcd)
+    before, all_ = 0, sum(map(len, chapters))
+    for steps, hosts in zip(chapters, (plan, topology.one_cable(*plan.hosts)), strict=False):
+        with World(hosts) as world:
+            if hosts.store:
+                world.start_store()
+            world.start_engines(hosts.hosts)
+            _say("Three hosts stand, each with an engine; what follows is typed on them. Enter goes on, ^C ends it.")
+            tour.walk(world, steps, click.echo, pause, before, all_)
+            before += len(steps)
+
+
+def _there(store: str) -> bool:
     try:
-        keyvalue.program(store or "etcd")
-    except FairleadError as problem:
-        if store not in (None, "none"):
-            raise
-        if store is None:
-            _say(f"The tour keeps to one host: {problem.message}")
-        store = "none"
-    plan = topology.one_cable("one", "two", "three", store="" if store == "none" else store or "etcd")
-    with World(plan) as world:
-        if plan.store:
-            world.start_store()
-        world.start_engines(plan.hosts)
-        _say("Three hosts stand, each with an engine; what follows is typed on them. Enter goes on, ^C ends it.")
-        tour.walk(world, click.echo, _no_pause if no_wait else _pause)
+        return bool(keyvalue.program(store))
+    except FairleadError:
+        return False
 
 
 def _pause() -> None:

@@ -4,7 +4,10 @@
 
 Every line is really typed; nothing that is shown was written beforehand. A step
 says what its answer has to hold, and the tour stops at the first that does not
-(so the tour is a test, too).
+(so the tour is a test, too). What an answer holds under a name, later lines may
+use: ``(?P<token>...)`` and ``{token}``.
+
+Three chapters: one host; hosts that share a store; other hosts, that become a swarm.
 
 What it leaves behind: nothing. What it does not do: teach the command line; ``-h`` does.
 """
@@ -15,8 +18,8 @@ import re
 import shlex
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from fairlead.errors import Internal
 from fairlead.lab import demo, picture, weather
@@ -25,7 +28,7 @@ from fairlead.lab.weather import Weather
 from fairlead.lab.world import World
 
 Show = Callable[[str], None]
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds in which what one host did is seen on another."""
 
 
@@ -65,29 +68,61 @@ MANY_HOSTS = (
     Step("The engine on two is killed …", "lab", "kill --engine two"),
     Step("… and its containers do not notice.", "one", "fairlead exec near ping -c1 -W2 far", "0% packet loss"),
 )
+SWARM = (
+    Step("Three hosts without a store. One founds a swarm …", "one", "fairlead swarm init", r"(?P<token>SWMTKN-1-\S+)"),
+    Step("… another joins it …", "two", "fairlead swarm join --token {token} one:2377", "as a worker"),
+    Step("… and a third.", "three", "fairlead swarm join --token {token} one:2377", "as a worker"),
+    Step("All are there.", "one", "fairlead node ls", r"three +Ready"),
+    Step("A network for services, and for containers.", "one", "fairlead network create -d overlay --attachable GREEN"),
+    Step(
+        "A service of three tasks: what is wanted, wherever it runs.",
+        "one",
+        "fairlead service create -q --name web --replicas 3 --network GREEN -p 8080:80 busybox httpd -f -p 80 -h /www",
+    ),
+    Step("One on each host.", "one", "fairlead service ps web", r"two +Running +Running"),
+    Step("Its port is every host's, its task wherever.", OUTSIDE, "busybox wget -qO- http://three:8080", "Hello"),
+    Step("Its name has one address, whoever answers.", "two", "fairlead run --rm --network GREEN busybox ping -c1 web"),
+    Step("A host is to be emptied …", "one", "fairlead node update --availability drain three", "three"),
+    Step("… its task starts elsewhere …", "one", "fairlead service ps web", r"\\_ web\.\d .*three +Shutdown +Shutdown"),
+    Step("… and its port answers as before.", OUTSIDE, "busybox wget -qO- http://three:8080", "Hello"),
+    Step("The service goes, and all of it everywhere.", "one", "fairlead service rm web", "web"),
+)
 
 
-def walk(world: World, show: Show, pause: Callable[[], None]) -> None:
-    """Type the tour; ``Internal`` at the first step that does not hold. ``pause`` is called between steps."""
+def chapters(store: bool, etcd: bool) -> tuple[tuple[Step, ...], ...]:
+    """What is walked on hosts (with a store or without), and what on other hosts afterwards (managers need etcd)."""
+    first = (*ONE_HOST, *(MANY_HOSTS if store else ()))
+    return (first, SWARM) if etcd else (first,)
+
+
+def walk(world: World, steps: Sequence[Step], show: Show, pause: Callable[[], None], before: int, all_: int) -> None:
+    """Type steps; ``Internal`` at the first that does not hold. ``pause`` is called between steps.
+
+    ``before``: how many were walked already, of ``all_``.
+    """
     tar = world.folder / "busybox.tar"
     demo.busybox_image(tar)
     for host in world.hosts:
         host.run("fairlead", "import", str(tar), "busybox:latest")
-    steps = (*ONE_HOST, *(MANY_HOSTS if world.topology.store else ()))
-    for number, step in enumerate(steps, 1):
+    kept: dict[str, str] = {}
+    for number, step in enumerate(steps, before + 1):
+        for name, text in kept.items():
+            step = replace(step, line=step.line.replace(f"{{{name}}}", text))
         pause()
-        show(f"\n{number}/{len(steps)}  {step.title}\n  {step.where}$ {step.line.removesuffix(' || true')}")
-        for line in _answer(world, step).splitlines():
+        show(f"\n{number}/{all_}  {step.title}\n  {step.where}$ {step.line.removesuffix(' || true')}")
+        answer, held = _answer(world, step)
+        kept |= held
+        for line in answer.splitlines():
             show(f"    {line}")
 
 
-def _answer(world: World, step: Step) -> str:
+def _answer(world: World, step: Step) -> tuple[str, dict[str, str]]:
     """What came of it; asked again for a while, since one host's deed takes its time to reach another."""
     until = time.monotonic() + PATIENCE
     while True:
         answer, ended_well = _command(world, step.line) if step.where == "lab" else _typed(world, step)
-        if ended_well and re.search(step.holds, answer, re.MULTILINE):
-            return answer
+        if ended_well and (found := re.search(step.holds, answer, re.MULTILINE)):
+            return answer, found.groupdict()
         if time.monotonic() > until:
             raise Internal(f"{step.where}$ {step.line}: this should say {step.holds!r}\n{answer}\n{_logs(world)}")
         time.sleep(0.2)
