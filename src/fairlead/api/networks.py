@@ -62,7 +62,8 @@ class Networks:
         hosts = {other.vtep: other.node for other in others}
         if any(True for _ in mine):
             hosts[local.address] = local.node
-        shown: dict[str, Any] = {"Peers": [{"Name": node[:12], "IP": address} for address, node in hosts.items()]}
+        peers = [{"Name": node[:12], "IP": address} for address, node in hosts.items()]
+        shown: dict[str, Any] = {"Peers": peers} if peers else {}
         if verbose and local.control:
             control = self._engine.swarm.control()
             shown["Services"] = wire_networks.services(network, control.services(), control.tasks(), control.nodes())

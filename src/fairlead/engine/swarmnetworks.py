@@ -1,7 +1,7 @@
 """Networks as people see them on this machine: its own, and on a manager all of the swarm's.
 
     a name or id --> the swarm's (managers only) --> this engine's own
-                     Known(network, here): of the swarm's, a node has only those that it needs (``here``)
+                     Known(network, here): of the swarm's, few matter to one node (``here``)
 
 Rules
     1. A network of the swarm is one network, whether it has come to this node or not; the swarm says what it is.
@@ -40,7 +40,7 @@ PREDEFINED = {"com.docker.swarm.predefined": "true"}
 
 
 class Known(NamedTuple):
-    """``here``: this node has it."""
+    """``here``: it is this engine's own, or somebody of this node is on it."""
 
     network: Network
     here: bool
@@ -64,7 +64,7 @@ class SwarmNetworks:
 
     def _all(self, control: Control) -> list[Known]:
         own = {network.id: network for network in self._own.networks()}
-        shared = [Known(network.spec, network.id in own) for network in control.networks()]
+        shared = [Known(network.spec, bool(self._own.endpoints(network.id))) for network in control.networks()]
         known = {network.id for network, _ in shared}
         return [
             *shared,
