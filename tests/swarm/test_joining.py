@@ -1,0 +1,181 @@
+"""What a manager answers to who wants in, renew or manage, over real TLS; its state is in memory, its etcd a list."""
+
+import asyncio
+import datetime
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from fairlead.core import tokens
+from fairlead.core.cluster import Manager, Node, NodeSpec
+from fairlead.core.swarmspec import Cluster, Trust
+from fairlead.errors import FairleadError, Forbidden, Invalid
+from fairlead.store.memory import MemoryStore
+from fairlead.swarm import ca, joining
+from fairlead.swarm.credentials import Credentials, Notes
+from fairlead.swarm.gate import Gate
+from fairlead.swarm.members import Member
+from fairlead.swarm.state import State
+
+NOW = datetime.datetime.now(datetime.UTC)
+LISTEN = "127.0.0.1:0"
+
+
+class Etcd:
+    """The list of members."""
+
+    def __init__(self) -> None:
+        self.members: list[Member] = [Member("1", "first", False, True)]
+        self._next = 2
+
+    async def list(self) -> list[Member]:
+        return list(self.members)
+
+    async def add(self, node: str) -> str:
+        self.members.append(Member(str(self._next), node, True, False))
+        self._next += 1
+        return self.members[-1].id
+
+    async def remove(self, id: str) -> None:
+        self.members = [member for member in self.members if member.id != id]
+
+
+class Swarm:
+    """One manager, ``first``, and its swarm."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.root = ca.Authority.found(NOW)
+        trust = Trust(self.root.certificate.decode(), self.root.key.decode())
+        self.cluster = Cluster("cluster", trust, worker="w" * 25, manager="m" * 25)
+        self.state, self.etcd = State(MemoryStore()), Etcd()
+        dice = random.Random(1)
+        self.admission = joining.Admission(self.state, self.etcd, lambda: 7, lambda: NOW, dice.randrange)  # type: ignore[arg-type]
+        self.gate = Gate(self.credentials("first", "manager"), self.admission.unwelcome)
+        self.admission.answer_at(self.gate)
+        self.address = self.gate.listen(LISTEN)
+
+    def credentials(self, node: str, role: str) -> Credentials:
+        key, request = ca.new_request()
+        certificate = self.root.issue(request, ca.Identity(node, role, "cluster"), NOW)
+        notes = Notes(certificate.decode(), key.decode(), self.root.certificate.decode(), listen=LISTEN)
+        return Credentials(self.folder / node / "node.json", notes)
+
+    def token(self, secret: str) -> tokens.Token:
+        return tokens.Token(tokens.digest(self.root.certificate), secret)
+
+    async def has(self, node: str, role: str) -> Credentials:
+        """A node that is in it."""
+        await self.state.commit([Node(node, NodeSpec(role=role))])
+        return self.credentials(node, role)
+
+
+@pytest.fixture
+async def swarm(tmp_path: Path) -> AsyncIterator[Swarm]:
+    made = Swarm(tmp_path)
+    first = Node("first", NodeSpec(role="manager"), manager=Manager(address=made.address))
+    await made.state.commit([made.cluster, first])
+    running = asyncio.create_task(made.gate.run())
+    yield made
+    running.cancel()
+    await asyncio.wait([running])
+
+
+@pytest.mark.parametrize(("secret", "role"), [("w" * 25, "worker"), ("m" * 25, "manager")])
+async def test_the_secret_says_which_role(swarm: Swarm, secret: str, role: str) -> None:
+    joined = await joining.join(swarm.address, swarm.token(secret), "drain")
+    who = ca.identity(joined.issued.certificate.encode())
+    node = swarm.state.nodes[who.node]
+    assert (who.role, node.spec.role, node.spec.availability, node.created) == (role, role, "drain", 7)
+    assert (node.address, joined.here) == ("127.0.0.1", "127.0.0.1")
+    assert ca.trusted(joined.issued.certificate.encode(), [swarm.root.certificate], NOW)
+    assert joined.issued.managers == (swarm.address,)
+
+
+async def test_who_has_no_secret_gets_nothing(swarm: Swarm) -> None:
+    for secret in ("x" * 25, "", "w" * 24):
+        with pytest.raises(Invalid, match="valid join token is necessary"):
+            await joining.join(swarm.address, swarm.token(secret), "active")
+    with pytest.raises(Invalid, match="Availability"):
+        await joining.join(swarm.address, swarm.token("w" * 25), "sideways")
+    assert set(swarm.state.nodes) == {"first"}
+
+
+async def test_a_manager_that_is_not_the_token_s_is_told_no_secret(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def note(stream: object, message: object) -> None:
+        asked.append(message)
+
+    monkeypatch.setattr(swarm.admission, "_join", note)
+    other = ca.Authority.found(NOW)
+    with pytest.raises(Invalid, match="remote CA does not match fingerprint"):
+        await joining.join(swarm.address, tokens.Token(tokens.digest(other.certificate), "w" * 25), "active")
+    liar = replace(swarm.cluster, trust=Trust(other.certificate.decode(), other.key.decode()))
+    swarm.state.cluster["cluster"] = liar  # it says the right root, and has no certificate of it
+    with pytest.raises(Forbidden, match="no manager of this swarm"):
+        await joining.join(swarm.address, tokens.Token(tokens.digest(other.certificate), "w" * 25), "active")
+    assert not asked
+
+
+async def test_a_certificate_for_the_role_that_a_node_is_to_have(swarm: Swarm) -> None:
+    node = await swarm.has("node1", "worker")
+    issued, _ = await joining.renew([swarm.address], node)
+    assert ca.identity(issued.certificate.encode()) == ("node1", "worker", "cluster")
+    await swarm.state.commit([replace(swarm.state.nodes["node1"], spec=NodeSpec(role="manager"))])
+    issued, _ = await joining.renew(["127.0.0.1:1", swarm.address], node)
+    assert ca.identity(issued.certificate.encode()).role == "manager"
+
+
+async def test_who_was_demoted_is_no_member_before_it_has_a_worker_s_certificate(swarm: Swarm) -> None:
+    node = await swarm.has("node1", "manager")
+    await joining.enroll([swarm.address], ":2377", node)
+    assert swarm.state.nodes["node1"].manager == Manager(address="127.0.0.1:2377")
+    await swarm.state.commit([replace(swarm.state.nodes["node1"], spec=NodeSpec(role="worker"))])
+    issued, _ = await joining.renew([swarm.address], node)
+    assert ca.identity(issued.certificate.encode()).role == "worker"
+    assert [member.node for member in swarm.etcd.members] == ["first"]
+    assert swarm.state.nodes["node1"].manager is None
+
+
+async def test_only_who_is_to_manage_is_enrolled(swarm: Swarm) -> None:
+    worker = await swarm.has("node1", "worker")
+    with pytest.raises(Forbidden, match="takes a manager"):
+        await joining.enroll([swarm.address], "a:1", worker)
+    demoted = swarm.credentials("node1", "manager")  # has not given up its old certificate
+    with pytest.raises(Forbidden, match="not to be a manager"):
+        await joining.enroll([swarm.address], "a:1", demoted)
+    removed = swarm.credentials("node9", "manager")
+    for wish in (joining.enroll([swarm.address], "a:1", removed), joining.renew([swarm.address], removed)):
+        with pytest.raises(FairleadError, match="node node9 is not part of this swarm"):
+            await wish  # type: ignore[misc]
+    assert len(swarm.etcd.members) == 1
+
+
+async def test_enrolled_twice_and_without_its_data(swarm: Swarm) -> None:
+    """An answer that was lost, and a disk that was."""
+    node = await swarm.has("node1", "manager")
+    for _ in range(2):
+        told = await joining.enroll([swarm.address], "10.0.0.1:2377", node)
+        assert told == {"first": swarm.address, "node1": "10.0.0.1:2377"}
+    assert [member.node for member in swarm.etcd.members] == ["first", "node1"]
+    swarm.etcd.members[1] = swarm.etcd.members[1]._replace(learner=False, started=True)
+    await joining.enroll([swarm.address], "10.0.0.1:2377", node)
+    assert [(member.node, member.started) for member in swarm.etcd.members] == [("first", True), ("node1", False)]
+
+
+async def test_while_the_root_is_exchanged_newcomers_get_a_certificate_of_the_next(swarm: Swarm) -> None:
+    new = swarm.root.succeeded_by(ca.Authority.found(NOW), NOW)
+    trust = replace(
+        swarm.cluster.trust, next_root=new.certificate.decode(), next_key=new.key.decode(), bridge=new.bridge.decode()
+    )
+    await swarm.state.commit([replace(swarm.state.cluster["cluster"], trust=trust)])
+    joined = await joining.join(swarm.address, swarm.token("w" * 25), "active")
+    chain = joined.issued.certificate.encode()
+    assert ca.trusted(chain, [new.certificate], NOW) and ca.trusted(chain, [swarm.root.certificate], NOW)
+    assert joined.issued.roots == trust.roots
