@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Protocol
 from msgspec.structs import replace
 
 from fairlead.core import tokens
-from fairlead.core.cluster import Node, Task, new_id
+from fairlead.core.cluster import Node, new_id
 from fairlead.core.session import Hello, Relay
 from fairlead.core.swarmspec import Cluster, ClusterSpec
 from fairlead.core.tidings import Tiding, tiding
@@ -259,7 +259,7 @@ class Manager:
         history = spec.orchestration.task_history_retention_limit
         decides = Leader(self.state, clock, lambda: new_id(self._tools.draw), 5 if history is None else history)
         grace = BEATS * spec.dispatcher.heartbeat_period / 1e9
-        calls = RollCall(self.state, self.ledger, self.me, self._tasks, clock, grace)
+        calls = RollCall(self.state, self.ledger, self.me, self._dispatching().boards.tasks, clock, grace)
         keeping = Keeping(self.state, self.ledger, clock, lambda: bytes(self._tools.draw(256) for _ in range(32)))
         parts = (decides, calls, Roles(self.state, self.members), Rotation(self.state), keeping)
         with contextlib.ExitStack() as ears:
@@ -270,9 +270,6 @@ class Manager:
             async with asyncio.TaskGroup() as group:
                 for part in parts:
                     group.create_task(part.lead(guard))
-
-    def _tasks(self, node: str) -> Iterable[Task]:
-        return [task for task in self.state.tasks.values() if task.node == node]
 
     # -- what follows from the state ---------------------------------------------------------------------------------
 
