@@ -114,6 +114,7 @@ class Manager:
         self.control = Control(self.state, tools.clock, tools.draw, tools.local)
         self.dispatcher: Dispatcher | None = None
         self.leading = False
+        self._standing: asyncio.Task[None] | None = None
         self._heard: dict[str, str] = {}
         """what the state does not know yet"""
         self._moved, self._reload, self._settings = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -175,7 +176,7 @@ class Manager:
         self.hear(self._herald)
         group.create_task(self.state.run())
         group.create_task(self.dispatcher.run())
-        group.create_task(leader.stand(self.ledger, self.me, self._lead))
+        self._standing = group.create_task(leader.stand(self.ledger, self.me, self._lead))
         group.create_task(self._tell_address())
         group.create_task(self._follow_roots())
         self.ready.set()
@@ -184,6 +185,12 @@ class Manager:
         told = tiding(event.before, event.after)
         if told is not None:
             self._tools.tell(told)
+
+    async def resign(self) -> None:
+        """Leads no more, now or later: somebody else can at once."""
+        if self._standing is not None:
+            self._standing.cancel()
+            await asyncio.wait([self._standing])
 
     async def stop(self) -> None:
         """etcd ends. (``run`` was cancelled before.)"""
@@ -280,6 +287,8 @@ class Manager:
     def _follow(self, event: Event) -> None:
         """Where managers are; whom we believe; with what our key is sealed."""
         if event.kind == "nodes":
+            if event.after is not None and event.after.id == self.me and event.after.spec.role != "manager":
+                self._demoted()
             if (event.before and event.before.manager) != (event.after and event.after.manager):
                 self._heard.pop((event.after or event.before).id, None)
                 self._credentials.note(managers=self.admission.managers())
@@ -294,6 +303,11 @@ class Manager:
                 self.rekeyed()
             locks = cluster.spec.encryption_config.auto_lock_managers
             self._credentials.seal(parse_unlock_key(cluster.unlock_key) if locks else b"")
+
+    def _demoted(self) -> None:
+        """While our etcd can still be told so, the next leader need not wait for our lease to end."""
+        if self._standing is not None:
+            self._standing.cancel()
 
     def rekeyed(self) -> None:
         """Our credentials have changed. etcd reads its certificate for every connection, the roots when it starts."""

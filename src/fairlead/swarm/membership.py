@@ -345,6 +345,7 @@ class Membership:
         manager = self.manager
         if manager is None:
             return
+        await manager.resign()
         with suppress(FairleadError, TimeoutError):
             async with asyncio.timeout(GOODBYE):
                 voters = [member.node for member in await manager.members.list() if not member.learner]
