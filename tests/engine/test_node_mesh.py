@@ -60,16 +60,16 @@ def row(number: int, part: ServicePart | None = None) -> Remote:
     )  # fmt: skip
 
 
-async def own(paper: Paper, number: int, part: ServicePart = WEB) -> tuple[Stack, Endpoint]:
+async def own(paper: Paper, number: int, part: ServicePart = WEB, network: Network = INGRESS) -> tuple[Stack, Endpoint]:
     id = f"c{number}".ljust(64, "0")
     stack = await paper.sandboxes.open(Sandbox(id, id, "own", id[:12], ""), "container", Resolving())
     endpoint = Endpoint(
-        id=f"e{number}".ljust(64, "0"), network=INGRESS.id, container=id, sandbox=id, name=f"c{number}",
+        id=f"e{number}".ljust(64, "0"), network=network.id, container=id, sandbox=id, name=f"c{number}",
         interface="eth0", device=f"veth{number}", ipv4=f"10.8.0.{number}/24", ipv6=f"fd08::{number}/64",
         gateway4="10.8.0.1", gateway6="fd08::1", mac=f"02:42:0a:08:00:{number:02x}",
         settings=EndpointSettings(part=msgspec.structs.replace(part, task=f"t{number}")),
     )  # fmt: skip
-    await paper.sandboxes.join(stack, INGRESS, endpoint)
+    await paper.sandboxes.join(stack, network, endpoint)
     await paper.endpoints.stand(endpoint)
     return stack, endpoint
 
@@ -179,3 +179,14 @@ async def test_a_node_that_leaves_leaves_nothing(paper: Paper, tmp_path: Path) -
     assert set(paper.host.look()) == before and not paper.relay.ports
     await node.enter(INGRESS, ("10.8.0.9/24", "fd08::9/64"))
     assert led(paper) and node.leg.mac == mesh.mac("10.8.0.9")
+
+
+async def test_who_was_on_an_ingress_that_is_left_is_forgotten(paper: Paper, node: Mesh) -> None:
+    await paper.overlays.learn(row(3))
+    await node.leave()
+    await paper.controller.dismiss(INGRESS.id)
+    other = msgspec.structs.replace(INGRESS, id="j" * 25)
+    await paper.controller.accept(other)
+    await node.enter(other, ("10.8.0.2/24", "fd08::2/64"))
+    _, endpoint = await own(paper, 14, network=other)
+    assert answered(paper) == {(endpoint.namespace, "10.8.0.2")}

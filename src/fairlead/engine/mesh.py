@@ -118,6 +118,7 @@ class Mesh:
         self._kernel.drop(OWNER)
         await self._endpoints.unstand(leg)
         await self._overlays.hold(mesh.STAND_IN, ())
+        self._legs = {id: known for id, known in self._legs.items() if known[0] != leg.network}  # nobody tells us now
 
     def _leg_plan(self, network: Network, leg: Endpoint) -> Plan:
         guard = mesh.leg_plan(network, self._facts.has_ipv6)
