@@ -27,7 +27,7 @@ from fairlead.core.session import Assign, ServiceView
 from fairlead.core.swarmspec import FileSpec, Secret
 from fairlead.engine.containers import Containers
 from fairlead.engine.logs import LogWishes
-from fairlead.errors import FairleadError, NotFound, Unavailable
+from fairlead.errors import FairleadError, Internal, NotFound, Unavailable
 from fairlead.swarm.servicelogs import LogRequest
 from fairlead.swarm.worker import Worker
 
@@ -452,6 +452,23 @@ async def test_a_crash_between_making_a_container_and_noting_it(node: Node) -> N
     await node.assign(task(), whole=True)
     await node.comes("running")
     assert len(list(node.paper.catalog)) == 1
+
+
+async def test_a_disk_that_is_full_for_a_while(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairlead.swarm.tasks.PAUSE", 0.01)
+    await node.assign(task())
+    await node.comes("running")
+    put, full = node.paper.store.put_if, [Internal("the disk is full")] * 5
+
+    async def refuse(key: str, *words: Any, **more: Any) -> int:
+        if key.startswith("swarmtasks") and full:
+            raise full.pop()
+        return await put(key, *words, **more)
+
+    monkeypatch.setattr(node.paper.store, "put_if", refuse)
+    await node.assign(task(desired=State.SHUTDOWN))
+    assert (await node.comes("shutdown")).message == "shutdown"
+    assert not full and node.states() == [*ALIVE, "shutdown"]
 
 
 async def test_a_container_of_that_name_that_is_somebody_elses(node: Node) -> None:

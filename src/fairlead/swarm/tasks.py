@@ -124,12 +124,24 @@ class Course:
 
     async def run(self) -> None:
         """To its end; returns when nothing of it is left."""
-        while not self.task.status.state.ended:
-            await self._live()
+        await self._until_done(self._live)
         await self._dropped.wait()
-        await self._remove()
+        await self._until_done(self._remove)
 
-    async def _live(self) -> None:
+    async def _until_done(self, deed: Callable[[], Awaitable[bool]]) -> None:
+        """What cannot be written down or taken away now (a full disk, a busy mount) is tried again."""
+        while True:
+            try:
+                if await deed():
+                    return
+            except (FairleadError, OSError) as error:
+                log.error("task %s: %s", self.task.id, error)
+                await asyncio.sleep(PAUSE)
+
+    async def _live(self) -> bool:
+        """Whether it has ended."""
+        if self.task.status.state.ended:
+            return True
         try:
             await self._go()
         except _Stopped:
@@ -142,6 +154,7 @@ class Course:
         except Exception as error:
             log.exception("task %s cannot go on", self.task.id)
             await self._become(State.FAILED, self.task.status.message, f"internal error: {error}")
+        return False
 
     async def _go(self) -> None:
         """From wherever it is, onwards."""
@@ -306,12 +319,13 @@ class Course:
         with suppress(NotModified, NotFound):
             await self._hands.containers.stop(container.id, math.ceil(grace(self.task)))
 
-    async def _remove(self) -> None:
+    async def _remove(self) -> bool:
         container = self.container
         if container is not None:
             with suppress(NotFound):
                 await self._hands.containers.remove(container.id, force=True, volumes=True)
         self._hands.files.remove(self.task.id)
+        return True
 
     # -- where it is ---------------------------------------------------------------------------------------
 
@@ -352,8 +366,8 @@ class Course:
         if state.ended:
             status = replace(status, exit_code=self._code)
         ran = self.task.ran or (now if state == State.RUNNING else 0)
-        self.task = replace(self.task, status=status, ran=ran, updated=now)
-        await self._note(self.task)
+        await self._note(replace(self.task, status=status, ran=ran, updated=now))
+        self.task = replace(self.task, status=status, ran=ran, updated=now)  # its desired state may be another now
 
     def _ports(self, container: Container) -> tuple[PortStatus, ...]:
         """What of it is published on this node."""
