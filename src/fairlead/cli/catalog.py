@@ -83,7 +83,7 @@ COMMANDS = {
     "swarm join-token": "swarm:join_token",
     "swarm leave": "swarm:leave",
     "swarm update": "swarm:update",
-    "swarm ca": "swarm:ca",
+    "swarm ca": "authority:ca",
     "swarm unlock": "swarm:unlock",
     "swarm unlock-key": "swarm:unlock_key",
     "node demote": "nodes:demote",

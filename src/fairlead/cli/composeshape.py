@@ -301,7 +301,7 @@ def _is(value: Any, word: str) -> bool:
     if isinstance(value, bool):
         return word == "boolean"
     kinds = {"string": str, "integer": int, "number": int | float, "null": type(None), "object": dict, "array": list}
-    return word in kinds and isinstance(value, kinds[word])  # type: ignore[arg-type]
+    return word in kinds and isinstance(value, kinds[word])
 
 
 def _one_of(value: Any, shape: OneOf, place: tuple[str, ...]) -> Iterator[Problem]:

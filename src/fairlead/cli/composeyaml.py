@@ -103,4 +103,7 @@ _Dumper.add_representer(str, _text)
 
 def dump(value: dict[str, Any]) -> str:
     """A mapping as YAML, its keys in the order they are in."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=10**6, allow_unicode=True)
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=10**6, allow_unicode=True
+    )
+    return text

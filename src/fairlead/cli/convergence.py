@@ -279,7 +279,7 @@ class _GlobalJob(_View):
                 self.task(node, task, COMPLETE)
         complete = sum(task["Status"]["State"] == "complete" for task in chosen.values())
         self._sum(complete)
-        return complete == len(self.first)
+        return bool(complete == len(self.first))
 
     def _sum(self, complete: int) -> None:
         total = len(self.first)

@@ -161,7 +161,8 @@ def ps(client: Client, *names: str, filter: list[tuple[str, str]], **show: Any) 
     """List the tasks of nodes; of this one when none is named."""
     from fairlead.cli import tasks
 
-    found, refusals = [], []
+    found: list[dict[str, Any]] = []
+    refusals = []
     for name in names or ("self",):
         try:
             node = client.call("GET", path("nodes", resolved(client, name)))

@@ -21,7 +21,8 @@ detach = switch("-d", "--detach", help="Do not wait until the tasks run.")
 
 def wait_for(client: Client, service: str, quiet: bool) -> None:
     """Wait until the service has converged, and show how it does."""
-    from fairlead.cli.convergence import Board, Silent, wait
+    from fairlead.cli.convergence import Silent, wait
+    from fairlead.cli.drawing import Board
 
     wait(client, service, Silent() if quiet else Board())
 
@@ -227,8 +228,11 @@ def published(ports: list[dict[str, Any]]) -> str:
             runs[-1][1], runs[-1][3] = outside, inside
         else:
             runs.append([outside, outside, inside, inside, kind])
-    both = lambda first, last: str(first) if first == last else f"{first}-{last}"  # noqa: E731
-    return ", ".join(f"*:{both(a, b)}->{both(c, d)}/{kind}" for a, b, c, d, kind in runs)
+    return ", ".join(f"*:{_run(a, b)}->{_run(c, d)}/{kind}" for a, b, c, d, kind in runs)
+
+
+def _run(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
 
 
 @command("[OPTIONS] SERVICE [SERVICE...]", complete=completing.services)

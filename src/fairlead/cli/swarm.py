@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import sys
-import time
 from typing import Any
 
 from fairlead.cli.client import Client, path
@@ -13,8 +12,6 @@ from fairlead.errors import Invalid
 
 AVAILABILITIES = ("", "active", "pause", "drain")
 LISTEN = "0.0.0.0:2377"
-PAUSE = 0.2
-"""Seconds between two looks at something that takes a while."""
 
 
 class Trouble(Invalid):
@@ -60,7 +57,7 @@ def _authority(text: str) -> dict[str, Any]:
             ca["URL"] = value
         elif key == "cacert":
             try:
-                ca["CACert"] = _file(value)
+                ca["CACert"] = content(value)
             except Invalid as problem:
                 raise Invalid(f"unable to read CA cert for external CA: {problem.message}") from None
         else:
@@ -71,7 +68,8 @@ def _authority(text: str) -> dict[str, Any]:
     return ca
 
 
-def _file(name: str) -> str:
+def content(name: str) -> str:
+    """What is in a file that was named; ``Invalid`` in Go's words when it cannot be read."""
     try:
         with open(name) as file:
             return file.read()
@@ -89,13 +87,6 @@ def _place(text: str) -> str:
     else:
         address = text
     return f"{address or '0.0.0.0'}:{port or 2377}"
-
-
-def _pem(name: str) -> str:
-    text = _file(name)
-    if "-----BEGIN " not in text:
-        raise Invalid("file contents must be in PEM format")
-    return text
 
 
 EXTERNAL = many("--external-ca", word="external-ca", read=_authority, help="Who else signs: protocol=cfssl,url=URL.")
@@ -118,7 +109,7 @@ def _settings(function: Any) -> Any:
     return function
 
 
-def _change(spec: dict[str, Any], flags: dict[str, Any]) -> None:
+def change(spec: dict[str, Any], flags: dict[str, Any]) -> None:
     """Write into a swarm's spec what was said."""
     for flag, part, key in (
         ("task_history_limit", "Orchestration", "TaskHistoryRetentionLimit"),
@@ -158,7 +149,7 @@ def init(client: Client, **flags: Any) -> int:
     if flags["dry_run"] and not flags["force_new_cluster"]:
         raise Invalid("--dry-run goes with --force-new-cluster")
     spec: dict[str, Any] = {"EncryptionConfig": {"AutoLockManagers": flags["autolock"]}}
-    _change(spec, flags)
+    change(spec, flags)
     wish = {
         "ListenAddr": flags["listen_addr"],
         "AdvertiseAddr": flags["advertise_addr"],
@@ -225,7 +216,8 @@ def leave(client: Client, force: bool) -> int:
     return 0
 
 
-def _update(client: Client, swarm: dict[str, Any], *rotate: str) -> None:
+def write(client: Client, swarm: dict[str, Any], *rotate: str) -> None:
+    """Give the engine the changed spec of the swarm. ``rotate``: what else gets a new value."""
     kinds = ("rotateWorkerToken", "rotateManagerToken", "rotateManagerUnlockKey")
     query: dict[str, Any] = {kind: str(kind in rotate).lower() for kind in kinds}
     client.call("POST", "/swarm/update", {"version": swarm["Version"]["Index"], **query}, swarm["Spec"])
@@ -240,7 +232,7 @@ def join_token(client: Client, role: str, rotate: bool, quiet: bool) -> int:
         raise Invalid(f"unknown role {role}")
     swarm = client.call("GET", "/swarm")
     if rotate:
-        _update(client, swarm, f"rotate{role.title()}Token")
+        write(client, swarm, f"rotate{role.title()}Token")
         if not quiet:
             print(f"Successfully rotated {role} join token.\n")
     if quiet:
@@ -261,86 +253,12 @@ def update(client: Client, **flags: Any) -> int:
     swarm = client.call("GET", "/swarm")
     spec = swarm["Spec"]
     locked = spec["EncryptionConfig"]["AutoLockManagers"]
-    _change(spec, flags)
-    _update(client, swarm)
+    change(spec, flags)
+    write(client, swarm)
     print("Swarm updated.")
     if spec["EncryptionConfig"]["AutoLockManagers"] and not locked:
         _show_key(client)
     return 0
-
-
-@command("[OPTIONS]")
-@switch("--rotate", help="A new authority takes over; nobody notices.")
-@option("--ca-cert", word="pem-file", read=_pem, help="File with the certificate of the new authority.")
-@option("--ca-key", word="pem-file", read=_pem, help="File with its key.")
-@EXPIRY
-@EXTERNAL
-@switch("-d", "--detach", help="Do not wait until all nodes have new certificates.")
-@quiet
-def ca(client: Client, rotate: bool, detach: bool, quiet: bool, **flags: Any) -> int:
-    """Show the certificate of the swarm's authority, or let a new one take over."""
-    swarm = client.call("GET", "/swarm")
-    if not rotate:
-        for flag in ("ca_cert", "ca_key", "cert_expiry", "external_ca"):
-            if flags[flag]:
-                raise Invalid(f"`--{flag.replace('_', '-')}` flag requires the `--rotate` flag to update the CA")
-        return _show_root(swarm)
-    if flags["external_ca"] and not flags["ca_cert"]:
-        raise Invalid(
-            "rotating to an external CA requires the `--ca-cert` flag to specify the external CA's cert - "
-            "to add an external CA with the current root CA certificate, use the `update` command instead"
-        )
-    if flags["ca_cert"] and not flags["ca_key"] and not flags["external_ca"]:
-        raise Invalid("the --ca-cert flag requires that a --ca-key flag and/or --external-ca flag be provided as well")
-    _change(swarm["Spec"], flags)
-    settings = swarm["Spec"].setdefault("CAConfig", {})
-    settings["ForceRotate"] = settings.get("ForceRotate", 0) + 1
-    settings |= {"SigningCACert": flags["ca_cert"], "SigningCAKey": flags["ca_key"]}
-    _update(client, swarm)
-    if detach:
-        return 0
-    _watch_rotation(client, quiet)
-    return 0 if quiet else _show_root(client.call("GET", "/swarm"))
-
-
-def _show_root(swarm: dict[str, Any]) -> int:
-    root = (swarm.get("TLSInfo") or {}).get("TrustRoot")
-    if not root:
-        raise Trouble("No CA information available")
-    print(root.strip())
-    return 0
-
-
-def _watch_rotation(client: Client, quiet: bool) -> None:
-    """Wait until every node has a certificate from the new authority, and trusts no other."""
-    from hashlib import sha256
-
-    from fairlead.cli.drawing import Board
-
-    board, done = None if quiet else Board(), False
-    lines = ("desired root digest", "  rotated TLS certificates", "  rotated CA certificates")
-    if board:
-        for name, words in zip(lines, ("", "", " "), strict=True):
-            board.say(name, words)
-    while True:
-        swarm = client.call("GET", "/swarm")
-        if done:
-            return
-        nodes = [node["Description"].get("TLSInfo") or {} for node in client.call("GET", "/nodes")]
-        wanted = swarm["TLSInfo"]
-        signed = sum(
-            all(node.get(key) == wanted.get(key) for key in ("CertIssuerPublicKey", "CertIssuerSubject"))
-            for node in nodes
-        )
-        trusting = sum(node.get("TrustRoot") == wanted["TrustRoot"] for node in nodes)
-        if signed < len(nodes) or swarm.get("RootRotationInProgress"):
-            trusting = 0
-        if board:
-            board.say(lines[0], f"sha256:{sha256(wanted['TrustRoot'].encode()).hexdigest()}")
-            board.say(lines[1], "", signed, len(nodes), "nodes")
-            board.say(lines[2], " ", trusting, len(nodes), "nodes")
-        done = bool(nodes) and trusting == len(nodes)
-        time.sleep(PAUSE)
 
 
 @command("")
@@ -371,7 +289,7 @@ def unlock_key(client: Client, rotate: bool, quiet: bool) -> int:
         swarm = client.call("GET", "/swarm")
         if not swarm["Spec"]["EncryptionConfig"]["AutoLockManagers"]:
             raise Trouble("cannot rotate because autolock is not turned on")
-        _update(client, swarm, "rotateManagerUnlockKey")
+        write(client, swarm, "rotateManagerUnlockKey")
         if not quiet:
             print("Successfully rotated manager unlock key.")
     _show_key(client, quiet)
