@@ -21,7 +21,6 @@ import re
 import secrets
 import socket
 from contextlib import AsyncExitStack, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -302,7 +301,8 @@ class Build(Later):
         self.logs.keep_small(self.catalog[id])
 
     async def _ask_versions(self) -> None:
-        """Which programs do the work, for ``info`` and ``version``. Nobody waits for it."""
+        """Which programs do the work, for ``info`` and ``version``. Nobody waits for it, and first answers go first."""
+        await asyncio.sleep(0.1)
         for program in ("crun", "conmon"):
             with suppress(FairleadError):
                 said = (await run([program, "--version"])).out.decode(errors="replace")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from fairlead.api import times
 from fairlead.core.container import NEVER, Container
 from fairlead.core.usage import DiskUse, Usage
@@ -30,7 +32,7 @@ def stats(container: Container, sample: Sample) -> dict[str, Any]:
         "memory_stats": _memory(usage, sample.now.machine.memory),
     }
     if sample.now.networks:
-        shown["networks"] = {name: counters._asdict() for name, counters in sample.now.networks.items()}
+        shown["networks"] = {name: msgspec.structs.asdict(counters) for name, counters in sample.now.networks.items()}
     return shown
 
 

@@ -5,7 +5,7 @@ No path here is safe to open from outside: they are the container's own.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from fairlead.core.container import Mount
 
@@ -13,14 +13,14 @@ MODIFIED, ADDED, DELETED = 0, 1, 2
 """Docker's kinds of change."""
 
 
-class Change(NamedTuple):
+class Change(msgspec.Struct, frozen=True):
     """One path that differs from the image; ``kind`` is one of the three above."""
 
     kind: int
     path: str
 
 
-class Place(NamedTuple):
+class Place(msgspec.Struct, frozen=True):
     """Where a container's files are: merged root, process while it runs, mounts for when it does not."""
 
     root: str
@@ -30,7 +30,7 @@ class Place(NamedTuple):
     """how errors call the container: its id"""
 
 
-class PathStat(NamedTuple):
+class PathStat(msgspec.Struct, frozen=True):
     """What ``HEAD …/archive`` tells. ``mode`` has Go's bits, ``mtime`` is nanoseconds since the epoch."""
 
     name: str

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
 UNKNOWN = 255
 """Exit code of a process whose keeper was lost together with the real one."""
 
 
-class Ended(NamedTuple):
+class Ended(msgspec.Struct, frozen=True):
     """The end of a container's process 1. ``at`` is nanoseconds since the epoch, 0: just now."""
 
     id: str
@@ -29,7 +27,7 @@ class Recovered(msgspec.Struct, frozen=True):
         return self.ended.get(id) or Ended(id, UNKNOWN)
 
 
-class Belonging(NamedTuple):
+class Belonging(msgspec.Struct, frozen=True):
     """Something on this machine that bears a container's id. ``running``: it is there only while that runs, else while
     there is such a container."""
 
@@ -40,7 +38,7 @@ class Belonging(NamedTuple):
     running: bool
 
 
-class ExecSpec(NamedTuple):
+class ExecSpec(msgspec.Struct, frozen=True):
     """A further process of a running container, everything decided. ``user`` as in Docker: name, uid, ``u:g``."""
 
     args: tuple[str, ...]

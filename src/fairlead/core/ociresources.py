@@ -9,7 +9,9 @@ Whether a limit makes sense was checked when the container was created.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from fairlead.core.container import HostConfig, ThrottleDevice
 from fairlead.errors import Invalid
@@ -33,7 +35,7 @@ DEVICES = (
 """null zero full random urandom tty console ptmx and pseudo terminals; others may be made but not opened."""
 
 
-class DeviceNode(NamedTuple):
+class DeviceNode(msgspec.Struct, frozen=True):
     """A device of the host that goes into the container."""
 
     path: str

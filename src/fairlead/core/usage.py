@@ -5,12 +5,10 @@ Times are nanoseconds, sizes bytes. Everything counts from the container's start
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
 
-class DiskUse(NamedTuple):
+class DiskUse(msgspec.Struct, frozen=True):
     """One line of a disk counter. ``what`` is ``read``, ``write``, ``discard``, …"""
 
     major: int
@@ -44,7 +42,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     disk_operations: tuple[DiskUse, ...] = ()
 
 
-class NetworkUse(NamedTuple):
+class NetworkUse(msgspec.Struct, frozen=True):
     """Counters of one interface inside the container."""
 
     rx_bytes: int = 0
@@ -68,7 +66,7 @@ def interfaces(text: str) -> dict[str, NetworkUse]:
     return found
 
 
-class Machine(NamedTuple):
+class Machine(msgspec.Struct, frozen=True):
     """The whole machine: nanoseconds of all its processors, how many there are, bytes of memory."""
 
     cpu: int = 0

@@ -185,12 +185,12 @@ class Doctor:
 
     def _leftovers(self, belongings: Sequence[Belonging]) -> Iterator[Finding]:
         """Folders, mounts, control groups and processes have a container; some of them one that runs."""
-        for kind, id, place, running in belongings:
-            container = self._catalog.find(id)
-            if self._busy(id) or (container is not None and (container.state.running or not running)):
+        for left in belongings:
+            container = self._catalog.find(left.id)
+            if self._busy(left.id) or (container is not None and (container.state.running or not left.running)):
                 continue
             why = "its container is gone" if container is None else f"container {container.name} does not run"
-            yield Finding("stray", f"{kind} {place}", "nobody", why)
+            yield Finding("stray", f"{left.kind} {left.place}", "nobody", why)
 
     # -- one container ----------------------------------------------------------------------
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from fairlead.core import tokens
-from fairlead.core.cluster import Node, NodeSpec, Service, Task
-from fairlead.core.loglines import LogLine
 from fairlead.core.model import NetworkRequest
-from fairlead.core.service import ServiceSpec
-from fairlead.core.swarmspec import Cluster, ClusterSpec, ConfigFile, FileSpec, Secret, SharedNetwork
-from fairlead.engine.logs import LogWishes
 from fairlead.errors import FairleadError, Invalid, Unavailable
+
+if TYPE_CHECKING:
+    from fairlead.core.cluster import Node, NodeSpec, Service, Task
+    from fairlead.core.loglines import LogLine
+    from fairlead.core.service import ServiceSpec
+    from fairlead.core.swarmspec import Cluster, ClusterSpec, ConfigFile, FileSpec, Secret, SharedNetwork
+    from fairlead.engine.logs import LogWishes
 
 NOT_A_MANAGER = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm'
@@ -50,6 +51,12 @@ class Local(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
+def _usual() -> ClusterSpec:
+    from fairlead.core.swarmspec import ClusterSpec  # a start need not wait for all that swarms know
+
+    return ClusterSpec()
+
+
 class InitRequest(msgspec.Struct, frozen=True):
     """Addresses as people write them: ``eth0``, ``192.0.2.1``, with port or without; empty: found by us."""
 
@@ -60,7 +67,7 @@ class InitRequest(msgspec.Struct, frozen=True):
     pools: tuple[str, ...] = ()
     subnet_size: int = 0
     force_new_cluster: bool = False
-    spec: ClusterSpec = ClusterSpec()
+    spec: ClusterSpec = msgspec.field(default_factory=_usual)
     autolock: bool = False
     availability: str = "active"
 
@@ -209,6 +216,8 @@ class NoSwarm:
         raise Unavailable(NOT_A_MANAGER)
 
     async def join(self, request: JoinRequest) -> None:
+        from fairlead.core import tokens
+
         try:
             tokens.parse(request.token)
         except Invalid as error:

@@ -40,6 +40,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from fairlead.core import users
 from fairlead.core.container import Mount
 from fairlead.core.files import PathStat, Place
@@ -225,7 +227,7 @@ async def export(place: Place) -> AsyncIterator[bytes]:
     def work(top: int, out: int) -> None:
         _tar(top, sorted(os.listdir(f"/proc/self/fd/{top}")) or ["."], out)
 
-    async for piece in _piped(place._replace(pid=0, mounts=()), work):
+    async for piece in _piped(replace(place, pid=0, mounts=()), work):
         yield piece
 
 
