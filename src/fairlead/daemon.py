@@ -49,8 +49,9 @@ def main(settings: Settings) -> int:
     for warning in settings.warnings:
         log.warning("%s", warning)
     code = 0
+    stop = _Signals()
     try:
-        asyncio.run(_run(settings))
+        asyncio.run(_run(settings, stop))
     except* FairleadError as group:
         code = 1
         for error in _leaves(group):
@@ -58,11 +59,34 @@ def main(settings: Settings) -> int:
     return code
 
 
+class _Signals:
+    """TERM and INT, from the first moment on: one that comes while we restore is heard when we have."""
+
+    def __init__(self) -> None:
+        self._heard = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._event = asyncio.Event()
+        # asyncio's own way would have ``inspect`` look at what is called, and so would taking INT from it later.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._hear)
+
+    async def heard(self) -> None:
+        """Return when one came."""
+        self._loop = asyncio.get_running_loop()
+        if not self._heard:
+            await self._event.wait()
+
+    def _hear(self, number: int, frame: object) -> None:
+        self._heard = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._event.set)
+
+
 class _Stop(Exception):
     """Thrown into the TaskGroup when we are told to stop: it cancels everything that was running for ever."""
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, stop: _Signals) -> None:
     async with AsyncExitStack() as undo:
         _claim_pidfile(settings, undo)
         listeners = server.listeners(settings)
@@ -71,19 +95,15 @@ async def _run(settings: Settings) -> None:
                 if os.getpid() == 1:
                     tasks.create_task(orphans.bury())
                 tasks.create_task(arenas.keep_tidy())
-                await _serve(Build(settings, Clock(), undo, tasks), listeners)
+                await _serve(Build(settings, Clock(), undo, tasks), listeners, stop)
                 raise _Stop
         except* _Stop:
             pass
     log.info("stopped%s", "; containers go on" if settings.live_restore else "")
 
 
-async def _serve(build: Build, listeners: list[server.Listener]) -> None:
+async def _serve(build: Build, listeners: list[server.Listener], stop: _Signals) -> None:
     """Restore, then answer until a signal comes."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):  # asyncio's own way would have ``inspect`` look at what we call
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
     began = time.monotonic()
     await build.start()
     async with server.serve(server.create_app(build.engine, build.settings), listeners) as addresses:
@@ -92,7 +112,7 @@ async def _serve(build: Build, listeners: list[server.Listener]) -> None:
         gc.freeze()
         gc.enable()
         _tell_systemd("READY=1")
-        await stop.wait()
+        await stop.heard()
         _tell_systemd("STOPPING=1")
         if not build.settings.live_restore:
             await farewell.stop_all(build.containers)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 
 import pytest
+
+from fairlead.core import digest
 
 LATE = {
     "fairlead.daemon": {
@@ -63,3 +66,27 @@ with ThreadPoolExecutor(8) as pool:
 
 def _printed(program: str) -> list[str]:
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_digests_without_openssl_are_the_same() -> None:
+    assert digest.sha256(b"bridge").digest() == hashlib.sha256(b"bridge").digest()
+    program = "import sys; from fairlead.core import digest; print('_hashlib' in sys.modules)"
+    assert _printed(program) == ["False"]
+
+
+def test_a_signal_is_heard_whenever_it_comes() -> None:
+    program = """
+import asyncio, os, signal
+from fairlead import daemon
+async def early_and_late():
+    for when in ("before", "while"):
+        stop = daemon._Signals()
+        if when == "before":
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            asyncio.get_running_loop().call_later(0.01, os.kill, os.getpid(), signal.SIGTERM)
+        await stop.heard()
+        print(when)
+asyncio.run(early_and_late())
+"""
+    assert _printed(program) == ["before", "while"]

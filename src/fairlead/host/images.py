@@ -70,7 +70,8 @@ class Layout:
 
     def open(self) -> None:
         """Make the folders and files that must be there; clear away what a crash left half done."""
-        shutil.rmtree(self._work, ignore_errors=True)
+        if self._work.is_dir() and any(self._work.iterdir()):
+            shutil.rmtree(self._work, ignore_errors=True)
         for folder in (self.blobs, self._work, self._rootfs):
             folder.mkdir(parents=True, exist_ok=True)
         os.chmod(self.folder, 0o700)

@@ -28,13 +28,13 @@ What it does not do: choose addresses or ports, set the default route
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 from collections.abc import Iterator
 from functools import lru_cache
 
 from fairlead.core import addresses, inside, rules
 from fairlead.core.bridgeoptions import ANTISPOOF, BridgeOptions, EndpointOptions, bridge_options, endpoint_options
+from fairlead.core.digest import sha256
 from fairlead.core.model import Endpoint, Network, NetworkRequest
 from fairlead.core.wanted import Address, Element, Fence, Link, Plan, Shaper, Sysctl, Wanted
 from fairlead.engine.drivers.base import Attachment, Facts, Publishing
@@ -123,7 +123,7 @@ class Bridge:
             yield Link(
                 name=device,
                 kind="bridge",
-                mac=addresses.mac_from_dice(hashlib.sha256(f"bridge {network.id}".encode()).digest()),
+                mac=addresses.mac_from_dice(sha256(f"bridge {network.id}".encode()).digest()),
                 mtu=options.mtu or facts.default_mtu,
                 why=f"the switch of network {network.name}",
             )
