@@ -345,7 +345,11 @@ def test_no_secret_is_in_a_log_a_process_list_or_a_doctor_s_words(three: Nodes) 
     secrets += [anna.token(role).rpartition("-")[2] for role in ("worker", "manager")]
     dora("swarm leave")
     dora.joins(bert)
+    assert anna.docker("secret create guarded -", stdin="words nobody reads")
     for node in three.values():
+        etcd = node.machine.folder / "data" / "swarm" / "etcd"
+        kept = b"".join(place.read_bytes() for place in etcd.rglob("*") if place.is_file())
+        assert (node is dora) == (not kept) and b"nobody reads" not in kept and b"PRIVATE KEY" not in kept
         said = "".join(
             node.machine.run(*words, check=False).stdout
             for words in (("ps", "axwwe"), ("fairlead", "doctor"), ("cat", "/run/fairlead/swarm/etcd.log"))

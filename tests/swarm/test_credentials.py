@@ -1,5 +1,6 @@
 """What a node keeps of its swarm on disk, sealed or not, and what it says and believes when managers have moved."""
 
+import base64
 import datetime
 from pathlib import Path
 
@@ -67,9 +68,11 @@ def test_what_makes_no_sense_is_left_alone_and_not_shown(tmp_path: Path) -> None
 
 def test_a_key_that_is_sealed(tmp_path: Path, root: ca.Authority) -> None:
     one = made(tmp_path, root)
+    one.keep_data_key(b"d" * 32)
     open_key = one.notes.key
     one.seal(KEY)
     file = (tmp_path / "node1" / "node.json").read_text()
+    assert base64.b64encode(b"d" * 32).decode() not in file
     assert open_key.splitlines()[1] not in file
     one.client()  # who is not locked goes on
     found = Credentials.read(tmp_path / "node1" / "node.json")
@@ -78,8 +81,10 @@ def test_a_key_that_is_sealed(tmp_path: Path, root: ca.Authority) -> None:
         found.client()
     with pytest.raises(Invalid, match="invalid key provided"):
         found.unlock(OTHER)
+    assert not found.data_key
     found.unlock(KEY)
     found.client()
+    assert found.data_key == b"d" * 32
     found.note(listen="x:1")
     assert "ENCRYPTED" in found.notes.key, "what is written later is sealed, too"
     found.seal(OTHER)
@@ -89,6 +94,7 @@ def test_a_key_that_is_sealed(tmp_path: Path, root: ca.Authority) -> None:
         again.unlock(KEY)
     again.unlock(OTHER)
     again.seal(b"")
+    assert Credentials(tmp_path, again.notes).data_key == b"d" * 32
     assert not Credentials(tmp_path, again.notes).locked
 
 

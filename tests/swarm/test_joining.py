@@ -53,7 +53,7 @@ class Swarm:
         self.cluster = Cluster("cluster", trust, worker="w" * 25, manager="m" * 25)
         self.state, self.etcd = State(MemoryStore()), Etcd()
         dice = random.Random(1)
-        self.admission = joining.Admission(self.state, self.etcd, lambda: 7, lambda: NOW, dice.randrange)  # type: ignore[arg-type]
+        self.admission = joining.Admission(self.state, self.etcd, lambda: 7, lambda: NOW, dice.randrange, b"d" * 32)  # type: ignore[arg-type]
         self.gate = Gate(self.credentials("first", "manager"), self.admission.unwelcome)
         self.admission.answer_at(self.gate)
         self.address = self.gate.listen(LISTEN)
@@ -162,7 +162,8 @@ async def test_enrolled_twice_and_without_its_data(swarm: Swarm) -> None:
     node = await swarm.has("node1", "manager")
     for _ in range(2):
         told = await joining.enroll([swarm.address], "10.0.0.1:2377", node)
-        assert told == {"first": swarm.address, "node1": "10.0.0.1:2377"}
+        assert told.members == {"first": swarm.address, "node1": "10.0.0.1:2377"}
+        assert told.key == b"d" * 32 and "ddd" not in repr(told)
     assert [member.node for member in swarm.etcd.members] == ["first", "node1"]
     swarm.etcd.members[1] = swarm.etcd.members[1]._replace(learner=False, started=True)
     await joining.enroll([swarm.address], "10.0.0.1:2377", node)

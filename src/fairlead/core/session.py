@@ -64,9 +64,13 @@ class Enroll(msgspec.Struct, frozen=True, tag="enroll"):
 
 
 class Enrolled(msgspec.Struct, frozen=True, tag="enrolled"):
-    """``members``: node id -> address of every member, the new one too."""
+    """``members``: node id -> address of every member, the new one too. ``key``: what their store is sealed with."""
 
     members: dict[str, str]
+    key: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"Enrolled({self.members})"
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):

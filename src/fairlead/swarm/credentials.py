@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec.structs import replace
 
 from fairlead.core.session import Issued
@@ -28,6 +29,7 @@ from fairlead.swarm.ca import Identity
 log = logging.getLogger(__name__)
 
 SEALED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
+NONCE = 12
 WRONG = "swarm could not be unlocked: invalid key provided"
 
 
@@ -36,12 +38,13 @@ class Notes(msgspec.Struct, frozen=True):
 
     ``listen``: ``host:port``; ``advertise``: as people wrote it; ``device``: of this machine, that had this
     address; ``data_path``: an address; ``managers``: node id -> ``host:port``, as last heard.
-    ``certificate``, ``key``, ``roots``: PEM.
+    ``certificate``, ``key``, ``roots``: PEM. ``data_key``: of the managers' store, 32 bytes; sealed where ``key`` is.
     """
 
     certificate: str
     key: str
     roots: str
+    data_key: bytes = b""
     listen: str = ""
     advertise: str = ""
     data_path: str = ""
@@ -62,6 +65,8 @@ class Credentials:
         self._path, self.notes = path, notes
         sealed = notes.key.encode().startswith(SEALED)
         self._key = b"" if sealed else notes.key.encode()
+        self.data_key = b"" if sealed else notes.data_key
+        """of the managers' store; empty on workers"""
         self._seal = b""
         """the unlock key, while this node is not locked"""
         self._server: ssl.SSLContext | None = None
@@ -112,6 +117,14 @@ class Credentials:
             os.close(place)
         return context
 
+    def _sealed_data_key(self) -> bytes:
+        if self.locked:
+            return self.notes.data_key
+        if not self._seal or not self.data_key:
+            return self.data_key
+        nonce = os.urandom(NONCE)
+        return nonce + AESGCM(self._seal).encrypt(nonce, self.data_key, None)
+
     def sign(self, data: bytes) -> bytes:
         return ca.load_key(self._key).sign(data, ec.ECDSA(hashes.SHA256()))
 
@@ -147,6 +160,12 @@ class Credentials:
             return False
         self._remember(replace(self.notes, roots=roots))
         return True
+
+    def keep_data_key(self, key: bytes) -> None:
+        """Of the managers' store; empty: this node manages no more."""
+        if key != self.data_key:
+            self.data_key = key
+            self._write(self.notes)
 
     def note(self, **changes: object) -> None:
         """Other facts of ``Notes`` than keys, certificates and roots."""
@@ -186,10 +205,12 @@ class Credentials:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         self._seal = unlock_key
+        sealed = self.notes.data_key
+        self.data_key = AESGCM(unlock_key).decrypt(sealed[:NONCE], sealed[NONCE:], None) if sealed else b""
 
     def _write(self, notes: Notes) -> None:
         """The file first: what is not written is not so."""
-        notes = replace(notes, key=self._sealed_key().decode())
+        notes = replace(notes, key=self._sealed_key().decode(), data_key=self._sealed_data_key())
         replace_file(self._path, msgspec.json.encode(notes))
         self.notes, self._server, self._client = notes, None, None
 

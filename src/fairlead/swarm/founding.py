@@ -32,16 +32,17 @@ from fairlead.swarm.state import Thing
 
 LONGEST_PREFIX = 29
 PORTS = range(1024, 49152)
-SECRET_BYTES = 16
+SECRET_BYTES, DATA_KEY = 16, 32
 
 
 class First(NamedTuple):
-    """Of the first node. ``root``, ``certificate``, ``key``: PEM."""
+    """Of the first node. ``root``, ``certificate``, ``key``: PEM; ``data_key``: of the managers' store."""
 
     node: str
     root: str
     certificate: str
     key: str
+    data_key: bytes
     objects: tuple[Thing, ...]
 
 
@@ -84,7 +85,7 @@ def found(request: InitRequest, address: str, created: str, tools: Tools) -> Fir
     certificate = authority.issue(signing, Identity(node.id, "manager", cluster.id), now, valid)
     network = sharednetworks.settle(sharednetworks.ingress_request(), (), cluster, new_id(tools.draw), created)
     objects = (cluster, node, SharedNetwork(network.id, network))
-    return First(node.id, cluster.trust.root, certificate.decode(), key.decode(), objects)
+    return First(node.id, cluster.trust.root, certificate.decode(), key.decode(), _bytes(tools.draw, DATA_KEY), objects)
 
 
 def settled(request: InitRequest) -> ClusterSpec:

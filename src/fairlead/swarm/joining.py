@@ -95,12 +95,13 @@ async def era(address: str, keys: Keys) -> int:
     return told.era if isinstance(told, Root) else 0
 
 
-async def enroll(addresses: Iterable[str], address: str, keys: Keys) -> dict[str, str]:
-    """Where every member is, once this node is one. ``address``: its own, ``:port`` when it does not know its host."""
+async def enroll(addresses: Iterable[str], address: str, keys: Keys) -> Enrolled:
+    """Where every member is, once this node is one, and the key of their store. ``address``: its own; ``:port`` when it
+    does not know its host."""
     enrolled = await _first(addresses, Enroll(address), keys)
     if not isinstance(enrolled, Enrolled):
         raise Unavailable("no manager made this node a member")
-    return enrolled.members
+    return enrolled
 
 
 async def _first(addresses: Iterable[str], message: Renew | Enroll, keys: Keys) -> object:
@@ -130,7 +131,8 @@ def signing_root(cluster: Cluster) -> str:
 
 
 class Admission:
-    """What a manager answers. ``now``: the time; ``draw``: a random number below the one given."""
+    """What a manager answers. ``now``: the time; ``draw``: a random number below the one given; ``data_key``: of the
+    managers' store."""
 
     def __init__(
         self,
@@ -139,8 +141,9 @@ class Admission:
         clock: Callable[[], int],
         now: Callable[[], datetime.datetime],
         draw: Callable[[int], int],
+        data_key: bytes = b"",
     ) -> None:
-        self._state, self._members = state, members
+        self._state, self._members, self._data_key = state, members, data_key
         self._clock, self._now, self._draw = clock, now, draw
 
     def answer_at(self, gate_: Gate) -> None:
@@ -211,10 +214,10 @@ class Admission:
             if member.node == node.id and member.started:  # it comes back without its data: its vote is void
                 await self._members.remove(member.id)
             elif member.node == node.id:
-                return Enrolled(self.managers())
+                return Enrolled(self.managers(), self._data_key)
         await self._members.add(node.id)
         log.info("manager %s at %s is a learner", node.id, asked.address)
-        return Enrolled(self.managers())
+        return Enrolled(self.managers(), self._data_key)
 
     async def moved(self, id: str, address: str) -> None:
         """A manager is at another address, or is one from now on."""

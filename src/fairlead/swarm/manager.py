@@ -45,6 +45,7 @@ from fairlead.swarm.members import Members, Place
 from fairlead.swarm.presence import BEATS, RollCall
 from fairlead.swarm.roles import Roles
 from fairlead.swarm.rotation import Rotation
+from fairlead.swarm.sealedledger import SealedLedger
 from fairlead.swarm.servicelogs import ServiceLogs
 from fairlead.swarm.sharedstore import SharedVerbs
 from fairlead.swarm.state import Event, State, Thing
@@ -106,10 +107,11 @@ class Manager:
         self._ears: list[Callable[[Event], None]] = []
         self._beginning = Beginning()
         self._etcd = tools.etcd(self._command, place)
-        self._servers, self.ledger = tools.open(place.run / members.SOCKET)
+        self._servers, etcd = tools.open(place.run / members.SOCKET)
+        self.ledger: Ledger = SealedLedger(etcd, credentials.data_key)
         self.members = Members(self._servers)
         self.state = State(self.ledger, self._tell)
-        self.admission = Admission(self.state, self.members, tools.clock, tools.now, tools.draw)
+        self.admission = Admission(self.state, self.members, tools.clock, tools.now, tools.draw, credentials.data_key)
         self.gate = Gate(credentials, self.admission.unwelcome)
         self.control = Control(self.state, tools.clock, tools.draw, tools.local)
         self.dispatcher: Dispatcher | None = None

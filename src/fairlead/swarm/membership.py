@@ -137,6 +137,7 @@ class Membership:
             self._role_changed.clear()
             if not self.manages:
                 await self._forget()
+                self.credentials.keep_data_key(b"")
                 await self._role_changed.wait()
                 continue
             try:
@@ -207,8 +208,9 @@ class Membership:
     async def _enrolled(self) -> Beginning:
         """How etcd is to start, once the other managers know of us."""
         found = await joining.enroll(self._others(), self.address, self.credentials)
-        self.credentials.note(managers=found)
-        return Beginning(others=tuple(node for node in found if node != self.node))
+        self.credentials.note(managers=found.members)
+        self.credentials.keep_data_key(found.key)
+        return Beginning(others=tuple(node for node in found.members if node != self.node))
 
     async def _forget(self) -> None:
         """What a manager leaves behind when it is none any more."""

@@ -207,6 +207,7 @@ class SwarmNode:
             notes = Notes(
                 certificate=first.certificate,
                 key=first.key,
+                data_key=first.data_key,
                 roots=first.root,
                 listen=listen,
                 data_path=data_path,
