@@ -174,6 +174,26 @@ def test_a_node_is_welcomed_described_and_told_what_is_its_own() -> None:
     story("m", tell)
 
 
+def test_a_change_of_a_task_is_no_reason_to_look_at_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    look = Dispatcher._find_managers
+    monkeypatch.setattr(Dispatcher, "_find_managers", lambda self: looks.append(1) or look(self))
+
+    async def tell(town: Town) -> None:
+        m = town.hosts["m"]
+        end, _ = m.session("a")
+        await heard(end, Assign)
+        before = len(looks)
+        for number in range(10):
+            await m.state.commit([task(f"t{number}", "a")])
+            await heard(end, Assign)
+        assert len(looks) == before
+        await m.state.commit([replace(m.state.nodes["m"], manager=Manager(address="elsewhere"))])
+        assert (await heard(end, Command)).managers == {"m": "elsewhere"}
+
+    story("m", tell)
+
+
 def test_who_is_not_of_the_swarm_has_no_session() -> None:
     async def tell(town: Town) -> None:
         _, far = pipe("stranger")

@@ -80,6 +80,8 @@ class Session:
         self.news = asyncio.Event()
         self.command: Command | None = None
         """as it was sent last"""
+        self.restate = True
+        """what it is made from has changed since"""
         self.calls: Calls | None = None
 
 
@@ -104,6 +106,7 @@ class Dispatcher:
         self._attendance = Attendance(ledger, me, lambda: BEATS * self._period)
         self._reports = Reports(state)
         self._cut_off = False
+        self._managers = self._find_managers()
         for kind in ("tasks", "networks", "cluster"):
             for thing in getattr(state, kind).values():
                 self.hear(Event(kind, None, thing))
@@ -147,10 +150,18 @@ class Dispatcher:
         for node in self.boards.hear(*event):
             self._sessions[node].news.set()
         if event.kind == "cluster" or (event.kind == "nodes" and _manages(event.before) != _manages(event.after)):
+            self._managers = self._find_managers()
             for session in self._sessions.values():
+                session.restate = True
                 session.news.set()
         elif event.kind == "nodes" and (concerned := self._sessions.get((event.after or event.before).id)):
+            concerned.restate = True
             concerned.news.set()
+
+    def _find_managers(self) -> dict[str, str]:
+        """Node id -> address."""
+        managers = ((node.id, node.manager) for node in self._state.nodes.values())
+        return {id: manager.address for id, manager in managers if manager is not None and manager.address}
 
     # -- a session ---------------------------------------------------------------------------------------
 
@@ -227,23 +238,20 @@ class Dispatcher:
             if node is None or self._sessions.get(node_id) is not session:
                 session.stream.abort()
                 return
-            command = self._command(session, node)
-            if command != session.command:
-                session.command = command
-                await session.stream.send(command)
+            if session.restate:
+                session.restate = False
+                command = self._command(session, node)
+                if command != session.command:
+                    session.command = command
+                    await session.stream.send(command)
             if assign := self.boards.take(node_id):
                 await session.stream.send(assign)
             await session.news.wait()
 
     def _command(self, session: Session, node: Node) -> Command:
-        managers = {
-            one.id: one.manager.address
-            for one in self._state.nodes.values()
-            if one.manager is not None and one.manager.address
-        }
         cluster = self._cluster
         shown = replace(node, version=0, updated=0)
-        return Command(managers, cluster.trust.roots if cluster else "", self._renew(session.stream, node), shown)
+        return Command(self._managers, cluster.trust.roots if cluster else "", self._renew(session.stream, node), shown)
 
     async def _take(self, session: Session, told: Told) -> None:
         """Reports of tasks that are its own; of others it is as if they were written."""
