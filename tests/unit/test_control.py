@@ -234,6 +234,19 @@ async def test_a_secret_cannot_go_while_a_service_that_needs_it_is_written() -> 
             await yours.control.create_service(web(container=replace(BUSYBOX, secrets=(reference,))))
 
 
+async def test_nor_while_a_service_begins_to_need_it() -> None:
+    ledger = MemoryStore()
+    async with opened(ledger) as mine, opened(ledger, 1) as yours:
+        id = await mine.control.create_secret(FileSpec("s1", data=b"x"))
+        await mine.control.create_service(web())
+        while not yours.state.services:
+            await asyncio.sleep(0)
+        await mine.control.remove_secret("s1")
+        needs = replace(BUSYBOX, secrets=(SecretReference(FileTarget("x"), id, "s1"),))
+        with pytest.raises(Invalid, match="secret not found"):
+            await yours.control.update_service("web", yours.only().version, web(container=needs))
+
+
 async def test_an_update_keeps_what_was_and_a_rollback_takes_it_back(office: Office) -> None:
     await office.control.create_service(web(mode=Mode(replicated=Replicated(2))))
     first = office.only()
