@@ -150,28 +150,35 @@ class Proxy(_Unix):
 
 
 class Prompter(_Unix):
-    """Plays the engine's part of ``step``; ``heard`` is what it was asked."""
+    """Plays the engine's part of the step it was given last; ``heard`` is what it was asked."""
 
-    def __init__(self, path: Path, step: Step) -> None:
+    def __init__(self, path: Path, step: Step | None = None) -> None:
         super().__init__(str(path), _Handler)
-        self.left, self.heard = list(step["calls"]), list[Call]()
         self.lock = threading.Lock()
+        self.play(step or {"calls": []})
+
+    def play(self, step: Step) -> None:
+        self.left: dict[str, list[Call]] = {}
+        self.heard: list[Call] = []
+        for call in step["calls"]:
+            self.left.setdefault(_question(call["ask"], call["query"]), []).append(call)
 
     def reply(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes, str]:
         verb, path, query = asked(method, target)
         ask = f"{verb} {path}"
         with self.lock:
             self.heard.append({"ask": ask, "query": query, "body": json.loads(body) if body else None})
-            meant = canonical(query)
-            same = [call for call in self.left if call["ask"] == ask and canonical(call["query"]) == meant]
+            same = self.left.get(_question(ask, query))
             if not same:
                 return 404, b'{"message":"the stock client did not ask this"}', "application/json"
-            if len(same) > 1:
-                self.left.remove(same[0])
-        call = same[0]
+            call = same.pop(0) if len(same) > 1 else same[0]
         known = call.get("answer", "")
         data = json.dumps(known).encode() if call["kind"].startswith("application/json") else known.encode("latin-1")
         return call["status"], data if known != "" else b"", call["kind"] or "text/plain"
+
+
+def _question(ask: str, query: dict[str, list[str]]) -> str:
+    return f"{ask} {json.dumps(canonical(query), sort_keys=True)}"
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import shlex
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,8 +55,16 @@ def shown(step: Step, text: str) -> list[str]:
     return sorted(set(lines)) if step["typed"].startswith(UNORDERED) else lines
 
 
+@pytest.fixture(scope="module")
+def prompter() -> Iterator[Prompter]:
+    with tempfile.TemporaryDirectory() as folder:
+        server = Prompter(Path(folder, "s"))
+        with serving(server):
+            yield server
+
+
 @pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
+def typed(prompter: Prompter, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
     def play(step: Step, late: float) -> Any:
         words, said = parted(step["typed"])
         clock = [step["now"] + late]
@@ -65,13 +74,11 @@ def typed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
         monkeypatch.setattr(time, "time", lambda: clock[0])
         monkeypatch.setattr(time, "monotonic", lambda: clock[0])
         monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
-        with tempfile.TemporaryDirectory() as folder:
-            monkeypatch.setenv("FAIRLEAD_HOST", f"unix://{folder}/s")
-            monkeypatch.setenv("DOCKER_CONFIG", folder)
-            monkeypatch.setenv("HOME", "/root")
-            prompter = Prompter(Path(folder, "s"), step)
-            with serving(prompter):
-                code = main(shlex.split(words))
+        monkeypatch.setenv("FAIRLEAD_HOST", f"unix://{prompter.server_address}")
+        monkeypatch.setenv("DOCKER_CONFIG", str(Path(str(prompter.server_address)).parent))
+        monkeypatch.setenv("HOME", "/root")
+        prompter.play(step)
+        code = main(shlex.split(words))
         out, err = capfd.readouterr()
         return SimpleNamespace(code=code, out=out, err=err, heard=prompter.heard)
 
