@@ -20,7 +20,7 @@ from fairlead.core.model import (
     Subnet,
 )
 from fairlead.core.remotes import VNI
-from fairlead.core.wanted import Inlet, Leg, MeshPort, Route, Rule
+from fairlead.core.wanted import Address, Inlet, Leg, Link, MeshPort, Route, Rule
 from fairlead.engine.drivers.base import Facts
 from fairlead.engine.drivers.overlay import Overlay
 from fairlead.engine.machine import Machine, Wishes
@@ -190,3 +190,23 @@ async def test_who_was_on_an_ingress_that_is_left_is_forgotten(paper: Paper, nod
     await node.enter(other, ("10.8.0.2/24", "fd08::2/64"))
     _, endpoint = await own(paper, 14, network=other)
     assert answered(paper) == {(endpoint.namespace, "10.8.0.2")}
+
+
+async def test_a_port_is_published_where_the_service_says(paper: Paper, node: Mesh) -> None:
+    own = (("eth0", "192.168.77.11/24"), ("eth1", "10.1.0.4/16"), ("eth1", "fd01::4/64"), ("lo", "::1/128"))
+    paper.host.make([Link(name=name, kind="dummy") for name in ("eth0", "eth1")])
+    paper.host.make([Address(link=device, address=address) for device, address in own])
+    for number, at in enumerate(("eth1", "192.168.77.11", "203.0.113.9"), 12):
+        part = msgspec.structs.replace(WEB, service=at.replace(".", ""), ports=(f"{at}@80{number}:80/tcp",))
+        await paper.overlays.learn(row(number, part))
+    ports = {(item.address, item.port) for item in paper.host.look() if isinstance(item, MeshPort)}
+    assert ports == {("10.1.0.4", 8012), ("fd01::4", 8012), ("192.168.77.11", 8013)}, "it has no 203.0.113.9"
+    assert {(port.address, port.port) for port in paper.relay.ports.values()} == ports
+    await paper.network("net")
+    await paper.open(await paper.container("a", "net", ports=(PortRequest(80, "tcp", "127.0.0.1", 8013, 8013),)))
+    with pytest.raises(FairleadError, match="port is already allocated"):
+        await paper.open(
+            await paper.container("b", "net", ports=(PortRequest(80, "tcp", "192.168.77.11", 8013, 8013),))
+        )
+    await paper.overlays.unlearn(row(13).id)
+    assert {port.port for port in paper.relay.ports.values()} == {8012, 8013}, "8013 is the container's"

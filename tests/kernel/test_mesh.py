@@ -169,7 +169,8 @@ def port_plan(name: str, serving: tuple[int, ...]) -> Plan:
     known = {number: backend(number, number in serving) for number in TASKS.values()}
     here = [known[TASKS[name]]] if name in TASKS else []
     of = [(Published("tcp", 8080), 80), (Published("udp", 5300), 53)]
-    return tuple(mesh.published(port, INGRESS, dict.fromkeys(known.values(), target), here) for port, target in of)
+    found = (mesh.published(port, INGRESS, dict.fromkeys(known.values(), target), here) for port, target in of)
+    return tuple(item for items in found for item in items)
 
 
 def make(machine: Machine, plan: Plan, *words: str) -> None:

@@ -28,6 +28,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from fairlead.core import addresses, rules
 from fairlead.core.model import Endpoint, Network
 from fairlead.core.serving import BY_SOURCE, HEAVIEST, Backend, within
@@ -41,14 +43,20 @@ NAME = "ingress-endpoint"
 LAST_RESORT = 4096
 """metric of a default route that is there to be answered by, not to call by"""
 _FIRST_PRIORITY = 1000
-_PUBLISHED = re.compile(r"(?P<published>[0-9]+):(?P<target>[0-9]+)/(?P<protocol>tcp|udp|sctp)")
+AT = "fairlead.publish.address"
+"""label of a service: an address or a device of nodes at which alone its ports are published"""
+PUBLISHED = re.compile(
+    r"(?:(?P<at>[A-Za-z0-9_.:-]{1,45})@)?(?P<published>[0-9]{1,5}):(?P<target>[0-9]{1,5})/(?P<protocol>tcp|udp|sctp)"
+)
+"""as a row has it: ``8080:80/tcp``, ``192.0.2.1@8080:80/tcp``, ``eth1@8080:80/tcp``"""
 
 
 class Published(NamedTuple):
-    """A port of every node."""
+    """A port of every node, or where ``at`` is given (an address, or the name of a device) of those who have that."""
 
     protocol: str
     port: int
+    at: str = ""
 
 
 def mac(address: str) -> str:
@@ -72,13 +80,22 @@ def ports(part_ports: Iterable[str]) -> dict[Published, int]:
     """Published port -> the task's own."""
     found = {}
     for text in part_ports:
-        if match := _PUBLISHED.fullmatch(text):
-            found[Published(match["protocol"], int(match["published"]))] = int(match["target"])
+        if match := PUBLISHED.fullmatch(text):
+            found[Published(match["protocol"], int(match["published"]), match["at"] or "")] = int(match["target"])
     return found
 
 
-def published(port: Published, network: Network, backends: Mapping[Backend, int], here: Iterable[Backend]) -> MeshPort:
-    """One port, given all tasks behind it (with their own port) and which of them are on this node."""
+def published(
+    port: Published,
+    network: Network,
+    backends: Mapping[Backend, int],
+    here: Iterable[Backend],
+    addresses: Iterable[str] = ("",),
+) -> tuple[MeshPort, ...]:
+    """One port, given all tasks behind it (with their own port) and which of them are on this node.
+
+    ``addresses``: of this node, at which it is published; "": at all.
+    """
     serving = {backend: target for backend, target in backends.items() if backend.part.serving}
     own = {backend: target for backend, target in serving.items() if backend in set(here)}
     chosen = sorted((own or serving).items(), key=lambda pair: pair[0].part.task)
@@ -88,13 +105,14 @@ def published(port: Published, network: Network, backends: Mapping[Backend, int]
         for address in (backend.ipv4, backend.ipv6)
         if address and within(network, address)
     ]
-    return MeshPort(
+    one = MeshPort(
         protocol=port.protocol,
         port=port.port,
         targets=tuple(targets),
         by_source=any(backend.part.policy == BY_SOURCE for backend in backends),
         why="a published port of the swarm, led to " + ("this node's own tasks" if own else "its tasks"),
     )
+    return tuple(replace(one, address=address) for address in addresses)
 
 
 def inlet(network: Network, endpoint: Endpoint, answers: tuple[str, str]) -> Plan:

@@ -15,6 +15,7 @@ import re
 import msgspec
 
 from fairlead.core import addresses
+from fairlead.core.mesh import PUBLISHED
 from fairlead.core.model import Network, Remote, ServicePart, Subnet
 from fairlead.core.serving import HEAVIEST, POLICIES, ROUTE
 from fairlead.errors import Invalid
@@ -28,7 +29,6 @@ _WORD = re.compile(r"[0-9a-z]{1,64}")
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
 _NAME = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
 _PORT = re.compile(r"[0-9]{1,5}/(tcp|udp|sctp)")
-_PUBLISHED = re.compile(r"[0-9]{1,5}:[0-9]{1,5}/(tcp|udp|sctp)")
 _REMOTE = msgspec.json.Decoder(Remote)
 _NETWORK = msgspec.json.Decoder(Network)
 
@@ -60,7 +60,7 @@ def _check_part(key: str, part: ServicePart) -> None:
     check(key, "weight", 0 < part.weight <= HEAVIEST)
     check(key, "policy", part.policy in POLICIES)
     check(key, "routes", len(part.routes) <= MOST_NAMES and all(map(ROUTE.fullmatch, part.routes)))
-    check(key, "published ports", len(part.ports) <= 256 and all(map(_PUBLISHED.fullmatch, part.ports)))
+    check(key, "published ports", len(part.ports) <= 256 and all(map(PUBLISHED.fullmatch, part.ports)))
 
 
 def fits(row: Remote, network: Network) -> bool:

@@ -40,7 +40,7 @@ from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.machine import Machine
 from fairlead.engine.overlays import Overlays
-from fairlead.engine.publisher import Publisher
+from fairlead.engine.publisher import EVERY, Publisher
 from fairlead.errors import Conflict, FairleadError
 from fairlead.host.base import Host
 
@@ -74,7 +74,9 @@ class Mesh:
         """endpoint -> its network, a node's addresses on ingress"""
         self._behind: dict[Published, dict[str, int]] = defaultdict(dict)
         """published port -> endpoint -> the task's own port"""
-        self._reserved: set[Published] = set()
+        self._reserved: dict[Published, tuple[str, ...]] = {}
+        """what this node answers on -> at which addresses of its own; "": at all"""
+        self._refused: set[Published] = set()
         self._sandboxes: dict[str, str] = {}
         """endpoint of an own task -> its sandbox"""
         overlays.services.listeners.append(self)
@@ -144,8 +146,8 @@ class Mesh:
             for leg in self._legs:
                 self._kernel.adopt(*self._way_back(endpoint, leg))
         for port in self._behind:
-            self._publisher.adopt_reserved(port.protocol, port.port)
-            self._reserved.add(port)
+            self._reserved[port] = self._addresses(port)
+            self._publisher.adopt_reserved(port.protocol, port.port, _held(self._reserved[port]))
             self._kernel.adopt(*self._wish(port, network))
 
     def _meet(self, network: Network) -> None:
@@ -251,28 +253,39 @@ class Mesh:
         self._want(*self._wish(port, network))
 
     async def _reserve(self, port: Published) -> bool:
+        addresses = self._addresses(port)
         try:
-            await self._publisher.reserve(port.protocol, port.port)
+            await self._publisher.reserve(port.protocol, port.port, _held(addresses))
         except Conflict as problem:
-            log.error("port %s/%s of the swarm is not published on this node: %s", port.port, port.protocol, problem)
+            if port not in self._refused:
+                log.error("port %s/%s of the swarm is not published here: %s", port.port, port.protocol, problem)
+            self._refused.add(port)
             return False
-        self._reserved.add(port)
+        self._refused.discard(port)
+        self._reserved[port] = addresses
         self._host.forget_flows([(port.protocol, "", port.port)] if port.protocol == "udp" else [])
         return True
 
     async def _close(self, port: Published) -> None:
-        if port in self._reserved:
-            self._reserved.discard(port)
+        self._refused.discard(port)
+        if (addresses := self._reserved.pop(port, None)) is not None:
             self._kernel.drop(_owner(port))
-            await self._publisher.unreserve(port.protocol, port.port)
+            await self._publisher.unreserve(port.protocol, port.port, _held(addresses))
             self._host.forget_flows([(port.protocol, "", port.port)])
+
+    def _addresses(self, port: Published) -> tuple[str, ...]:
+        """Of this node, as it is now. (A device that gets another address later is not followed.)"""
+        if not port.at:
+            return ("",)
+        here = [(device, text.partition("/")[0]) for device, text in self._host.addresses()]
+        return tuple(address for device, address in here if port.at in (device, address))
 
     def _wish(self, port: Published, network: Network) -> tuple[str, Plan, str]:
         here = {endpoint.id for endpoint in self._own(network.id)}
         behind = {self._tasks[id][1]: own for id, own in self._behind[port].items() if self._tasks[id][0] == network.id}
         own = [self._tasks[id][1] for id in self._behind[port] if id in here]
         title = f"port {port.port}/{port.protocol} of the swarm"
-        return _owner(port), (mesh.published(port, network, behind, own),), title
+        return _owner(port), mesh.published(port, network, behind, own, self._reserved[port]), title
 
     def _want(self, owner: str, plan: Plan, title: str) -> None:
         try:
@@ -283,7 +296,11 @@ class Mesh:
 
 
 def _owner(port: Published) -> str:
-    return f"{OWNER} {port.protocol} {port.port}"
+    return " ".join(filter(None, (OWNER, port.protocol, str(port.port), port.at)))
+
+
+def _held(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    return EVERY if addresses == ("",) else addresses
 
 
 def _leg(network: Network, addresses: Iterable[str]) -> Endpoint:

@@ -40,6 +40,7 @@ from fairlead.host.base import Host
 Bindings = dict[str, tuple[PortBinding, ...]]
 """by id of the endpoint that carries them"""
 
+EVERY = ("0.0.0.0", "::")
 TRIES = 16
 """How often a port of our own choice may turn out to be taken by a program before we give up."""
 
@@ -66,8 +67,8 @@ class Publisher:
         self._facts = facts
         self._first: Callable[[], object] | None = first
         self._published = False
-        self._reserved: set[tuple[str, int]] = set()
-        """(protocol, port) of every address of this host that is none of a container's"""
+        self._reserved: set[tuple[str, str, int]] = set()
+        """(protocol, address, port) of this host that is none of a container's"""
 
     async def publish(self, container: Container, stack: Stack) -> None:
         """Everything this container asked to publish, at its gateways; all or nothing."""
@@ -123,36 +124,38 @@ class Publisher:
 
     # -- ports of a swarm -----------------------------------------------------------------------
 
-    async def reserve(self, protocol: str, port: int) -> None:
-        """A port of every address is no container's, nor another program's; ``Conflict`` when it is by now."""
-        bindings = (binding for endpoint in self._endpoints.everything() for binding in endpoint.bindings)
-        mine = next((b for b in bindings if (b.protocol, b.host_port) == (protocol, port)), None)
-        if mine:
-            raise Conflict(f"Bind for {mine.host_ip}:{port} failed: port is already allocated")
+    async def reserve(self, protocol: str, port: int, addresses: Collection[str] = EVERY) -> None:
+        """A port of these addresses is no container's, nor another program's; ``Conflict`` when it is by now."""
+        bindings = [binding for endpoint in self._endpoints.everything() for binding in endpoint.bindings]
+        for binding in bindings:
+            meets = binding.host_ip in addresses or binding.host_ip in EVERY or addresses == EVERY
+            if (binding.protocol, binding.host_port) == (protocol, port) and meets:
+                raise Conflict(f"Bind for {binding.host_ip}:{port} failed: port is already allocated")
         self._wake_relay()
-        await self._relay.open(*self._held(protocol, port))
-        self._reserved.add((protocol, port))
+        await self._relay.open(*self._held(protocol, port, addresses))
+        self._reserved |= {(protocol, address, port) for address in addresses}
 
-    def adopt_reserved(self, protocol: str, port: int) -> None:
+    def adopt_reserved(self, protocol: str, port: int, addresses: Collection[str] = EVERY) -> None:
         """After a restart of the engine: it was, and is."""
-        self._relay.adopt(self._held(protocol, port))
-        self._reserved.add((protocol, port))
+        self._relay.adopt(self._held(protocol, port, addresses))
+        self._reserved |= {(protocol, address, port) for address in addresses}
         self._published = True
 
-    async def unreserve(self, protocol: str, port: int) -> None:
-        self._reserved.discard((protocol, port))
-        await self._relay.close(*(held.id for held in self._held(protocol, port)))
+    async def unreserve(self, protocol: str, port: int, addresses: Collection[str] = EVERY) -> None:
+        self._reserved -= {(protocol, address, port) for address in addresses}
+        await self._relay.close(*(held.id for held in self._held(protocol, port, addresses)))
 
-    def _held(self, protocol: str, port: int) -> list[RelayPort]:
+    def _held(self, protocol: str, port: int, addresses: Collection[str]) -> list[RelayPort]:
+        """One socket holds a TCP port of both families."""
         six = self._host_has_ipv6()
-        both = six and protocol == "tcp"
-        every = ["::"] if both else ["0.0.0.0", "::"] if six else ["0.0.0.0"]
+        both = protocol == "tcp" and addresses == EVERY and six
+        here = ["::"] if both else [address for address in addresses if ":" not in address or six]
         return [
             RelayPort(
                 id=f"mesh {protocol} {address} {port}", protocol=protocol, address=address, port=port, both=both,
                 container="mesh",
             )
-            for address in every
+            for address in here
         ]  # fmt: skip
 
     def flush(self, endpoints: Iterable[Endpoint], protocols: Collection[str] = ports.PROTOCOLS) -> None:
@@ -198,7 +201,7 @@ class Publisher:
             for endpoint in self._endpoints.everything()
             for binding in endpoint.bindings
         }
-        taken |= {(protocol, every, port) for protocol, port in self._reserved for every in ("0.0.0.0", "::")}
+        taken |= self._reserved
         of4, of6 = self._publishing(gateways, 4), self._publishing(gateways, 6)
         chosen = ports.choose(
             container.ports,

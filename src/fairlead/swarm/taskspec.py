@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from fairlead.core import webmesh
+from fairlead.core import mesh, webmesh
 from fairlead.core.allocation import NODE_NETWORKS
 from fairlead.core.cluster import Attachment, Node, Task
 from fairlead.core.container import Config, HostConfig, LogConfig
@@ -247,6 +247,7 @@ def part(task: Task, service: ServiceView, attachment: Attachment, network: Netw
     held = next((held.addresses for held in service.addresses if held.network == attachment.network), ())
     virtual = [address.partition("/")[0] for address in held]
     published = [port for port in service.ports if network.ingress and port.publish_mode == "ingress"]
+    at = f"{where}@" if (where := service.labels.get(mesh.AT, "")) else ""
     return ServicePart(
         service=service.id,
         name=service.name,
@@ -255,7 +256,7 @@ def part(task: Task, service: ServiceView, attachment: Attachment, network: Netw
         vip6=next((address for address in virtual if ":" in address), ""),
         names=attachment.aliases,
         policy=chosen if chosen in POLICIES else "",
-        ports=tuple(f"{port.published_port}:{port.target_port}/{port.protocol}" for port in published),
+        ports=tuple(f"{at}{port.published_port}:{port.target_port}/{port.protocol}" for port in published),
         routes=_routes(service) if network.name == webmesh.NAME else (),
     )
 
