@@ -26,18 +26,19 @@ COMPARED_WITH = "dockerd 28.5.2"
 VLAN = "works (full-kernel lane: it needs 802.1q)"
 CLUSTER = "works (cluster lane: either client, with etcd, Consul and ZooKeeper)"
 TOO = "also in the cluster lane: either client, with etcd, Consul and ZooKeeper"
-SWARM = "not yet: needs swarm mode"
+SWARM = "works (swarm lane: either client)"
 NOT_OURS = "not the engine's: "
 LATER = {
     "S059": "not yet: needs Open vSwitch in the kernel; the engine's part is the same as S058",
     "S102": NOT_OURS + "third-party daemons; their engine options are S097 to S101",
-    **{f"S{n}": SWARM for n in range(103, 133)},
-    "S148": "not yet: needs services and the HTTP mesh",
     "S149": NOT_OURS + "provisioning of hosts",
 }
 ELSEWHERE = {
     **dict.fromkeys(("S095", "S096"), VLAN),
+    **{f"S{n}": SWARM for n in (*range(103, 133), 148)},
+    "S131": "works (swarm lane: either client; ESP on the wire in the full-kernel lane)",
     **{f"S{n}": CLUSTER for n in range(133, 147)},
+    "S148": SWARM,
 }
 """Rows that only tests of other lanes claim."""
 NOTES = {
