@@ -447,6 +447,9 @@ async def test_only_their_labels_change(office: Office) -> None:
 # -- networks --------------------------------------------------------------------------------------------------------
 
 
+FAR = Ipam(config=(Subnet("10.99.0.0/24"),))
+
+
 async def test_subnets_and_identifiers_are_given_in_turn(office: Office) -> None:
     ingress = await office.control.create_network(ingress_request())
     one = await office.control.create_network(NetworkRequest("one", driver="overlay", attachable=True))
@@ -469,16 +472,21 @@ async def test_they_are_cut_from_the_cluster_s_own_pools() -> None:
         assert one.spec.ipam.config[1].subnet.startswith("fd")
 
 
-async def test_two_managers_make_a_network_at_once_and_each_has_its_own() -> None:
+@pytest.mark.parametrize(
+    "two",
+    [NetworkRequest("two", driver="overlay", options={VNI: "5000"}), NetworkRequest("two", driver="overlay", ipam=FAR)],
+    ids=["the same subnet", "the same identifier"],
+)
+async def test_two_managers_make_a_network_at_once_and_each_has_its_own(two: NetworkRequest) -> None:
     ledger = MemoryStore()
     async with opened(ledger) as mine, opened(ledger, 1) as yours:
         await mine.put(Cluster("c1", Trust("root")))
         while not yours.state.cluster:
             await asyncio.sleep(0)
         one = await mine.control.create_network(NetworkRequest("one", driver="overlay"))
-        two = await yours.control.create_network(NetworkRequest("two", driver="overlay"))
-        assert one.spec.ipam.config[0].subnet != two.spec.ipam.config[0].subnet
-        assert one.spec.options[VNI] != two.spec.options[VNI]
+        other = await yours.control.create_network(two)
+        assert one.spec.ipam.config[0].subnet != other.spec.ipam.config[0].subnet
+        assert one.spec.options[VNI] != other.spec.options[VNI] and yours.pauses
 
 
 SUBNET = Ipam(config=(Subnet("10.9.0.0/24"),))

@@ -56,7 +56,7 @@ class Services(swarm_parts.Part):
     async def update(self, request: web.Request) -> web.Response:
         version = swarm_parts.version(request, "service")
         spec = wire_services.service_spec(await http.body(request))
-        control = self.control()
+        control = await self.seen()
         kept = http.text(request, "registryAuthFrom")
         if kept not in ("", "spec", "previous-spec"):
             raise FairleadError("unsupported registryAuthFrom value")
