@@ -85,6 +85,15 @@ async def test_the_address_of_a_service_that_is_gone_refuses_until_somebody_has_
     assert told(paper) == {}
 
 
+async def test_connections_to_a_task_are_forgotten_when_it_is_gone_not_before(paper: Paper) -> None:
+    await joined(paper, 2)
+    await paper.overlays.learn(task(7))
+    await paper.overlays.learn(task(7, serving=False))
+    assert not paper.host.forgotten
+    await paper.overlays.unlearn(other(7).id)
+    assert paper.host.forgotten == [("", "10.9.0.7", 0)]
+
+
 async def test_nothing_is_sent_where_the_network_has_no_say(paper: Paper) -> None:
     await joined(paper, 2)
     await paper.overlays.learn(task(7, vip="192.0.2.1"))

@@ -248,6 +248,29 @@ def test_datagrams_go_there_and_back(host: LinuxHost) -> None:
         assert client.recv(100) == b"answer"
 
 
+def test_a_task_that_is_gone_leaves_nobody_waiting(host: LinuxHost, listeners: Listeners) -> None:
+    """Who goes on sending is led to another: of a connection it knows nothing, and says so; a datagram it takes."""
+    host.make([vip((3, 1))])
+    connection, datagrams = call(host), socket_in(host.namespace_path("s2"), socket.AF_INET, socket.SOCK_DGRAM)
+    _, there, _ = listeners.accepted()
+    first = socket_in(host.namespace_path("s3"), socket.AF_INET, socket.SOCK_DGRAM)
+    first.bind(("", PORT))
+    datagrams.connect((VIRTUAL[4], PORT))
+    datagrams.send(b"to the first")
+    host.make([vip((4, 1))])
+    host.forget_answers([("", address(3), 0)], "s2")
+    connection.send(b"anybody?")
+    with pytest.raises(ConnectionResetError):
+        connection.recv(100)
+    with socket_in(host.namespace_path("s4"), socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("", PORT))
+        other.settimeout(5)
+        datagrams.send(b"to the second")
+        assert other.recv(100) == b"to the second"
+    for sock in (connection, datagrams, there, first):
+        sock.close()
+
+
 def test_it_is_missed_and_made_again(pretend_host: PretendHost, host: LinuxHost, listeners: Listeners) -> None:
     plan = (*GROUND, vip((3, 1), (4, 2)), Vip(ns="s2", address="10.0.0.98"), vip((3, 1), family=6))
     host.make(plan)

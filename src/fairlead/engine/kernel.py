@@ -126,6 +126,10 @@ class Kernel:
             return self._plans.get(owner, ())
         return tuple(self._wanted.values())
 
+    def forget_answers(self, ns: str, addresses: Iterable[str]) -> None:
+        """Connections of a sandbox to these addresses, which are gone, are known no more."""
+        self._host.forget_answers([("", address, 0) for address in addresses], ns)
+
     def find(self, key: Key) -> Wanted | None:
         return self._wanted.get(key)
 

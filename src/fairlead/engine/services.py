@@ -10,13 +10,16 @@ Rules
     1. A change of one service is said about that service alone, to the sandboxes on that network.
     2. What has no serving task refuses. So does the address of a service that is gone, until somebody else has it: who
        remembers it is told at once, and does not wait for an answer that never comes.
-    3. What the kernel refuses is noted all the same, as for overlays: ``healing`` tries again.
+    3. Connections to a task that stops are its own until it is gone; then the kernel forgets them, so that a client
+       who goes on sending hears at once.
+    4. What the kernel refuses is noted all the same, as for overlays: ``healing`` tries again.
 
 What it does not do: names of the tasks themselves (they go with their endpoints: ``core.serving.names``).
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
@@ -91,6 +94,7 @@ class Services:
         gone. On return sandboxes and names here follow."""
         for listener in self.listeners:
             await listener.heard(network_id, endpoint, part, ipv4, ipv6)
+        _, known = self._backends.get(endpoint, ("", None))
         changed, services = self._note(network_id, endpoint, Backend(part, ipv4, ipv6) if part else None)
         network = self._here.get(network_id)
         if network is None:
@@ -102,8 +106,18 @@ class Services:
         for address in changed:
             for sandbox, namespace in self._sandboxes[network_id].items():
                 self._want(network, address, sandbox, namespace)
+        if part is None and known is not None and changed:
+            await asyncio.to_thread(self._let_go, known, list(self._sandboxes[network_id].values()))
         for service in services:
             await self._name(network, service)
+
+    def _let_go(self, gone: Backend, namespaces: list[str]) -> None:
+        """A task is gone: whoever goes on sending to it is led to another, or told by a reset."""
+        for namespace in namespaces:
+            try:
+                self._kernel.forget_answers(namespace, filter(None, (gone.ipv4, gone.ipv6)))
+            except FairleadError as problem:
+                log.warning("connections to a task that is gone: %s", problem.message)
 
     def note(self, network_id: str, endpoint: str, part: ServicePart | None, ipv4: str, ipv6: str) -> None:
         """The same after a restart: nobody is told."""

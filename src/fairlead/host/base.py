@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from fairlead.core.wanted import Link, Plan, Wanted
+from fairlead.core.wanted import HOST, Link, Plan, Wanted
 
 if TYPE_CHECKING:
     from fairlead.core.terrain import Road
@@ -98,5 +98,7 @@ class Host(Protocol):
     def forget_flows(self, bindings: Sequence[tuple[str, str, int]]) -> None:
         """Flush conntrack entries by original destination: (protocol, host address or "", host port)."""
 
-    def forget_answers(self, targets: Sequence[tuple[str, str, int]]) -> None:
-        """Flush conntrack entries by who answers them: (protocol, address, port)."""
+    def forget_answers(self, targets: Sequence[tuple[str, str, int]], ns: str = HOST) -> None:
+        """Flush conntrack entries by who answers them: (protocol, address, port), or ("", address, 0) for any.
+
+        A namespace that is gone has none."""

@@ -73,7 +73,8 @@ def _forget(questions: Sequence[bytes], wanted: set[tuple[int, str, int]], way: 
 
 
 def forget_answers(answers: Sequence[Binding]) -> None:
-    """Flows that are answered from there, whatever they were sent to. In the namespace the calling thread is in."""
+    """Flows that are answered from there, whatever they were sent to; protocol "" and port 0: by anything there. In the
+    namespace the calling thread is in."""
     if answers and _count():
         wanted = {(PROTOCOLS.get(protocol, 0), _any(address), port) for protocol, address, port in answers}
         _forget([_header(socket.AF_UNSPEC)], wanted, _REPLY)
@@ -94,7 +95,7 @@ def _any(address: str) -> str:
 
 def _matches(flow: tuple[int, str, int], wanted: set[tuple[int, str, int]]) -> bool:
     protocol, address, port = flow
-    return (protocol, address, port) in wanted or (protocol, "", port) in wanted
+    return not wanted.isdisjoint({(protocol, address, port), (protocol, "", port), (0, address, 0)})
 
 
 def _choice(protocol: int, port: int) -> bytes:

@@ -177,7 +177,7 @@ class FakeHost:
     def forget_flows(self, bindings: Sequence[tuple[str, str, int]]) -> None:
         self.forgotten += bindings
 
-    def forget_answers(self, targets: Sequence[tuple[str, str, int]]) -> None:
+    def forget_answers(self, targets: Sequence[tuple[str, str, int]], ns: str = HOST) -> None:
         self.forgotten += targets
 
     # -- inside -----------------------------------------------------------------------------

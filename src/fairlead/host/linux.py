@@ -197,9 +197,11 @@ class LinuxHost:
         with self._turn, self._doors.visit(HOST):
             conntrack.forget(bindings)
 
-    def forget_answers(self, targets: Sequence[tuple[str, str, int]]) -> None:
-        with self._turn, self._doors.visit(HOST):
-            conntrack.forget_answers(targets)
+    def forget_answers(self, targets: Sequence[tuple[str, str, int]], ns: str = HOST) -> None:
+        with self._turn:
+            if ns == HOST or self._namespaces.exists(ns):
+                with self._doors.visit(ns):
+                    conntrack.forget_answers(targets)
 
     def monitor(self) -> Monitor:
         """Tells when something of ours may have changed by another hand; see ``host.monitor``."""

@@ -5,7 +5,7 @@
                       still sent to a virtual address? refused <---'--> 10.0.1.5, by the network as any packet
 
 One table in each sandbox that has any: maps that lead an address to its chain, and a chain for each. However many there
-are, a new connection costs one lookup, and each packet another (was it turned?).
+are, a new connection costs one lookup, and each packet a question (was it turned?).
 
 Rules
     1. A change of one address is one transaction about that address. (libnftables looks at what sets there are before:
@@ -14,7 +14,9 @@ Rules
     3. Whatever is sent is led on: TCP, UDP, SCTP, pings. What has nobody to go to is refused, not dropped.
     4. Source addresses stay: a task sees who calls.
     5. A chance is a place in a list, so that two to one is exactly that.
-    6. The table's own rules are said again with every change: whatever somebody did to them is mended by it.
+    6. The kernel tracks connections of a namespace only as long as some rule asks for it: ours do always, so that who is
+       under way goes on though nobody serves any more (``ct status``).
+    7. The table's own rules are said again with every change: whatever somebody did to them is mended by it.
 
 What it does not do: decide who serves (``core.serving``), or touch what only passes through a sandbox.
 """
@@ -50,6 +52,7 @@ flush chain {TABLE} refuse
 flush chain {TABLE} no
 add rule {TABLE} choose ip daddr vmap @choose4
 add rule {TABLE} choose ip6 daddr vmap @choose6
+add rule {TABLE} refuse ct status dnat accept
 add rule {TABLE} refuse ip daddr @refuse4 goto no
 add rule {TABLE} refuse ip6 daddr @refuse6 goto no
 add rule {TABLE} no meta l4proto tcp reject with tcp reset
