@@ -8,9 +8,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from fairlead.core.cluster import Description, Report, State, TaskStatus
+from fairlead.core.service import SECOND
 from fairlead.core.session import Assign, Beat, Command, Told
+from fairlead.core.swarmspec import Dispatcher as DispatcherSpec
 from fairlead.errors import NotFound, Unavailable
 from fairlead.store.base import Entry
 from fairlead.store.memory import MemoryStore
@@ -144,6 +147,24 @@ def test_a_manager_without_the_others_lets_go_of_its_nodes() -> None:
         await comes(lambda: len(box.worker.told) == 2, within=9)
 
     story("mn", tell)
+
+
+def test_another_pace_holds_from_now_on() -> None:
+    async def tell(town: Town) -> None:
+        m = town.hosts["m"]
+        box = Box(town, "m")
+        await comes(lambda: box.worker.told)
+        for period, beats in ((1, 100), (20, 5)):
+            (cluster,) = m.state.cluster.values()
+            spec = replace(cluster.spec, dispatcher=DispatcherSpec(period * SECOND))
+            await m.state.commit([replace(cluster, spec=spec)])
+            await asyncio.sleep(0.1)
+            box.ends[0].sent.clear()
+            await asyncio.sleep(100)
+            assert box.ends[0].sent.count(Beat()) == beats
+        assert len(box.ends) == 1
+
+    story("m", tell)
 
 
 def test_where_nobody_is_attempts_become_rare() -> None:

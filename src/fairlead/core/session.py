@@ -127,7 +127,7 @@ class Relay(msgspec.Struct, frozen=True, tag="relay"):
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
-    """``period``: seconds between two beats. ``node``: as the manager has it now."""
+    """``period``: seconds between two beats; said again when it changes. ``node``: as the manager has it now."""
 
     cluster: str
     period: float

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
 import msgspec
@@ -93,6 +93,10 @@ class Agent:
         self._news = asyncio.Event()
         self._acknowledged: dict[int, asyncio.Event] = {}
         self._number = 0
+        self._period = 0.0
+        """seconds between two beats"""
+        self._paced = asyncio.Event()
+        """that is another one"""
 
     async def run(self) -> None:
         """Work and sessions, one after the other, until cancelled."""
@@ -149,9 +153,10 @@ class Agent:
             async with asyncio.TaskGroup() as group:
                 self._stream, self._calls, self.trouble = stream, Calls(stream.send, self._served, group), ""
                 self._connected.set()
-                group.create_task(self._beat(stream, welcome.period))
+                self._period = welcome.period
+                group.create_task(self._beat(stream))
                 group.create_task(self._tell(stream))
-                await self._read(stream, welcome.period, self._calls)
+                await self._read(stream, self._calls)
         except* FairleadError as lost:
             self.trouble = str(lost.exceptions[0])
             log.info("the session with the manager at %s is over: %s", stream.peer, self.trouble)
@@ -161,9 +166,12 @@ class Agent:
             if self._calls is not None:
                 self._calls.end()
 
-    async def _read(self, stream: Stream, period: float, calls: Calls) -> None:
+    async def _read(self, stream: Stream, calls: Calls) -> None:
         while True:
-            match await stream.receive(within=SILENCE * period):
+            match await stream.receive(within=SILENCE * self._period):
+                case Welcome(period=period):
+                    self._period = period
+                    self._paced.set()
                 case Assign() as assign:
                     await self._worker.assign(assign)
                 case Command() as command:
@@ -176,10 +184,13 @@ class Agent:
                 case Refused() as refused:
                     raise raised(Reply(0, error=refused.kind, message=refused.message))
 
-    async def _beat(self, stream: Stream, period: float) -> None:
+    async def _beat(self, stream: Stream) -> None:
         while True:
+            self._paced.clear()
             await stream.send(Beat())
-            await asyncio.sleep(period)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._period):
+                    await self._paced.wait()
 
     # -- telling -----------------------------------------------------------------------------------------
 

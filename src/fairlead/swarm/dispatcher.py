@@ -240,6 +240,9 @@ class Dispatcher:
                 return
             if session.restate:
                 session.restate = False
+                if session.period != self._period:
+                    session.period = self._period
+                    await session.stream.send(Welcome(session.who.cluster, session.period, node))
                 command = self._command(session, node)
                 if command != session.command:
                     session.command = command
