@@ -14,8 +14,8 @@ Rules
     3. Whatever is sent is led on: TCP, UDP, SCTP, pings. What has nobody to go to is refused, not dropped.
     4. Source addresses stay: a task sees who calls.
     5. A chance is a place in a list, so that two to one is exactly that.
-    6. The kernel tracks connections of a namespace only as long as some rule asks for it: ours do always, so that who is
-       under way goes on though nobody serves any more (``ct status``).
+    6. The kernel tracks connections of a namespace only as long as some rule asks for it. One of ours always does
+       (``ct status``), so that who is under way goes on though nobody serves any more.
     7. The table's own rules are said again with every change: whatever somebody did to them is mended by it.
 
 What it does not do: decide who serves (``core.serving``), or touch what only passes through a sandbox.
