@@ -90,6 +90,8 @@ class Membership:
         self.agent = agent(self)
         self.address = ""
         self.error = ""
+        self.decides = True
+        """a majority of managers could be asked a moment ago"""
         self._role_changed = asyncio.Event()
         self._renew = asyncio.Event()
         self._tried = asyncio.Event()
@@ -287,7 +289,8 @@ class Membership:
             manager = self.manager
             if manager is not None:
                 moved = asyncio.get_running_loop().time() - self._moved < TELL
-                if moved or not await manager.majority():
+                self.decides = await manager.majority()
+                if moved or not self.decides:
                     self.beacon.say(HERE, self.address, manager.places())
             elif self.agent.trouble:
                 self.beacon.say(SEEK, self.address, self._others())

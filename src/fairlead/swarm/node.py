@@ -154,7 +154,8 @@ class SwarmNode:
             node=member.node,
             address=member.address.rpartition(":")[0].strip("[]"),
             control=control,
-            error=member.error,
+            error=member.error
+            or ("" if member.decides or not control else f"rpc error: code = Unknown desc = {NO_LEADER}"),
             managers=member.credentials.notes.managers,
         )
         if manager is None or not control:
@@ -291,7 +292,10 @@ class SwarmNode:
             try:
                 return await joining.join(address, token, request.availability)
             except Unavailable as error:
-                trouble = Unavailable(f"rpc error: code = Unavailable desc = {error.message}")
+                trouble = Unavailable(
+                    'rpc error: code = Unavailable desc = connection error: desc = "transport: Error while dialing:'
+                    f' dial tcp {address}: connect: {error.message.rpartition(": ")[2]}"'
+                )
             except (Invalid, Forbidden) as error:
                 raise FairleadError(error.message) from None
         raise trouble
