@@ -88,6 +88,15 @@ def test_a_task_that_was_rejected() -> None:
     assert shown["NetworksAttachments"][0]["Addresses"] == ["10.40.0.71/26"]
 
 
+def test_slots_of_a_job_are_counted_from_0() -> None:
+    spec = wire_services.service_spec(RECORDED[1]["asked"]).task_template
+    shown = [
+        wire_services.task(Task("t", spec, "s", slot, "n", State.COMPLETE, TaskStatus(State.COMPLETE), iteration=0), {})
+        for slot in (1, 2)
+    ]
+    assert ["Slot" in shown[0], shown[1]["Slot"], shown[0]["JobIteration"]] == [False, 1, {}]
+
+
 def test_ports_on_the_node() -> None:
     status = TaskStatus(State.RUNNING, NOW, "started", container_id="c", pid=5, ports=(PortStatus("tcp", 90, 9090),))
     assert wire_services.status(status)["PortStatus"] == {

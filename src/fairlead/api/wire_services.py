@@ -187,7 +187,7 @@ def task(of: Task, networks: Mapping[str, SharedNetwork]) -> dict[str, Any]:
         "Labels": of.labels,
         "Spec": {**sparse(of.spec), "ForceUpdate": of.spec.force_update},
         **({"ServiceID": of.service} if of.service else {}),
-        **({"Slot": of.slot} if of.slot else {}),
+        **({"Slot": slot} if (slot := _slot(of)) else {}),
         **({"NodeID": of.node} if of.node else {}),
         "Status": status(of.status),
         "DesiredState": desired(of),
@@ -197,6 +197,11 @@ def task(of: Task, networks: Mapping[str, SharedNetwork]) -> dict[str, Any]:
     if of.iteration is not None:
         shown["JobIteration"] = {"Index": of.iteration} if of.iteration else {}
     return {**shown, "Volumes": None}
+
+
+def _slot(of: Task) -> int:
+    """A job's slots are counted from 0: Docker's client waits for the one it then does not see."""
+    return of.slot - 1 if of.iteration is not None and of.slot else of.slot
 
 
 def desired(of: Task) -> str:
