@@ -126,6 +126,9 @@ class PaperFiles:
     def remove(self, task: str) -> None:
         self.written.pop(task, None)
 
+    def close(self) -> None:
+        self.closed = True
+
 
 class Node:
     """A machine with its worker; ``boot`` begins the engine's part anew over what is remembered."""
@@ -498,7 +501,7 @@ async def test_who_leaves_leaves_nothing(node: Node) -> None:
     await node.assign(task(), replace(task("t2"), slot=2))
     await node.comes("running", "t2")
     await asyncio.wait_for(node.worker.leave(), 5)
-    assert not list(node.paper.catalog) and not list(node.worker.reports())
+    assert not list(node.paper.catalog) and not list(node.worker.reports()) and node.files.closed
 
 
 async def test_logs_are_told_to_managers(node: Node) -> None:

@@ -197,8 +197,9 @@ def test_secrets_and_configs_as_files() -> None:
     ]
     with pytest.raises(NotFound, match="secret gone not found"):
         wish(task(secrets=(SecretReference(FileTarget("x"), "b", "gone"),)), around)
-    with pytest.raises(Invalid, match="a number is needed"):
-        wish(task(secrets=(SecretReference(FileTarget("x", uid="root"), "a", "a"),)), around)
+    for uid in ("root", "-1", "4294967295", "9" * 30):
+        with pytest.raises(Invalid, match="a number is needed"):
+            wish(task(secrets=(SecretReference(FileTarget("x", uid=uid), "a", "a"),)), around)
 
 
 def test_a_config_that_is_a_template() -> None:

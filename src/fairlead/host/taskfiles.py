@@ -57,3 +57,4 @@ class TaskFiles:
     def close(self) -> None:
         """Nothing of it is left. (What containers have mounted stays theirs.)"""
         layers.umount(str(self._root))
+        shutil.rmtree(self._root, ignore_errors=True)

@@ -55,6 +55,8 @@ class Files(Protocol):
 
     def remove(self, task: str) -> None: ...
 
+    def close(self) -> None: ...
+
 
 class Ground(Protocol):
     """The networks that tasks are on (``swarm.shared``)."""

@@ -31,6 +31,8 @@ LABEL = "com.docker.swarm."
 TASK = LABEL + "task.id"
 SECRETS = "/run/secrets/"
 MODE = 0o444
+NOBODY = (1 << 32) - 1
+"""is no owner: the kernel's -1"""
 GRACE = 10.0
 POLICY = "fairlead.policy"
 """label of a service: how its virtual address chooses (``core.serving.POLICIES``); anything else is by chance"""
@@ -299,7 +301,7 @@ def _file(
             data = _filled(data.decode(), words, functions).encode()
         except UnicodeDecodeError:
             raise Invalid(f"{held.name} is to be filled in as a template, and is no text") from None
-    return File(place, data, _number("uid", asked.uid), _number("gid", asked.gid), asked.mode or MODE)
+    return File(place, data, _number("uid", asked.uid), _number("gid", asked.gid), asked.mode & 0o7777 or MODE)
 
 
 def _held(kind: str, known: Mapping[str, Secret] | Mapping[str, ConfigFile], id: str, called: str) -> FileSpec:
@@ -325,6 +327,6 @@ def _functions(spec: ContainerSpec, around: Around, words: Mapping[str, Any]) ->
 
 def _number(what: str, text: str) -> int:
     """An owner; Docker takes numbers only."""
-    if text and not (text.isascii() and text.isdigit()):
+    if text and not (text.isascii() and text.isdigit() and int(text[:11]) < NOBODY):
         raise Invalid(f"invalid {what} {text!r} of a file: a number is needed")
     return int(text or 0)

@@ -158,6 +158,7 @@ class Worker:
             for course in list(self._courses.values()):
                 group.create_task(self._end(course))
         await self._ground.assign(Assign(whole=True))
+        self._hands.files.close()
 
     async def _end(self, course: Course) -> None:
         """At once: nobody waits for it."""
