@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from fairlead.core import mesh, rules
 from fairlead.core.mesh import Published
 from fairlead.core.model import Endpoint, EndpointSettings, Ipam, Network, Remote, ServicePart, Subnet
 from fairlead.core.remotes import VNI
 from fairlead.core.serving import Backend
-from fairlead.core.wanted import Address, Link, Namespace, Plan, Route
+from fairlead.core.wanted import Address, Link, MeshPort, Namespace, Plan, Route
 from fairlead.engine.drivers.base import Facts
 from fairlead.engine.drivers.overlay import Overlay
 from fairlead.lab.machine import Machine
@@ -300,3 +301,17 @@ def test_a_task_calls_nobody_by_ingress(world: World) -> None:
 def test_it_goes_without_a_trace(world: World) -> None:
     make(world["two"], node(world, "two"), "remove")
     assert "fairlead-mesh" not in world["two"].run("nft", "list", "tables").stdout
+
+
+def test_a_port_may_be_published_at_some_addresses_alone(world: World) -> None:
+    one, client = world["one"], world["outside"]
+    targets = (("10.8.0.12", 80, 1), ("fd08::12", 80, 1))
+    ports = [MeshPort(protocol="tcp", port=9090, address=at, targets=targets) for at in (one.address4, one.address6)]
+    make(one, tuple(ports))
+    assert calls(client, "tcp", (one.address4, 9090), (one.address6, 9090)) == [
+        f"{client.address4} two",
+        f"{client.address6} two",
+    ]
+    assert calls(one, "tcp", ("127.0.0.1", 9090), ("10.8.0.2", 9090)) == ["ConnectionRefusedError"] * 2
+    make(one, (replace(ports[0], targets=()),))
+    assert calls(client, "tcp", (one.address4, 9090)) == ["ConnectionRefusedError"]
