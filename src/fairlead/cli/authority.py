@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from fairlead.cli.client import Client
-from fairlead.cli.command import command, option, quiet, switch
+from fairlead.cli.command import command, option, switch
 from fairlead.cli.drawing import Board
 from fairlead.cli.swarm import EXPIRY, EXTERNAL, Trouble, change, content, write
 from fairlead.errors import Invalid
@@ -29,7 +29,7 @@ def _pem(name: str) -> str:
 @EXPIRY
 @EXTERNAL
 @switch("-d", "--detach", help="Do not wait until all nodes have new certificates.")
-@quiet
+@switch("-q", "--quiet", help="Do not show progress.")
 def ca(client: Client, rotate: bool, detach: bool, quiet: bool, **flags: Any) -> int:
     """Show the certificate of the swarm's authority, or let a new one take over."""
     swarm = client.call("GET", "/swarm")

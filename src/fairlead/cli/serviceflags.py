@@ -135,7 +135,8 @@ READERS: dict[str, Any] = {
     "credential-spec": words.credential,
     "capability": words.capability,
 }
-SHOWN = {"positive": "duration", "label": "list", "env": "list", "address": "list", "host": "list", "resource": "list"}
+SHOWN = {"positive": "duration", **dict.fromkeys(("label", "env", "address", "host", "resource", "capability"), "list")}
+"""Docker's words for kinds of values, where ours are finer."""
 
 
 def _flags(table: dict[str, str], many: bool = False) -> list[Flag]:

@@ -53,7 +53,7 @@ def config(client: Client, compose_file: list[str], skip_interpolation: bool) ->
 @switch("--prune", help="Remove services that are no longer in the file.")
 @option("--resolve-image", default="always", help="When to ask the registry for digests: always, changed, never.")
 @option("-d", "--detach", word="", default=None, help="Do not wait until the services run (default true).")
-@quiet
+@switch("-q", "--quiet", help="Do not show progress.")
 def deploy(client: Client, name: str, compose_file: list[str], resolve_image: str, **flags: Any) -> int:
     """Make the services of Compose files, or change them to what the files say."""
     from fairlead.cli.composeread import Files, read

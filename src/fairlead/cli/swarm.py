@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from fairlead.cli.client import Client, path
-from fairlead.cli.command import HelpWanted, command, integer, many, option, quiet, switch
+from fairlead.cli.command import HelpWanted, command, integer, many, option, switch
 from fairlead.errors import Invalid
 
 AVAILABILITIES = ("", "active", "pause", "drain")
@@ -91,6 +91,9 @@ def _place(text: str) -> str:
 
 EXTERNAL = many("--external-ca", word="external-ca", read=_authority, help="Who else signs: protocol=cfssl,url=URL.")
 EXPIRY = option("--cert-expiry", word="duration", default=None, help="How long certificates of nodes hold: 2160h.")
+
+
+QUIET = switch("-q", "--quiet", help="Print that alone.")
 
 
 def _settings(function: Any) -> Any:
@@ -225,7 +228,7 @@ def write(client: Client, swarm: dict[str, Any], *rotate: str) -> None:
 
 @command("[OPTIONS] (worker|manager)")
 @switch("--rotate", help="Make a new token; the old one opens nothing any more.")
-@quiet
+@QUIET
 def join_token(client: Client, role: str, rotate: bool, quiet: bool) -> int:
     """Show the token that opens the swarm to a worker or a manager."""
     if role not in ("worker", "manager"):
@@ -282,7 +285,7 @@ def unlock(client: Client) -> int:
 
 @command("[OPTIONS]")
 @switch("--rotate", help="Make a new key.")
-@quiet
+@QUIET
 def unlock_key(client: Client, rotate: bool, quiet: bool) -> int:
     """Show the key that unlocks managers."""
     if rotate:
