@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from fairlead.core.cluster import (
     Attachment,
     Description,
+    Loan,
     Manager,
     Node,
     NodeSpec,
@@ -526,6 +527,11 @@ async def test_a_network_in_use_stays(office: Office) -> None:
     with pytest.raises(Invalid, match=f"ingress network cannot be removed because service {id} depends on it"):
         await office.control.remove_network(ingress.id)
     await office.control.remove_service("web")
+    loan = Loan("e" * 64, "n1", net.id)
+    await office.state.commit([loan])
+    with pytest.raises(Invalid, match=f"network {net.id} is in use by task {loan.id}"):
+        await office.control.remove_network("net")
+    await office.state.commit(delete=[office.state.loans[loan.id]])
     await office.control.remove_network("net")
     await office.control.remove_network("ingress")
     with pytest.raises(NotFound, match="network net not found"):

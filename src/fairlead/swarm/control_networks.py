@@ -62,6 +62,9 @@ class NetworkControl(ClusterControl):
             if network.spec.ingress:
                 raise unmet(f"ingress network cannot be removed because service {service} depends on it")
             raise unmet(f"network {network.id} is in use by service {service}")
+        for loan in self.state.loans.values():
+            if loan.network == network.id:
+                raise unmet(f"network {network.id} is in use by task {loan.id}")
         return network
 
     def services_on(self, network: SharedNetwork) -> list[str]:
