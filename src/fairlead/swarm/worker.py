@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
@@ -237,10 +237,18 @@ class Worker:
             return
         key = image, who
         if key not in self._pulls:
-            assert self._group is not None
-            pull = self._pulls[key] = self._group.create_task(self._pull_now(image, who))
+            pull = self._pulls[key] = self._owned(self._pull_now(image, who))
             pull.add_done_callback(lambda _: self._pulls.pop(key))
         await asyncio.shield(self._pulls[key])
+
+    def _owned(self, deed: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """As a task that ends with ``run``; when that is about to end, whoever asks is ended, too."""
+        assert self._group is not None, "run comes first"
+        try:
+            return self._group.create_task(deed)
+        except RuntimeError:
+            deed.close()
+            raise asyncio.CancelledError from None
 
     async def _pull_now(self, image: str, who: Credentials) -> None:
         try:
