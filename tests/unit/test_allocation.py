@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from msgspec.structs import replace
 
-from fairlead.core.allocation import FIRST_PORT, Desk
+from fairlead.core.allocation import FIRST_PORT, Desk, on_network
 from fairlead.core.cluster import Attachment, Service, Task
 from fairlead.core.model import Ipam, Network, Subnet
 from fairlead.core.service import EndpointSpec, NetworkAttachment, ServicePort, ServiceSpec, TaskSpec
@@ -54,6 +54,20 @@ def test_published_ports_bring_ingress() -> None:
     assert [held.network for held in at.task(task(web), web.spec).networks] == ["ingress", "red"]
     host = at.service(service(ServicePort(target_port=80, published_port=81, publish_mode="host"), id="h"))
     assert [held.network for held in host.addresses] == ["red"]
+
+
+def test_each_node_s_own_networks_need_nothing_from_here() -> None:
+    at = desk()
+    web = at.service(service(networks=("host", "red")))
+    assert [held.network for held in web.addresses] == ["red"]
+    assert [held.network for held in at.task(task(web), web.spec).networks] == ["red"]
+
+
+def test_who_is_on_a_network() -> None:
+    published = service(ServicePort(target_port=80), networks=()).spec
+    assert on_network(published, INGRESS) and not on_network(published, RED)
+    assert on_network(service().spec, RED) and on_network(service(networks=("RED",)).spec, RED), "by id, by name"
+    assert not on_network(service(ServicePort(target_port=80, publish_mode="host")).spec, INGRESS)
 
 
 def test_dnsrr_has_no_address_of_its_own() -> None:
