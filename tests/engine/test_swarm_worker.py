@@ -297,6 +297,7 @@ async def test_it_waits_until_it_is_wanted(node: Node) -> None:
     await asyncio.sleep(0.05)
     assert node.states()[-1] == "ready" and not node.runtime.started
     await node.assign(task())
+    await node.assign(task(desired=State.READY))  # from a manager that is behind
     await node.comes("running")
 
 
