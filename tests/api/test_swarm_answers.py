@@ -13,6 +13,7 @@ import random
 import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from itertools import count, groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +27,8 @@ from fairlead.core.cluster import State as TaskState
 from fairlead.core.orchestrator import Orchestrator
 from fairlead.core.sharednetworks import ingress_request
 from fairlead.core.swarmspec import Cluster, Trust
-from fairlead.engine.swarm import Local
+from fairlead.engine.swarm import NO_MANAGER, Local
+from fairlead.errors import Unavailable
 from fairlead.settings import Settings
 from fairlead.store.memory import MemoryStore
 from fairlead.swarm.control import Control
@@ -188,28 +190,57 @@ def differences(theirs: Any, mine: Any, where: str = "") -> Iterator[str]:
         yield f"{where}: {theirs} / {mine}"
 
 
+@asynccontextmanager
+async def asking(town: Town) -> AsyncIterator[Client]:
+    """Our API over the town's engine, and who asks it."""
+    with tempfile.TemporaryDirectory() as folder:
+        app = server.create_app(town.fake, Settings(data_root=folder))
+        async with server.serve(app, [server.Listener(f"unix://{folder}/s")]):
+            client = Client(f"{folder}/s", town.fake)
+            yield client
+            await client.close()
+
+
 @pytest.mark.parametrize(("name", "rows"), SESSIONS, ids=[name for name, _ in SESSIONS])
 async def test_a_manager_answers_as_dockerd_does(town: Town, name: str, rows: list[dict[str, Any]]) -> None:
     words, different = Words(town), []
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(data_root=folder)
-        address = f"unix://{Path(folder) / 's'}"
-        async with server.serve(server.create_app(town.fake, settings), [server.Listener(address)]):
-            client = Client(address.removeprefix("unix://"), town.fake)
-            for number, row in enumerate(rows):
-                method, _, path = words.ask(row["ask"]).partition(" ")
-                body = json.loads(words.translate(json.dumps(row["body"])))
-                answer = await client.ask(method, f"/v1.51{path}", body)
-                await town.settle()
-                words.learn(row, answer)
-                theirs = bare(json.loads(words.translate(json.dumps(row["answer"]))))
-                mine = bare(answer.json if answer.text.strip() else None)
-                told = (
-                    [*differences(theirs, mine)]
-                    if answer.status == row["status"]
-                    else [f"{row['status']} {theirs} / {answer.status} {mine}"]
-                )
-                if bool(told) != ((name, number) in ACCOUNTED):
-                    different.append(f"{number} {row['ask']} {row['body']}\n" + "\n".join(f"  {one}" for one in told))
-            await client.close()
+    async with asking(town) as client:
+        for number, row in enumerate(rows):
+            method, _, path = words.ask(row["ask"]).partition(" ")
+            body = json.loads(words.translate(json.dumps(row["body"])))
+            answer = await client.ask(method, f"/v1.51{path}", body)
+            await town.settle()
+            words.learn(row, answer)
+            theirs = bare(json.loads(words.translate(json.dumps(row["answer"]))))
+            mine = bare(answer.json if answer.text.strip() else None)
+            told = [*differences(theirs, mine)]
+            if answer.status != row["status"]:
+                told = [f"{row['status']} {theirs} / {answer.status} {mine}"]
+            if bool(told) != ((name, number) in ACCOUNTED):
+                different.append(f"{number} {row['ask']} {row['body']}\n" + "\n".join(f"  {one}" for one in told))
     assert not different, f"{len(different)}\n" + "\n".join(different)
+
+
+@pytest.mark.parametrize("kind", ["services", "tasks", "nodes", "secrets", "configs", "networks"])
+async def test_what_others_wrote_is_heard_before_each_answer(town: Town, kind: str) -> None:
+    asked: list[str] = []
+
+    async def current() -> None:
+        asked.append(kind)
+
+    town.control_.current = current  # type: ignore[method-assign]
+    async with asking(town) as client:
+        await client.ask("GET", f"/{kind}")
+        await client.ask("GET", f"/{kind}/nobody")
+    assert asked == [kind, kind]
+
+
+@pytest.mark.parametrize("path", ["/services", "/tasks/x", "/nodes", "/secrets", "/configs/x"])
+async def test_a_worker_says_who_can_tell(town: Town, path: str) -> None:
+    def refuse() -> Control:
+        raise Unavailable(NO_MANAGER)
+
+    town.fake.swarm.control = refuse
+    async with asking(town) as client:
+        answer = await client.ask("GET", path)
+    assert (answer.status, answer.json) == (503, {"message": NO_MANAGER})
