@@ -15,7 +15,7 @@ from fairlead.cli import completing, tables
 from fairlead.cli.client import Client, path
 from fairlead.cli.command import command, filter_query, filters, form, many, one_form, option, pairs_of, quiet, switch
 from fairlead.cli.each import each
-from fairlead.cli.nodes import naturally
+from fairlead.cli.tables import naturally
 from fairlead.errors import Invalid
 
 LARGEST = 500 * 1024 * 2

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from fairlead.cli import completing, tables
 from fairlead.cli.client import Client, Refused, path
 from fairlead.cli.command import command, filter_query, filters, form, many, one_form, option, quiet, switch
 from fairlead.cli.each import each
+from fairlead.cli.tables import naturally
 from fairlead.errors import Invalid
 
 TABLE = (
     "table {{.ID}} {{if .Self}}*{{else}} {{end}}\\t{{.Hostname}}\\t{{.Status}}\\t{{.Availability}}"
     "\\t{{.ManagerStatus}}\\t{{.EngineVersion}}"
 )
-
-
-def naturally(text: str) -> list[Any]:
-    """A key for sorting: ``host2`` before ``host10``."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", text)]
 
 
 @command("[OPTIONS]")

@@ -10,8 +10,9 @@ from fairlead.cli import completing, tables
 from fairlead.cli.client import Client, Refused, path
 from fairlead.cli.command import command, filter_query, filters, form, natural, one_form, quiet, switch
 from fairlead.cli.each import each
-from fairlead.cli.nodes import naturally, resolved
+from fairlead.cli.nodes import resolved
 from fairlead.cli.serviceflags import creating, updating
+from fairlead.cli.tables import naturally
 from fairlead.errors import FairleadError, Invalid
 
 COLUMNS = ("ID", "Name", "Mode", "Replicas", "Image", "Ports")

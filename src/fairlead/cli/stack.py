@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fairlead.cli import completing, tables
 from fairlead.cli.client import Client, Refused, path
 from fairlead.cli.command import command, filter_query, filters, form, many, no_trunc, option, quiet, switch
-from fairlead.cli.nodes import naturally
+from fairlead.cli.tables import naturally
 from fairlead.errors import FairleadError, Invalid
 
 if TYPE_CHECKING:

@@ -219,3 +219,8 @@ def local_time(seconds: float) -> str:
 
     moment = datetime.fromtimestamp(seconds).astimezone()
     return moment.strftime("%Y-%m-%d %H:%M:%S %z %Z")
+
+
+def naturally(text: str) -> list[Any]:
+    """A key for sorting: ``host2`` before ``host10``."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", text)]

@@ -13,7 +13,7 @@ from typing import Any
 
 from fairlead.cli import tables
 from fairlead.cli.client import Client, Refused, path
-from fairlead.cli.nodes import naturally
+from fairlead.cli.tables import naturally
 
 COLUMNS = ("ID", "Name", "Image", "Node", "DesiredState", "CurrentState", "Error", "Ports")
 

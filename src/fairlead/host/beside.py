@@ -21,18 +21,18 @@ def place(item: Item) -> str:
     return item.ns if isinstance(item, Vip | Inlet) else HOST
 
 
-def make(doors: Doors, objects: Iterable[Wanted]) -> Iterator[Callable[[], None]]:
-    """One transaction for each kind and namespace; how to undo each, as soon as it is done."""
+def make(doors: Doors, objects: Iterable[Wanted], done: Callable[[Callable[[], None]], None]) -> None:
+    """One transaction for each kind and namespace; ``done`` is told how to undo each, as soon as it is done."""
     for ns, items in _by_place(objects).items():
         nft = doors[ns].nft
         if found := [item for item in items if isinstance(item, Vip)]:
-            yield vips.make(nft, found)
+            done(vips.make(nft, found))
         for inlet in items:
             if isinstance(inlet, Inlet):
-                yield inlets.make(nft, inlet)
+                done(inlets.make(nft, inlet))
         legs, ports = _mesh(items)
         if legs or ports:
-            yield mesh.make(nft, legs, ports)
+            done(mesh.make(nft, legs, ports))
 
 
 def remove(doors: Doors, objects: Iterable[Wanted], stands: Callable[[str], bool]) -> Iterator[Callable[[], None]]:

@@ -340,8 +340,7 @@ class Making:
         for ns in dict.fromkeys([*skeletons, *elements]):
             door = self._doors[ns]
             self._undo.append(nft.apply(door.nft, skeletons.get(ns), elements.get(ns, ()), fresh=ns in self._fresh))
-        for undo in beside.make(self._doors, self._objects):
-            self._undo.append(undo)
+        beside.make(self._doors, self._objects, self._undo.append)
 
     def _make_fences(self) -> None:
         if items := self._of(Fence):
@@ -497,6 +496,5 @@ def _refusal(item: Wanted, refusal: Refused) -> FairleadError:
         return Unsupported(f"this kernel cannot make {item}: {refusal}")
     if refusal.errno == errno.EINVAL and isinstance(item, Link) and ("mode", "passthru") in item.options:
         return Conflict(f"{item.parent} belongs to another container already: in mode passthru it has room for one")
-    if refusal.errno in _TAKEN:
-        return Conflict(f"cannot make {item}: {refusal}")
-    return Internal(f"cannot make {item}: {refusal}")
+    kind = Conflict if refusal.errno in _TAKEN else Internal
+    return kind(f"cannot make {item}: {refusal}")
