@@ -134,16 +134,19 @@ async def test_what_goes_is_heard_and_the_network_is_had_no_longer(town: Town) -
     assert town.one.machine.tables.networks == frozenset()
 
 
-async def test_rows_of_a_host_that_fails_are_suspended_and_stand_again_at_its_return(town: Town) -> None:
+async def test_endpoints_of_a_host_that_fails_are_away_and_no_more_when_it_returns(town: Town) -> None:
+    """Its containers may go on without an engine: who can reach them, does."""
     red = (await town.one.paper.controller.create(RED)).id
     await town.until(lambda: all(host.paper.controller.networks() for host in town.hosts))
     await run(town.one.paper, "web")
     await run(town.two.paper, "db")
     await town.until(lambda: town.two.hears(red))
+    known = town.two.paper.overlays.others
     await town.one.end()
-    await town.until(lambda: town.two.hears(red) == {})
+    await town.until(lambda: [one.away for one in known(red)] == [True])
+    assert town.two.hears(red) == {"web": "10.9.0.2/24"}
     await town.one.start([town.two.address])
-    await town.until(lambda: town.two.hears(red) == {"web": "10.9.0.2/24"})
+    await town.until(lambda: [one.away for one in known(red)] == [False])
 
 
 async def test_what_nobody_tells_of_after_a_restart_is_gone(town: Town) -> None:

@@ -14,8 +14,9 @@ that are had here are known, each owner's under its own signature (``core.tables
 Rules
     1. A row is its owner's: it is known under ``endpoints/<owner>/``, whatever it says of itself, and
        ``engine.cluster`` checks every word of it as it checks the store's.
-    2. Rows of a host that failed no longer stand, and stand again the moment it returns. Meanwhile its tasks are known,
-       and do not serve: the name of a service does not vanish because a cable is out.
+    2. Rows of a host that failed no longer stand, and stand again the moment it returns. Meanwhile its endpoints are
+       known, as away: what goes on without its engine is reached as before. Its tasks do not serve; the name of a
+       service does not vanish because a cable is out.
     3. What a watcher has seen in an earlier life, and nobody tells of within ``settle`` seconds, is gone.
     4. Names that do not fit a packet are left out, the last ones first, and it is said.
     5. Gossip may not be there yet, or begin anew: what is ours is told as soon as it is, before anybody is joined.
@@ -199,15 +200,15 @@ def _shown(row: Row) -> Change:
 
 
 def _away(row: Row) -> Change:
-    """A row whose owner is not heard of: a task's is known on, not serving; any other is gone."""
+    """A row whose owner is not heard of: known on, but a task does not serve. One that was deleted is gone."""
     gone, shown = Change(_key(row), None, row.time), _shown(row)
     try:
         remote = _REMOTE.decode(shown.value or b"")
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return gone
-    if row.value is None or remote.part is None:
+    if row.value is None:
         return gone
-    part = msgspec.structs.replace(remote.part, serving=False)
+    part = remote.part and msgspec.structs.replace(remote.part, serving=False)
     return Change(_key(row), msgspec.json.encode(msgspec.structs.replace(remote, part=part, away=True)), row.time)
 
 
