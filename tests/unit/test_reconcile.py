@@ -88,6 +88,18 @@ def test_a_failed_task_is_followed_in_its_slot_after_the_delay() -> None:
     assert town.tasks[follower.id].running
 
 
+def test_what_cannot_even_be_made_ready_is_tried_once_a_delay() -> None:
+    town = settled(replicated(2))
+    before = len(town.tasks)
+    for _ in range(100):
+        for task in [task for task in town.tasks.values() if task.slot == 1 and task.desired <= State.RUNNING]:
+            if not task.status.state.ended:
+                town.end(task.id, State.REJECTED)
+        town.run(0.1)
+    assert 2 <= next(town.ids) - 1 - before <= 4, "ten seconds, five between two of them"
+    assert len(town.running()) == 1 and town.running()[0].slot == 2, "and its slot is not given to another"
+
+
 def test_on_failure_leaves_what_completed() -> None:
     town = settled(replicated(2, task_template=rule(condition="on-failure")))
     one, other = town.running()

@@ -70,7 +70,7 @@ def _fallen(draft: Draft) -> None:
     """Tasks that should run and do not, or cannot stay where they are."""
     for place, slot in draft.slots().items():
         for task in slot:
-            if task.desired > State.RUNNING:
+            if task.desired > State.RUNNING or _still_waits(draft, task):
                 continue
             displaced = not task.status.state.ended and not draft.may_stay(task)
             if task.status.state.ended or displaced:
@@ -78,6 +78,11 @@ def _fallen(draft: Draft) -> None:
                 alone = not any(other.wanted for other in slot if other is not task)
                 if alone and not (displaced and draft.service.mode.is_global):
                     _follow(draft, place, task, displaced)
+
+
+def _still_waits(draft: Draft, task: Task) -> bool:
+    """It fell while it was made ready, its delay not yet over: its follower comes when it would have come itself."""
+    return task.desired == State.READY and task.status.state.ended and draft.wake(task.not_before)
 
 
 def _follow(draft: Draft, place: int | str, task: Task, displaced: bool = False) -> None:
@@ -92,7 +97,7 @@ def _follow(draft: Draft, place: int | str, task: Task, displaced: bool = False)
         place,
         desired=State.READY,
         spec=task.spec if paused else None,
-        not_before=(task.status.at or draft.now) + delay if delay else 0,
+        not_before=max(task.status.at or draft.now, task.not_before) + delay if delay else 0,
         restarts=restarts,
     )
 
@@ -142,7 +147,7 @@ def _scale(draft: Draft, wanted: int) -> None:
 
 def _fills(draft: Draft, tasks: Sequence[Task]) -> bool:
     """Whether somebody runs there, or ran as asked and is done."""
-    if any(task.wanted for task in tasks):
+    if any(task.wanted or _still_waits(draft, task) for task in tasks):
         return True
     last = tasks[-1]
     done = last.desired != State.REMOVE and last.status.state.ended and draft.up_to_date(last)
@@ -198,6 +203,8 @@ def _job(draft: Draft) -> None:
     slots = {place: tasks for place, tasks in slots.items() if tasks}
     for place, tasks in slots.items():
         last = tasks[-1]
+        if _still_waits(draft, last):
+            continue
         if last.desired <= State.RUNNING and last.status.state.ended:
             draft.desire(last, State.SHUTDOWN)
             if last.status.state != State.COMPLETE:
