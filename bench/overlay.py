@@ -13,13 +13,25 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from bench.api import Api, Job
-from bench.paths import CLONE_NEWNET, PORT, Child, Road, knock, libc, name_server, network_of, pour_out, question, sink
+from bench.paths import (
+    CLONE_NEWNET,
+    PORT,
+    Child,
+    Road,
+    knock,
+    libc,
+    name_server,
+    network_of,
+    pinned,
+    pour_briefly,
+    question,
+    sink,
+)
 from bench.table import OURS
 from fairlead.lab import keyvalue
 from lane.engines import ENGINES, FOLLOW, Engine
@@ -131,12 +143,6 @@ def serve() -> None:
     sink()
 
 
-def pinned(place: int, work: Callable[[], Any]) -> Any:
-    """On one processor, the client and the server each on its own: who wakes whom where is not what is measured."""
-    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[place]})
-    return work()
-
-
 def volley(address: str, seconds: float) -> float:
     """Microseconds from a byte sent to a byte back, the median."""
     took = []
@@ -169,7 +175,7 @@ def packets(job: Job, pairs: dict[str, list[Engine]]) -> None:
                 _measure(job, road, counts=number >= 0)
         for number in range(20 if job.quick else 100):
             for road, _ in roads if number % 2 else reversed(roads):
-                _pour(job, road, servers[road])
+                pour_briefly(job, road, servers[road])
     for a, b in pairs.values():
         Api(a).remove("client")
         Api(b).remove("server")
@@ -180,26 +186,6 @@ def _measure(job: Job, road: Road, counts: bool) -> None:
         found = Child(road.network, lambda w=work, s=seconds: pinned(-1, lambda: w(road.address, s))).result()
         if counts:
             job.table.add(f"{road.title}: {figure}", road.kind, found, unit, work is not volley)
-
-
-def _pour(job: Job, road: Road, server: Child) -> None:
-    """Bytes, and what they cost. Short and often: this fills both processors, and whatever else runs shows in it."""
-
-    def work() -> tuple[int, float, float]:
-        before = time.process_time()
-        poured, took = pour_out(road.address, 0.15)
-        return poured, took, time.process_time() - before
-
-    before = _processor_time(server.pid)
-    poured, took, sending = Child(road.network, lambda: pinned(-1, work)).result()
-    spent = sending + _processor_time(server.pid) - before
-    job.table.add(f"{road.title}: throughput", road.kind, poured * 8 / took / 1e9, "Gbit/s", True)
-    job.table.add(f"{road.title}: processor time", road.kind, spent / poured * 1e12, "ms/GB")
-
-
-def _processor_time(pid: int) -> float:
-    """Seconds that a process's first thread has had."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 # -- from run to the first ping ---------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from bench.api import Api, Job
@@ -232,9 +233,19 @@ def knock(address: str, seconds: float) -> float:
     return count / seconds
 
 
+def pinned(place: int, work: Callable[[], Any]) -> Any:
+    """On one processor, the client and the server each on its own: who wakes whom where is not what is measured."""
+    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[place]})
+    return work()
+
+
 class Road:
     def __init__(self, title: str, kind: str, network: str, address: str) -> None:
         self.title, self.kind, self.network, self.address = title, kind, network, address
+
+
+LIMIT = 2
+"""Which of ``bare_bridge``'s processes is the sink."""
 
 
 def bare_bridge(lan: Lan) -> tuple[list[Child], Road]:
@@ -246,13 +257,14 @@ def bare_bridge(lan: Lan) -> tuple[list[Child], Road]:
             lambda pid=holder.pid: os.readlink(f"/proc/{pid}/ns/net") not in (ours, os.readlink("/proc/self/ns/net"))
         )
         lan.plug(holder.pid, last)
-    server = Child(f"/proc/{holders[0].pid}/ns/net", sink)
+    server = Child(f"/proc/{holders[0].pid}/ns/net", lambda: pinned(0, sink))
     return [*holders, server], Road("bare bridge", OURS, f"/proc/{holders[1].pid}/ns/net", f"{lan.net}.201")
 
 
 def traffic(job: Job) -> None:
     children, limit = bare_bridge(job.lan)
     roads: dict[str, list[Road]] = {}
+    sinks: dict[str, Child] = {}
     try:
         for engine in job.engines:
             api = Api(engine)
@@ -261,19 +273,24 @@ def traffic(job: Job) -> None:
             api.start("server")
             api.run("client", "traffic")
             server, client = network_of(engine, "server"), network_of(engine, "client")
-            children.append(Child(server, sink))
+            children.append(Child(server, lambda: pinned(0, sink)))
+            sinks[engine.kind] = children[-1]
             found = api("GET", "/containers/server/json")["NetworkSettings"]["Networks"]["traffic"]
             roads[engine.kind] = [
                 Road("container to container", engine.kind, client, found["IPAddress"]),
                 Road("outside to published port", engine.kind, job.lan.network, engine.machine.address),
                 Road("host to its own published port", engine.kind, engine.machine.network, "127.0.0.1"),
             ]
+        alike = [[(roads[engine.kind][way], sinks[engine.kind]) for engine in job.engines] for way in range(3)]
+        alike[0].append((limit, children[LIMIT]))
         for number in range(-1, 4 if job.quick else 16):
-            for way in range(3):
-                side_by_side = [roads[engine.kind][way] for engine in job.engines]
-                side_by_side += [limit] if way == 0 else []
-                for road in side_by_side if number % 2 else reversed(side_by_side):
-                    measure(job, road, counts=number >= 0)
+            for side_by_side in alike:
+                for road, _ in side_by_side if number % 2 else reversed(side_by_side):
+                    knock_long(job, road, counts=number >= 0)
+        for number in range(20 if job.quick else 100):
+            for side_by_side in alike:
+                for road, server in side_by_side if number % 2 else reversed(side_by_side):
+                    pour_briefly(job, road, server)
     finally:
         for child in children:
             child.end()
@@ -284,9 +301,27 @@ def traffic(job: Job) -> None:
         api.remove_network("traffic")
 
 
-def measure(job: Job, road: Road, counts: bool) -> None:
-    gigabits = Child(road.network, lambda: pour(road.address, 0.8)).result()
-    fresh = Child(road.network, lambda: knock(road.address, 0.6)).result()
+def knock_long(job: Job, road: Road, counts: bool) -> None:
+    fresh = Child(road.network, lambda: pinned(-1, lambda: knock(road.address, 0.6))).result()
     if counts:
-        job.table.add(f"{road.title}: throughput", road.kind, gigabits, "Gbit/s", True)
         job.table.add(f"{road.title}: new connections", road.kind, fresh, "per s", True)
+
+
+def pour_briefly(job: Job, road: Road, server: Child) -> None:
+    """Bytes, and what they cost. Short and often: this fills both processors, and whatever else runs shows in it."""
+
+    def work() -> tuple[int, float, float]:
+        before = time.process_time()
+        poured, took = pour_out(road.address, 0.15)
+        return poured, took, time.process_time() - before
+
+    before = _processor_time(server.pid)
+    poured, took, sending = Child(road.network, lambda: pinned(-1, work)).result()
+    spent = sending + _processor_time(server.pid) - before
+    job.table.add(f"{road.title}: throughput", road.kind, poured * 8 / took / 1e9, "Gbit/s", True)
+    job.table.add(f"{road.title}: processor time", road.kind, spent / poured * 1e12, "ms/GB")
+
+
+def _processor_time(pid: int) -> float:
+    """Seconds that a process's first thread has had; that of a proxy on the way is not in it."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
