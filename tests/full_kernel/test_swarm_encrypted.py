@@ -27,7 +27,7 @@ def test_traffic_between_nodes_is_in_esp(tmp_path: Path) -> None:
             try:
                 world.start_engines([host.machine.name])
             except Unavailable:  # an emulated machine takes its time
-                eventually(lambda host=host: host.machine.answers, "the engine answers", 30)
+                eventually(lambda host=host: host.machine.answers, "the engine answers", 90)
             with image.open("rb") as tar:
                 command = [host.docker.binary, "import", "-c", 'CMD ["sh"]', "-", "busybox"]
                 subprocess.run(command, stdin=tar, env=host.docker.env, check=True, capture_output=True)
@@ -36,7 +36,7 @@ def test_traffic_between_nodes_is_in_esp(tmp_path: Path) -> None:
         two.docker(f"swarm join --token {token} {one.machine.address4}:2377", timeout=300)
         one("network create -d overlay --opt encrypted=true net")
         one("service create -q -d --name web --network net --replicas 2 busybox sleep 100000")
-        here, there = (eventually(lambda host=host: task(host), "a task", 60) for host in (one, two))
+        here, there = (eventually(lambda host=host: task(host), "a task", 90) for host in (one, two))
         address = two(f"inspect -f {{{{.NetworkSettings.Networks.net.IPAddress}}}} {there}").strip()
         eventually(lambda: one.pings(here, address), "they hear each other", 60)
         assert ", 0% packet loss" in one.inside(here, f"ping -c5 -W9 {address}")
