@@ -50,6 +50,9 @@ async def test_what_is_pushed_is_pulled_with_the_same_id(disk: Disk, registry: T
         {"status": f"Digest: {digest}"},
         {"status": f"Status: Downloaded newer image for {registry.address}/x/y:1"},
     ]
+    both = f"{registry.address}/x/y:1@{digest}"  # as services name images
+    assert [line async for line in other.transfers.pull(both)][-1]["status"].startswith("Status: Image is up to date")
+    assert other.images.get(both).id == image.id
     found = other.images.get(f"{registry.address}/x/y@{digest}")
     assert (found.id, found.config, found.digests) == (image.id, image.config, image.digests)
     assert (Path(await other.layout.unpack(found)) / "f").read_bytes() == b"1"

@@ -277,10 +277,10 @@ def _target(repo: str, tag: str) -> Reference | None:
 
 
 def _wanted(name: str, tag: str) -> Reference:
-    """``fromImage`` and ``tag`` of a pull; the tag may be a digest."""
+    """``fromImage`` and ``tag`` of a pull; the tag may be a digest. With a digest, a tag besides says nothing."""
     ref = reference.parse(name)
     if not tag:
-        return ref
+        return replace(ref, tag="") if ref.digest else ref
     return reference.parse(f"{ref.name}@{tag}") if ":" in tag else ref.with_tag(tag)
 
 
