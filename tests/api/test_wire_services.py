@@ -148,3 +148,10 @@ def test_a_job_s_task_is_to_complete() -> None:
     assert wire_services.desired(ended) == "complete"
     assert wire_services.desired(replace(ended, status=TaskStatus(State.FAILED))) == "shutdown"
     assert wire_services.desired(replace(task, iteration=None)) == "running"
+
+
+def test_privileges_are_objects() -> None:
+    for name in ("CredentialSpec", "Seccomp"):
+        container = {"Image": "busybox", "Privileges": {name: "x"}}
+        with pytest.raises(Invalid, match=rf"cannot unmarshal string into .*Privileges\.{name} of type swarm"):
+            wire_services.service_spec({"TaskTemplate": {"ContainerSpec": container}})

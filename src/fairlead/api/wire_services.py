@@ -45,6 +45,14 @@ ALWAYS = {
 }
 """Fields that Docker shows though they are 0 or empty, where the object they belong to is there."""
 
+PRIVILEGES = {
+    "CredentialSpec": "CredentialSpec",
+    "SELinuxContext": "SELinuxContext",
+    "Seccomp": "SeccompOpts",
+    "AppArmor": "AppArmorOpts",
+}
+"""Member -> what Go calls its type."""
+
 
 def service_spec(body: Any) -> ServiceSpec:
     """The body of ``services/create`` and ``services/…/update``; where no number is given, one task is meant."""
@@ -53,11 +61,19 @@ def service_spec(body: Any) -> ServiceSpec:
     read = wire.read(ServiceSpec, body or {}, "ServiceSpec")
     container = read.task_template.container_spec
     wire_mounts.check(container and container.mounts, "ServiceSpec.TaskTemplate.ContainerSpec.Mounts")
+    _privileges((container and container.privileges) or {}, "ServiceSpec.TaskTemplate.ContainerSpec.Privileges")
     endpoint = read.endpoint_spec
     if endpoint is not None:
         ports = endpoint.ports and tuple(_known(port) for port in endpoint.ports)
         endpoint = replace(endpoint, mode=endpoint.mode or "vip", ports=ports)
     return replace(read, mode=_counted(read), endpoint_spec=endpoint, task_template=_plain(read.task_template))
+
+
+def _privileges(given: Mapping[str, Any], where: str) -> None:
+    """Each of them is an object."""
+    for name, item in given.items():
+        if name in PRIVILEGES and item is not None and not isinstance(item, dict):
+            raise wire.wrong(item, f"{where}.{name}", f"swarm.{PRIVILEGES[name]}")
 
 
 def _plain(template: TaskSpec) -> TaskSpec:
