@@ -24,7 +24,8 @@ def host(pretend_host: PretendHost) -> LinuxHost:
 
 def flows() -> set[tuple[int, str, int]]:
     netlink = Netlink.here(NETFILTER)
-    found = {flow for flow, _ in conntrack._flows(netlink, conntrack._header(socket.AF_UNSPEC), conntrack._ORIGINAL) if flow[2]}
+    every = conntrack._flows(netlink, conntrack._header(socket.AF_UNSPEC), conntrack._ORIGINAL)
+    found = {flow for flow, _ in every if flow[2]}
     netlink.close()
     return found
 

@@ -97,7 +97,7 @@ def test_labels_say_which_names_lead_where(value: str, route: str) -> None:
 
 
 def test_a_service_may_have_several_names() -> None:
-    labels = {"fairlead.http": "80=http://a.b", "fairlead.http.1": "81=http://c.d", "fairlead.httpx": "no label of ours"}
+    labels = {"fairlead.http": "80=http://a.b", "fairlead.http.1": "81=http://c.d", "fairlead.httpx": "not ours"}
     assert webmesh.routes(labels) == ("80=a.b/", "81=c.d/")
 
 
