@@ -137,6 +137,8 @@ class Paper:
     overlays: Overlays
     told: PaperResolver
     cluster: Cluster | None
+    facts: Facts
+    sharing: Sharing
 
     async def network(self, name: str, **fields: object) -> None:
         await self.controller.create(NetworkRequest(name, **fields))  # type: ignore[arg-type]
@@ -246,4 +248,6 @@ def engine(
         overlays,
         told,
         shared,
+        facts,
+        sharing,
     )

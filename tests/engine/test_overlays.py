@@ -6,7 +6,7 @@ import pytest
 from engine.paper import Paper
 from fairlead.core.model import Endpoint, Ipam, Network, Remote, Sandbox, Subnet
 from fairlead.core.remotes import VNI
-from fairlead.core.wanted import Forwarding, Neighbour
+from fairlead.core.wanted import Forwarding, Link, Neighbour
 from fairlead.engine.drivers.base import Facts
 from fairlead.engine.drivers.overlay import Overlay
 from fairlead.engine.overlays import Overlays
@@ -191,3 +191,17 @@ async def test_after_a_restart_it_knows_what_it_knew(paper: Paper) -> None:
     assert again.others(RED.id) == [other(7)]
     again.adopt("c2".ljust(64, "0"), [RED])
     assert paper.kernel.repair() == ((), ())
+
+
+async def test_a_host_that_moves_takes_its_networks_along(paper: Paper) -> None:
+    """Frames arrive elsewhere; containers and what is known of others stay."""
+    await container(paper, 2)
+    await paper.overlays.learn(other(7))
+    before = shown(paper)
+    paper.facts.vtep = "192.168.77.99"
+    await paper.overlays.move(None)
+    assert shown(paper) == before
+    (tunnel,) = [item for item in paper.host.look() if isinstance(item, Link) and item.kind == "vxlan"]
+    assert ("local", "192.168.77.99") in tunnel.options
+    await paper.overlays.forget()
+    assert not shown(paper) and not paper.told.others

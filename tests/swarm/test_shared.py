@@ -55,13 +55,12 @@ class Session:
             raise Unavailable("the session has ended")
         lost = asyncio.ensure_future(self.lost.wait())
         answers = self.served[verb](self.who, msgspec.Raw(msgspec.json.encode(body)))
+        step: asyncio.Future[Any] = lost
         try:
             while True:
                 step = asyncio.ensure_future(anext(answers))
                 await asyncio.wait({step, lost}, return_when=asyncio.FIRST_COMPLETED)
                 if not step.done():
-                    step.cancel()
-                    await asyncio.gather(step, return_exceptions=True)
                     raise Unavailable("the session has ended")
                 try:
                     reply = step.result()
@@ -69,7 +68,9 @@ class Session:
                     return
                 yield msgspec.Raw(msgspec.json.encode(reply))
         finally:
+            step.cancel()
             lost.cancel()
+            await asyncio.gather(step, return_exceptions=True)
             await answers.aclose()
 
     async def one(self, verb: str, body: Any = None) -> msgspec.Raw:

@@ -141,6 +141,9 @@ class Shared:
         self._ended.clear()
         while True:
             here = address()
+            if not here:
+                await asyncio.sleep(LOOK)
+                continue
             if self._notes is None or (self._notes.node, self._notes.address) != (node, here):
                 await self._begin(node, here)
             try:
@@ -191,10 +194,13 @@ class Shared:
         tasks.create_task(self._ground.web.run())
 
     async def _watch_address(self, here: str, address: Callable[[], str]) -> None:
+        before = here
         while True:
             await asyncio.sleep(LOOK)
-            if (now := address()) and now != here:
+            now = address()
+            if now and now != here and now == before:  # twice: while it is changed there may be another for a moment
                 raise _Moved
+            before = now
 
     async def _watch_end(self) -> None:
         await self._ending.wait()

@@ -1,0 +1,101 @@
+"""Swarm networks on paper engines: they come by assignment, and are there again after a restart."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from engine.paper import Paper, engine
+from fairlead.core.model import Ipam, Network, Subnet
+from fairlead.core.remotes import VNI
+from fairlead.core.session import Assign
+from fairlead.core.swarmspec import SharedNetwork
+from fairlead.store.memory import MemoryStore
+from fairlead.swarm import shared as module
+from fairlead.swarm.ca import Identity
+from fairlead.swarm.shared import Ground, Shared
+from fairlead.swarm.sharedstore import SharedVerbs
+from gossip.stock import free_port
+from swarm.test_shared import Session
+
+RED = SharedNetwork(
+    "r" * 25,
+    Network(
+        "r" * 25, "red", "", "overlay", "swarm", options={VNI: "4097"},
+        ipam=Ipam(config=(Subnet(subnet="10.0.1.0/24", gateway="10.0.1.1", chosen=True),)),
+    ),
+)  # fmt: skip
+
+
+class Mesh(SimpleNamespace):
+    """Ingress and the HTTP mesh, which these nodes have not."""
+
+    network = None
+
+    async def leave(self) -> None: ...
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def ready(self, container: str) -> None: ...
+
+
+class Node:
+    def __init__(self, number: int, ledger: MemoryStore, folder: Path) -> None:
+        self.id, self.address = str(number) * 25, f"127.0.0.{number}"
+        folder.mkdir()
+        self.paper: Paper = engine(folder / "engine", node=self.id, vtep="")
+        self.folder = folder / "swarm"
+        self.session = Session(Identity(self.id, "manager", "c"), SharedVerbs(ledger).served)
+        self.shared = self.made()
+
+    def made(self) -> Shared:
+        paper = self.paper
+        return Shared(
+            Ground(
+                paper.controller, paper.endpoints, paper.sandboxes, paper.overlays, paper.sharing, paper.facts,
+                paper.events, lambda address: 1500, lambda store, node, address: None, self._detach,
+                f"host{self.id[0]}", Mesh(), Mesh(),
+            ),  # type: ignore[arg-type]
+            self.folder,
+        )  # fmt: skip
+
+    async def _detach(self, network: Network) -> None: ...
+
+    def begin(self) -> None:
+        self.life = asyncio.ensure_future(
+            self.shared.run(self.session, self.id, lambda: self.address, lambda: self.session.who.role == "manager")
+        )
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Node]]:
+    monkeypatch.setattr(module, "GOSSIP_PORT", free_port())
+    ledger = MemoryStore()
+    made = [Node(number, ledger, tmp_path / str(number)) for number in (2, 3)]
+    for node in made:
+        node.paper.facts.vtep = ""
+        node.begin()
+    await until(lambda: all(node.shared._parts for node in made))
+    yield made
+    for node in made:
+        node.life.cancel()
+    await asyncio.gather(*(node.life for node in made), return_exceptions=True)
+
+
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.02)
+
+
+async def test_after_a_restart_it_is_there_before_anybody_is_asked(nodes: list[Node]) -> None:
+    one, _ = nodes
+    await one.shared.assign(Assign(whole=True, networks=(RED,), data_port=5789))
+    one.paper.facts.vtep, one.paper.facts.overlay_port, one.paper.sharing.cluster = "", 4789, None
+    again = one.made()
+    assert (one.paper.facts.vtep, one.paper.facts.overlay_port) == ("127.0.0.2", 5789)
+    assert one.paper.sharing.cluster is not None and one.paper.sharing.scope() == "swarm"
+    await again.ready([RED.id])
