@@ -2,18 +2,18 @@
 
     GET     /fairlead/mesh/http    where it is, and which names lead where
     POST    /fairlead/mesh/http    {"Port": 80}: make its network and its service
-    DELETE  /fairlead/mesh/http    take both away
+    DELETE  /fairlead/mesh/http    take both away, or the service alone while others are on the network
 
 Services join by being on its network, with a label: ``com.docker.ucp.mesh.http=8080=http://red.example.com``.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fairlead.api import http, swarm_parts, web
 from fairlead.core import webmesh
+from fairlead.core.allocation import on_network
 from fairlead.core.cluster import Service
 from fairlead.core.model import NetworkRequest
 from fairlead.core.serving import ROUTE
@@ -21,6 +21,9 @@ from fairlead.errors import FairleadError, Invalid, NotFound
 
 if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
+    from fairlead.engine.swarm import Control
+
+ROUNDS = 4
 
 
 def routes(engine: Engine) -> list[web.Route]:
@@ -62,11 +65,25 @@ class HttpMesh(swarm_parts.Part):
         return http.answer({"ID": id}, 201)
 
     async def disable(self, request: web.Request) -> web.Response:
+        """The network stays while services are on it: theirs is the next word."""
         control = self.control()
         await control.remove_service(webmesh.NAME)
-        with suppress(NotFound):
-            await control.remove_network(webmesh.NAME)
+        network = next((network for network in control.networks() if network.spec.name == webmesh.NAME), None)
+        if network and not any(on_network(service.spec, network) for service in control.services()):
+            await _remove(control, network.id)
         return http.nothing()
+
+
+async def _remove(control: Control, network: str) -> None:
+    """Tasks that are about to end may take longer than a removal waits."""
+    for attempt in range(ROUNDS):
+        try:
+            return await control.remove_network(network)
+        except NotFound:
+            return
+        except FairleadError:
+            if attempt == ROUNDS - 1:
+                raise
 
 
 def _led(service: Service) -> list[dict[str, Any]]:
