@@ -58,6 +58,20 @@ def test_with_the_store_away_cluster_networks_carry_on(town: Town, pair: tuple[H
     one("network rm local")
 
 
+def test_the_way_out_stays_when_the_engine_is_killed(town: Town, pair: tuple[Host, Host]) -> None:
+    one, _ = pair
+    one("run -d --name shop --net RED -p 8099:80 busybox httpd -f -h /etc")
+    port = f"http://{one.machine.address4}:8099/passwd"
+    page = ("timeout", "2", "busybox", "wget", "-qO-", port)
+    before = one.inside("shop", "ip address; ip route").out
+    assert "eth1" in before and "root" in town.world.outside.run(*page).stdout
+    one.machine.stop_daemon(signal.SIGKILL)
+    town.world.start_engines([one.machine.name])
+    one.follow()
+    assert one.inside("shop", "ip address; ip route").out == before
+    assert "root" in town.world.outside.run(*page).stdout
+
+
 def test_a_host_gone_for_good(town: Town, pair: tuple[Host, Host]) -> None:
     """Nobody gives back what a dead host has, until somebody says that it is dead."""
     one, two = pair

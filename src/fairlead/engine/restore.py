@@ -119,9 +119,9 @@ class Restore:
         return True
 
     def _mine(self, container: Container) -> list[Endpoint]:
-        """Endpoints of a container on the networks it asked for."""
+        """Endpoints of a container on the networks it asked for, and its way out, which nobody asks for."""
         endpoints = [endpoint for endpoint in self._endpoints.everything() if endpoint.container == container.id]
-        return [e for e in endpoints if asked_name(container, self._controller.network(e.network)) is not None]
+        return [e for e in endpoints if e.way_out or asked_name(container, self._controller.network(e.network))]
 
     async def _finish_disconnecting(self, container: Container) -> Container:
         """A running container is on every network it asked for; one it is not on any more, it asks for no longer."""
