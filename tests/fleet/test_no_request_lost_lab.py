@@ -130,3 +130,15 @@ def test_every_engine_is_killed_and_comes_back(town: Fleet) -> None:
                 "all ready",
                 60,
             )
+
+
+def test_a_node_without_a_task_carries_requests_while_its_engine_is_away(town: Fleet) -> None:
+    boss, way = town["m1"], town["w2"]
+    boss("node update --availability drain w2")
+    eventually(lambda: not way.tasks("web") and boss.replicas("web") == "6/6", "moved", 120)
+    with watched(town):
+        way.engine.kill()
+        eventually(lambda: boss.nodes()["w2"][0] == "Down", "given up", 120)
+        way.engine.start()
+        eventually(lambda: boss.nodes()["w2"][0] == "Ready", "heard again", 60)
+    boss("node update --availability active w2")
