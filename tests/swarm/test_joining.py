@@ -170,6 +170,13 @@ async def test_enrolled_twice_and_without_its_data(swarm: Swarm) -> None:
     assert [(member.node, member.started) for member in swarm.etcd.members] == [("first", True), ("node1", False)]
 
 
+async def test_a_manager_that_left_is_no_member_to_begin_with(swarm: Swarm) -> None:
+    await swarm.state.commit([Node("gone", NodeSpec(role="manager"), manager=Manager(address="10.0.0.9:2377"))])
+    node = await swarm.has("node1", "manager")
+    told = await joining.enroll([swarm.address], "10.0.0.1:2377", node)
+    assert told.members == {"first": swarm.address, "node1": "10.0.0.1:2377"}
+
+
 async def test_while_the_root_is_exchanged_newcomers_get_a_certificate_of_the_next(swarm: Swarm) -> None:
     new = swarm.root.succeeded_by(ca.Authority.found(NOW), NOW)
     trust = replace(

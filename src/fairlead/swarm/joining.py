@@ -214,10 +214,17 @@ class Admission:
             if member.node == node.id and member.started:  # it comes back without its data: its vote is void
                 await self._members.remove(member.id)
             elif member.node == node.id:
-                return Enrolled(self.managers(), self._data_key)
+                return await self._enrolled()
         await self._members.add(node.id)
         log.info("manager %s at %s is a learner", node.id, asked.address)
-        return Enrolled(self.managers(), self._data_key)
+        return await self._enrolled()
+
+    async def _enrolled(self) -> Enrolled:
+        """Exactly the members, or etcd does not start: a manager that left without a word is in the state still."""
+        known = self.managers()
+        return Enrolled(
+            {member.node: known.get(member.node, "") for member in await self._members.list()}, self._data_key
+        )
 
     async def moved(self, id: str, address: str) -> None:
         """A manager is at another address, or is one from now on."""

@@ -202,7 +202,7 @@ class Manager:
         """Asked before every start of etcd."""
         members.clear(self._place)
         others, _, recover = self._beginning
-        self._beginning = Beginning()
+        self._beginning = self._beginning._replace(recover=False)  # the others: until etcd has data of its own
         host, _ = gate.parted(self._credentials.notes.listen)
         listen = f"[{host}]" if ":" in host else host
         return members.command(self.me, self._place, listen, others, recover=recover)
