@@ -153,15 +153,36 @@ async def test_what_nobody_tells_of_after_a_restart_is_gone(town: Town) -> None:
     """The engine remembers rows on disk: they stand until gossip had its time."""
     red = (await town.one.paper.controller.create(RED)).id
     await town.until(lambda: knows(town.two))
-    old = Remote(
-        id="d" * 64, network=red, node="n13", host="three", vtep="192.168.77.13", name="old", mac="02:42:0a:09:00:09",
-        ipv4="10.9.0.9/24",
-    )  # fmt: skip
-    await town.two.paper.overlays.learn(old)
+    await town.two.paper.overlays.learn(old(red))
     await town.two.end()
     await town.two.start([town.one.address])
     assert town.two.hears(red) == {"old": "10.9.0.9/24"}
     await town.until(lambda: town.two.hears(red) == {})
+
+
+async def test_a_host_that_failed_is_known_to_one_that_was_started_anew(town: Town) -> None:
+    """Its row is remembered, and told by others as that of one who is away: it is not forgotten after a while."""
+    one, two, three = town.hosts
+    red = (await one.paper.controller.create(RED)).id
+    await town.until(lambda: all(map(knows, town.hosts)))
+    for host, name in ((one, "web"), (two, "db"), (three, "shop")):
+        await run(host.paper, name)
+    await town.until(lambda: all(len(host.hears(red)) == 2 for host in town.hosts))
+    await one.end()
+    await two.end()
+    await town.until(lambda: [row.away for row in three.paper.overlays.others(red)] == [True, True])
+    await two.paper.overlays.learn(old(red))
+    await two.start([three.address])
+    await town.until(lambda: "old" not in two.hears(red))
+    assert set(two.hears(red)) == {"web", "shop"}
+
+
+def old(network: str) -> Remote:
+    """An endpoint that nobody has."""
+    return Remote(
+        id="d" * 64, network=network, node="n13", host="three", vtep="192.168.77.13", name="old",
+        mac="02:42:0a:09:00:09", ipv4="10.9.0.9/24",
+    )  # fmt: skip
 
 
 def knows(host: Host) -> bool:

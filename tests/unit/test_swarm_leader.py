@@ -170,3 +170,21 @@ async def test_a_leader_that_dies_is_followed() -> None:
     one.cancel()
     await comes(lambda: elected == ["one", "two"])
     two.cancel()
+
+
+class LetGo(MemoryStore):
+    """Somebody held the key, and lets go of it before anybody can look."""
+
+    late = 1
+
+    async def put_if(self, key: str, *rest: object) -> int:
+        if key == KEY and self.late:
+            self.late -= 1
+            raise Conflict("somebody leads")
+        return await super().put_if(key, *rest)  # type: ignore[arg-type]
+
+
+async def test_a_key_that_was_let_go_just_now_is_taken() -> None:
+    async with asyncio.timeout(5), manager(LetGo(), "one") as one:
+        while not one.leader:
+            await asyncio.sleep(0)

@@ -186,7 +186,7 @@ class Swim:
             elif what == "knock":
                 self._knock()
             elif what == "rejoin":
-                alone = self.members.here == 1
+                alone = self.members.here <= 1  # none at all: we are leaving, and were the last
                 self._seek(AT_ONCE if alone else self._dice.random() < 1 / self.members.here)
         return self._effects()
 

@@ -210,6 +210,10 @@ class Tables:
         found = self._shelf(network).rows.values()
         return sorted((r for r in found if r.table == table and self._stands(r)), key=lambda row: (row.key, row.owner))
 
+    def kept(self, network: str, table: str) -> list[Row]:
+        """The rows that stand, and those that would if their owner were here."""
+        return [row for row in self._shelf(network).rows.values() if row.table == table and row.value is not None]
+
     def sizes(self) -> dict[str, int]:
         """Network -> rows kept, deleted and suspended ones too."""
         return {network: len(shelf) for network, shelf in self._shelves.items()}

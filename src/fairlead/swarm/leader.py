@@ -57,13 +57,14 @@ async def stand(ledger: Ledger, node: str, lead: Callable[[Guard], Awaitable[Non
 
 
 async def _vacancy(ledger: Ledger) -> None:
-    """Until nobody holds the key (or nobody can be asked: then after a pause)."""
-    try:
+    """Until nobody holds the key (or nobody can be asked: then after a pause). It may have been let go just now."""
+    holder = None
+    with contextlib.suppress(Unavailable):
         holder = await ledger.get(KEY)
-    except Unavailable:
+    if holder is None:
         await asyncio.sleep(PAUSE)
         return
-    async for change in ledger.watch(KEY, [holder] if holder else []):
+    async for change in ledger.watch(KEY, [holder]):
         if change.value is None:
             return
 

@@ -17,7 +17,8 @@ Rules
     2. Rows of a host that failed no longer stand, and stand again the moment it returns. Meanwhile its endpoints are
        known, as away: what goes on without its engine is reached as before. Its tasks do not serve; the name of a
        service does not vanish because a cable is out.
-    3. What a watcher has seen in an earlier life, and nobody tells of within ``settle`` seconds, is gone.
+    3. What a watcher has seen in an earlier life, and nobody tells of within ``settle`` seconds, is gone. (Of a host
+       that failed meanwhile, the others tell.)
     4. Names that do not fit a packet are left out, the last ones first, and it is said.
     5. Gossip may not be there yet, or begin anew: what is ours is told as soon as it is, before anybody is joined.
 """
@@ -142,7 +143,9 @@ class GossipRows:
             self._watchers.discard(queue)
 
     def _give_up(self, queue: asyncio.Queue[Change], doubted: set[str]) -> None:
-        for key in sorted(doubted - {entry.key for entry in self._standing()}):
+        tables = self._tables
+        told = {_key(row) for network in tables.networks for row in tables.kept(network, TABLE)} if tables else set()
+        for key in sorted(doubted - told):
             queue.put_nowait(Change(key, None, 0))
 
     async def lease(self, ttl: float) -> Lease:
