@@ -36,9 +36,8 @@ LATER = {
 ELSEWHERE = {
     **dict.fromkeys(("S095", "S096"), VLAN),
     **{f"S{n}": SWARM for n in (*range(103, 133), 148)},
-    "S131": "not yet seen in ESP; without ESP in the kernel nothing runs, and it is said why (swarm lane: either client)",
+    "S131": "not yet seen in ESP; where the kernel has none, nothing runs and it is said why (swarm lane)",
     **{f"S{n}": CLUSTER for n in range(133, 147)},
-    "S148": SWARM,
 }
 """Rows that only tests of other lanes claim."""
 NOTES = {
