@@ -19,14 +19,16 @@ from typing import Any
 from unittest.mock import patch
 
 from engine.runtimes import PaperRuntime
-from fairlead import wiring
+from fairlead import host, wiring, wiring_swarm
 from fairlead.api import routes, server
 from fairlead.core.container import Config
 from fairlead.core.imagespec import Blob, ImageRecord
 from fairlead.core.life import Ended
 from fairlead.core.reference import parse
 from fairlead.core.wanted import File, Wanted
+from fairlead.engine.swarm import NoSwarm
 from fairlead.errors import NotFound, Unsupported
+from fairlead.host import archive, build, registry
 from fairlead.host.fake import FakeHost
 from fairlead.settings import Settings
 from fairlead.store.memory import MemoryStore
@@ -209,9 +211,10 @@ class Parts:
 class Table(routes.Table):
     """Remembers the paths as they are written."""
 
-    def __init__(self, given: Any) -> None:
-        self.given = [(route.method, route.path) for route in given]
-        super().__init__(given)
+    def __init__(self, late: Any) -> None:
+        routes = [route for make in late.values() for route in make()]
+        self.given = [(route.method, route.path) for route in routes]
+        super().__init__(routes)
 
 
 class Complaints(logging.Handler):
@@ -236,10 +239,14 @@ HANDS = {
     "Layers": Disk,
     "Layout": Disk,
     "VolumeFolders": Disk,
-    "Skopeo": World,
-    "Buildah": World,
-    "archive": World(),
 }
+LATE_HANDS: tuple[tuple[Any, str, Any], ...] = (
+    (registry, "Skopeo", World),
+    (build, "Buildah", World),
+    (host, archive.__name__.rpartition(".")[2], World()),
+    (wiring_swarm, "swarm", lambda build: NoSwarm()),
+)
+"""What is imported when it is first needed, and what would start programs."""
 
 
 class Clock:
@@ -267,6 +274,8 @@ async def paper_api() -> AsyncIterator[SimpleNamespace]:
     try:
         async with AsyncExitStack() as undo, asyncio.TaskGroup() as tasks:
             settings = Settings(data_root=f"{folder}/d", exec_root=f"{folder}/e")
+            for place, name, hand in LATE_HANDS:
+                undo.enter_context(patch.object(place, name, hand))
             with patch.multiple(wiring, **HANDS), patch.object(server.routes, "Table", Table):
                 build = wiring.Build(settings, Clock(), undo, tasks)
                 app = server.create_app(build.engine, settings)

@@ -109,7 +109,7 @@ def test_attributes_of_the_kernel_that_are_too_short() -> None:
     addresses = netlink.nested(1, netlink.attribute(1, b"\1\2\3\4"), netlink.attribute(2, b"\5\6\7"))
     protocol = netlink.nested(2, netlink.attribute(1, b""), netlink.attribute(3, b"\0\x50"))
     flow = b"\2\0\0\0" + netlink.nested(1, addresses, protocol)
-    assert list(conntrack._flows(_Dump([flow]), b"")) == []  # type: ignore[arg-type]
+    assert list(conntrack._flows(_Dump([flow]), b"", conntrack._ORIGINAL)) == []  # type: ignore[arg-type]
 
 
 # -- the API, on paper ------------------------------------------------------------------------

@@ -241,7 +241,8 @@ def flow(dice: Dice) -> bytes:
 
 @target("conntrack", 3, flow)
 def tracked(data: bytes) -> None:
-    list(conntrack._flows(_Dump([data]), b""))  # type: ignore[arg-type]
+    for way in (conntrack._ORIGINAL, conntrack._REPLY):
+        list(conntrack._flows(_Dump([data]), b"", way))  # type: ignore[arg-type]
 
 
 LISTED = [

@@ -11,6 +11,7 @@ from typing import Any
 
 from fairlead import options, settings
 from fairlead.cli import create, networks
+from fairlead.cli import mounts as cli_mounts
 from fairlead.cli import ports as cli_ports
 from fairlead.cli.command import HelpWanted
 from fairlead.cli.running import run
@@ -112,7 +113,7 @@ MOUNTS = (
 
 @reader("mount", 4, *MOUNTS)
 def mount(text: str) -> None:
-    mounts.mount(create._mount(text))
+    mounts.mount(cli_mounts.parse(text))
 
 
 CIDRS = (

@@ -17,7 +17,7 @@ from fairlead.core.container import (
     State,
 )
 from fairlead.core.detach import DEFAULT, Detector, parse
-from fairlead.core.usage import interfaces
+from fairlead.core.usage import NetworkUse, interfaces
 from fairlead.errors import Invalid
 
 
@@ -203,4 +203,4 @@ def test_complaints(words: str, program: str, says: str, code: int) -> None:
 
 def test_interfaces() -> None:
     text = "a\nb\n    lo: 1 2 0 0 0 0 0 0 3 4 0 0 0 0 0 0\n  eth0: 5 6 1 2 0 0 0 0 7 8 3 4 0 0 0 0\n"
-    assert interfaces(text) == {"eth0": (5, 6, 1, 2, 7, 8, 3, 4)}
+    assert interfaces(text) == {"eth0": NetworkUse(5, 6, 1, 2, 7, 8, 3, 4)}

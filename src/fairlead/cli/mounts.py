@@ -26,9 +26,10 @@ PREFIXES = {"bind": "BindOptions", "volume": "VolumeOptions", "tmpfs": "TmpfsOpt
 def parse(text: str) -> dict[str, Any]:
     """One mount in the API's keys; raises ``Invalid``."""
     from csv import reader
+    from io import StringIO
 
     mount: dict[str, Any] = {"Type": "volume"}
-    for part in next(reader([text]), []):
+    for part in next(reader(StringIO(text, newline="")), []):
         key, equals, value = part.partition("=")
         key = key.lower()
         if not equals and key not in ALONE:

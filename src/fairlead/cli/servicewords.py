@@ -18,8 +18,9 @@ PROTOCOLS = ("tcp", "udp", "sctp")
 
 def _parts(text: str) -> list[str]:
     from csv import reader
+    from io import StringIO
 
-    return next(reader([text]), [])
+    return next(reader(StringIO(text, newline="")), [])
 
 
 def words(text: str) -> list[str]:

@@ -21,9 +21,10 @@ class Trouble(Invalid):
 def fields_of(text: str) -> list[tuple[str, str]]:
     """(key, value) of ``key=value,key=value``; a part with a comma stands in double quotes."""
     from csv import reader
+    from io import StringIO
 
     found = []
-    for part in next(reader([text]), []):
+    for part in next(reader(StringIO(text, newline="")), []):
         key, equals, value = part.partition("=")
         if not equals:
             raise Invalid(f"invalid field '{part}' must be a key=value pair")

@@ -113,7 +113,8 @@ def _flows(netlink: Netlink, question: bytes, way: int) -> Iterator[tuple[tuple[
         told = attributes(found.get(way, b""))
         address, protocol = attributes(told.get(_IP, b"")), attributes(told.get(_PROTOCOL, b""))
         destination = address.get(ends[0]) or address.get(ends[1])
-        if destination is None or len(destination) not in (4, 16) or not protocol.get(1) or end not in protocol:
+        whole = destination is not None and len(destination) in (4, 16) and protocol.get(1) and end in protocol
+        if destination is None or not whole or _ORIGINAL not in found:
             continue
         port = int.from_bytes(protocol[end][:2], "big")
         body = _header(message[0]) + attribute(_ORIGINAL | NESTED, found[_ORIGINAL])
