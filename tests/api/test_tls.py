@@ -90,7 +90,7 @@ async def test_a_client_that_ends_its_half_still_listens() -> None:
 
 
 @pytest.mark.proves(
-    "CVE-2018-12608", guard=("api/server.py", "verify_mode = ssl.CERT_REQUIRED", "verify_mode = ssl.CERT_NONE")
+    "CVE-2018-12608", guard=("api/tls.py", "verify_mode = ssl.CERT_REQUIRED", "verify_mode = ssl.CERT_NONE")
 )
 @pytest.mark.parametrize(("who", "gets_in"), [("client", True), ("stranger", False), ("", False)])
 async def test_only_clients_of_the_ca_get_in(who: str, gets_in: bool) -> None:

@@ -43,7 +43,7 @@ def test_only_what_was_published_listens(lab: Lab) -> None:
 @pytest.mark.proves(
     "CVE-2025-9074",
     guard=(
-        "api/tls.py",
+        "api/server.py",
         "        for host in settings.hosts\n",
         '        for host in (*settings.hosts, "tcp://0.0.0.0:2375")\n',
     ),
