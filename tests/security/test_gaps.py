@@ -123,9 +123,9 @@ def test_what_is_internal_stays_so_without_any_rule(lab: Lab) -> None:
     "CVE-2023-27595",
     guard=(
         "wiring.py",
-        "        self.machine.declare()\n        self.machine.ready()\n",
+        "        self.machine.declare()\n        self.machine.resume()\n",
         '        __import__("subprocess").run(["nft", "delete", "table", "inet", "fairlead"])\n'
-        "        self.machine.declare()\n        self.machine.ready()\n",
+        "        self.machine.declare()\n        self.machine.resume()\n",
     ),
 )
 def test_rules_stand_while_the_engine_is_away(lab: Lab) -> None:
