@@ -42,6 +42,8 @@ def fairlead(hosts: Fleet, command: str) -> str:
     before, docker.binary = docker.binary, path_of("fairlead")
     try:
         return docker(command, timeout=SLOW).out
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{hosts['manager1'].engine.log.read_text()[-4000:]}") from None
     finally:
         docker.binary = before
 
