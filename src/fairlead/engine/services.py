@@ -197,7 +197,8 @@ class Services:
         for address in [address for address, tasks in behind.items() if not tasks]:
             del behind[address]
         for key in [key for key in self._named if key[0] == network_id]:
-            await self._unname(*key)
+            if network_id not in self._here:  # else somebody came meanwhile, and needs the names that are left
+                await self._unname(*key)
 
     def _addresses(self, network: Network) -> list[str]:
         return [address for address in self._behind.get(network.id, {}) if serving.within(network, address)]
@@ -256,7 +257,9 @@ class Services:
                 log.warning("service %s on network %s: %s", names.container, network.name, problem.message)
 
     async def _unname(self, network_id: str, service: str) -> None:
-        del self._named[network_id, service]
+        """Whoever came first tells it: the last task and the last sandbox may go at the same time."""
+        if self._named.pop((network_id, service), None) is None:
+            return
         try:
             await self._names.unname(network_id, f"service {service}")
         except FairleadError as problem:
