@@ -362,6 +362,17 @@ async def test_a_node_is_told_what_to_be(office: Office) -> None:
         await office.control.update_node("n1", 1, spec)
 
 
+async def test_what_a_node_tells_of_itself_makes_nobodys_change_late(office: Office) -> None:
+    await office.put(node("n1"))
+    seen = office.control.node("n1").version
+    await office.put(replace(office.control.node("n1"), message="hello"))
+    await office.control.update_node("n1", seen, NodeSpec("fred", {}, "manager", "drain"))
+    for late in (seen, seen + 1, office.control.node("n1").version + 1):
+        with pytest.raises(FairleadError, match="update out of sequence"):
+            await office.control.update_node("n1", late, NodeSpec("anna", {}, "manager", "active"))
+    await office.control.update_node("n1", office.control.node("n1").version, NodeSpec("anna", {}, "manager", "active"))
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [(NodeSpec(role="king"), 'invalid Role: "king"'), (NodeSpec(availability="no"), 'invalid Availability: "no"')],

@@ -245,6 +245,8 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     """its own address on ingress: what comes in at a published port goes on from there"""
     root: str = ""
     """digest of the root whose key signed the certificate that it showed last"""
+    edited: int = 0
+    """the version whose spec was replaced last: who saw that one, or one before it, saw another spec"""
 
     @property
     def takes_tasks(self) -> bool:

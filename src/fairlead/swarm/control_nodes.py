@@ -14,7 +14,7 @@ from fairlead.core import quorum
 from fairlead.core.cluster import Node, NodeSpec
 from fairlead.core.refusals import unmet
 from fairlead.errors import Invalid
-from fairlead.swarm.control_base import Change, Part, by_id, check_version, find
+from fairlead.swarm.control_base import Change, Part, by_id, find, out_of_sequence
 
 ROLES, AVAILABILITIES = ("worker", "manager"), ("active", "pause", "drain")
 
@@ -37,8 +37,10 @@ class NodeControl(Part):
             node = self.node(ref)
             if node.spec.role == "manager" and spec.role == "worker":
                 self._may_go(node)
-            check_version(version, node.version)
-            return Change((replace(node, spec=spec, updated=self.clock()),), read=self._witnesses(node, spec))
+            if not node.edited < version <= node.version:  # what nodes tell of themselves is no reason to refuse
+                raise out_of_sequence()
+            changed = replace(node, spec=spec, updated=self.clock(), edited=node.version)
+            return Change((changed,), read=self._witnesses(node, spec))
 
         await self.write(decide)
 

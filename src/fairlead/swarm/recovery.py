@@ -52,7 +52,7 @@ async def alone(manager: Manager) -> None:
     def told() -> Iterable[Thing]:
         yield replace(manager.cluster(), era=manager.cluster().era + 1)
         for node in _others(manager):
-            yield replace(node, spec=replace(node.spec, role="worker"), manager=None)
+            yield replace(node, spec=replace(node.spec, role="worker"), manager=None, edited=node.version)
 
     await manager.state.change(told)
 
