@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,22 +26,43 @@ NODES = ("anna", "bert", "carl")
 class Manager:
     """A machine with its member of etcd."""
 
-    def __init__(self, world: World, name: str, root: ca.Authority, role: str = "manager") -> None:
+    def __init__(
+        self, world: World, name: str, root: ca.Authority, role: str = "manager", at: datetime.datetime = NOW
+    ) -> None:
         self.machine, self.name = world[name], name
         base = self.machine.folder / "swarm"
         self.place = Place(base / "etcd", base / "run", base / "certificates")
         for folder in (self.place.run, self.place.certificates):
             folder.mkdir(parents=True, exist_ok=True)
         key, request = ca.new_request()
-        certificate = root.issue(request, ca.Identity(name, role, "cluster"), NOW)
+        certificate = root.issue(request, ca.Identity(name, role, "cluster"), at)
         for file, text in (("ca.crt", root.certificate), ("node.crt", certificate), ("node.key", key)):
             (self.place.certificates / file).write_bytes(text)
+        self.certificate, self._key = certificate, key
+        self.revokes()
         self.hosts = base / "hosts"
         self.hosts.write_text("")
         self.machine.run("mount", "--bind", str(self.hosts), "/etc/hosts")
         self.process: subprocess.Popen[bytes] | None = None
         self.servers = Servers(["etcd"], socket=self.place.run / members.SOCKET)
         self.members, self.store = Members(self.servers), EtcdStore(self.servers)
+
+    def revokes(self, *others: bytes) -> None:
+        """These certificates are good no more."""
+        serials = {serial for one in others for serial in ca.serials(one)}
+        (self.place.certificates / members.REVOKED).write_bytes(
+            ca.revocations(serials, self.certificate, self._key, NOW)
+        )
+
+    def asks(self, other: "Manager", keys: Path | None = None) -> str:
+        """What the other's port for members answers to who shows these certificates (our own)."""
+        keys = keys or self.place.certificates
+        return self.machine.run(
+            *("curl", "-s", "--http1.1", "-m", "5", "--cacert", str(other.place.certificates / "ca.crt")),
+            *("--cert", str(keys / "node.crt"), "--key", str(keys / "node.key")),
+            f"https://{other.name}:{members.PORT}/version",
+            check=False,
+        ).stdout
 
     def knows(self, addresses: dict[str, str]) -> None:
         self.hosts.write_text(members.hosts(addresses))
@@ -160,35 +182,28 @@ async def test_what_one_knows_recovers_the_swarm(managers: dict[str, Manager]) -
     assert entry and entry.value == b"kept"
 
 
-@pytest.mark.parametrize("who", ["worker", "stranger"])
+@pytest.mark.parametrize("who", ["worker", "stranger", "expired", "revoked"])
 async def test_only_managers_of_this_cluster_are_believed(world: World, who: str) -> None:
-    """A worker's certificate, and a manager's of another cluster: neither comes in."""
+    """A worker's certificate, a manager's of another cluster, one that is over, one that was taken back."""
     root = ca.Authority.found(NOW)
     anna = Manager(world, "anna", root)
     mallory = Manager(
         world,
         "mallory",
-        root if who == "worker" else ca.Authority.found(NOW),
+        root if who != "stranger" else ca.Authority.found(NOW),
         "worker" if who == "worker" else "manager",
+        NOW - (ca.NODE_LIFE + ca.BACKDATED if who == "expired" else ca.BACKDATED),
     )
     where = {"anna": anna.machine.address4, "mallory": mallory.machine.address4}
     for one in (anna, mallory):
         one.knows(where)
     anna.start()
     await anna.answers()
-    keys = mallory.place.certificates
-    answer = mallory.machine.run(
-        *("curl", "-s", "--http1.1", "-m", "5", "--cacert", str(anna.place.certificates / "ca.crt")),
-        *("--cert", str(keys / "node.crt"), "--key", str(keys / "node.key"), f"https://anna:{members.PORT}/version"),
-        check=False,
-    )
-    assert answer.returncode and not answer.stdout
-    keys = anna.place.certificates
-    answer = mallory.machine.run(
-        *("curl", "-s", "--http1.1", "-m", "5", "--cacert", str(keys / "ca.crt")),
-        *("--cert", str(keys / "node.crt"), "--key", str(keys / "node.key"), f"https://anna:{members.PORT}/version"),
-        check=False,
-    )
-    assert "etcdserver" in answer.stdout, "the same question, asked with a manager's certificate"
+    if who == "revoked":
+        assert "etcdserver" in mallory.asks(anna)
+        anna.revokes(mallory.certificate)
+    assert not mallory.asks(anna)
+    good = mallory.asks(anna, anna.place.certificates)
+    assert "etcdserver" in good, "the same question, asked with a manager's certificate"
     for one in (anna, mallory):
         await one.servers.close()

@@ -3,7 +3,7 @@
 import asyncio
 import datetime
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from fairlead.swarm.gate import Gate, Newcomer, Stream
 
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
+
+
+Doorman = Callable[[ca.Identity, Collection[str]], Awaitable[None]]
 
 
 class Card:
@@ -42,6 +45,9 @@ class Card:
 
     def client(self) -> ssl.SSLContext:
         return self._with_pair(gate.client_context(self.roots))
+
+    def knows(self, who: ca.Identity, address: str) -> bool:
+        return who.node != "former"
 
     def _with_pair(self, context: ssl.SSLContext) -> ssl.SSLContext:
         context.load_cert_chain(self.folder / "pair.pem")
@@ -89,9 +95,18 @@ class Met:
             await stream.send(Assign())
 
 
+async def everybody(who: ca.Identity, roles: Collection[str]) -> None:
+    """Is welcome."""
+
+
+async def but_worker1(who: ca.Identity, roles: Collection[str]) -> None:
+    if who.node == "worker1":
+        raise Forbidden(f"node {who.node} is not part of this swarm")
+
+
 @asynccontextmanager
-async def serving(keys: gate.Keys, **more: Any) -> AsyncIterator[tuple[str, Met]]:
-    met, made = Met(), Gate(keys, **more)
+async def serving(keys: gate.Keys, welcome: Doorman = everybody) -> AsyncIterator[tuple[str, Met]]:
+    met, made = Met(), Gate(keys, welcome)
     made.on(GetRoot, met.root)
     made.on(Enroll, met.enroll, gate.MANAGERS)
     made.on(Renew, met.renew, gate.NODES)
@@ -156,11 +171,21 @@ async def test_who_is_no_manager_of_the_cluster_is_told_nothing(
 
 
 async def test_who_was_removed_is_unwelcome(manager: Card, worker: Card) -> None:
-    gone = "node worker1 is not part of this swarm"
-    async with serving(manager, unwelcome=lambda who: gone if who.node == "worker1" else "") as (address, _):
-        with pytest.raises(Forbidden, match=gone):
+    async with serving(manager, but_worker1) as (address, _):
+        with pytest.raises(Forbidden, match="node worker1 is not part of this swarm"):
             await gate.ask(address, Hello(Description()), worker)
         assert await gate.ask(address, GetRoot(), worker) == Root("the root")
+
+
+async def test_a_manager_that_one_was_not_told_of_is_told_nothing(
+    tmp_path: Path, root: ca.Authority, worker: Card
+) -> None:
+    """It was one, and its certificate is good for weeks."""
+    former = Card(tmp_path, root, "former", "manager")
+    async with serving(former) as (address, met):
+        with pytest.raises(Forbidden, match="is no manager that this node knows of"):
+            await gate.ask(address, GetRoot(), worker)
+        assert not met.identities
 
 
 async def test_roots_change_while_the_gate_is_open(root: ca.Authority, manager: Card, worker: Card) -> None:
@@ -296,7 +321,7 @@ async def test_sessions_end_with_the_gate(manager: Card, worker: Card) -> None:
 async def test_where_nobody_listens(manager: Card) -> None:
     async with serving(manager) as (address, _):
         with pytest.raises(Unavailable, match="cannot listen on"):
-            Gate(manager).listen(address)
+            Gate(manager, everybody).listen(address)
     with pytest.raises(Unavailable, match="cannot be reached"):
         await gate.ask(address, GetRoot(), manager)
 

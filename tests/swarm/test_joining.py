@@ -11,6 +11,8 @@ from msgspec.structs import replace
 
 from fairlead.core import tokens
 from fairlead.core.cluster import Manager, Node, NodeSpec
+from fairlead.core.revoked import revoked, without
+from fairlead.core.service import SECOND
 from fairlead.core.swarmspec import Cluster, Trust
 from fairlead.errors import FairleadError, Forbidden, Invalid
 from fairlead.store.memory import MemoryStore
@@ -51,17 +53,24 @@ class Swarm:
         self.root = ca.Authority.found(NOW)
         trust = Trust(self.root.certificate.decode(), self.root.key.decode())
         self.cluster = Cluster("cluster", trust, worker="w" * 25, manager="m" * 25)
-        self.state, self.etcd = State(MemoryStore()), Etcd()
+        self.ledger = MemoryStore()
+        self.state, self.etcd = State(self.ledger), Etcd()
         dice = random.Random(1)
         self.admission = joining.Admission(self.state, self.etcd, lambda: 7, lambda: NOW, dice.randrange, b"d" * 32)  # type: ignore[arg-type]
-        self.gate = Gate(self.credentials("first", "manager"), self.admission.unwelcome)
+        self.gate = Gate(self.credentials("first", "manager"), self.admission.welcome)
         self.admission.answer_at(self.gate)
         self.address = self.gate.listen(LISTEN)
 
     def credentials(self, node: str, role: str) -> Credentials:
         key, request = ca.new_request()
         certificate = self.root.issue(request, ca.Identity(node, role, "cluster"), NOW)
-        notes = Notes(certificate.decode(), key.decode(), self.root.certificate.decode(), listen=LISTEN)
+        notes = Notes(
+            certificate.decode(),
+            key.decode(),
+            self.root.certificate.decode(),
+            listen=LISTEN,
+            managers={"first": ""},
+        )
         return Credentials(self.folder / node / "node.json", notes)
 
     def token(self, secret: str) -> tokens.Token:
@@ -78,10 +87,11 @@ async def swarm(tmp_path: Path) -> AsyncIterator[Swarm]:
     made = Swarm(tmp_path)
     first = Node("first", NodeSpec(role="manager"), manager=Manager(address=made.address))
     await made.state.commit([made.cluster, first])
-    running = asyncio.create_task(made.gate.run())
+    running = [asyncio.create_task(made.gate.run()), asyncio.create_task(made.state.run())]
     yield made
-    running.cancel()
-    await asyncio.wait([running])
+    for one in running:
+        one.cancel()
+    await asyncio.wait(running)
 
 
 @pytest.mark.parametrize(("secret", "role"), [("w" * 25, "worker"), ("m" * 25, "manager")])
@@ -155,6 +165,42 @@ async def test_only_who_is_to_manage_is_enrolled(swarm: Swarm) -> None:
         with pytest.raises(FairleadError, match="node node9 is not part of this swarm"):
             await wish  # type: ignore[misc]
     assert len(swarm.etcd.members) == 1
+
+
+async def test_who_was_removed_is_shut_out_at_once_by_a_manager_that_has_not_heard_of_it(swarm: Swarm) -> None:
+    node = await swarm.has("node1", "worker")
+    for _ in range(2):  # it has heard so far
+        await joining.renew([swarm.address], node)
+    elsewhere = State(swarm.ledger)
+    await elsewhere.load()
+    watching = asyncio.create_task(elsewhere.run())
+    await elsewhere.commit(delete=[elsewhere.nodes["node1"]])
+    assert "node1" in swarm.state.nodes
+    with pytest.raises(Forbidden, match="node node1 is not part of this swarm"):
+        await joining.renew([swarm.address], node)
+    watching.cancel()
+
+
+async def test_a_manager_s_certificates_are_written_down_and_revoked_with_it(swarm: Swarm) -> None:
+    joined = await joining.join(swarm.address, swarm.token("m" * 25), "active")
+    first = joined.issued.certificate.encode()
+    id = joined.issued.node
+    notes = Notes(first.decode(), joined.key.decode(), joined.issued.roots, managers={"first": ""})
+    node = Credentials(swarm.folder / "new" / "node.json", notes)
+    second, _ = await joining.renew([swarm.address], node)
+    serials = ca.serials(first) | ca.serials(second.certificate.encode())
+    assert len(serials) == 2 and swarm.state.nodes[id].serials == serials
+    await joining.enroll([swarm.address], ":2377", node)
+    cluster = swarm.state.cluster["cluster"]
+    assert revoked(cluster, swarm.state.nodes.values()) == set()
+    await swarm.state.commit([replace(swarm.state.nodes[id], spec=NodeSpec(role="worker"))])
+    assert revoked(cluster, swarm.state.nodes.values()) == set(), "its vote counts still"
+    await joining.renew([swarm.address], node)
+    assert revoked(cluster, swarm.state.nodes.values()) == set(serials)
+    soon = int(NOW.timestamp()) * SECOND
+    removed = without(cluster, swarm.state.nodes[id], soon)
+    assert revoked(removed, ()) == set(serials) and without(removed, Node("worker"), soon) is removed
+    assert without(removed, Node("worker"), soon + 100 * 24 * 3600 * SECOND).revoked == {}
 
 
 async def test_enrolled_twice_and_without_its_data(swarm: Swarm) -> None:

@@ -247,6 +247,8 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     """digest of the root whose key signed the certificate that it showed last"""
     edited: int = 0
     """the version whose spec was replaced last: who saw that one, or one before it, saw another spec"""
+    serials: dict[str, int] = {}
+    """certificates as a manager that it was given: serial number in hexadecimal -> when it is over, nanoseconds"""
 
     @property
     def takes_tasks(self) -> bool:

@@ -6,8 +6,9 @@
     UDP, the port of the gate:   certificate chain, what is said, signature of that with the certificate's key
 
 Rules
-    1. Only managers of this swarm are believed, about themselves alone, and nothing that is not newer than what they
-       said last. Whoever they are not, they do not become: it is an address to try, TLS says who is there.
+    1. Only managers that this node was told of are believed, about themselves alone, and nothing that is not newer
+       than what they said last. Whoever they are not, they do not become: it is an address to try, TLS says who is
+       there.
     2. It is spoken when it is needed: after a move, and while there is no majority, or no manager.
     3. A stranger costs little: signatures are checked of this swarm's certificates only, ``MOST`` in a second.
 

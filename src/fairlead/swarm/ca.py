@@ -17,7 +17,7 @@ What it does not do: files (``credentials``), conversation (``dispatcher``), dec
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from cryptography import x509
@@ -162,6 +162,29 @@ def signed_with(certificate: x509.Certificate, root: bytes) -> bool:
     except InvalidSignature:
         return False
     return True
+
+
+def serials(certificate: bytes) -> dict[str, int]:
+    """Its serial number -> when it is over, nanoseconds since 1970: as ``Node.serials``. Of a manager's alone."""
+    parsed = load(certificate)
+    if identity(parsed).role != "manager":
+        return {}
+    return {f"{parsed.serial_number:x}": int(parsed.not_valid_after_utc.timestamp()) * 10**9}
+
+
+def revocations(serials: Collection[str], certificate: bytes, key: bytes, now: datetime.datetime) -> bytes:
+    """The list of certificates (serial numbers, in hexadecimal) that are good no more, DER; a node says it to itself,
+    by its own certificate and key."""
+    listed = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(load(certificate).subject)
+        .last_update(now - BACKDATED)
+        .next_update(now + ROOT_LIFE)
+    )
+    for serial in sorted(serials):
+        one = x509.RevokedCertificateBuilder().serial_number(int(serial, 16)).revocation_date(now).build()
+        listed = listed.add_revoked_certificate(one)
+    return listed.sign(load_key(key), hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
 def renew_at(certificate: bytes, share: float) -> datetime.datetime:

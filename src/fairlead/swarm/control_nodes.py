@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from fairlead.core import quorum
+from fairlead.core import quorum, revoked
 from fairlead.core.cluster import Node, NodeSpec
 from fairlead.core.refusals import unmet
 from fairlead.errors import Invalid
@@ -56,7 +56,9 @@ class NodeControl(Part):
                 )
             if node.state == "ready" and not force:
                 raise unmet(f"node {node.id} is not down and can't be removed")
-            return Change(delete=(node,))
+            (cluster,) = self.state.cluster.values()
+            without = revoked.without(cluster, node, self.clock())
+            return Change((without,) if without is not cluster else (), delete=(node,))
 
         await self.write(decide)
 

@@ -13,6 +13,7 @@ import datetime
 import logging
 import os
 import ssl
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -104,6 +105,11 @@ class Credentials:
         if self._client is None:
             self._client = self._with_pair(gate.client_context(self.notes.roots))
         return self._client
+
+    def knows(self, who: Identity, address: str) -> bool:
+        """Ourselves, and who managers told of; just after a join, by address alone. One that is none any more may still
+        have its certificate, and an address that was another's."""
+        return who.node in (self.identity.node, *self.notes.managers) or address in self.notes.managers
 
     def _with_pair(self, context: ssl.SSLContext) -> ssl.SSLContext:
         """``ssl`` wants a file: one in memory, that has no name."""
@@ -226,7 +232,8 @@ class Credentials:
         )
 
     def files(self, folder: Path) -> bool:
-        """``ca.crt``, ``node.crt``, ``node.key`` in a folder that is only root's; whether there were other roots."""
+        """``ca.crt``, ``node.crt``, ``node.key`` in a folder that is only root's; whether there were other roots.
+        (The list of those that are good no more: ``revoke``.)"""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         pairs = {
             "ca.crt": self.notes.roots.encode(),
@@ -238,6 +245,10 @@ class Credentials:
         for name, content in pairs.items():
             replace_file(folder / name, content)
         return others
+
+    def revoke(self, file: Path, serials: Collection[str], now: datetime.datetime) -> None:
+        """Writes the list of managers' certificates that are good no more."""
+        replace_file(file, ca.revocations(serials, self.notes.certificate.encode(), self._key, now))
 
 
 def each(roots: str) -> list[str]:

@@ -6,7 +6,8 @@
 Rules
     1. Our place is written anew whenever it is lost: the lease ended, the store forgot, somebody deleted it.
     2. A place that goes from the store stays on our disk, and its key stays known: gossip itself says who
-       lives, and a store that is away, or emptied, must not part hosts that hear each other.
+       lives, and a store that is away, or emptied, must not part hosts that hear each other. In a swarm places have
+       no lease, and managers take away those of nodes that were removed: they are forgotten (``gone``).
     3. A place that makes no sense is passed over, and said (``core.places``).
 
 When to try which place again is not decided here (``core.seeds``).
@@ -23,7 +24,7 @@ import msgspec
 
 from fairlead.core.places import Place, read_place
 from fairlead.errors import FairleadError, Unavailable
-from fairlead.store.base import Lease, Store
+from fairlead.store.base import Entry, Lease, Store
 from fairlead.swarm.kept import Kept
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,8 @@ TTL = 60.0
 
 
 class Discovery:
-    """``learnt`` is called for every place that is new or has changed."""
+    """``learnt`` is called for every place that is new or has changed; ``gone``, in a swarm, with every node that is
+    in it no more."""
 
     def __init__(
         self,
@@ -45,8 +47,10 @@ class Discovery:
         learnt: Callable[[Place], None],
         ttl: float = TTL,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        gone: Callable[[str], None] | None = None,
     ) -> None:
         self._store, self._kept, self._me, self._learnt, self._ttl, self._pause = store, kept, me, learnt, ttl, pause
+        self._gone = gone
         self.listed: set[str] = set()
         """Nodes that the store has now."""
         self._missing = asyncio.Event()
@@ -62,7 +66,8 @@ class Discovery:
         while True:
             try:
                 lease = await self._store.lease(self._ttl)
-                await self._store.delete_if(self._key)  # what an earlier life of ours wrote ends with its lease
+                if self._gone is None:
+                    await self._store.delete_if(self._key)  # what an earlier life of ours wrote ends with its lease
                 await self._write(lease)
                 await _first(lease.keep(), self._write_again(lease))
                 log.info("our place in the cluster store was lost; it is written anew")
@@ -94,11 +99,14 @@ class Discovery:
         """Until cancelled: learn where the others are; those on disk first."""
         for place in list(self.places.values()):
             self._learnt(place)
-        async for change in self._store.watch("nodes/"):
+        told = [] if self._gone is None else [Entry(f"nodes/{node}", b"", 0) for node in self.places]
+        async for change in self._store.watch("nodes/", told):
             node = change.key.partition("/")[2]
             if change.value is None:
                 self.listed.discard(node)
-                if node == self._me.node and not self._withdrawn:
+                if node != self._me.node:
+                    self._forget(node)
+                elif not self._withdrawn:
                     self._missing.set()
                 continue
             try:
@@ -108,6 +116,12 @@ class Discovery:
                 continue
             if place.node != self._me.node:
                 self._heed(place)
+
+    def _forget(self, node: str) -> None:
+        if self._gone is not None:
+            if self.places.pop(node, None):
+                self._kept.save()
+            self._gone(node)
 
     def _heed(self, place: Place) -> None:
         self.listed.add(place.node)

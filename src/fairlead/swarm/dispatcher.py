@@ -15,7 +15,7 @@ Rules
     4. A slow node delays nobody: its differences wait, as a set of names, until it reads.
     5. A manager that cannot reach the others' store lets go of its nodes: they are of more use elsewhere.
 
-What it does not do: decide (``leader``), open ports (``gate``), say who may come in (``unwelcome`` of the gate).
+What it does not do: decide (``leader``), open ports (``gate``), say who may come in (``welcome`` of the gate).
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class Dispatcher:
             await stream.send(Welcome(who.cluster, session.period, node))
             self._attendance.came(who.node)
             async with asyncio.TaskGroup() as group:
-                session.calls = Calls(stream.send, lambda verb, body: self._served(who, verb, body), group)
+                session.calls = Calls(stream.send, lambda verb, body: self._served(self._now(who), verb, body), group)
                 writing = group.create_task(self._write(session))
                 silent = await self._read(session, session.calls, group)
                 session.calls.end()
@@ -196,6 +196,11 @@ class Dispatcher:
                 del self._sessions[who.node]
                 self.boards.close(who.node)
                 self._attendance.left(who.node, at_once=silent)
+
+    def _now(self, who: Identity) -> Identity:
+        """As what it may ask: a manager that is to be none any more may have its certificate still."""
+        node = self._state.nodes.get(who.node)
+        return who if node is not None and node.spec.role == who.role else who._replace(role="worker")
 
     async def _describe(self, id: str, hello: Hello, stream: Stream) -> Node:
         """The node as it is after it said what it is."""

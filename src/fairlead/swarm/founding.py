@@ -83,6 +83,7 @@ def found(request: InitRequest, address: str, created: str, tools: Tools) -> Fir
     key, signing = ca.new_request()
     valid = datetime.timedelta(microseconds=life(request.spec) // 1000)
     certificate = authority.issue(signing, Identity(node.id, "manager", cluster.id), now, valid)
+    node = replace(node, serials=ca.serials(certificate))
     network = sharednetworks.settle(sharednetworks.ingress_request(), (), cluster, new_id(tools.draw), created)
     objects = (cluster, node, SharedNetwork(network.id, network))
     return First(node.id, cluster.trust.root, certificate.decode(), key.decode(), _bytes(tools.draw, DATA_KEY), objects)

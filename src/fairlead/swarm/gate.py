@@ -11,7 +11,7 @@ Rules
     1. A manager shows a manager's certificate of a root that is believed; nobody says anything to anybody else.
     2. Whoever asks may show a certificate. One that leads to no root believed now, or is over, ends the handshake, and
        the zero bytes do not come (asyncio sends no alert); one that is good but not enough for what is asked
-       (``roles``), or not welcome any more, gets ``Refused``.
+       (``roles``), or not welcome any more, gets ``Refused``. Whoever asks believes, of the managers, those it knows.
     3. Roots and certificates may change at any time: every connection is made with those of its moment.
     4. A stranger costs little: ``LARGEST_FIRST`` bytes, ``FIRST`` seconds, ``MOST`` at once (``MOST_FROM_ONE`` of them
        from one address). A message that has begun has to be here within ``PIECE`` seconds, on every stream.
@@ -69,6 +69,9 @@ class Keys(Protocol):
     def client(self) -> ssl.SSLContext:
         """Shows our certificate if there is one."""
 
+    def knows(self, who: Identity, address: str) -> bool:
+        """Whether a manager with a good certificate, found there, is one that we were told of."""
+
 
 class Newcomer:
     """Keys of a node that has no certificate yet. ``roots``: PEM; empty: believes anybody (and says nothing secret)."""
@@ -84,6 +87,9 @@ class Newcomer:
         if not self._roots:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return context
+
+    def knows(self, who: Identity, address: str) -> bool:
+        return True
 
 
 def client_context(roots: str) -> ssl.SSLContext:
@@ -196,9 +202,11 @@ async def open(address: str, keys: Keys) -> Stream:
                 host, port, ssl=keys.client(), server_hostname=SERVER, limit=LARGEST_FIRST
             )
             stream = Stream(reader, writer, _FROM_MANAGER)
-            if await reader.readexactly(LENGTH) == COME_IN:
-                return stream
-        raise Invalid(f"{address} is no manager of a swarm")
+            if await reader.readexactly(LENGTH) != COME_IN:
+                raise Invalid(f"{address} is no manager of a swarm")
+            if stream.identity is not None and not keys.knows(stream.identity, address):
+                raise Forbidden(f"{address} is no manager that this node knows of")
+            return stream
     except BaseException as error:
         if stream is not None:
             stream.abort()
@@ -255,10 +263,11 @@ def _words(error: BaseException) -> str:
 
 
 class Gate:
-    """``unwelcome``: why a node with a good certificate may not come in all the same (it was removed), or ""."""
+    """``welcome``: raises why a node with a good certificate may not come in all the same (it was removed, or has not
+    the role any more). ``roles``: who may ask what it asks."""
 
-    def __init__(self, keys: Keys, unwelcome: Callable[[Identity], str] = lambda who: "") -> None:
-        self._keys, self._unwelcome = keys, unwelcome
+    def __init__(self, keys: Keys, welcome: Callable[[Identity, Collection[str]], Awaitable[None]]) -> None:
+        self._keys, self._welcome = keys, welcome
         self._handlers: dict[type, tuple[Handler, Collection[str]]] = {}
         self._socket: socket.socket | None = None
         self._strangers: Counter[str] = Counter()
@@ -337,7 +346,7 @@ class Gate:
 
     async def _handled(self, stream: Stream, first: Any) -> Any:
         try:
-            handler = self._admitted(stream.identity, type(first))
+            handler = await self._admitted(stream.identity, type(first))
             return await handler(stream, first)
         except FairleadError as error:
             return refusal(error)
@@ -345,7 +354,7 @@ class Gate:
             log.exception("a conversation with %s failed", stream.peer)
             return Refused("internal error", "Internal")
 
-    def _admitted(self, who: Identity | None, kind: type) -> Handler:
+    async def _admitted(self, who: Identity | None, kind: type) -> Handler:
         if kind not in self._handlers:
             raise Invalid("this is nothing to begin with")
         handler, roles = self._handlers[kind]
@@ -353,8 +362,8 @@ class Gate:
             raise Forbidden("a certificate of this swarm is needed")
         if roles and who and who.role not in roles:
             raise Forbidden(f"this takes a {' or '.join(roles)}, and the certificate is a {who.role}'s")
-        if roles and who and (reason := self._unwelcome(who)):
-            raise Forbidden(reason)
+        if roles and who:
+            await self._welcome(who, roles)
         return handler
 
 

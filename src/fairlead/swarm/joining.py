@@ -13,6 +13,9 @@ Rules
     2. A node gets the certificate that its role in the state calls for: who was demoted leaves the managers' etcd
        before it gets a worker's.
     3. Secrets are compared in constant time, and are in no error.
+    4. Who may come in is judged by the state as the majority has it at that moment, not by what this manager happens
+       to have heard of it: a node that was removed is shut out when ``node rm`` returns, by every manager.
+    5. A manager's certificate is written down before it is handed out, so that it can be revoked.
 """
 
 from __future__ import annotations
@@ -20,13 +23,14 @@ from __future__ import annotations
 import datetime
 import hmac
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from fairlead.core import tokens
 from fairlead.core.cluster import Manager, Node, NodeSpec, new_id
+from fairlead.core.revoked import unexpired
 from fairlead.core.session import Enroll, Enrolled, GetRoot, Issued, Join, Renew, Root
 from fairlead.core.swarmspec import Cluster
 from fairlead.errors import FairleadError, Forbidden, Invalid, Unavailable
@@ -152,11 +156,16 @@ class Admission:
         gate_.on(Renew, self._renew, gate.NODES)
         gate_.on(Enroll, self._enroll, gate.MANAGERS)
 
-    def unwelcome(self, who: Identity) -> str:
-        """Who was removed may not come back, however long the certificate holds."""
-        if who.node in self._state.nodes and who.cluster == self._cluster.id:
-            return ""
-        return f"node {who.node} is not part of this swarm"
+    async def welcome(self, who: Identity, roles: Collection[str]) -> None:
+        """Who was removed may not come back, nor do what takes a role that it has no more, however long the certificate
+        holds. Raises ``Forbidden``, and ``Unavailable`` when that cannot be known now."""
+        cluster = self._cluster.id
+        await self._state.current()
+        node = self._state.nodes.get(who.node)
+        if node is None or who.cluster != cluster:
+            raise Forbidden(f"node {who.node} is not part of this swarm")
+        if roles == gate.MANAGERS and node.spec.role != "manager":
+            raise Forbidden("this node is not to be a manager")
 
     @property
     def _cluster(self) -> Cluster:
@@ -179,7 +188,7 @@ class Admission:
         spec = NodeSpec(role=fits[0], availability=asked.availability)
         node = Node(new_id(self._draw), spec, address=stream.peer, created=at, updated=at, since=at)
         issued = self._issue(node.id, fits[0], asked.request)
-        await self._state.commit([node])
+        await self._state.commit([replace(node, serials=ca.serials(issued.certificate.encode()))])
         log.info("node %s joined as %s from %s", node.id, fits[0], stream.peer)
         return issued
 
@@ -189,9 +198,20 @@ class Admission:
         if node is None or who is None:
             raise Forbidden("this node is not part of the swarm")
         issued = self._issue(node.id, node.spec.role, asked.request)
+        await self._note(node.id, ca.serials(issued.certificate.encode()))
         if who.role == "manager" and node.spec.role == "worker":
             await self.dismiss(node.id)
         return issued
+
+    async def _note(self, id: str, serials: dict[str, int]) -> None:
+        """Those that it was given; what is over by itself is forgotten."""
+
+        def told() -> Iterable[Node]:
+            node = self._state.nodes.get(id)
+            if node and serials:
+                yield replace(node, serials=unexpired(node.serials, self._clock()) | serials)
+
+        await self._state.change(told)
 
     def _issue(self, node: str, role: str, request: str) -> Issued:
         cluster = self._cluster
@@ -238,7 +258,9 @@ class Admission:
         await self._state.change(told)
 
     async def dismiss(self, id: str) -> None:
-        """It is no manager any more: not in the managers' etcd, nor for anybody who asks."""
+        """It is no manager any more: not in the managers' etcd, nor for anybody who asks. In this order: its
+        certificates are good until nobody counts its vote."""
+        await self.strike(id)
 
         def told() -> Iterable[Node]:
             node = self._state.nodes.get(id)
@@ -246,7 +268,6 @@ class Admission:
                 yield replace(node, manager=None)
 
         await self._state.change(told)
-        await self.strike(id)
 
     async def strike(self, id: str) -> None:
         """It has no vote any more."""

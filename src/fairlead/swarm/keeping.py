@@ -1,7 +1,7 @@
 """Keeping: what the leader does with what nodes share (``sharedstore``).
 
     every ``LIFETIME``    gossip/ring: a new key, used, the old ones gone      step by step: all nodes follow the ring
-    a node is removed     nodes/<node>, keys/<node> go
+    a node is removed     nodes/<node>, keys/<node> go, and gossip gets another key at once: it had the old one
 
 Rules
     1. When the ring was changed last is written beside it, so a new leader goes on counting.
@@ -46,10 +46,13 @@ class Keeping:
     ) -> None:
         self._state, self._ledger, self._clock, self._fresh, self._pause = state, ledger, clock, fresh, pause
         self._news = asyncio.Event()
+        self._removed = False
+        """a node that knows the key is none any more"""
 
     def hear(self, event: Event) -> None:
         """Something in the state changed."""
         if event.kind == "nodes" and event.after is None:
+            self._removed = True
             self._news.set()
 
     async def lead(self, guard: Guard) -> None:
@@ -71,6 +74,9 @@ class Keeping:
             for entry in await self._ledger.list(SHARED + prefix):
                 if entry.key.rpartition("/")[2] not in self._state.nodes:
                     await self._ledger.delete_if(entry.key)
+        if self._removed:  # written down: whoever leads next goes on with it
+            await self._ledger.put_if(ROTATED, b"0")
+            self._removed = False
 
     async def _rotate(self) -> None:
         last, now = await self._ledger.get(ROTATED), self._clock()

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 
 from fairlead.core import tokens
 from fairlead.core.cluster import Node, new_id
+from fairlead.core.revoked import revoked
 from fairlead.core.session import Hello, Relay
 from fairlead.core.swarmspec import Cluster, ClusterSpec
 from fairlead.core.tidings import Tiding, tiding
@@ -112,7 +113,7 @@ class Manager:
         self.members = Members(self._servers)
         self.state = State(self.ledger, self._tell)
         self.admission = Admission(self.state, self.members, tools.clock, tools.now, tools.draw, credentials.data_key)
-        self.gate = Gate(credentials, self.admission.unwelcome)
+        self.gate = Gate(credentials, self.admission.welcome)
         self.control = Control(self.state, tools.clock, tools.draw, tools.local)
         self.dispatcher: Dispatcher | None = None
         self.leading = False
@@ -120,6 +121,7 @@ class Manager:
         self._heard: dict[str, str] = {}
         """what the state does not know yet"""
         self._moved, self._reload, self._settings = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._revoked: set[str] | None = None
 
     @property
     def hosts(self) -> Path:
@@ -142,6 +144,8 @@ class Manager:
         self._beginning = beginning
         self._place.run.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.rekeyed()
+        if not (listed := self._place.certificates / members.REVOKED).exists():  # etcd would let nobody in
+            self._credentials.revoke(listed, (), self._tools.now())
         self._write_hosts()
         self._answer()
         self.gate.listen(self._credentials.notes.listen)
@@ -287,7 +291,9 @@ class Manager:
             ear(event)
 
     def _follow(self, event: Event) -> None:
-        """Where managers are; whom we believe; with what our key is sealed."""
+        """Where managers are; whom we believe, and no more; with what our key is sealed."""
+        if event.kind == "cluster" or (event.kind == "nodes" and (event.after or event.before).serials):
+            self._revoke()
         if event.kind == "nodes":
             if event.after is not None and event.after.id == self.me and event.after.spec.role != "manager":
                 self._demoted()
@@ -315,6 +321,13 @@ class Manager:
         """Our credentials have changed. etcd reads its certificate for every connection, the roots when it starts."""
         if self._credentials.files(self._place.certificates):
             self._reload.set()
+
+    def _revoke(self) -> None:
+        """etcd reads the list for every connection."""
+        found = revoked(self.cluster(), self.state.nodes.values())
+        if found != self._revoked:
+            self._credentials.revoke(self._place.certificates / members.REVOKED, found, self._tools.now())
+            self._revoked = found
 
     async def _follow_roots(self) -> None:
         """Starts etcd anew, one manager at a time, when it has to believe others."""

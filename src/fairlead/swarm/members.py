@@ -8,7 +8,8 @@
 Rules
     1. A member is who its certificate says; where it is, is a line in a file. Addresses may change at any time, all
        at once too: nobody has to agree on it.
-    2. Members believe only managers: certificates of the cluster's root whose names include ``swarm-manager``.
+    2. Members believe only managers: certificates of the cluster's root whose names include ``swarm-manager``, and
+       that are not on the list of those that are good no more. (etcd reads that list for every connection.)
     3. Nobody but root comes near the data: no port for clients, a socket in a folder of ours (mode 0700).
     4. A learner has no vote, so adding one never costs the majority. (etcd's own check would make every join wait
        five seconds; ours is ``core.quorum``.)
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 PORT = 2378
 SOCKET = "client:0"
 """what etcd calls ``unix://client:0``, in the folder where it runs"""
+REVOKED = "crl.der"
 PATIENCE = 60.0
 """seconds for a learner to catch up"""
 PAUSE = 0.2
@@ -52,7 +54,8 @@ class Member(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a member lives on this machine. ``certificates`` holds ``ca.crt``, ``node.crt`` and ``node.key``."""
+    """Where a member lives on this machine. ``certificates`` holds ``ca.crt``, ``node.crt``, ``node.key`` and
+    ``crl.der``."""
 
     data: Path
     run: Path
@@ -94,6 +97,7 @@ def command(node: str, place: Place, listen: str, others: Sequence[str] = (), *,
         f"--peer-trusted-ca-file={keys / 'ca.crt'}",
         f"--peer-cert-file={keys / 'node.crt'}",
         f"--peer-key-file={keys / 'node.key'}",
+        f"--peer-crl-file={keys / REVOKED}",
         "--strict-reconfig-check=false",
         "--peer-client-cert-auth",
         "--peer-cert-allowed-hostname=swarm-manager",

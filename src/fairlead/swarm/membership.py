@@ -298,10 +298,13 @@ class Membership:
     def _heard(self, kind: str, who: Identity, address: str, sender: tuple[str, int]) -> None:
         if kind == SEEK and self.manager is not None:
             self.beacon.answer(self.address, sender)
-        if kind == HERE and who.role == "manager" and self.credentials.notes.managers.get(who.node) != address:
+        known = self.credentials.notes.managers
+        if kind != HERE or who.role != "manager" or who.node not in known:  # it may have been removed
+            return
+        if known[who.node] != address:
             log.info("manager %s is at %s now", who.node, address)
-            self.credentials.note(managers={**self.credentials.notes.managers, who.node: address})
-        if kind == HERE and who.role == "manager" and self.manager is not None:
+            self.credentials.note(managers={**known, who.node: address})
+        if self.manager is not None:
             self.manager.heard(who.node, address)
 
     def _find_address(self) -> None:

@@ -94,7 +94,8 @@ class Peers:
         self._keys = NodeKeys(node, kept.notes.private)
         self._me = Place(node, host, address.ip, address.port, base64.b64encode(self._keys.public).decode())
         self._ring = SharedRing(store, kept, lambda: secrets.token_bytes(KEY_SIZE), makes=makes)
-        self._discovery = Discovery(store, kept, self._me, self._learnt, ttl)
+        gone = None if rows is None else self._keys.forget
+        self._discovery = Discovery(store, kept, self._me, self._learnt, ttl, gone=gone)
         self._gossip: GossipNode | None = None
         self._news = asyncio.Event()
         self._trouble = "it waits for the cluster store"

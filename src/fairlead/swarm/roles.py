@@ -1,7 +1,8 @@
 """Roles: the leader keeps the members of the managers' etcd equal to the nodes that are to be managers.
 
     a learner that has caught up                      gets its vote
-    a member whose node is a worker, or is no more    goes off the list, though its machine may be away
+    a member whose node is a worker, or is no more    goes off the list, though its machine may be away, and then
+                                                      it is a manager in nobody's eyes
 
 Rule: a member is only struck off when it was superfluous in two looks, ``LOOK`` seconds apart: what we know of nodes
 comes a little later than what we know of members.
@@ -12,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+
+from msgspec.structs import replace
 
 from fairlead.errors import Conflict, Unavailable
 from fairlead.swarm.leader import Guard
@@ -52,7 +55,7 @@ class Roles:
                     pause = SOON
                 if clock() - looked >= LOOK:
                     looked = clock()
-                    await self._strike(members)
+                    await self._strike(members, guard)
             except (Conflict, Unavailable) as error:
                 log.info("the members of etcd could not be changed: %s", error.message)
             with suppress(TimeoutError):
@@ -74,10 +77,13 @@ class Roles:
             except Conflict as behind:
                 log.debug("the learner %s is not promoted yet: %s", member.node, behind.message)
 
-    async def _strike(self, members: list[Member]) -> None:
+    async def _strike(self, members: list[Member], guard: Guard) -> None:
         nodes = {node.id for node in self._state.nodes.values() if node.spec.role == "manager"}
         superfluous = {member.id for member in members if member.node not in nodes}
         for id in superfluous & self._superfluous:
             await self._members.remove(id)
             log.info("a member that is no manager's any more was struck off")
         self._superfluous = superfluous
+        voting = {member.node for member in members}
+        former = [node for node in self._state.nodes.values() if node.id not in voting | nodes and node.manager]
+        await self._state.commit([replace(node, manager=None) for node in former], guard=guard)

@@ -1,0 +1,71 @@
+"""Knocks at a manager's ports with somebody's credentials, and says what came of it.
+
+usage: knocking.py FILE HOST      FILE: a node.json; one line of JSON: {"session": .., "manager": .., "members": ..}
+
+"session": a worker's way in, "manager": what only managers may ask (both 2377), "members": the managers' store (2378).
+"in", or why not.
+"""
+
+import asyncio
+import json
+import ssl
+import sys
+from pathlib import Path
+
+import msgspec
+
+from fairlead.core.cluster import Description
+from fairlead.core.session import Hello, Relay
+from fairlead.errors import FairleadError
+from fairlead.swarm import gate
+from fairlead.swarm.credentials import Credentials
+
+MEMBERS = 2378
+
+
+class Bold(Credentials):
+    """Believes anybody."""
+
+    def knows(self, who: object, address: str) -> bool:
+        return True
+
+
+async def told(address: str, message: Hello | Relay, keys: Credentials) -> str:
+    try:
+        await gate.ask(address, message, keys)
+    except FairleadError as error:
+        return error.message
+    return "in"
+
+
+async def members(host: str, keys: Credentials) -> str:
+    try:
+        async with asyncio.timeout(5):
+            reader, writer = await asyncio.open_connection(
+                host, MEMBERS, ssl=keys.client(), server_hostname=gate.SERVER
+            )
+            writer.write(b"GET /version HTTP/1.1\r\nHost: members\r\nConnection: close\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+    except (OSError, TimeoutError, ssl.SSLError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "in" if b"etcdserver" in answer else f"nothing but {answer!r}"
+
+
+async def main() -> None:
+    keys = Bold.read(Path(sys.argv[1]))
+    assert keys
+    host = sys.argv[2]
+    print(
+        json.dumps(
+            {
+                "session": await told(f"{host}:{gate.PORT}", Hello(Description("knocks")), keys),
+                "manager": await told(f"{host}:{gate.PORT}", Relay("nobody", "logs", msgspec.Raw(b"null")), keys),
+                "members": await members(host, keys),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
