@@ -54,6 +54,7 @@ class Task:
 
     def __init__(self, number: int, pause: float = 0.0) -> None:
         self.name, self.address, self.pause, self.asked = f"t{number}", f"127.0.1.{number}", pause, Counter[str]()
+        self.rude = False
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -68,6 +69,8 @@ class Task:
                     break
                 self.asked[headers.get("x-forwarded-for", "")] += 1
                 await asyncio.sleep(self.pause)
+                if self.rude:
+                    break
                 body = self.name.encode()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         writer.close()
@@ -95,10 +98,17 @@ class Proxy:
             self.web.note("net", task.name, part, task.address, "")
         await self.web.ready("p")
 
-    async def ask(self, *headers: str, host: str = "red.example.com", path: str = "/") -> tuple[int, str, str]:
+    async def follows(self, task: str) -> bool:
+        """Whether whoever told of that task would be thanked now."""
+        await self.web._sync(self.web._proxies()[0])
+        return self.web._follows(self.web._proxies()[0], task)
+
+    async def ask(
+        self, *headers: str, host: str = "red.example.com", path: str = "/", method: str = "GET"
+    ) -> tuple[int, str, str]:
         """Status, headers, body."""
         reader, writer = await asyncio.open_connection("127.0.0.1", 80)
-        words = [f"GET {path} HTTP/1.1", f"Host: {host}", "Connection: close", *headers]
+        words = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close", *headers]
         writer.write("\r\n".join([*words, "", ""]).encode())
         head, _, body = (await asyncio.wait_for(reader.read(), 5)).decode().partition("\r\n\r\n")
         writer.close()
@@ -160,6 +170,31 @@ async def test_no_request_is_lost_while_tasks_come_and_go(proxy: Proxy) -> None:
                 await proxy.tell((two, True))
             done.set()
         assert set(answers) == {"t2", "t3", "t4"}
+
+
+async def test_nobody_waits_for_a_task_that_does_not_listen_yet(proxy: Proxy) -> None:
+    """Not even when all others leave in the same moment: who leaves goes on until somebody takes its place."""
+    async with Task(2)() as two:
+        await proxy.tell((two, True))
+        three = Task(3)
+        waiting = asyncio.ensure_future(proxy.tell((two, False), (three, True)))
+        for _ in range(20):
+            assert (await proxy.ask())[::2] == (200, "t2")
+            await asyncio.sleep(0.01)
+        assert not await asyncio.wait_for(proxy.follows("t3"), 5)
+        async with three():
+            await waiting
+            assert await proxy.follows("t3") and await proxy.follows("t2")
+            assert {(await proxy.ask())[2] for _ in range(4)} == {"t3"}
+
+
+async def test_what_was_refused_without_a_word_is_asked_of_another(proxy: Proxy) -> None:
+    """But never what may have been done: a POST."""
+    async with Task(2)() as two, Task(3)() as three:
+        await proxy.tell((two, True), (three, True))
+        three.rude = True
+        assert {(await proxy.ask())[::2] for _ in range(6)} == {(200, "t2")}
+        assert {(await proxy.ask(method="POST"))[0] for _ in range(2)} == {200, 502}
 
 
 async def test_a_websocket_goes_on_while_its_task_serves_no_more(proxy: Proxy) -> None:

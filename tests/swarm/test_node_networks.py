@@ -6,15 +6,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from engine.paper import Paper, engine
-from fairlead.core.model import Ipam, Network, Subnet
+from fairlead.core.model import Ipam, Network, Remote, ServicePart, Subnet
 from fairlead.core.remotes import VNI
 from fairlead.core.session import Assign
 from fairlead.core.swarmspec import SharedNetwork
 from fairlead.store.memory import MemoryStore
 from fairlead.swarm import shared as module
 from fairlead.swarm.ca import Identity
+from fairlead.swarm.farewells import Farewells
 from fairlead.swarm.shared import Ground, Shared
 from fairlead.swarm.sharedstore import SharedVerbs
 from gossip.stock import free_port
@@ -40,6 +42,13 @@ class Mesh(SimpleNamespace):
         await asyncio.Event().wait()
 
     async def ready(self, container: str) -> None: ...
+
+    async def told(self, endpoint: str) -> None: ...
+
+    def minds(self, endpoint: str) -> bool:
+        return False
+
+    def leaves(self, container: str) -> None: ...
 
 
 class Node:
@@ -89,6 +98,39 @@ async def until(holds: Callable[[], object]) -> None:
     async with asyncio.timeout(20):
         while not holds():
             await asyncio.sleep(0.02)
+
+
+class Slow(Mesh):
+    """A HAProxy that takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__(follows=asyncio.Event())
+
+    def minds(self, endpoint: str) -> bool:
+        return True
+
+    async def told(self, endpoint: str) -> None:
+        await self.follows.wait()
+
+
+async def test_nobody_is_thanked_before_haproxy_follows(tmp_path: Path) -> None:
+    node = Node(4, MemoryStore(), tmp_path / "4")
+    web, said = Slow(), list[bytes]()
+    node.shared._ground = node.shared._ground._replace(web=web)  # type: ignore[arg-type]
+    node.shared._farewells = Farewells(lambda node, words: said.append(words), lambda network: (), node.id)
+    plain = Remote(
+        "e" * 64, RED.id, "w1", "w1", "127.0.0.9", "web", "02:42:0a:00:01:05", part=ServicePart("s", "web", "t")
+    )
+    led = replace(plain, id="f" * 64, part=replace(plain.part, serving=True, routes=("80=a.b/",)))
+    async with asyncio.TaskGroup() as tasks:
+        thanking = tasks.create_task(node.shared._thank())
+        node.shared._learnt(plain)
+        node.shared._learnt(led)
+        await asyncio.sleep(0.01)
+        assert said == [b"\xfb-" + b"e" * 64]
+        web.follows.set()
+        await until(lambda: said[1:] == [b"\xfb+" + b"f" * 64])
+        thanking.cancel()
 
 
 async def test_after_a_restart_it_is_there_before_anybody_is_asked(nodes: list[Node]) -> None:

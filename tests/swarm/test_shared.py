@@ -262,11 +262,13 @@ async def test_a_farewell_is_over_when_everybody_thanked() -> None:
     said: list[tuple[str, bytes]] = []
     owner = Farewells(lambda node, words: None, lambda network: {"me", "w1", "w2"}, "me")
     other = Farewells(lambda node, words: said.append((node, words)), lambda network: (), "w1")
-    owner.begin([OURS])
-    leaving = asyncio.ensure_future(owner.over({OURS: "red"}))
-    other.thank("me", OURS)
+    owner.begin([OURS], serving=False)
+    leaving = asyncio.ensure_future(owner.over({OURS: "red"}, serving=False))
+    other.thank("me", OURS, serving=False)
     owner.thanked("w1", said[0][1])
     owner.thanked("w2", b"\xfbsomething else")
+    other.thank("me", OURS, serving=True)
+    owner.thanked("w2", said[1][1])  # late thanks for its greeting
     await asyncio.sleep(0.01)
     assert not leaving.done()
     owner.thanked("w2", said[0][1])

@@ -36,15 +36,32 @@ class Haproxy:
 
     def hear(self, *tasks: Backend) -> list[str]:
         commands = webmesh.difference(webmesh.wanted(tasks), self.told())
+        before, after = self._led(), {place for place in webmesh.wanted(tasks).routes if self._wanted(tasks, place)}
         for command in commands:
-            self.do(command.split())
-            self.hold()
+            for each in command.split("; "):
+                self.do(each.split())
+            self.hold(before & after)
+        self.find()
         return commands
 
-    def hold(self) -> None:
-        """At no moment does a route lead to a backend without a server, or a server that is not there."""
+    def find(self) -> None:
+        """Checks have passed."""
+        for there in self.servers.values():
+            there.update({name: server._replace(up=server.serving) for name, server in there.items()})
+
+    def hold(self, served: set[str]) -> None:
+        """At no moment does a route lead to a backend without a server, nor one that is and will be served, to one
+        where nobody answers."""
         for place in self.maps[webmesh.ROUTES].values():
             assert self.servers.get(place), f"{place} has nobody"
+        assert served <= self._led(), "nobody serves meanwhile"
+
+    def _led(self) -> set[str]:
+        return {route for route in self.maps[webmesh.ROUTES] if self.answers(route)}
+
+    def _wanted(self, tasks: tuple[Backend, ...], place: str) -> bool:
+        web = webmesh.wanted(tasks)
+        return any(server.serving for server in web.servers[web.routes[place]].values())
 
     def do(self, words: list[str]) -> None:
         match words:
@@ -62,7 +79,7 @@ class Haproxy:
                 self.servers[place][task] = Server(address, serving=False)
             case ["enable", "server", name] | ["set", "server", name, "state", "ready"]:
                 self._state(name, serving=True)
-            case ["set", "server", name, "state", "drain" | "maint"]:
+            case ["set", "server", name, "state", "maint"]:
                 self._state(name, serving=False)
             case ["del", "server", name] if name not in self.busy:
                 place, _, task = name.partition("/")
@@ -72,13 +89,13 @@ class Haproxy:
 
     def _state(self, name: str, *, serving: bool) -> None:
         place, _, task = name.partition("/")
-        self.servers[place][task] = self.servers[place][task]._replace(serving=serving)
+        self.servers[place][task] = self.servers[place][task]._replace(serving=serving, up=False)
 
     def answers(self, place: str) -> set[str]:
         """Addresses that a request for this host name and path may go to."""
         fits = [route for route in self.maps[webmesh.ROUTES] if place.startswith(route)]
         backend = self.maps[webmesh.ROUTES][max(fits, key=len)] if fits else ""
-        return {server.address for server in self.servers.get(backend, {}).values() if server.serving}
+        return {server.address for server in self.servers.get(backend, {}).values() if server.serving and server.up}
 
 
 @pytest.mark.parametrize(
@@ -124,12 +141,42 @@ def test_a_task_that_serves_no_more_gets_nothing_new_and_leaves_with_its_row() -
     proxy = Haproxy()
     two, three = task(2, "80=a.b/"), task(3, "80=a.b/")
     proxy.hear(two, three)
-    assert proxy.hear(task(2, "80=a.b/", serving=False), three) == ["set server b0/t2 state drain"]
+    assert proxy.hear(task(2, "80=a.b/", serving=False), three) == ["set server b0/t2 state maint"]
     proxy.busy = {"b0/t2"}
     assert proxy.hear(three) and proxy.told().servers["b0"].keys() == {"t2", "t3"}, "its last request goes on"
     proxy.busy = set()
     assert proxy.hear(three) and proxy.answers("a.b/") == {"10.0.1.3:80"}
     assert proxy.hear(three, task(5, "80=a.b/", serving=False)) == [], "who does not serve yet is not there"
+
+
+@pytest.mark.parametrize("old", [(1, 2), (5, 6)])
+def test_who_takes_a_place_is_there_before_it_is_left(old: tuple[int, int]) -> None:
+    """Whichever comes first by name, and though one turn hears of all at once."""
+    proxy = Haproxy()
+    proxy.hear(*(task(number, "80=a.b/") for number in old))
+    now = [*(task(number, "80=a.b/", serving=False) for number in old), task(3, "80=a.b/"), task(4, "80=a.b/")]
+    assert [command.split()[0] for command in proxy.hear(*now)] == ["add", "enable", "enable"] * 2
+    assert not webmesh.finished(webmesh.wanted(now), proxy.told())
+    assert proxy.hear(*now) == [f"set server b0/t{number} state maint" for number in old]
+    assert webmesh.finished(webmesh.wanted(now), proxy.told()) and len(proxy.answers("a.b/")) == 2
+
+
+def test_haproxy_follows_when_it_has_met_the_task_or_left_it_alone() -> None:
+    def told(*servers: Server) -> Told:
+        return Told({}, {}, {"b0": {"t2": servers[0]}, "b1": {"t2": servers[-1], "t3": Server("")}})
+
+    for server, serves, leaves in (
+        (Server("", serving=True, up=True), True, False),
+        (Server("", serving=True, up=False), False, False),
+        (Server("", serving=False, up=False), False, True),
+    ):
+        assert (webmesh.follows(told(server), "t2", True), webmesh.follows(told(server), "t2", False)) == (
+            serves,
+            leaves,
+        )
+    both = told(Server("", serving=True, up=True), Server("", serving=False))
+    assert not webmesh.follows(both, "t2", True) and not webmesh.follows(both, "t2", False)
+    assert webmesh.follows(Told({}, {}, {}), "t2", False) and not webmesh.follows(Told({}, {}, {}), "t2", True)
 
 
 def test_services_come_and_go_and_the_place_of_one_is_another_ones_when_it_is_empty() -> None:

@@ -12,11 +12,15 @@ HAProxy starts with a fixed configuration and no route at all; everything else i
 change of any service drops a request, and there is nothing to reload.
 
 Rules
-    1. What is wanted comes before what is not: servers, then the routes that lead to them; routes go before servers do.
-    2. A task that serves no more gets no new requests, and leaves when its row does. One that still has requests then
-       leaves with a later difference.
+    1. What is wanted comes before what is not: servers that come, then routes, then servers that leave; and those not
+       before one of the others was found (``finished`` tells). No backend is without anybody, for no moment, while the
+       tasks before and the tasks after have somebody.
+    2. A task that serves no more gets no new requests, not even of clients with its cookie, and leaves when its row
+       does. One that still has requests then leaves with a later difference.
     3. Of two services that want the same name and path the one with the smaller id has it.
-    4. Labels' words end in HAProxy's socket: what is not plainly a name, a path, a number is refused.
+    4. A new server is sent requests once HAProxy itself could connect to it (``Server.up``): a task without a health
+       check is said to serve before it listens.
+    5. Labels' words end in HAProxy's socket: what is not plainly a name, a path, a number is refused.
 
 What it does not do: talk to HAProxy (``engine.webmesh``), choose who serves.
 """
@@ -54,9 +58,12 @@ FOLDER = "/etc/fairlead"
 CONFIG, ROUTES, LEDGER = f"{FOLDER}/haproxy.cfg", f"{FOLDER}/routes.map", f"{FOLDER}/ledger.map"
 SOCKET = "/run/haproxy.sock"
 COMMAND = ("/haproxy", "-db", "-f", CONFIG)
+STOP, GRACE = "SIGUSR1", 30_000_000_000
+"""HAProxy ends when its clients have their answers; nanoseconds that it has for that"""
 BACKENDS = 128
 """services that one mesh has room for"""
 COOKIE = "FAIRLEAD"
+_CHECK = "check inter 2s fastinter 500ms downinter 200ms fall 3 rise 1"
 _LABEL = re.compile(rf"(?:{'|'.join(map(re.escape, LABELS))})(?:\.[0-9]+)?")
 _SHORT = re.compile(r"([0-9]{1,5})=https?://(.+)")
 _PLACE = re.compile(
@@ -76,10 +83,11 @@ class Key(NamedTuple):
 
 
 class Server(NamedTuple):
-    """``address``: ``10.0.1.5:8080`` or ``[fd00::5]:8080``."""
+    """``address``: ``10.0.1.5:8080`` or ``[fd00::5]:8080``. ``up``: of one that HAProxy has, whether it answers."""
 
     address: str
     serving: bool = True
+    up: bool = False
 
 
 class Web(NamedTuple):
@@ -127,7 +135,7 @@ def _lowered(place: str) -> str:
 
 def service(port: int) -> ServiceSpec:
     """The mesh's own service: a HAProxy on every node, answering on this port of every node."""
-    container = ContainerSpec(image=IMAGE, command=COMMAND)
+    container = ContainerSpec(image=IMAGE, command=COMMAND, stop_signal=STOP, stop_grace_period=GRACE)
     template = TaskSpec(container_spec=container, networks=(NetworkAttachment(target=NAME),))
     published = ServicePort(protocol="tcp", target_port=PORT, published_port=port)
     labels = {SYSTEM: "true"}
@@ -170,7 +178,8 @@ def read(routes: str, ledger: str, servers: str) -> Told:
         words = line.split()
         if len(words) > 18 and re.fullmatch("b[0-9]+", words[1]):
             where = f"[{words[4]}]" if ":" in words[4] else words[4]
-            found.setdefault(words[1], {})[words[3]] = Server(f"{where}:{words[18]}", words[6] == "0")
+            server = Server(f"{where}:{words[18]}", serving=words[6] == "0", up=words[5] == "2")
+            found.setdefault(words[1], {})[words[3]] = server
     return Told(_map(routes), _map(ledger), found)
 
 
@@ -189,6 +198,9 @@ def difference(web: Web, told: Told) -> list[str]:
     for key, place in places.items():
         commands += _come(place, web.servers[key], told.servers.get(place, {}), key.sticky)
     commands += _routed(web, told, places)
+    for key, place in places.items():
+        if not _alone(web.servers[key], told.servers.get(place, {})):
+            commands += _rest(place, web.servers[key], told.servers.get(place, {}))
     leads = {str(key): place for key, place in places.items()}
     for place, there in told.servers.items():
         own = next((key for key, backend in places.items() if backend == place), None)
@@ -215,13 +227,33 @@ def _come(place: str, wanted: Mapping[str, Server], there: Mapping[str, Server],
     for task, server in wanted.items():
         name, known = f"{place}/{task}", there.get(task)
         if known is None and server.serving:
-            yield f"add server {name} {server.address} check inter 2s fall 2 rise 1"
+            yield f"add server {name} {server.address} {_CHECK}"
             yield f"enable health {name}"
             if sticky:  # said anew for each: only servers that are there get a cookie
                 yield f"enable dynamic-cookie backend {place}"
-            yield f"enable server {name}"
-        elif known is not None and known.serving != server.serving:
-            yield f"set server {name} state {'ready' if server.serving else 'drain'}"
+            # down until a check found it, which is at once if it is there
+            yield f"enable server {name}; set server {name} health down"
+        elif known is not None and server.serving and not known.serving:
+            yield f"set server {name} state ready"
+
+
+def finished(web: Web, told: Told) -> bool:
+    """Whether HAProxy has all that it should, and nothing else."""
+    late = any(_alone(web.servers[key], told.servers.get(place, {})) for key, place in _places(web, told).items())
+    return not late and not difference(web, told)
+
+
+def _alone(wanted: Mapping[str, Server], there: Mapping[str, Server]) -> bool:
+    """Whether those that should rest are all there is: of those that take their place none was found yet."""
+    up = {task for task, server in there.items() if server.serving and server.up}
+    serving = {task for task, server in wanted.items() if server.serving}
+    return bool(serving and up) and not serving & up
+
+
+def _rest(place: str, wanted: Mapping[str, Server], there: Mapping[str, Server]) -> Iterator[str]:
+    for task, server in wanted.items():
+        if task in there and there[task].serving and not server.serving:
+            yield f"set server {place}/{task} state maint"
 
 
 def _routed(web: Web, told: Told, places: Mapping[Key, str]) -> Iterator[str]:
@@ -233,6 +265,14 @@ def _routed(web: Web, told: Told, places: Mapping[Key, str]) -> Iterator[str]:
     for route in told.routes:
         if route not in web.routes:
             yield f"del map {ROUTES} {route}"
+
+
+def follows(told: Told, task: str, serving: bool) -> bool:
+    """Whether HAProxy has a task as it should be: ready and found, or sent nothing any more."""
+    found = [there[task] for there in told.servers.values() if task in there]
+    if serving:
+        return bool(found) and all(server.serving and server.up for server in found)
+    return not any(server.serving for server in found)
 
 
 def _go(place: str, there: Mapping[str, Server], wanted: Mapping[str, Server]) -> Iterator[str]:
@@ -269,8 +309,10 @@ defaults
     # a WebSocket
     timeout tunnel 1h
     option forwardfor
-    option redispatch
+    # whom nobody could connect to did not get the request: another one does, at once
+    option redispatch 1
     retries 3
+    retry-on conn-failure empty-response
 
 frontend web
     # two sockets: an IPv4 client is called 192.0.2.1, not ::ffff:192.0.2.1
@@ -279,6 +321,8 @@ frontend web
     http-request set-var(txn.host) req.hdr(host),field(1,:),lower
     http-request set-var-fmt(txn.place) "%[var(txn.host)]%[path]"
     http-request set-header X-Forwarded-Proto http
+    # who closed without an answer may have done what was asked: such a request is not made twice
+    http-request disable-l7-retry if !{{ method GET HEAD OPTIONS }}
     use_backend %[var(txn.place),map_beg({ROUTES})]
     default_backend nobody
 

@@ -6,8 +6,10 @@
 Rules
     1. What HAProxy has is asked for each time, and only the difference is said: one that was just started, or one that
        somebody else has spoken to, ends up the same.
-    2. What it would not do now (a server that still has requests) is tried again after ``AGAIN`` seconds.
+    2. What it would not do now (a server that still has requests, or has nobody to take its place) is tried again
+       after ``AGAIN`` seconds.
     3. A new HAProxy is sent requests after it was told (``ready``).
+    4. A node has heard that a task comes or goes when its HAProxy has (``told``): before that it thanks nobody.
 
 What it does not do: start HAProxy: it is a service of the swarm like any other (``api.mesh``), with an image that each
 node makes of its own binary (``host.proxyimage``).
@@ -18,11 +20,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from fairlead.core import webmesh
 from fairlead.core.container import Container
 from fairlead.core.model import ServicePart
 from fairlead.core.serving import Backend
+from fairlead.core.webmesh import Told
 from fairlead.engine.catalog import Catalog
 from fairlead.engine.endpoints import Endpoints
 from fairlead.errors import Unavailable
@@ -33,8 +37,11 @@ SERVICE = "com.docker.swarm.service.name"
 AGAIN = 5.0
 PATIENCE = 3.0
 """seconds for an answer"""
-TRIES, PAUSE = 40, 0.05
-"""for a new HAProxy to listen"""
+BOUND = 3.0
+"""seconds that anybody waits for HAProxy to follow"""
+READY = 10.0
+"""seconds for a new HAProxy to listen"""
+PAUSE = 0.1
 
 
 class WebMesh:
@@ -44,6 +51,10 @@ class WebMesh:
         self._catalog, self._endpoints, self._socket = catalog, endpoints, socket
         self._tasks: dict[str, tuple[str, Backend]] = {}
         """endpoint -> its network, the task it is"""
+        self._seen: dict[str, Told] = {}
+        """container -> what it had when it was asked last"""
+        self._left: set[str] = set()
+        """containers"""
         self._news = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -64,46 +75,91 @@ class WebMesh:
 
     async def run(self) -> None:
         """Until cancelled."""
+        done = True
         while True:
-            await self._news.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if done else AGAIN):
+                    await self._news.wait()
             self._news.clear()
-            for container in self._proxies():
-                if not await self._sync(container):
-                    asyncio.get_running_loop().call_later(AGAIN, self._news.set)
+            done = all([await self._sync(container) for container in self._proxies()])
+
+    def minds(self, endpoint: str) -> bool:
+        """Whether a HAProxy here is to follow that task."""
+        return endpoint in self._tasks and any(
+            self._tasks[endpoint][0] in self._networks(one) for one in self._proxies()
+        )
+
+    async def told(self, endpoint: str) -> None:
+        """Returns when every HAProxy here has followed that task, or should have."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BOUND):
+                while self.minds(endpoint) and not all(self._follows(one, endpoint) for one in self._proxies()):
+                    self._news.set()
+                    await asyncio.sleep(PAUSE)
+
+    def _follows(self, container: Container, endpoint: str) -> bool:
+        network, task = self._tasks[endpoint]
+        if network not in self._networks(container):
+            return True
+        told = self._seen.get(container.id)
+        return told is not None and webmesh.follows(told, task.part.task, task.part.serving)
 
     async def ready(self, container_id: str) -> None:
         """If that container is a HAProxy of ours: it knows what it shall know, or will not listen."""
         container = next((one for one in self._proxies() if one.id == container_id), None)
         if container is None:
             return
-        for _ in range(TRIES):
-            if await self._sync(container):
-                return
-            await asyncio.sleep(PAUSE)
+        await self._until(container, READY, lambda finished: finished)
+        await self._until(container, BOUND, lambda _: self._has_met(container))
+
+    async def _until(self, container: Container, bound: float, enough: Callable[[bool], bool]) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(bound):
+                while True:
+                    if enough(await self._sync(container)):
+                        return
+                    await asyncio.sleep(PAUSE)
+
+    def _has_met(self, container: Container) -> bool:
+        """Of each service at least one answers, if one should."""
+        told = self._seen.get(container.id)
+        ready = [[one.up for one in there.values() if one.serving] for there in told.servers.values()] if told else []
+        return all(any(ups) for ups in ready if ups)
+
+    def leaves(self, container_id: str) -> None:
+        """If that container is a HAProxy of ours: nobody comes to it any more, and it need not be told."""
+        self._left.add(container_id)
+
+    def _networks(self, container: Container) -> set[str]:
+        return {endpoint.network for endpoint in self._endpoints.of_sandbox(container.id)}
 
     def _proxies(self) -> list[Container]:
-        found = (one for one in self._catalog if (one.config.labels or {}).get(SERVICE) == webmesh.NAME)
-        return [container for container in found if container.state.running]
+        found = [one for one in self._catalog if (one.config.labels or {}).get(SERVICE) == webmesh.NAME]
+        self._left &= {container.id for container in found}
+        return [container for container in found if container.state.running and container.id not in self._left]
 
     async def _sync(self, container: Container) -> bool:
         """Whether it has all that it should, and nothing else."""
-        networks = {endpoint.network for endpoint in self._endpoints.of_sandbox(container.id)}
-        web = webmesh.wanted(task for network, task in self._tasks.values() if network in networks)
+        networks = self._networks(container)
         async with self._turn:
+            web = webmesh.wanted(task for network, task in self._tasks.values() if network in networks)
             try:
-                told = webmesh.read(*[await self._say(container, question) for question in webmesh.QUESTIONS])
+                told = await self._ask(container)
                 commands = webmesh.difference(web, told)
                 for command in commands:
                     answer = (await self._say(container, command)).strip()
                     if answer and not answer.startswith(("New server registered", "Server deleted")):
                         log.info("HAProxy %s: %s: %s", container.name, command, answer)
-                if not commands:
-                    return True
-                told = webmesh.read(*[await self._say(container, question) for question in webmesh.QUESTIONS])
-                return not webmesh.difference(web, told)
+                return webmesh.finished(web, await self._ask(container) if commands else told)
             except (OSError, TimeoutError, Unavailable) as problem:
+                self._seen.pop(container.id, None)
                 log.info("HAProxy %s cannot be told: %s", container.name, problem)
                 return False
+
+    async def _ask(self, container: Container) -> Told:
+        told = webmesh.read(*[await self._say(container, question) for question in webmesh.QUESTIONS])
+        self._seen[container.id] = told
+        return told
 
     async def _say(self, container: Container, command: str) -> str:
         """One command, one answer."""

@@ -1,8 +1,11 @@
-"""Farewells: a task is about to stop; when is nothing sent to it any more?
+"""Farewells and greetings: a task is about to stop, or begins to serve; when does everybody know?
 
-    owner: its row says "not serving" --gossip--> every node with the network: names, virtual addresses follow
-      ^                                                                                            |
-      '------------------------------------------- "heard" ----------------------------------------'
+    owner: its row says so --gossip--> every node with the network: names, virtual addresses, ports, HAProxy follow
+      ^                                                                                    |
+      '---------------------------------- "heard" ----------------------------------------'
+
+One that stops is signalled after its farewell is over. One that serves is said to run after its greeting is over:
+the next task of an update leaves when the world knows who has taken its place, and no node is ever left with nobody.
 
 A word of thanks is one datagram, sealed like all gossip. Whoever has not thanked after ``BOUND`` seconds is not waited
 for: he failed, or his word was lost, and by then he has the row.
@@ -15,6 +18,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 MARK = b"\xfb"
+SERVING, LEAVING = b"+", b"-"
 BOUND = 3.0
 """Seconds in which gossip tells everybody."""
 
@@ -24,35 +28,41 @@ class Farewells:
 
     def __init__(self, say: Callable[[str, bytes], None], nodes: Callable[[str], Iterable[str]], me: str) -> None:
         self._say, self._nodes, self._me = say, nodes, me
-        self._heard: dict[str, set[str]] = {}
-        """endpoint of ours that leaves -> nodes that know"""
+        self._heard: dict[bytes, set[str]] = {}
+        """what is told of an endpoint of ours -> nodes that know"""
         self._news = asyncio.Event()
 
-    def thank(self, owner: str, endpoint: str) -> None:
-        """Nothing is sent to that endpoint from here any more."""
-        self._say(owner, MARK + endpoint.encode())
+    def thank(self, owner: str, endpoint: str, serving: bool) -> None:
+        """Here all follows it: that endpoint is sent requests from here, or is sent nothing any more."""
+        self._say(owner, _word(endpoint, serving))
 
     def thanked(self, node: str, words: bytes) -> None:
         """A node said so."""
-        endpoint = words[len(MARK) :].decode(errors="replace")
-        if endpoint in self._heard:
-            self._heard[endpoint].add(node)
+        if words in self._heard:
+            self._heard[words].add(node)
             self._news.set()
 
-    def begin(self, endpoints: Iterable[str]) -> None:
-        """Before others are told that these are to be left alone."""
+    def begin(self, endpoints: Iterable[str], serving: bool) -> None:
+        """Before others are told of these."""
         for endpoint in endpoints:
-            self._heard[endpoint] = set()
+            self._heard[_word(endpoint, serving)] = set()
 
-    async def over(self, endpoints: dict[str, str]) -> None:
+    async def over(self, endpoints: dict[str, str], serving: bool) -> None:
         """Returns when all who have the network know, or should. ``endpoints``: with their networks."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(BOUND):
-                while any(self._missing(id, network) for id, network in endpoints.items()):
-                    self._news.clear()
-                    await self._news.wait()
-        for endpoint in endpoints:
-            self._heard.pop(endpoint, None)
+        words = {_word(id, serving): network for id, network in endpoints.items()}
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BOUND):
+                    while any(self._missing(word, network) for word, network in words.items()):
+                        self._news.clear()
+                        await self._news.wait()
+        finally:
+            for word in words:
+                self._heard.pop(word, None)
 
-    def _missing(self, endpoint: str, network: str) -> set[str]:
-        return set(self._nodes(network)) - {self._me} - self._heard.get(endpoint, set())
+    def _missing(self, word: bytes, network: str) -> set[str]:
+        return set(self._nodes(network)) - {self._me} - self._heard.get(word, set())
+
+
+def _word(endpoint: str, serving: bool) -> bytes:
+    return MARK + (SERVING if serving else LEAVING) + endpoint.encode()

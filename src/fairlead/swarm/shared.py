@@ -117,6 +117,8 @@ class Shared:
             self._parts = self._stand(self._notes)
             ground.overlays.encryption = self._encryption(self._notes)
         self._farewells = Farewells(self._say, self._having, self._notes.node if self._notes else "")
+        self._thanks: asyncio.Queue[Remote] = asyncio.Queue()
+        """rows that HAProxy has to follow first"""
 
     # -- this machine in the swarm ----------------------------------------------------------------------------
 
@@ -192,6 +194,7 @@ class Shared:
         tasks.create_task(self._dismiss())
         tasks.create_task(self._stay_on_ingress())
         tasks.create_task(self._ground.web.run())
+        tasks.create_task(self._thank())
 
     async def _watch_address(self, here: str, address: Callable[[], str]) -> None:
         before = here
@@ -296,22 +299,24 @@ class Shared:
             raise Unavailable("this node does not know its own address yet")
 
     async def serve(self, container: str) -> None:
-        """Requests may be sent to it from now on."""
+        """Requests may be sent to it from now on; returns when all others know, or should."""
         await self._ground.web.ready(container)
         await self._turn(container, on=True)
 
     async def withdraw(self, container: str) -> None:
         """They may not any more; returns when all others know, or should."""
-        leaving = {endpoint.id: endpoint.network for endpoint in self._tasks(container) if _serves(endpoint)}
-        self._farewells.begin(leaving)
         await self._turn(container, on=False)
-        if leaving:
-            await self._farewells.over(leaving)
+        self._ground.web.leaves(container)
 
     async def _turn(self, container: str, *, on: bool) -> None:
         stack = self._ground.sandboxes.get(container)
-        if stack is not None:
-            await self._ground.endpoints.change(stack, [_turned(endpoint, on) for endpoint in self._tasks(container)])
+        if stack is None:
+            return
+        changed = [endpoint for endpoint in self._tasks(container) if _serves(endpoint) != on]
+        told = {endpoint.id: endpoint.network for endpoint in changed}
+        self._farewells.begin(told, on)
+        await self._ground.endpoints.change(stack, [_turned(endpoint, on) for endpoint in changed])
+        await asyncio.gather(self._farewells.over(told, on), *map(self._ground.web.told, told))
 
     def _tasks(self, container: str) -> list[Endpoint]:
         stack = self._ground.sandboxes.get(container)
@@ -344,8 +349,23 @@ class Shared:
             self._peers.say(node, words)
 
     def _learnt(self, row: Remote) -> None:
-        if row.part is not None and not row.part.serving:
-            self._farewells.thank(row.node, row.id)
+        """All here follows a row, but for HAProxy, which is told besides."""
+        if row.part is not None and row.part.routes and self._ground.web.minds(row.id):
+            self._thanks.put_nowait(row)
+        elif row.part is not None:
+            self._farewells.thank(row.node, row.id, row.part.serving)
+
+    async def _thank(self) -> None:
+        """Until cancelled: for rows that HAProxy has to follow before we can say that we do."""
+
+        async def thank(row: Remote, serving: bool) -> None:
+            await self._ground.web.told(row.id)
+            self._farewells.thank(row.node, row.id, serving)
+
+        async with asyncio.TaskGroup() as each:
+            while True:
+                row = await self._thanks.get()
+                each.create_task(thank(row, row.part is not None and row.part.serving))
 
     # -- the disk ------------------------------------------------------------------------------------------------------
 
