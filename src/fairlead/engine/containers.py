@@ -231,6 +231,8 @@ class Containers:
             finished_at=timestamp(end.at) if end.at else self._now(),
             restart_count=container.state.restart_count + (1 if verdict.again else 0),
         )
+        if end.oom:
+            self._tell("oom", container)
         self._tell("die", container, exitCode=str(end.code), execDuration=str(restart.duration(container)))
         return container
 
@@ -374,11 +376,10 @@ class Containers:
     # -- names, limits, networks ----------------------------------------------------------------
 
     async def rename(self, ref: str, new: str) -> None:
-        container = self.get(ref)
-        old = container.name
-        container = await self._catalog.put(self._creation.renamed(container, new))
+        before = self.get(ref)
+        container = await self._catalog.put(self._creation.renamed(before, new))
         await self._attachments.renamed(container)
-        self._tell("rename", container, oldName="/" + old)
+        self._tell("rename", container, oldName="/" + before.name)
 
     async def update(self, ref: str, changes: HostConfig) -> list[str]:
         """New limits or restart policy, of a running container at once; returns warnings."""

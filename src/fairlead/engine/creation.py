@@ -11,6 +11,7 @@ What it leaves behind on failure: nothing.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from fairlead.core import addresses, bridgeoptions, merge, ocimounts, petnames, 
 from fairlead.core.container import Config, Container, HostConfig, LogConfig
 from fairlead.core.imagespec import ImageRecord
 from fairlead.core.model import EndpointSettings, Network, Sandbox
+from fairlead.engine import abilities
+from fairlead.engine.abilities import Abilities
 from fairlead.engine.attachments import Attachments, mode_of
 from fairlead.engine.catalog import Catalog
 from fairlead.engine.controller import Controller
@@ -37,7 +40,6 @@ MAC_DEPRECATED = (
 )
 SHM_SIZE = 64 << 20
 NODES = tuple(Path("/sys/devices/system/node").glob("node[0-9]*"))
-CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Creation:
@@ -69,6 +71,10 @@ class Creation:
         self._dice = dice
         self._defaults = defaults
 
+    @functools.cached_property
+    def _able(self) -> Abilities:
+        return abilities.look()
+
     async def settle(
         self, name: str, config: Config, host: HostConfig, networks: dict[str, EndpointSettings], platform: str
     ) -> tuple[Container, list[str]]:
@@ -84,7 +90,7 @@ class Creation:
     ) -> tuple[Container, ImageRecord, list[str]]:
         """The container without its mounts, its image, and warnings; every check passed, nothing made or promised."""
         name = self._name(name)
-        host, dropped = _supported(host)
+        host, dropped = abilities.supported(host, self._able)
         warned = validate.create(config, host, cpus=len(os.sched_getaffinity(0)), nodes=len(NODES))
         self._volumes.check(host)
         image = self._image(config)
@@ -112,7 +118,7 @@ class Creation:
 
     def updated(self, container: Container, changes: HostConfig) -> tuple[HostConfig, list[str]]:
         """The container's half about this machine after ``docker update``, and warnings."""
-        changes, dropped = _supported(changes)
+        changes, dropped = abilities.supported(changes, self._able)
         return validate.updated(container, changes, cpus=len(os.sched_getaffinity(0)), nodes=len(NODES)), dropped
 
     def renamed(self, container: Container, new: str) -> Container:
@@ -284,24 +290,6 @@ def _of_the_host() -> list[str]:
     except OSError:
         return []
     return ["IPv4 forwarding is disabled. Networking will not work."] if forwarding == "0" else []
-
-
-def _supported(host: HostConfig) -> tuple[HostConfig, list[str]]:
-    """The wishes without those that this kernel cannot fulfil, and what to warn about; as dockerd does it."""
-    if _has_weights():
-        return host, []
-    words = "Your kernel does not support Block I/O {} or the cgroup is not mounted. {} discarded."
-    warnings = [words.format("weight", "Weight")] if host.blkio_weight else []
-    warnings += [words.format("weight_device", "Weight-device")] if host.blkio_weight_device else []
-    return replace(host, blkio_weight=0, blkio_weight_device=host.blkio_weight_device and ()), warnings
-
-
-def _has_weights() -> bool:
-    """Whether disks can be shared by weight here."""
-    controllers = CGROUPS / "cgroup.controllers"
-    if controllers.exists():
-        return "io" in controllers.read_text().split()
-    return (CGROUPS / "blkio/blkio.weight").exists()
 
 
 def _log_config(asked: LogConfig, default: LogConfig) -> LogConfig:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fairlead import __version__
+from fairlead.engine import abilities
 from fairlead.engine.clusterstore import ClusterStore
 from fairlead.engine.events import Events
 from fairlead.engine.peers import NoPeers, Peers
@@ -238,25 +239,17 @@ def _read(path: str) -> str:
 
 
 def _limits() -> dict[str, Any]:
-    """Which limits the control groups of this machine can set; version 2, or 1 (also beside an empty 2)."""
-    controllers = _read("/sys/fs/cgroup/cgroup.controllers").split()
-    if controllers:
-        have, version = set(controllers), "2"
-        swap, oom = "memory" in have, False
-    else:
-        root = Path("/sys/fs/cgroup")
-        have, version = {entry.name for entry in root.iterdir()} if root.is_dir() else set(), "1"
-        swap = (root / "memory/memory.memsw.limit_in_bytes").exists()
-        oom = "memory" in have
+    """Which limits the control groups of this machine can set."""
+    able = abilities.look()
     return {
-        "cgroups": version,
-        "memory_limit": "memory" in have,
-        "swap_limit": swap,
-        "oom_kill_disable": oom,
-        "cpu_quota": "cpu" in have,
-        "cpu_shares": "cpu" in have,
-        "cpu_set": "cpuset" in have,
-        "pids_limit": "pids" in have,
+        "cgroups": str(able.version),
+        "memory_limit": able.memory,
+        "swap_limit": able.swap,
+        "oom_kill_disable": able.oom_kill_disable,
+        "cpu_quota": able.cpu,
+        "cpu_shares": able.cpu,
+        "cpu_set": able.cpuset,
+        "pids_limit": able.pids,
     }
 
 

@@ -143,7 +143,7 @@ class Cgroups:
             memory=_number(place / "memory.current"),
             memory_peak=_number(place / "memory.peak"),
             memory_limit=_number(place / "memory.max"),
-            memory_failures=_table(place / "memory.events").get("max", 0),
+            memory_failures=_table(place / "memory.events").get("oom", 0),
             memory_detail=_table(place / "memory.stat"),
             pids=_number(place / "pids.current"),
             pids_limit=_number(place / "pids.max"),

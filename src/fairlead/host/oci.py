@@ -166,7 +166,7 @@ class Oci:
 
     async def update(self, container: Container) -> None:
         running = self._find(container.id)
-        parts = limits(container.host, bundles.disks(sorted(disk_paths(container.host))))
+        parts = limits(container.host, bundles.disks(sorted(disk_paths(container.host))), none=-1)
         running.bundle.write("resources.json", parts)
         await self._must("update", "--resources", str(running.bundle.path / "resources.json"), container.id)
 
