@@ -173,11 +173,13 @@ class Later:
 
     def make_explainer(self) -> Explainer:
         from fairlead.engine.explain import Explainer  # with all it knows of rules and roads
+        from fairlead.engine.explainservices import Directory
         from fairlead.engine.machine import SWITCHES
 
         return Explainer(
             self.kernel, self.host, self.catalog, self.controller, self.attachments,
             self.publisher, self.naming, self.files,
+            Directory(self.controller, self.overlays, lambda: self.swarm.control()),
             lambda family: self.host.sysctl(SWITCHES[family]) != "0",
         )  # fmt: skip
 

@@ -1,5 +1,7 @@
 """Explaining on paper: the transcripts of docs/explain.md are what the code says, and each verdict is seen."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from paper import Paper
@@ -14,9 +16,12 @@ from fairlead.core.wanted import Address, Link, Route, Skeleton
 from fairlead.engine.drivers.bridge import Bridge
 from fairlead.engine.drivers.host import Host as HostDriver
 from fairlead.engine.drivers.none import Null
+from fairlead.engine.drivers.overlay import Overlay
 from fairlead.engine.explain import Explainer, Explanation
+from fairlead.engine.explainservices import Directory
 from fairlead.engine.naming import Naming
 from fairlead.engine.sandboxes import Stack
+from fairlead.engine.swarm import NoSwarm
 from fairlead.errors import Conflict, Invalid, NotFound
 from lane.golden import same_as
 
@@ -30,7 +35,7 @@ class Shop:
 
     def __init__(self, paper: Paper) -> None:
         self.paper = paper
-        drivers = {driver.name: driver for driver in (Bridge(), HostDriver(), Null())}
+        drivers = {driver.name: driver for driver in (Bridge(), HostDriver(), Null(), Overlay())}
         self.forwards = True
         self.explainer = Explainer(
             paper.kernel,
@@ -41,6 +46,7 @@ class Shop:
             paper.publisher,
             Naming(None, drivers),  # type: ignore[arg-type]
             paper.files,
+            Directory(paper.controller, paper.overlays, NoSwarm().control),
             lambda family: self.forwards,
         )
 
@@ -267,8 +273,10 @@ PAGE = """\
 
 `fairlead explain A B[:port]` walks the first packet of a connection from A to B and says, hop by hop, who answers the
 name, which route and device it takes, which rule and which element of the firewall lets it pass or drops it, and what
-would help. A and B are containers (name or id), addresses, `host`, or `world`; without a port it is a ping, `/udp`
-behind the port says the protocol, `-6` asks for IPv6.
+would help. A and B are containers (name or id), addresses, `host`, or `world` (also `outside`); without a port it is a
+ping, `/udp` behind the port says the protocol, `-6` asks for IPv6. B may also be a service of a swarm (its name, an
+alias, `tasks.NAME`, its own address), `host:PORT` for a port that it publishes, or a name of the HTTP mesh
+(`http://…`).
 
 What is said comes from the [wanted objects](why/wanting.md), and the rules are followed as they are written: there is
 no second description of the firewall that could be wrong. `--check` makes the same walk over what the kernel has, and
@@ -327,7 +335,9 @@ TUNNEL = Road(kind="unicast", device="tun0", prefix="172.18.0.2/32", origin="sta
 BLOCKED = rules("accept", "inet", "forward", 'iifname "br-*" ip daddr @blocked reject', table="office")
 
 
-async def test_the_page_says_what_the_code_says(shop: Shop) -> None:
+async def test_the_page_says_what_the_code_says(shop: Shop, tmp_path: Path) -> None:
+    from engine.test_explain_services import page  # which needs the shop
+
     parts = [PAGE]
     for heading, source, target, family in TRANSCRIPTS:
         answer = await shop.says(source, target, family)
@@ -341,4 +351,5 @@ async def test_the_page_says_what_the_code_says(shop: Shop) -> None:
         answer = await shop.says(source, target)
         told[name] = f"\n```\n$ fairlead explain {source} {target}\n{face.text(shown(answer))}\n```"
     parts.append(THEIRS.format(**told))
+    parts.append(await page(tmp_path / "street"))
     same_as("docs/explain.md", "".join(parts))

@@ -12,6 +12,7 @@ What it does not do: walk (``core.explain``), or find containers (``engine.expla
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -27,16 +28,18 @@ from fairlead.errors import Invalid
 PROTOCOLS = ("tcp", "udp", "sctp")
 LOOPBACK = "loopback addresses are for callers on the host itself: publish without an address, -p HOSTPORT:PORT"
 APART = "put both on a network whose icc is on"
+_URL = re.compile(r"http(?P<secure>s?)://(?P<place>[^/]+)(?P<path>/.*)?")
 OUTSIDE = {4: "203.0.113.1", 6: "3fff::1"}
 """Addresses reserved for documentation; here they stand for anywhere in the world."""
 
 
 class Ask(NamedTuple):
-    """Who is called, and how. ``port`` 0: a ping."""
+    """Who is called, and how. ``port`` 0: a ping. ``path``: of a URL."""
 
     who: str
     port: int = 0
     protocol: str = "tcp"
+    path: str = ""
 
 
 class Answer(NamedTuple):
@@ -84,10 +87,16 @@ class Ends:
     """host ports that are published on a loopback address only"""
     gateway: str = ""
     """address at which the caller reaches the host"""
+    service: str = ""
+    """name of the service that is called"""
 
 
 def parse(text: str) -> Ask:
-    """``web``, ``web:80``, ``web:53/udp``, ``10.0.0.2:80``, ``[fd00::2]:80``, ``fd00::2``; ``Invalid`` for the rest."""
+    """``web``, ``web:80``, ``web:53/udp``, ``10.0.0.2:80``, ``[fd00::2]:80``, ``fd00::2``, ``http://web/path``;
+    ``Invalid`` for the rest."""
+    if url := _URL.fullmatch(text):
+        ask = parse(url["place"])
+        return ask._replace(port=ask.port or (443 if url["secure"] else 80), path=url["path"] or "/")
     rest, slash, protocol = text.partition("/")
     if slash and protocol not in PROTOCOLS:
         raise Invalid(f"{text}: the protocol is one of {', '.join(PROTOCOLS)}")
@@ -177,6 +186,10 @@ def advise(walked: Walked, ends: Ends, ask: Ask, resolved: bool) -> Iterator[str
         yield from _for_a_route(ends, walked, resolved)
     elif reason == "nobody":
         yield "nobody has this address now: is the container running, and is it its present address?"
+    elif reason == "vip":
+        yield f"see what its tasks are about: fairlead service ps {ends.service}".rstrip() + ", on a manager"
+    elif reason == "inlet":
+        yield "ingress carries published ports and answers: tasks talk to each other on a network of their own"
     elif reason == "key":
         yield "does the engine on the other host run, and does the cluster store answer (fairlead info)?"
     elif reason == "forwarding":

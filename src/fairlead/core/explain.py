@@ -24,18 +24,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fairlead.core.choosing import Choosing
 from fairlead.core.ruleset import Packet
-from fairlead.core.steps import ELSEWHERE, WORLD, Hop, Steps, Walked, at
+from fairlead.core.steps import ELSEWHERE, WORLD, Hop, Walked, at
 from fairlead.core.terrain import DIRECT, Socket, Terrain, Way, is_loopback
 from fairlead.core.wanted import HOST
 
 
-def walk(terrain: Terrain, start: str, packet: Packet, *, forwarding: bool = True) -> Walked:
+def walk(terrain: Terrain, start: str, packet: Packet, *, forwarding: bool = True, lot: int = 0) -> Walked:
     """Send ``packet`` from the stack ``start``: a namespace, ``HOST``, or ``WORLD`` (``packet.arrives`` tells where).
 
-    An empty ``source`` is chosen as the kernel would. ``forwarding``: the host routes between its devices.
+    An empty ``source`` is chosen as the kernel would. ``forwarding``: the host routes between its devices. ``lot``:
+    which of a service's tasks is chosen (``Walked.lots``).
     """
     walker = _Walker(terrain, forwarding, Walked(packet))
+    walker.lot = lot
     if legacy := terrain.others(HOST).legacy:
         says = (
             f"legacy iptables has tables here ({', '.join(legacy)}): what they do cannot be seen; iptables-legacy-save"
@@ -54,7 +57,7 @@ def walk(terrain: Terrain, start: str, packet: Packet, *, forwarding: bool = Tru
     return walker.walked
 
 
-class _Walker(Steps):
+class _Walker(Choosing):
     """One packet under way."""
 
     def __init__(self, terrain: Terrain, forwarding: bool, walked: Walked) -> None:
@@ -79,6 +82,9 @@ class _Walker(Steps):
             return None
         self.packet = replace(self.packet, source=self.packet.source or way.source, leaves=way.device)
         self.note("route", _road(terrain.title(ns), way, self.packet), *way.objects)
+        if (onward := self.led(ns, way)) is None:
+            return None
+        way = onward
         if self._others("output", ns=ns) or self._others("postrouting", ns=ns):
             return None
         self.packet = replace(self.packet, leaves="")
@@ -103,7 +109,7 @@ class _Walker(Steps):
             return self.stop("nobody", "switch", f"{where}, where nobody has {hop}: no answer to who-has", me.link)
         if there.ns == HOST:
             self.note("switch", f"{where}; {hop} is the host's own end of it", me.link, there.link, there.address)
-            self.packet = replace(self.packet, arrives=bridge)
+            self.packet = replace(self.packet, arrives=there.device)
             return self.on_host()
         theirs = f"{there.device} of {terrain.title(there.ns)}"
         if _isolated(me) and _isolated(there):
@@ -163,7 +169,7 @@ class _Walker(Steps):
 
     def on_host(self) -> None:
         """It came in by a device of the host: rules, then here or onwards."""
-        if self._others("ingress", "netdev"):
+        if self._others("ingress", "netdev") or self.guarded():
             return None
         six = self.packet.family == 6  # the kernel refuses [::1] before it asks any rule, 127/8 only when it routes
         if not (six and is_loopback(self.packet.target)) and self._judged("prerouting"):
@@ -201,7 +207,7 @@ class _Walker(Steps):
     def into_host(self) -> None:
         """It is for the host: for the relay where that serves the port, else for whoever listens."""
         packet = self.packet
-        if packet.arrives and self._others("input"):
+        if self.refused() or (packet.arrives and self._others("input")):
             return None
         carried = next((c for c in self.terrain.carried if _serves(c.protocol, c.address, c.port, packet)), None)
         if carried is None:
@@ -230,6 +236,8 @@ class _Walker(Steps):
         """Off the host: to whoever has the address on that network, or into the world."""
         device = self.packet.leaves
         link = self.terrain.link(HOST, device)
+        if link and device in self.terrain.legs and (own := self.terrain.way(HOST, self.packet.target)):
+            return self.across(Socket(HOST, device, link, own.objects[0]), own)  # type: ignore[arg-type]
         if device not in self.terrain.networks and not (link and link.kind == "bridge"):
             return self.leave(device)
         self.walked.switch = device
@@ -252,10 +260,11 @@ class _Walker(Steps):
 
     def answer_by_host(self) -> None:
         """The host has to send answers where the call came from, and not to refuse them."""
-        there, told = self.packet, len(self.walked.hops)
+        after, told = self.packet, len(self.walked.hops)
         if not self.passage:
             return
         source, leaves = self.passage
+        there = self.called or after
         self.packet = replace(there, source=there.target, target=source, port=0, arrives=leaves)
         road = self._kernel(HOST)
         if road is not None and self.terrain.is_hosts(source):
@@ -268,7 +277,7 @@ class _Walker(Steps):
             self.walked.hops.append(
                 replace(last, at="answer", says=f"the answer comes back to the host, but {last.says}")
             )
-        self.packet = there
+        self.packet = after
 
     # -- ends -------------------------------------------------------------------------------
 
@@ -278,6 +287,8 @@ class _Walker(Steps):
         if self._others("prerouting", ns=there.ns) or self._others("input", ns=there.ns):
             return
         self.packet = packet
+        if not self.let_in(there):
+            return
         self.arrive(there.ns, f"{title} gets it on {there.device} at {at(self.packet)}", there.link, there.address)
 
     def leave(self, device: str) -> None:
@@ -287,11 +298,12 @@ class _Walker(Steps):
         """The first packet arrived; without a way back nobody would know."""
         self.answer_by_host()
         place, source = self.walked.place, self.packet.source
-        if place in (HOST, WORLD, ELSEWHERE, start) or self.terrain.holds(place, source):
-            return
-        if self.terrain.way(place, source) is None:
+        inside = place not in (HOST, WORLD, ELSEWHERE, start) and not self.terrain.holds(place, source)
+        if inside and not self.answer_by_node(place) and self.terrain.way(place, source) is None:
             title = self.terrain.title(place)
             self.stop("answer", "answer", f"{title} has no route back to {source}: its answers go nowhere")
+        if self.walked.arrived:
+            self.answer_turned()
 
 
 def _serves(protocol: str, address: str, port: int, packet: Packet) -> bool:

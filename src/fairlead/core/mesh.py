@@ -64,6 +64,11 @@ def mac(address: str) -> str:
     return addresses.mac_from_address(address.partition("/")[0])
 
 
+def mark(leg4: str) -> int:
+    """Of what came in by the node with this address on ingress: as the kernel keeps four bytes copied from a frame."""
+    return int.from_bytes(ipaddress.IPv4Address(leg4).packed, sys.byteorder)
+
+
 def leg_plan(network: Network, facts_has_ipv6: bool = True) -> Plan:
     """What must stand before the device does, and what the host has to know of it. The device: the driver's."""
     subnets = tuple(pool.subnet for pool in network.ipam.config)
@@ -144,14 +149,13 @@ def inlet(network: Network, endpoint: Endpoint, answers: tuple[str, str]) -> Pla
 
 def way_back(endpoint: Endpoint, network: Network, leg4: str, leg6: str) -> Plan:
     """How a sandbox answers what came in by one node. ``leg4``, ``leg6``: its addresses on ingress, without length."""
-    packed = ipaddress.IPv4Address(leg4).packed
-    mark = int.from_bytes(packed, sys.byteorder)  # as the kernel keeps four bytes that it copies from a frame
+    own = mark(leg4)
     subnet = next(pool.subnet for pool in network.ipam.config if addresses.contains(pool.subnet, leg4))
     offset = int(ipaddress.IPv4Address(leg4)) - int(ipaddress.ip_network(subnet).network_address)
     ns, link, why = endpoint.namespace, endpoint.interface, f"what came in by the node at {leg4} is answered there"
     plan: list[Wanted] = []
     for family, gateway, everything in ((4, leg4, "0.0.0.0/0"), (6, leg6, "::/0")):
         if gateway and (endpoint.ipv6 if family == 6 else endpoint.ipv4):
-            plan.append(Rule(ns=ns, family=family, priority=_FIRST_PRIORITY + offset, mark=mark, table=mark, why=why))
-            plan.append(Route(ns=ns, destination=everything, gateway=gateway, link=link, table=mark))
+            plan.append(Rule(ns=ns, family=family, priority=_FIRST_PRIORITY + offset, mark=own, table=own, why=why))
+            plan.append(Route(ns=ns, destination=everything, gateway=gateway, link=link, table=own))
     return tuple(plan)

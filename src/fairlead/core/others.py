@@ -46,11 +46,10 @@ _SHOWN = 3
 _DEPTH = 16
 """As deep as the kernel lets chains jump."""
 
-_OURS = re.compile(r"inet fairlead|netdev fairlead-.*")
+_OURS = re.compile(r"inet fairlead(-vips|-ingress|-mesh)?|netdev fairlead-.*")
 _OWNERS = (
     (r"^(inet|ip6?) firewalld$", "firewalld"),
     (r"^inet fairlead-user$", "you"),
-    (r"^inet fairlead-(vips|ingress|mesh)$", "services of the swarm"),
     (r"\bufw6?-", "ufw"),
     (r"\bDOCKER(-USER|-FORWARD|-ISOLATION-STAGE-1)?$|docker-bridges", "dockerd"),
     (r"netavark|NETAVARK", "podman"),

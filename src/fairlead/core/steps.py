@@ -15,6 +15,7 @@ What it does not do: know stations (``core.explain``).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from fairlead.core.others import Opinion, describe
 from fairlead.core.ruleset import Judgement, Met, Packet
@@ -42,6 +43,14 @@ class Hop:
     """here it takes a route that is not ours"""
 
 
+class Lot(NamedTuple):
+    """A task that could have been chosen; ``weight`` of all weights is its chance."""
+
+    address: str
+    port: int
+    weight: int
+
+
 @dataclass(slots=True)
 class Walked:
     """A walk. ``place``: where the packet came out (``NOWHERE``: it was stopped), ``packet``: as it is there."""
@@ -53,7 +62,7 @@ class Walked:
     """the rule that dropped it"""
     reason: str = ""
     """the word for why it stopped: rule, route, switch, key, nobody, loopback, forwarding, answer; or by others:
-    others, detour, refused, rp_filter"""
+    others, detour, refused, rp_filter; of a service: vip (nobody serves), inlet (not by ingress)"""
     stopped_by_others: Opinion | None = None
     owner: str = ""
     """of the table that stopped it, as far as its name tells"""
@@ -63,6 +72,8 @@ class Walked:
     """namespaces in which a route that is not ours took it elsewhere, or somebody's rules stopped it"""
     switch: str = ""
     """the last bridge it was on"""
+    lots: tuple[Lot, ...] = ()
+    """the tasks of a service that one was chosen from"""
 
     @property
     def arrived(self) -> bool:

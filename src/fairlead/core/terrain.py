@@ -24,15 +24,22 @@ from fairlead.core.wanted import (
     Address,
     Element,
     Forwarding,
+    Inlet,
+    Leg,
     Link,
+    MeshPort,
     Neighbour,
     Policy,
     Route,
+    Rule,
     Skeleton,
     Sysctl,
+    Vip,
     Wanted,
 )
 
+MAIN = 254
+"""the table in which a stack's ordinary routes are"""
 DIRECT = ("macvlan", "ipvlan")
 """Devices that are on their parent's cable: the host's bridges and rules do not see what they send."""
 
@@ -132,32 +139,54 @@ class Terrain:
         self._answered: dict[tuple[str, str], Neighbour] = {}
         self._forwarded: dict[tuple[str, str], Forwarding] = {}
         self._policies: list[Policy] = []
-        elements = []
+        self.vips: dict[tuple[str, str], Vip] = {}
+        self.ports: dict[tuple[str, str, int], MeshPort] = {}
+        """(protocol, address of the host or "", port) -> what the swarm publishes there"""
+        self.legs: dict[str, Leg] = {}
+        self.inlets: dict[str, Inlet] = {}
+        self._policed: dict[tuple[str, int, int], Rule] = {}
+        """(stack, family, mark) -> where what has that mark goes"""
+        self._elements: list[Element] = []
         for item in objects:
-            if isinstance(item, Address):
-                self._addresses[item.ns].append(item)
-            elif isinstance(item, Route) and item.table == 254:
-                self._routes[item.ns].append(item)
-            elif isinstance(item, Link):
-                self._links[item.ns, item.name] = item
-                if item.peer:
-                    self._links[item.peer_ns, item.peer] = item
-            elif isinstance(item, Neighbour):
-                self._answered[item.ns, item.address] = item
-            elif isinstance(item, Forwarding):
-                self._forwarded[item.ns, item.mac] = item
-            elif isinstance(item, Policy) and item.way == "out":
-                self._policies.append(item)
-            elif (
-                isinstance(item, Sysctl) and item.ns == HOST and item.path.endswith("/forwarding") and item.value == "0"
-            ):
-                self.closed[item.path.split("/")[-2]] = item
-            elif isinstance(item, Skeleton) and item.ns == HOST:
-                self.skeleton = item
-            elif isinstance(item, Element) and item.ns == HOST:
-                elements.append(item)
+            self._add(item)
         self._add_the_hosts(host_addresses, host_routes)
-        self.rules = Ruleset(self.skeleton, elements, Surroundings(self.is_hosts, self._kind, self.own_address))
+        self.rules = Ruleset(self.skeleton, self._elements, Surroundings(self.is_hosts, self._kind, self.own_address))
+
+    def _add(self, item: Wanted) -> None:
+        if isinstance(item, Address):
+            self._addresses[item.ns].append(item)
+        elif isinstance(item, Route):
+            self._routes[item.ns].append(item)
+        elif isinstance(item, Link):
+            self._links[item.ns, item.name] = item
+            if item.peer:
+                self._links[item.peer_ns, item.peer] = item
+        elif isinstance(item, Neighbour):
+            self._answered[item.ns, item.address] = item
+        elif isinstance(item, Forwarding):
+            self._forwarded[item.ns, item.mac] = item
+        elif isinstance(item, Policy) and item.way == "out":
+            self._policies.append(item)
+        elif isinstance(item, Sysctl) and item.ns == HOST and item.path.endswith("/forwarding") and item.value == "0":
+            self.closed[item.path.split("/")[-2]] = item
+        elif isinstance(item, Skeleton) and item.ns == HOST:
+            self.skeleton = item
+        elif isinstance(item, Element) and item.ns == HOST:
+            self._elements.append(item)
+        else:
+            self._add_of_services(item)
+
+    def _add_of_services(self, item: Wanted) -> None:
+        if isinstance(item, Vip):
+            self.vips[item.ns, item.address] = item
+        elif isinstance(item, MeshPort):
+            self.ports[item.protocol, item.address, item.port] = item
+        elif isinstance(item, Leg):
+            self.legs[item.link] = item
+        elif isinstance(item, Inlet):
+            self.inlets[item.ns] = item
+        elif isinstance(item, Rule) and item.mark:
+            self._policed[item.ns, item.family, item.mark] = item
 
     def _add_the_hosts(self, addresses: Sequence[tuple[str, str]], routes: Sequence[tuple[str, str]]) -> None:
         known = {(item.link, item.address) for item in self._addresses[HOST]}
@@ -184,9 +213,10 @@ class Terrain:
     def is_hosts(self, address: str) -> bool:
         return is_loopback(address) or self.holds(HOST, address) is not None
 
-    def addresses(self, ns: str, family: int) -> list[str]:
-        """Without lengths; link-local ones last."""
-        mine = [_plain(item) for item in self._addresses[ns] if _family(item.address) == family]
+    def addresses(self, ns: str, family: int, link: str = "") -> list[str]:
+        """Without lengths; link-local ones last. ``link``: of that device alone."""
+        here = [item for item in self._addresses[ns] if link in ("", item.link)]
+        mine = [_plain(item) for item in here if _family(item.address) == family]
         return sorted((a for a in mine if not is_loopback(a)), key=lambda a: a.startswith("fe80:"))
 
     def home(self, address: str) -> str:
@@ -237,18 +267,26 @@ class Terrain:
 
     def way(self, ns: str, target: str) -> Way | None:
         """The most specific route of a stack that leads to ``target``; None: the network is unreachable."""
-        found: list[tuple[int, Way]] = []
+        found: list[tuple[tuple[int, int], Way]] = []
         for item in self._addresses[ns]:
             network = ipaddress.ip_interface(item.address).network
             if within(target, str(network)):
-                found.append((network.prefixlen * 2 + 1, Way(str(network), item.link, "", _plain(item), (item,))))
+                way = Way(str(network), item.link, "", _plain(item), (item,))
+                found.append(((network.prefixlen * 2 + 1, 0), way))
         for route in self._routes[ns]:
-            if within(target, route.destination):
+            if route.table == MAIN and within(target, route.destination):
                 length = int(route.destination.partition("/")[2] or 0)
                 source = route.source or self._source(ns, route, _family(target))
                 way = Way(route.destination, route.link, route.gateway, source, (route,) if ns != HOST else ())
-                found.append((length * 2, way))
+                found.append(((length * 2, -route.metric), way))
         return max(found, key=lambda pair: pair[0])[1] if found else None
+
+    def marked(self, ns: str, family: int, mark: int) -> tuple[Rule, Route] | None:
+        """By which rule and route of a stack packets with that mark go."""
+        rule = self._policed.get((ns, family, mark))
+        tables = (route for route in self._routes[ns] if rule and route.table == rule.table)
+        road = next((route for route in tables if _family(route.gateway) == family), None)
+        return (rule, road) if rule and road else None
 
     def _source(self, ns: str, route: Route, family: int) -> str:
         mine = [item for item in self._addresses[ns] if item.link == route.link and _family(item.address) == family]

@@ -2,6 +2,7 @@
 
     records, wanted objects, hosts files  --> Terrain, Asker, Ends
     who is A, who is B                    --> a name looked up, a packet to walk
+    a service                             --> a packet for each of its tasks
                                           --> Explanation: hops, verdict, advice
     check                                     the same walk over what the kernel has, and what differs on the way
 
@@ -9,7 +10,8 @@ Everything is read, nothing is touched and nothing is sent: the answer comes fro
 what is wanted, from what other people have put in the way, and from the way that the
 kernel says it takes. Whether it has all of ours is a question of its own (``check``).
 
-What it does not do: walk (``core.explain``), or know whether somebody listens.
+What it does not do: walk (``core.explain``), know services (``engine.explainservices``) or how they are called
+(``engine.explaincalls``), or whether somebody listens.
 """
 
 from __future__ import annotations
@@ -18,41 +20,33 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
-from fairlead.core import hostsfile
-from fairlead.core.asking import OUTSIDE, Ask, Asker, Ends, advise, is_address, look_up, parse
-from fairlead.core.container import Container
+from fairlead.core import webmesh
+from fairlead.core.asking import OUTSIDE, Ask, Ends, advise, is_address, look_up, parse
 from fairlead.core.explain import walk
-from fairlead.core.model import Endpoint, Network
-from fairlead.core.names import Names
 from fairlead.core.others import Others
 from fairlead.core.ruleset import Packet
-from fairlead.core.steps import ELSEWHERE, NOWHERE, WORLD, Hop, Walked
-from fairlead.core.terrain import Carried, Terrain, is_loopback
+from fairlead.core.steps import ELSEWHERE, NOWHERE, WORLD, Hop, Lot, Walked
+from fairlead.core.terrain import Carried, Terrain
 from fairlead.core.wanted import HOST, Wanted
-from fairlead.engine.attachments import Attachments, mode_of
+from fairlead.engine.attachments import Attachments
 from fairlead.engine.catalog import Catalog
 from fairlead.engine.controller import Controller
+from fairlead.engine.explaincalls import Caller, Finding, call, web
+from fairlead.engine.explainplaces import FAR, Place, Places
+from fairlead.engine.explainservices import Directory, Route
 from fairlead.engine.hostfiles import HostFiles
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.naming import Naming
 from fairlead.engine.overlays import Spread
 from fairlead.engine.publisher import Publisher
-from fairlead.engine.sandboxes import Stack
-from fairlead.errors import Conflict, NotFound
+from fairlead.engine.webmesh import SERVICE
+from fairlead.errors import NotFound
 from fairlead.host.base import Host
 
-
-class Place(NamedTuple):
-    """One end: what it is called, the stack it lives in, and the container it is (None: the host or the world)."""
-
-    title: str
-    ns: str
-    container: Container | None = None
-    address: str = ""
-    """fixed by the question"""
+MOST = 20
+"""tasks of a service that are walked to"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +63,8 @@ class Explanation:
     advice: tuple[str, ...] = ()
     differs: tuple[str, ...] | None = None
     """with ``check``: what the kernel has otherwise; None: nobody looked"""
+    share: str = ""
+    """some tasks of a service are reached, others not: ``2 of 3 tasks``"""
 
     @property
     def works(self) -> bool:
@@ -78,7 +74,7 @@ class Explanation:
     @property
     def verdict(self) -> str:
         if not self.arrives:
-            return "does not arrive"
+            return f"arrives at {self.share} only" if self.share else "does not arrive"
         by_address = ", but only by address: its name does not resolve there" if self.resolves is False else ""
         unsure = ", unless somebody else's rules stop it" if any(hop.unsure for hop in self.hops) else ""
         return f"arrives at {self.place}{by_address}{unsure}"
@@ -93,7 +89,7 @@ class Obstacle(NamedTuple):
     remedy: str
 
 
-class Explainer:
+class Explainer(Places):
     """Answers questions about one machine's networks."""
 
     def __init__(
@@ -106,12 +102,12 @@ class Explainer:
         publisher: Publisher,
         naming: Naming,
         files: HostFiles,
+        services: Directory,
         forwards: Callable[[int], bool] = lambda family: True,
     ) -> None:
         """``forwards(family)``: the kernel forwards packets of that family now."""
-        self._kernel, self._host = kernel, host
-        self._catalog, self._controller, self._attachments = catalog, controller, attachments
-        self._publisher, self._naming, self._files, self._forwards = publisher, naming, files, forwards
+        super().__init__(catalog, controller, attachments, naming, files, services)
+        self._kernel, self._host, self._publisher, self._forwards = kernel, host, publisher, forwards
 
     async def explain(self, source: str, target: str, family: int = 0, check: bool = False) -> Explanation:
         """Walk from ``source`` to ``target`` (``NAME[:port]``, address, ``host``, ``world``). ``family`` 0: as it fits.
@@ -121,42 +117,96 @@ class Explainer:
         family = family or _family_of(ask.who) or _family_of(source) or 4
         land = self._terrain(self._kernel.wanted())
         start, end = self._place(source, land), self._end(ask.who, land)
-        hops, address, resolved = self._named(start, end, ask, family, land)
+        found = self._found(start, end, ask, family, land)
         # In a thread: it asks the kernel, and other people's rules may be thousands.
-        walked = await asyncio.to_thread(self._walk, land, start, address, ask, family) if address else None
+        walks = await asyncio.to_thread(self._walks, land, start, found.address, found.ask, family)
         differs = None
-        if check and walked is not None:
-            differs = await self._check(start, address, ask, family, walked)
-        return self._explanation(f"{source} -> {target}", start, end, ask, hops, walked, resolved, differs)
+        if check and walks:
+            differs = await self._check(start, found.address, found.ask, family, walks[0])
+        if found.route and walks and all(walked.arrived for walked in walks):
+            onward = await asyncio.to_thread(self._onward, land, found.route, family)
+            found = found._replace(hops=[*found.hops, *self._drawn(walks)[0]])
+            walks = onward or walks
+        if end is not None and end.ns == HOST and walks and not walks[0].lots:
+            found = found._replace(advice=self._services.instead(found.ask.protocol, found.ask.port))
+        return self._explanation(f"{source} -> {target}", start, end, found, walks, differs)
 
     def _explanation(
         self,
         question: str,
         start: Place,
         end: Place | None,
-        ask: Ask,
-        hops: list[Hop],
-        walked: Walked | None,
-        resolved: bool | None,
+        found: Finding,
+        walks: list[Walked],
         differs: tuple[str, ...] | None,
     ) -> Explanation:
-        ends = self._ends(start, end)
-        walked = walked or Walked(Packet(source="", target=OUTSIDE[4], protocol="tcp"), reason="name")
-        arrives = walked.place != NOWHERE
+        none = Walked(Packet(source="", target=OUTSIDE[4], protocol="tcp"), reason="name")
+        hops, walked = self._drawn(walks) if walks else ([], none)
+        ends = replace(self._ends(start, end), service=found.service.name if found.service else "")
+        reached = sum(each.arrived for each in walks)
+        arrives = reached == len(walks) > 0
+        several = len(walks) > 1
         return Explanation(
             question=question,
-            hops=(*hops, *walked.hops),
+            hops=(*found.hops, *hops),
             arrives=arrives,
-            resolves=resolved,
-            place=self._title(walked.place) if arrives else "",
+            resolves=found.resolved,
+            place=(f"each of {reached} tasks" if several else self._whose(walked)) if arrives else "",
             source=walked.packet.source if arrives else "",
-            advice=tuple(dict.fromkeys(advise(walked, ends, ask, resolved is not False))),
+            advice=found.advice or tuple(dict.fromkeys(advise(walked, ends, found.ask, found.resolved is not False))),
             differs=differs,
+            share=f"{reached} of {len(walks)} tasks" if several and 0 < reached < len(walks) else "",
         )
+
+    def _whose(self, walked: Walked) -> str:
+        """Where a walk came out, in words."""
+        there = self._services.task(walked.packet.target) if walked.place == ELSEWHERE else ""
+        return there or self._title(walked.place)
+
+    def _drawn(self, walks: list[Walked]) -> tuple[list[Hop], Walked]:
+        """One walk in full, the first that fails if there is one; of the others how they end."""
+        shown = next((walked for walked in walks if not walked.arrived), walks[0])
+        if not shown.lots:
+            return shown.hops, shown
+        at = next((number for number, hop in enumerate(shown.hops) if hop.at == "dnat"), 1)
+        total = sum(lot.weight for lot in shown.lots)
+        lines = [self._lot(lot, total, walked, walked is shown) for lot, walked in zip(shown.lots, walks, strict=False)]
+        if (more := len(shown.lots) - len(walks)) > 0:
+            lines.append(Hop("task", f"and {more} more, not looked at"))
+        return [*shown.hops[:at], *lines, *shown.hops[at:]], shown
+
+    def _lot(self, lot: Lot, total: int, walked: Walked, shown: bool) -> Hop:
+        chance = f"{lot.weight} of {total}: " if lot.weight < total else ""
+        says = f"{chance}{self._services.task(lot.address) or 'a task'}, {lot.address}"
+        if walked.arrived or shown:
+            return Hop("task", says)
+        return Hop("task", f"{says}; {walked.hops[-1].says}", stops=True)
 
     # -- the walk -------------------------------------------------------------------------
 
-    def _walk(self, land: Terrain, start: Place, address: str, ask: Ask, family: int) -> Walked:
+    def _walks(self, land: Terrain, start: Place, address: str, ask: Ask, family: int) -> list[Walked]:
+        """To each task that may be chosen; nothing when nobody is called."""
+        if not address:
+            return []
+        first = self._walk(land, start, address, ask, family)
+        lots = range(1, min(len(first.lots), MOST))
+        return [first, *(self._walk(land, start, address, ask, family, lot) for lot in lots)]
+
+    def _onward(self, land: Terrain, route: Route, family: int) -> list[Walked]:
+        """From the HTTP mesh's HAProxy on this node to the tasks that it has for a place."""
+        ours = ((c, s) for c, s in self._running() if (c.config.labels or {}).get(SERVICE) == webmesh.NAME)
+        proxy = next((Place(f"container {c.name}", s.sandbox.namespace, c) for c, s in ours), None)
+        tasks = [spot.backend for spot in route.service.spots if spot.backend.part.serving and spot.backend.part.routes]
+        if proxy is None:
+            return []
+        lots = tuple(Lot(task.ipv4 or task.ipv6, route.port, task.part.weight) for task in tasks)
+        walks = [self._walk(land, proxy, lot.address, Ask(lot.address, lot.port), family) for lot in lots[:MOST]]
+        for walked in walks:
+            walked.lots = lots
+            walked.hops.insert(0, Hop("http", f"{proxy.title} calls one of its servers, in turn"))
+        return walks
+
+    def _walk(self, land: Terrain, start: Place, address: str, ask: Ask, family: int, lot: int = 0) -> Walked:
         ping = "icmp" if family == 4 else "ipv6-icmp"
         packet = Packet(source="", target=address, protocol=ask.protocol if ask.port else ping, port=ask.port)
         if start.ns == WORLD:
@@ -164,7 +214,7 @@ class Explainer:
             way = land.way(HOST, outside)
             device = way.device if start.address and way else land.uplink(family)
             packet = replace(packet, source=outside, arrives=device)
-        return walk(land, start.ns, packet, forwarding=self._forwards(family))
+        return walk(land, start.ns, packet, forwarding=self._forwards(family), lot=lot)
 
     async def _check(self, start: Place, address: str, ask: Ask, family: int, walked: Walked) -> tuple[str, ...]:
         """What the kernel has otherwise than this walk relied on; empty when it agrees."""
@@ -204,17 +254,6 @@ class Explainer:
         found = ((self._controller.driver(n), n) for n in self._controller.networks() if not n.config_only)
         return {driver.place(network): network.name for driver, network in found if isinstance(driver, Spread)}
 
-    def _running(self) -> Iterable[tuple[Container, Stack]]:
-        for container in self._catalog:
-            stack = self._attachments.stack(container)
-            if stack is not None and stack.sandbox.mode == "own":
-                yield container, stack
-
-    def _title(self, place: str) -> str:
-        names = {stack.sandbox.namespace: f"container {container.name}" for container, stack in self._running()}
-        fixed = {HOST: "the host", WORLD: "the world", ELSEWHERE: "another host", NOWHERE: "nobody"}
-        return fixed.get(place) or names.get(place, place)
-
     # -- for the doctor ---------------------------------------------------------------------
 
     async def obstacles(self) -> list[Obstacle]:
@@ -239,51 +278,30 @@ class Explainer:
                     walked = self._walk(land, me, OUTSIDE[family], Ask("world", 443), family)
                     yield from _obstacle(f"{title} -> the world", walked, free)
 
-    # -- who is who -----------------------------------------------------------------------
-
-    def _place(self, text: str, land: Terrain) -> Place:
-        """One end of the question; ``NotFound`` when it is nobody's name."""
-        if text == "host":
-            return Place("the host", HOST)
-        if text == "world":
-            return Place("the world", WORLD)
-        if is_address(text):
-            return self._at_address(text, land)
-        return self._of_container(self._catalog.get(text))
-
-    def _end(self, text: str, land: Terrain) -> Place | None:
-        """The called end; None for a name that is no container's."""
-        try:
-            return self._place(text, land)
-        except NotFound:
-            return None
-
-    def _at_address(self, address: str, land: Terrain) -> Place:
-        for container, stack in self._running():
-            if land.holds(stack.sandbox.namespace, address):
-                return Place(f"container {container.name}", stack.sandbox.namespace, container, address)
-        if land.is_hosts(address):
-            return Place("the host", HOST, None, address)
-        return Place("the world", WORLD, None, address)
-
-    def _of_container(self, container: Container) -> Place:
-        if not container.state.running:
-            raise Conflict(f"container {container.name} is not running: it has no network stack")
-        mode = mode_of(container)
-        if mode == "host":
-            return Place(f"container {container.name} (the host's own stack)", HOST, container)
-        if mode == "container":
-            other = self._of_container(self._catalog.get(container.host.network_mode.partition(":")[2]))
-            return Place(f"container {container.name} (in the stack of {other.title})", other.ns, other.container)
-        stack = self._attachments.stack(container)
-        if stack is None:
-            raise Conflict(f"container {container.name} has no network stack yet")
-        return Place(f"container {container.name}", stack.sandbox.namespace, container)
-
-    def _stack(self, place: Place | None) -> Stack | None:
-        return self._attachments.stack(place.container) if place and place.container else None
-
     # -- names ----------------------------------------------------------------------------
+
+    def _found(self, start: Place, end: Place | None, ask: Ask, family: int, land: Terrain) -> Finding:
+        """What is called in the end, and how that was found out."""
+        exact = any(container.name == ask.who for container in self._catalog) or ask.who in ("host", *FAR)
+        service = None if exact else self._services.find(ask.who)
+        if service is None and end is None and (route := self._services.route(ask.who, ask.path)):
+            return web(self._services, route, self._caller(start, family, land), ask)
+        if service is None:
+            return Finding(*self._named(start, end, ask, family, land), ask)
+        return call(self._services, service, self._caller(start, family, land), ask, family)
+
+    def _caller(self, start: Place, family: int, land: Terrain) -> Caller:
+        stack, container = self._stack(start), start.container
+        own = stack is not None and start.ns not in (HOST, WORLD)
+        part = next((e.settings.part for _, e in self._attached(start) if e.settings.part), None)
+        return Caller(
+            title=start.title,
+            asker=self._asker(start, stack) if stack is not None and own else None,
+            networks={network.id: network.name for network, endpoint in self._attached(start) if endpoint.names},
+            host=self._of_host(start, family, land),
+            container=container.name if container else "",
+            service=part.name if part else "",
+        )
 
     def _named(
         self, start: Place, end: Place | None, ask: Ask, family: int, land: Terrain
@@ -296,7 +314,7 @@ class Explainer:
         if is_address(ask.who):
             return [], ask.who, None
         stack = self._stack(start)
-        if ask.who in ("host", "world"):
+        if ask.who in ("host", *FAR):
             return ([], known, None) if known else ([lacking], "", None)
         if stack is None or start.ns in (HOST, WORLD):
             if end is None:
@@ -313,85 +331,6 @@ class Explainer:
         stands = f" ({OUTSIDE[family]} stands for what they say)" if others else ""
         hop = Hop("name", answer.says + stands, not others)
         return [hop], OUTSIDE[family] if others else "", None if others else False
-
-    def _address(self, start: Place, end: Place | None, family: int, land: Terrain) -> str:
-        """At which address the caller would best call this end."""
-        if end is None:
-            return ""
-        if end.address:
-            return end.address
-        if end.ns == WORLD:
-            return OUTSIDE[family]
-        if end.ns == HOST:
-            return self._of_host(start, family, land)
-        near = {network.id for network, _ in self._attached(start)}
-        mine = self._attached(end)
-        ranked = sorted(mine, key=lambda pair: pair[0].id not in near)
-        found = [a for _, e in ranked if (a := e.address4 if family == 4 else e.address6)]
-        return next(iter(found), "")
-
-    def _of_host(self, start: Place, family: int, land: Terrain) -> str:
-        if start.ns == HOST:
-            return "127.0.0.1" if family == 4 else "::1"
-        outer = land.own_address(land.uplink(family), family)
-        gateway = self._gateway(start, family)
-        return outer or gateway or next(iter(land.addresses(HOST, family)), "")
-
-    def _gateway(self, place: Place, family: int = 4) -> str:
-        return next((g for _, e in self._attached(place) if (g := e.gateway4 if family == 4 else e.gateway6)), "")
-
-    def _attached(self, place: Place | None) -> list[tuple[Network, Endpoint]]:
-        stack = self._stack(place)
-        return stack.attached if stack else []
-
-    def _asker(self, place: Place, stack: Stack) -> Asker:
-        """How names are answered in this stack, from the same values the resolver was told."""
-        told, _ = self._naming.told(stack)
-        container = place.container
-        conf = hostsfile.parse_resolv_conf(_text(self._files.paths(container.id)["resolv.conf"]) if container else "")
-        names = Names()
-        for _, other in self._running():
-            for entry in self._naming.told(other)[1]:
-                names.put(entry.network, entry.name, entry.endpoint, entry.names, entry.ipv4, entry.ipv6)
-        for network, _ in stack.attached:
-            for far in self._controller.elsewhere(network.id):
-                four, six = far.ipv4.partition("/")[0], far.ipv6.partition("/")[0]
-                names.put(network.id, network.name, far.id, far.names, four, six)
-        names.sandbox(told.id, told.networks, told.links)
-        return Asker(
-            title=place.title,
-            hosts=_hosts_lines(self._files.paths(container.id)["hosts"]) if container else (),
-            sandbox=told.id,
-            names=names if told.networks else None,
-            networks=tuple(network.name for network, endpoint in stack.attached if endpoint.names),
-            upstreams=tuple(address for address, _ in told.upstreams),
-            forwards=told.forward,
-            search=tuple(conf.search),
-            ndots=next((int(o[6:]) for o in conf.options if o.startswith("ndots:") and o[6:].isdigit()), 1),
-        )
-
-    # -- for advice -----------------------------------------------------------------------
-
-    def _ends(self, start: Place, end: Place | None) -> Ends:
-        published: dict[int, tuple[str, ...]] = {}
-        local = set()
-        for _, stack in self._running():
-            local |= {b.host_port for e in stack.endpoints for b in e.bindings if _is_local(b.host_ip)}
-        for _, endpoint in self._attached(end):
-            for binding in endpoint.bindings:
-                if binding.host_port and ":" not in binding.host_ip:
-                    place = f"{binding.host_ip}:{binding.host_port}"
-                    published[binding.port] = (*published.get(binding.port, ()), place)
-        return Ends(
-            source=start.container.name if start.container and start.ns != HOST else "",
-            target=end.container.name if end and end.container and end.ns != HOST else "",
-            source_networks=tuple(network.name for network, _ in self._attached(start)),
-            target_networks=tuple(network.name for network, _ in self._attached(end)),
-            internal=frozenset(network.name for network in self._controller.networks() if network.internal),
-            published=published,
-            local_only=frozenset(local),
-            gateway=self._gateway(start),
-        )
 
 
 def _obstacle(between: str, walked: Walked, free: bool) -> Iterator[Obstacle]:
@@ -414,25 +353,7 @@ def _family_of(text: str) -> int:
     return (6 if ":" in text else 4) if is_address(text) else 0
 
 
-def _is_local(address: str) -> bool:
-    return is_address(address) and is_loopback(address)
-
-
 def _fate(walked: Walked, title: str) -> str:
     if walked.place == NOWHERE:
         return f"stop: {walked.hops[-1].says}"
     return f"arrive at {title} as {walked.packet.target}, from {walked.packet.source}"
-
-
-def _text(path: Path) -> str:
-    """What is in a file; a file that is not there is empty."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def _hosts_lines(path: Path) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(address, names) of each line of a hosts file."""
-    lines = [line.partition("#")[0].split() for line in _text(path).splitlines()]
-    return tuple((words[0], tuple(words[1:])) for words in lines if len(words) > 1 and is_address(words[0]))

@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from fairlead.core import serving
@@ -80,6 +80,14 @@ class Services:
     def named(self) -> int:
         """How many names of services the resolver serves."""
         return len(self._named)
+
+    def known(self) -> Iterator[tuple[str, str, Backend]]:
+        """Every task there is, here or elsewhere: its network, its endpoint."""
+        return ((network, endpoint, backend) for endpoint, (network, backend) in self._backends.items())
+
+    def told(self) -> list[EndpointNames]:
+        """What the resolver serves of services' addresses."""
+        return list(self._named.values())
 
     def tasks(self, network_id: str, address: str) -> list[Backend]:
         """Who is behind a virtual address, serving or not."""
