@@ -4,6 +4,7 @@
     line     least squares: how much more per thousand moves
     judge    what of it is too much
 
+The daemon gives back what lies free some seconds after it has worked (``host.arenas``): a look waits for that.
 A process that was started anew begins a new line. Of every line the first half is warm-up and does not count: caches
 with a bound fill (texts of addresses and elements), code is imported at its first use, the allocator finds its size.
 """
@@ -12,9 +13,12 @@ from __future__ import annotations
 
 import os
 import statistics
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from fairlead.host import arenas
 
 ENOUGH = 12
 """samples without which a line says nothing"""
@@ -24,6 +28,8 @@ DESCRIPTORS = 1.0
 """descriptors per thousand moves"""
 SLOWER = 1.6
 """how much more processor time a move may cost the daemon at the end than at the beginning"""
+REST = 1.2 * arenas.EVERY
+"""seconds"""
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -46,6 +52,21 @@ class Sample:
     elapsed: float
     parts: dict[str, Part] = field(default_factory=dict)
     conntrack: int = 0
+
+
+def rest(pid: int) -> None:
+    """Returns when this process has kept its memory for a while: nothing is under way, what is free was given back."""
+    still, since = _resident(pid), time.monotonic()
+    begun = since
+    while time.monotonic() - since < REST and time.monotonic() - begun < 4 * REST:
+        time.sleep(0.5)
+        if (now := _resident(pid)) != still:
+            still, since = now, time.monotonic()
+
+
+def _resident(pid: int) -> int:
+    """Pages."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
 
 
 def part(pid: int) -> Part:

@@ -92,6 +92,7 @@ class Soak:
         checks.healthy(self.player)
 
     def measure(self) -> None:
+        growth.rest(mischief.parts(self.player)["daemon"])
         parts = {name: growth.part(pid) for name, pid in mischief.parts(self.player).items()}
         tracked = int(self.engine.machine.inside("cat /proc/sys/net/netfilter/nf_conntrack_count").out or 0)
         elapsed = time.monotonic() - self.begun

@@ -1,7 +1,12 @@
 """Threads share one arena of the C library's allocator, and what is free in it can be given back."""
 
+import asyncio
 import subprocess
 import sys
+
+import pytest
+
+from fairlead.host import arenas as arenas_module
 
 COUNT = """
 import ctypes, re, sys, threading
@@ -59,3 +64,25 @@ def test_what_is_free_below_something_that_stays_is_given_back() -> None:
     script = HOLES.format(path=sys.path)
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert int(told) > 12 * 1024  # KiB of 16 MiB
+
+
+def test_only_who_has_worked_gives_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    spent = iter([1.0, 1.01, 1.06, 1.06, 1.07, 1.2, 1.2])
+    turns = iter(range(4))
+
+    async def pause(seconds: float) -> None:
+        if next(turns, None) is None:
+            raise asyncio.CancelledError
+
+    last = [0.0]
+
+    def processor() -> float:
+        last[0] = next(spent)
+        return last[0]
+
+    monkeypatch.setattr(arenas_module.asyncio, "sleep", pause)
+    monkeypatch.setattr(arenas_module, "tidy", lambda: given.append(last[0]))
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(arenas_module.keep_tidy(processor))
+    assert given == [1.06, 1.2]
