@@ -182,3 +182,59 @@ async def test_a_dockerfile_outside_its_context_is_not_read(builds: Builds, tmp_
     for name in ("../../../../secret", str(tmp_path / "secret")):
         with pytest.raises(FairleadError, match=r"Cannot locate|forbidden path outside the build context"):
             await build(builds, BuildRequest(dockerfile=name), ("f", b""))
+
+
+DOCUMENTS = rb"""FROM base
+ENV WHO=me
+RUN <<EOF
+cat >/script <<'X'
+of $WHO
+X
+echo "it is $WHO"
+EOF
+RUN cat <<EOF >/filled
+hello $WHO
+EOF
+RUN <<EOF
+#!/bin/busybox sh
+echo "run by $0" >/by
+EOF
+COPY . /context/
+COPY <<first <<"second" /files/
+one of $WHO
+first
+two of $WHO
+second
+"""
+
+
+async def test_here_documents(disk: Disk, builds: Builds) -> None:
+    """With a builder that knows them, and with one that does not."""
+    told = await build(builds, BuildRequest(tags=("a",)), ("Dockerfile", DOCUMENTS), ("f", b""))
+    root = Path(await disk.layout.unpack(disk.images.get("a")))
+    made = ("script", "filled", "by", "context/f", "files/first", "files/second")
+    said = ["of $WHO\n", "hello me\n", "run by /dev/fd/3\n", "", "one of me\n", "two of $WHO\n"]
+    assert [(root / name).read_text() for name in made] == said
+    assert sorted(path.name for path in (root / "context").iterdir()) == ["Dockerfile", "f"]
+    assert (root / "files/first").stat().st_mode & 0o777 == 0o644
+    assert "Step 3/7 : RUN <<EOF" in told and "it is me\n" in told
+    again = await build(builds, BuildRequest(), ("Dockerfile", DOCUMENTS), ("f", b""))
+    assert again.count(" ---> Using cache\n") == 6
+    changed = DOCUMENTS.replace(b"two of", b"three of")
+    changed_told = await build(builds, BuildRequest(tags=("b",)), ("Dockerfile", changed), ("f", b""))
+    assert changed_told.count(" ---> Using cache\n") == 4  # the context changed, too: the Dockerfile is in it
+    other = Path(await disk.layout.unpack(disk.images.get("b")))
+    assert (other / "files/second").read_text() == "three of $WHO\n"
+
+
+async def test_a_step_with_a_here_document_that_fails(builds: Builds) -> None:
+    with pytest.raises(FairleadError) as error:
+        await build(builds, BuildRequest(), ("Dockerfile", b"FROM base\nRUN <<EOF\nexit 7\nEOF\n"))
+    assert error.value.message == "The command '/bin/sh -c exit 7\n' returned a non-zero code: 7"
+
+
+async def test_a_long_here_document(disk: Disk, builds: Builds) -> None:
+    lines = b"".join(b"echo line %d >>/lines\n" % number for number in range(5000))
+    await build(builds, BuildRequest(tags=("a",)), ("Dockerfile", b"FROM base\nRUN <<EOF\n" + lines + b"EOF\n"))
+    root = Path(await disk.layout.unpack(disk.images.get("a")))
+    assert (root / "lines").read_text().endswith("line 4999\n")

@@ -11,7 +11,7 @@ their own, as the classic builder counts them. Everything else of a Dockerfile i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from fairlead.core.instructions import expand
@@ -24,7 +24,19 @@ INSTRUCTIONS = {
 }
 _MOUNT = re.compile(r"(?:^|\s)--mount=(?:\S*,)?from=([^,\s]+)")
 _FLAG = re.compile(r"--([a-z-]+)=(\S+)\s+")
-_HEREDOC = re.compile(r"(?:^|\s)\d*<<(-?)([\"']?)([A-Za-z0-9_.]+)\2(?=\s|$)")
+HEREDOC = re.compile(r"\d*<<(-?) ?([\"']?)([A-Za-z0-9_.]+)\2")
+_WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:\\.|[^"\\])*"|'[^']*')+""")
+
+
+class Document(NamedTuple):
+    """A here-document: the lines behind a line with ``<<EOF``, up to one that says ``EOF``."""
+
+    name: str
+    text: str
+    dash: bool
+    """``<<-``: tabs at the beginning of its lines do not count"""
+    quoted: bool
+    """``<<"EOF"``: variables in it are none"""
 
 
 class Line(NamedTuple):
@@ -38,6 +50,7 @@ class Line(NamedTuple):
     rest: str
     text: str
     """as written, for people"""
+    documents: tuple[Document, ...] = ()
 
 
 class Stage(NamedTuple):
@@ -85,15 +98,15 @@ def recipe(text: str, arguments: Mapping[str, str | None], target: str, labels: 
     names = [_stage_name(group[0].rest) for group in groups]
     if target:
         groups = groups[: (_target(names, target) or 0) + 1]
-    physical = text.splitlines()[: groups[-1][-1].last] if groups else text.splitlines()
+    physical = lines_of(text)[: groups[-1][-1].last if groups else None]
     for name, value in sorted(labels.items()):
-        quoted = " ".join(("LABEL", "=".join(_quoted(part, _escape(text)) for part in (name, value))))
+        quoted = " ".join(("LABEL", "=".join(_quoted(part, escape_of(text)) for part in (name, value))))
         physical.append(quoted)
         number = len(physical)
         groups[-1].append(Line(number, number, "LABEL", quoted, f"LABEL {name}={value}"))
-    known = _leading_arguments(leading, arguments)
+    known = leading_arguments(leading, arguments)
     stages = [
-        Stage(_base(expand(_without_flags(group[0].rest)[1], known), names[:number]), tuple(group))
+        Stage(_base(expand(without_flags(group[0].rest)[1], known), names[:number]), tuple(group))
         for number, group in enumerate(groups)
     ]
     return Recipe("\n".join(physical) + "\n", tuple(leading), tuple(stages))
@@ -101,7 +114,7 @@ def recipe(text: str, arguments: Mapping[str, str | None], target: str, labels: 
 
 def _stage_name(rest: str) -> str:
     """``one`` of ``FROM a AS one``; "" without a name."""
-    words = _without_flags(rest)[1].lower().split()
+    words = without_flags(rest)[1].lower().split()
     return words[2] if len(words) == 3 and words[1] == "as" else ""
 
 
@@ -123,7 +136,8 @@ def _quoted(text: str, escape: str) -> str:
     return '"' + "".join(escape + sign if sign in ('"', "$", escape) else sign for sign in text) + '"'
 
 
-def _leading_arguments(leading: list[Line], arguments: Mapping[str, str | None]) -> dict[str, str]:
+def leading_arguments(leading: Iterable[Line], arguments: Mapping[str, str | None]) -> dict[str, str]:
+    """What ``FROM`` lines may name: the given ones, and the defaults before the first stage."""
     known = {name: value for name, value in arguments.items() if value is not None}
     for line in leading:
         if line.word == "ARG":
@@ -145,7 +159,7 @@ def bases(text: str, arguments: Mapping[str, str | None]) -> tuple[str, ...]:
             known.setdefault(name.strip(), expand(value.strip().strip("\"'"), known))
         elif word == "FROM":
             began = True
-            parts = expand(_without_flags(rest)[1], known).split()
+            parts = expand(without_flags(rest)[1], known).split()
             if not parts:
                 raise Invalid("dockerfile parse error: FROM requires either one or three arguments")
             if parts[0].lower() not in stages:
@@ -163,11 +177,12 @@ def bases(text: str, arguments: Mapping[str, str | None]) -> tuple[str, ...]:
 def _sources(word: str, rest: str) -> list[str]:
     """Stages or images that a line takes files from."""
     if word in ("COPY", "ADD"):
-        return [source for source in [_without_flags(rest)[0].get("from", "")] if source]
+        return [source for source in [without_flags(rest)[0].get("from", "")] if source]
     return _MOUNT.findall(rest) if word == "RUN" else []
 
 
-def _without_flags(rest: str) -> tuple[dict[str, str], str]:
+def without_flags(rest: str) -> tuple[dict[str, str], str]:
+    """``--name=value`` words at its beginning, and what follows."""
     flags: dict[str, str] = {}
     while match := _FLAG.match(rest):
         flags[match[1]] = match[2]
@@ -175,13 +190,30 @@ def _without_flags(rest: str) -> tuple[dict[str, str], str]:
     return flags, rest
 
 
-def _escape(text: str) -> str:
+def lines_of(text: str) -> list[str]:
+    """Physical lines; only a line feed ends one."""
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def words_of(rest: str) -> list[str]:
+    """As a shell would part them, quotes and all; ``<<`` and a name behind it are one."""
+    found: list[str] = []
+    for word in _WORD.findall(rest):
+        if found and re.fullmatch(r"\d*<<-?", found[-1]):
+            found[-1] += f" {word}"
+        else:
+            found.append(word)
+    return found
+
+
+def escape_of(text: str) -> str:
+    """What continues a line at its end: as the first line says, else a backslash."""
     return "`" if re.match(r"\s*#\s*escape\s*=\s*`", text) else "\\"
 
 
 def _lines(text: str) -> Iterator[Line]:
-    escape = _escape(text)
-    physical = text.splitlines()
+    escape = escape_of(text)
+    physical = lines_of(text)
     whole, first, number = "", 0, 0
     while number < len(physical):
         line = physical[number]
@@ -199,13 +231,23 @@ def _lines(text: str) -> Iterator[Line]:
         whole = ""
         word, rest = [*text_of_it.split(None, 1), "", ""][:2]
         if word:
-            number = _after_heredocs(physical, number, word.upper(), rest)
-            yield Line(first, number, word.upper(), rest.strip(), text_of_it)
+            documents, number = _documents(physical, number, word.upper(), rest)
+            yield Line(first, number, word.upper(), rest.strip(), text_of_it, documents)
 
 
-def _after_heredocs(physical: list[str], number: int, word: str, rest: str) -> int:
-    """The physical line after which the next logical one begins."""
-    for dash, _, end in _HEREDOC.findall(rest) if word in ("RUN", "COPY", "ADD") else ():
-        ends = (n for n in range(number, len(physical)) if (physical[n].lstrip("\t") if dash else physical[n]) == end)
-        number = next(ends, len(physical) - 1) + 1
-    return number
+def _documents(physical: list[str], number: int, word: str, rest: str) -> tuple[tuple[Document, ...], int]:
+    """The here-documents that begin behind a line, and the physical line after which the next logical one begins."""
+    found: list[Document] = []
+    for opening in words_of(rest) if word in ("RUN", "COPY", "ADD") else ():
+        begin = HEREDOC.fullmatch(opening)
+        if not begin:
+            continue
+        dash, quote, name = begin.groups()
+        lines = [line.lstrip("\t") if dash else line for line in physical[number:]]
+        if name in lines:
+            body = physical[number : number + lines.index(name)]
+            found.append(Document(name, "".join(f"{line}\n" for line in body), bool(dash), bool(quote)))
+            number += len(body) + 1
+        elif " " not in opening:  # else it may be arithmetic: 1 << 2
+            raise Invalid(f"dockerfile parse error on line {number}: unterminated heredoc")
+    return tuple(found), number

@@ -70,14 +70,14 @@ def _entrypoint(config: Config, text: str) -> Config:
 
 
 def _env(config: Config, text: str) -> Config:
-    given = dict(_pairs("ENV", text, environment(config)))
+    given = dict(pairs("ENV", text, environment(config)))
     kept = tuple(f"{item.partition('=')[0]}={given.pop(item.partition('=')[0])}"
                  if item.partition("=")[0] in given else item for item in config.env or ())  # fmt: skip
     return replace(config, env=(*kept, *(f"{name}={value}" for name, value in given.items())))
 
 
 def _label(config: Config, text: str) -> Config:
-    return replace(config, labels={**(config.labels or {}), **dict(_pairs("LABEL", text, environment(config)))})
+    return replace(config, labels={**(config.labels or {}), **dict(pairs("LABEL", text, environment(config)))})
 
 
 def _expose(config: Config, text: str) -> Config:
@@ -176,22 +176,22 @@ def _one(instruction: str, text: str, config: Config) -> str:
     return found[0]
 
 
-def _pairs(instruction: str, text: str, env: Mapping[str, str]) -> list[tuple[str, str]]:
+def pairs(instruction: str, text: str, env: Mapping[str, str]) -> list[tuple[str, str]]:
     """``A=b C="d e"``, or the old ``A everything after``."""
     if "=" not in text.split()[0]:
         name, _, value = text.partition(" ")
         if not value.strip():
             raise Invalid(f"{instruction} must have two arguments")
         return [(name, expand(value.strip(), env))]
-    pairs = []
+    found = []
     for word in words(text, env):
         name, equals, value = word.partition("=")
         if not equals:
             raise Invalid(f'Syntax error - can\'t find = in "{word}". Must be of the form: name=value')
         if not name:
             raise Invalid(f"{instruction} names can not be blank")
-        pairs.append((name, value))
-    return pairs
+        found.append((name, value))
+    return found
 
 
 def environment(config: Config) -> dict[str, str]:

@@ -28,7 +28,8 @@ from typing import Any
 
 import msgspec
 
-from fairlead.core import dockerfile
+from fairlead.core import dockerfile, heredocs
+from fairlead.core.container import Config
 from fairlead.core.imagespec import BuildPlace, BuildRequest, Fetched, ImageRecord
 from fairlead.core.narration import Narration
 from fairlead.errors import FairleadError, Internal, Invalid
@@ -119,8 +120,8 @@ class Run:
         self._recipe = dockerfile.recipe(text, request.arguments, request.target, request.labels)
         self.bases = dockerfile.bases(self._recipe.text, request.arguments)
         self.runs = any(line.word == "RUN" for stage in self._recipe.stages for line in stage.lines)
-        (folder / "Dockerfile").write_text(self._recipe.text)
         self._images: dict[str, str] = {}
+        self._bases: dict[str, Config] = {}
         self._narration = Narration(self._recipe, self._images, self._whole, lambda: secrets.token_hex(6))
 
     def opening(self) -> Iterator[str]:
@@ -148,7 +149,7 @@ class Run:
 
     async def offer(self, image: ImageRecord, base: str, name: str) -> None:
         """Put one of our images into the builder's storage under a name; ``base`` is what the Dockerfile calls it."""
-        self._images[base] = image.id
+        self._images[base], self._bases[base] = image.id, image.config
         folder = self._folder / f"base{self.bases.index(base)}"
         folder.mkdir(exist_ok=True)
         self._layout.layout_in(folder, image)
@@ -161,7 +162,7 @@ class Run:
         """What is to be told, in Docker's words; ``FairleadError`` with the reason when a step fails.
 
         ``place``: the network of the steps; None: the host's."""
-        words = self._builder.words(*self._options(place), "context")
+        words = self._builder.words(*self._options(place), *self._write(), "context")
         ear, told, narration = Ear(), list[str](), self._narration
         try:
             process = await command.start(
@@ -184,6 +185,17 @@ class Run:
         finally:
             await command.end(process)
             ear.close()
+
+    def _write(self) -> list[str]:
+        """The Dockerfile for the builder, its here-documents beside it; the option that says where they are."""
+        text, files = heredocs.without(self._recipe, self._request.arguments, self._bases)
+        (self._folder / "Dockerfile").write_text(text)
+        for path, content in files.items():
+            place = self._folder / heredocs.CONTEXT / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+            place.chmod(0o644)
+        return [f"--build-context={heredocs.CONTEXT}={self._folder / heredocs.CONTEXT}"] if files else []
 
     def _is_reason(self, line: str, complaint: bool) -> bool:
         """The builder's last words become the error, and are told with it."""
