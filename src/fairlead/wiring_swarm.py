@@ -161,7 +161,7 @@ def _agent(build: Build, member: Membership) -> Life:
 def ground(build: Build) -> Shared:
     """This node's part in its swarm's networks, one for the engine's life; where there are notes of it, made before
     anything is restored."""
-    from fairlead.core import webmesh
+    from fairlead.core import proxyconfig
     from fairlead.core.keying import Peer
     from fairlead.engine.mesh import Mesh
     from fairlead.engine.webmesh import WebMesh
@@ -172,7 +172,7 @@ def ground(build: Build) -> Shared:
             build.host, build.kernel, build.machine, build.controller, build.endpoints, build.overlays, build.overlay,
             build.publisher, build.facts,
         )  # fmt: skip
-        web = WebMesh(build.catalog, build.endpoints, lambda pid: f"/proc/{pid}/root{webmesh.SOCKET}")
+        web = WebMesh(build.catalog, build.endpoints, lambda pid: f"/proc/{pid}/root{proxyconfig.SOCKET}")
         build.overlays.services.listeners.append(web)
         parts = Ground(
             build.controller,
@@ -210,10 +210,10 @@ async def _detach(build: Build, network: Network) -> None:
 
 async def _make_proxy(build: Build) -> None:
     """The HTTP mesh's image, of this machine's own haproxy."""
-    from fairlead.core import webmesh
+    from fairlead.core import proxyconfig, webmesh
     from fairlead.host import proxyimage
 
-    tar = await proxyimage.root(webmesh.files())
+    tar = await proxyimage.root(proxyconfig.files())
 
     async def stream() -> AsyncIterator[bytes]:
         yield tar

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.core import webmesh
+from fairlead.core import proxyconfig, webmesh
 from fairlead.core.container import Config, Container, State
 from fairlead.core.model import Endpoint, ServicePart
 from fairlead.engine.webmesh import SERVICE, WebMesh
@@ -86,7 +86,7 @@ class Task:
 
 class Proxy:
     def __init__(self, root: Path) -> None:
-        self.web = WebMesh(Catalog(), Endpoints(), lambda pid: f"{root}{webmesh.SOCKET}")  # type: ignore[arg-type]
+        self.web = WebMesh(Catalog(), Endpoints(), lambda pid: f"{root}{proxyconfig.SOCKET}")  # type: ignore[arg-type]
 
     async def tell(self, *tasks: tuple[Task, bool], routes: tuple[str, ...] = ("8080=red.example.com/",)) -> None:
         """These tasks are there, serving or not, and no other."""
@@ -119,7 +119,7 @@ class Proxy:
 async def root() -> AsyncIterator[Path]:
     """The image's file system, unpacked at a short path."""
     with tempfile.TemporaryDirectory(prefix="hm") as folder:
-        tar = await proxyimage.root(webmesh.files())
+        tar = await proxyimage.root(proxyconfig.files())
         with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
             archive.extractall(folder)
         yield Path(folder)
@@ -215,7 +215,7 @@ async def test_a_sticky_service_s_client_finds_its_task_again(proxy: Proxy) -> N
     async with Task(2)() as two, Task(3)() as three:
         await proxy.tell((two, True), (three, True), routes=("8080=red.example.com/;sticky",))
         _, head, first = await proxy.ask()
-        cookie = re.search(rf"set-cookie: ({webmesh.COOKIE}=\w+)", head, re.IGNORECASE)
+        cookie = re.search(rf"set-cookie: ({proxyconfig.COOKIE}=\w+)", head, re.IGNORECASE)
         assert cookie
         assert {(await proxy.ask(f"Cookie: {cookie[1]}"))[2] for _ in range(6)} == {first}
         other = two if first == "t3" else three
@@ -226,7 +226,7 @@ async def test_a_sticky_service_s_client_finds_its_task_again(proxy: Proxy) -> N
 async def test_one_that_starts_anew_is_told_everything(proxy: Proxy) -> None:
     async with Task(2)() as two:
         await proxy.tell((two, True))
-        for command in (f"clear map {webmesh.ROUTES}", "set server b0/t2 state maint"):
+        for command in (f"clear map {proxyconfig.ROUTES}", "set server b0/t2 state maint"):
             await proxy.web._say(proxy.web._proxies()[0], command)
         assert (await proxy.ask())[0] == 404
         await proxy.web.ready("p")

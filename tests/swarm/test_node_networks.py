@@ -9,10 +9,11 @@ import pytest
 from msgspec.structs import replace
 
 from engine.paper import Paper, engine
-from fairlead.core.model import Ipam, Network, Remote, ServicePart, Subnet
+from fairlead.core.model import Endpoint, EndpointSettings, Ipam, Network, Remote, Sandbox, ServicePart, Subnet
 from fairlead.core.remotes import VNI
 from fairlead.core.session import Assign
 from fairlead.core.swarmspec import SharedNetwork
+from fairlead.engine.sandboxes import Resolving
 from fairlead.store.memory import MemoryStore
 from fairlead.swarm import shared as module
 from fairlead.swarm.ca import Identity
@@ -49,6 +50,8 @@ class Mesh(SimpleNamespace):
         return False
 
     def leaves(self, container: str) -> None: ...
+
+    def assigned(self, assign: Assign) -> None: ...
 
 
 class Node:
@@ -131,6 +134,22 @@ async def test_nobody_is_thanked_before_haproxy_follows(tmp_path: Path) -> None:
         web.follows.set()
         await until(lambda: said[1:] == [b"\xfb+" + b"f" * 64])
         thanking.cancel()
+
+
+async def test_labels_change_what_a_task_is_seen_as_and_not_whether_it_serves(tmp_path: Path) -> None:
+    node = Node(4, MemoryStore(), tmp_path / "4")
+    await node.paper.controller.accept(RED.spec)
+    id, part = "c" * 64, ServicePart("s", "web", "t", vip="10.0.1.9")
+    stack = await node.paper.sandboxes.open(Sandbox(id, id, "own", id[:12], ""), "container", Resolving())
+    endpoint = Endpoint(
+        "e" * 64, RED.id, id, id, "web", "eth0", "veth1", ipv4="10.0.1.7/24", settings=EndpointSettings(part=part)
+    )
+    await node.paper.sandboxes.join(stack, RED.spec, endpoint)
+    serves = asyncio.create_task(node.shared.serve(id))
+    await node.shared.label(id, {RED.id: replace(part, weight=3), "another": part})
+    await serves
+    (there,) = stack.endpoints
+    assert there.settings.part == replace(part, weight=3, serving=True)
 
 
 async def test_after_a_restart_it_is_there_before_anybody_is_asked(nodes: list[Node]) -> None:

@@ -59,11 +59,21 @@ def test_who_joins_is_told_our_own_name(typed: Type) -> None:
 
 
 def test_the_http_mesh(typed: Type) -> None:
-    ours = typed("mesh http enable --port 8000", said("POST /fairlead/mesh/http", {"ID": "abc"}, status=201))
-    assert (ours.out, ours.heard[0]["body"]) == ("abc\n", {"Port": 8000})
-    routes = [{"Place": "red.example.com/", "Service": "red", "Port": 8080, "Sticky": True}]
+    asked = "mesh http enable --port 8000 --https 443"
+    ours = typed(asked, said("POST /fairlead/mesh/http", {"ID": "abc"}, status=201))
+    assert (ours.out, ours.heard[0]["body"]) == ("abc\n", {"Port": 8000, "HTTPS": 443})
+    plain = {"URL": "http://red.example.com/", "Service": "red", "Port": 8080, "Sticky": True}
+    other = {"URL": "https://a.b/", "Service": "red", "Port": 0, "Sticky": False}
+    routes = [
+        {**plain, "Secrets": [], "Redirect": ""},
+        {**other, "Secrets": ["a-cert", "a-key"], "Redirect": "https://c.d/"},
+    ]
     ours = typed("mesh http ls", said("GET /fairlead/mesh/http", {"Enabled": False, "Ports": [], "Routes": routes}))
-    assert ours.out == "PLACE              SERVICE   PORT      STICKY\nred.example.com/   red       8080      true\n"
+    assert [line.split() for line in ours.out.splitlines()] == [
+        ["URL", "SERVICE", "PORT", "STICKY", "CERTIFICATE", "REDIRECT"],
+        ["http://red.example.com/", "red", "8080", "true"],
+        ["https://a.b/", "red", "false", "a-cert,a-key", "https://c.d/"],
+    ]
     assert "fairlead mesh http enable puts it on" in ours.err
     assert typed("mesh http disable", said("DELETE /fairlead/mesh/http", None, status=204)).code == 0
 

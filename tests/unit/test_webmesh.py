@@ -4,10 +4,13 @@ import re
 
 import pytest
 
-from fairlead.core import webmesh
+from fairlead.core import proxywords, webmesh
 from fairlead.core.model import ServicePart
-from fairlead.core.serving import Backend
-from fairlead.core.webmesh import Server, Told
+from fairlead.core.proxyconfig import LEDGER, ROUTES
+from fairlead.core.proxywords import Told
+from fairlead.core.service import ServicePort
+from fairlead.core.serving import ROUTE, Backend
+from fairlead.core.webmesh import TERMINATED, File, Server, Web
 from fairlead.errors import Invalid
 
 UCP = "com.docker.ucp.mesh.http"
@@ -22,24 +25,38 @@ class Haproxy:
     """As much of it as the commands speak of."""
 
     def __init__(self) -> None:
-        self.maps: dict[str, dict[str, str]] = {webmesh.ROUTES: {}, webmesh.LEDGER: {}}
+        self.maps: dict[str, dict[str, str]] = {ROUTES: {}, LEDGER: {}}
         self.servers: dict[str, dict[str, Server]] = {}
         self.sticky: set[str] = set()
         self.busy: set[str] = set()
         """servers with requests under way"""
+        self.deaf: set[str] = set()
+        """tasks that do not listen yet"""
+        self.pems: dict[str, str] = {}
+        self.used: list[str] = []
+        self.begun: tuple[str, str] | None = None
 
     def told(self) -> Told:
-        return Told(dict(self.maps[webmesh.ROUTES]), dict(self.maps[webmesh.LEDGER]), self._servers())
+        """As it says it, in its own words."""
+        maps = ["".join(f"0x55d {key} {value}\n" for key, value in one.items()) for one in self.maps.values()]
+        state = "".join(
+            f"4 {place} 1 {task} {server.address.rpartition(':')[0].strip('[]')} {2 if server.up else 0}"
+            f" {0 if server.serving else 1} 1 1 0 6 3 2 6 0 0 0 - {server.address.rpartition(':')[2]} - 0 0 - - 0\n"
+            for place, there in self.servers.items()
+            for task, server in there.items()
+        )
+        begun = f"# transaction\n*{self.begun[0]}\n" if self.begun else ""
+        used = "".join(f"{host}:{line} {host}\n" for line, host in enumerate(self.used, 1))
+        return proxywords.read(*maps, f"1\n# be_id\n{state}", begun + "# filename\n" + "\n".join(self.pems), used)
 
-    def _servers(self) -> dict[str, dict[str, Server]]:
-        return {place: dict(there) for place, there in self.servers.items() if there}
-
-    def hear(self, *tasks: Backend) -> list[str]:
-        commands = webmesh.difference(webmesh.wanted(tasks), self.told())
-        before, after = self._led(), {place for place in webmesh.wanted(tasks).routes if self._wanted(tasks, place)}
+    def hear(self, *tasks: Backend, secrets: dict[str, File] | None = None) -> list[str]:
+        web = webmesh.wanted(tasks, secrets or {})
+        commands = proxywords.difference(web, self.told())
+        before, after = self._led(), {place for place in web.routes if self._wanted(web, place)}
         for command in commands:
-            for each in command.split("; "):
-                self.do(each.split())
+            line, _, payload = command.partition("\n")
+            for each in line.split("; "):
+                self.do(each.split(), payload)
             self.hold(before & after)
         self.find()
         return commands
@@ -47,23 +64,24 @@ class Haproxy:
     def find(self) -> None:
         """Checks have passed."""
         for there in self.servers.values():
-            there.update({name: server._replace(up=server.serving) for name, server in there.items()})
+            for name, server in there.items():
+                there[name] = server._replace(up=server.serving and name not in self.deaf)
 
     def hold(self, served: set[str]) -> None:
         """At no moment does a route lead to a backend without a server, nor one that is and will be served, to one
         where nobody answers."""
-        for place in self.maps[webmesh.ROUTES].values():
-            assert self.servers.get(place), f"{place} has nobody"
+        for place in self.maps[ROUTES].values():
+            assert self.servers.get(place) or place == TERMINATED or "://" in place, place
         assert served <= self._led(), "nobody serves meanwhile"
 
     def _led(self) -> set[str]:
-        return {route for route in self.maps[webmesh.ROUTES] if self.answers(route)}
+        return {route for route in self.maps[ROUTES] if self.answers(route)}
 
-    def _wanted(self, tasks: tuple[Backend, ...], place: str) -> bool:
-        web = webmesh.wanted(tasks)
-        return any(server.serving for server in web.servers[web.routes[place]].values())
+    def _wanted(self, web: Web, place: str) -> bool:
+        key = web.routes[place]
+        return not isinstance(key, str) and any(server.serving for server in web.servers[key].values())
 
-    def do(self, words: list[str]) -> None:
+    def do(self, words: list[str], payload: str) -> None:
         match words:
             case ["add", "map", name, key, value]:
                 assert key not in self.maps[name]
@@ -87,14 +105,39 @@ class Haproxy:
             case ["enable" | "disable" as verb, "dynamic-cookie", "backend", place]:
                 (self.sticky.add if verb == "enable" else self.sticky.discard)(place)
 
+            case ["new", "ssl", "cert", host]:
+                assert host not in self.pems
+                self.pems[host] = ""
+            case ["set", "ssl", "cert", host, "<<"] if payload.startswith("-----BEGIN"):
+                assert payload.endswith("\n") and "\n\n" not in payload and not self.begun and host in self.pems
+                self.begun = host, payload
+            case ["abort", "ssl", "cert", host]:
+                self.begun = self.begun if self.begun and self.begun[0] != host else None
+            case ["commit", "ssl", "cert", host] if self.begun and "KEY" in self.begun[1]:
+                assert self.begun[0] == host
+                self.pems[host], self.begun = self.begun[1], None
+            case ["add", "ssl", "crt-list", _, "<<"]:
+                (line,) = payload.splitlines()
+                host, host = line.split()
+                if self.pems[host]:
+                    self.used.append(host)
+            case ["del", "ssl", "crt-list", _, entry]:
+                host, _, line = entry.partition(":")
+                assert self.used[int(line) - 1] == host
+                self.used[int(line) - 1] = "-"
+            case ["del", "ssl", "cert", host]:
+                assert host not in self.used
+                del self.pems[host]
+
     def _state(self, name: str, *, serving: bool) -> None:
         place, _, task = name.partition("/")
         self.servers[place][task] = self.servers[place][task]._replace(serving=serving, up=False)
 
     def answers(self, place: str) -> set[str]:
         """Addresses that a request for this host name and path may go to."""
-        fits = [route for route in self.maps[webmesh.ROUTES] if place.startswith(route)]
-        backend = self.maps[webmesh.ROUTES][max(fits, key=len)] if fits else ""
+        place = webmesh.url(place)
+        fits = [route for route in self.maps[ROUTES] if place.startswith(route)]
+        backend = self.maps[ROUTES][max(fits, key=len)] if fits else ""
         return {server.address for server in self.servers.get(backend, {}).values() if server.serving and server.up}
 
 
@@ -103,25 +146,52 @@ class Haproxy:
     [
         ("8080=http://red.example.com", "8080=red.example.com/"),
         ("8080=http://RED.Example.com:80/API/v1", "8080=red.example.com/API/v1"),
-        ("80=https://a.b/", "80=a.b/"),
+        ("80=https://a.b/", "80=sni://a.b/"),
         ("external_route=http://a.b/x,internal_port=8080,sticky_sessions=id", "8080=a.b/x;sticky"),
         ("8080=http://a.b,sticky_sessions=id", "8080=a.b/;sticky"),
+        ("8080=https://a.b,certificate=red", "8080=https://a.b/;tls=red"),
+        (
+            "8080=https://A.b/x,certificate=red,key=red.key,sticky_sessions=",
+            "8080=https://a.b/x;sticky;tls=red,red.key",
+        ),
+        ("8443=https://a.b", "8443=sni://a.b/"),
+        ("external_route=sni://a.b,internal_port=8443", "8443=sni://a.b/"),
+        ("external_route=http://a.b,redirect=https://a.b", "0=a.b/;to=https://a.b/"),
+        ("https://a.b,certificate=red,redirect=http://c.d:81/x", "0=https://a.b/;tls=red;to=http://c.d:81/x"),
+        ("80=http://", "80=http://"),
+        ("external_route=sni://,internal_port=443", "443=sni://"),
     ],
 )
 def test_labels_say_which_names_lead_where(value: str, route: str) -> None:
     assert webmesh.routes({UCP: value, "other": "x"}) == (route,)
-    assert webmesh.ROUTE.fullmatch(route)
+    assert ROUTE.fullmatch(route)
 
 
 def test_a_service_may_have_several_names() -> None:
     labels = {"fairlead.http": "80=http://a.b", "fairlead.http.1": "81=http://c.d", "fairlead.httpx": "not ours"}
     assert webmesh.routes(labels) == ("80=a.b/", "81=c.d/")
+    assert webmesh.routes({UCP: "80=http://a.b,81=https://c.d"}) == ("80=a.b/", "81=sni://c.d/")
+
+
+def test_the_only_published_port_need_not_be_named() -> None:
+    one, other = ServicePort(target_port=80, published_port=8000), ServicePort(target_port=81)
+    label = {UCP + ".web": "external_route=http://a.b"}
+    assert webmesh.routes(label, (one, one)) == ("80=a.b/",)
+    for ports in ((), (one, other)):
+        with pytest.raises(Invalid):
+            webmesh.routes(label, ports)
+    assert webmesh.certificates({UCP: "https://a.b,certificate=x,key=y", "other": "z"}) == {"x", "y"}
+    assert webmesh.certificates({UCP: "nonsense"}) == set()
 
 
 @pytest.mark.parametrize(
     "value",
     ["", "8080", "http://a.b", "x=http://a.b", "0=http://a.b", "70000=http://a.b", "80=ftp://a.b", "80=http://a b",
-     "80=http://a.b/;del map x", "80=http://a.b/x\nshutdown", "80=http://-a.b", "80=http://a.b/ü"],
+     "80=http://a.b/;del map x", "80=http://a.b/x\nshutdown", "80=http://-a.b", "80=http://a.b/ü",
+     "80=https:///x,certificate=red", "80=http://a.b,certificate=red", "80=sni://a.b,certificate=red",
+     "80=https://a.b,certificate=r;ed", "80=https://a.b,certificate=r ed", "80=https://a.b,certifcate=red",
+     "80=sni://a.b/x", "80=https://a.b/x", "80=sni://a.b,sticky_sessions=id", "http://a.b,redirect=sni://a.b",
+     "http://a.b,redirect=", "80=https://,certificate=red", "80=http:///x"],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_before_it_is_said_to_haproxy(value: str) -> None:
     with pytest.raises(Invalid, match=re.escape(UCP)):
@@ -156,9 +226,9 @@ def test_who_takes_a_place_is_there_before_it_is_left(old: tuple[int, int]) -> N
     proxy.hear(*(task(number, "80=a.b/") for number in old))
     now = [*(task(number, "80=a.b/", serving=False) for number in old), task(3, "80=a.b/"), task(4, "80=a.b/")]
     assert [command.split()[0] for command in proxy.hear(*now)] == ["add", "enable", "enable"] * 2
-    assert not webmesh.finished(webmesh.wanted(now), proxy.told())
+    assert not proxywords.finished(webmesh.wanted(now), proxy.told())
     assert proxy.hear(*now) == [f"set server b0/t{number} state maint" for number in old]
-    assert webmesh.finished(webmesh.wanted(now), proxy.told()) and len(proxy.answers("a.b/")) == 2
+    assert proxywords.finished(webmesh.wanted(now), proxy.told()) and len(proxy.answers("a.b/")) == 2
 
 
 def test_haproxy_follows_when_it_has_met_the_task_or_left_it_alone() -> None:
@@ -170,13 +240,13 @@ def test_haproxy_follows_when_it_has_met_the_task_or_left_it_alone() -> None:
         (Server("", serving=True, up=False), False, False),
         (Server("", serving=False, up=False), False, True),
     ):
-        assert (webmesh.follows(told(server), "t2", True), webmesh.follows(told(server), "t2", False)) == (
+        assert (proxywords.follows(told(server), "t2", True), proxywords.follows(told(server), "t2", False)) == (
             serves,
             leaves,
         )
     both = told(Server("", serving=True, up=True), Server("", serving=False))
-    assert not webmesh.follows(both, "t2", True) and not webmesh.follows(both, "t2", False)
-    assert webmesh.follows(Told({}, {}, {}), "t2", False) and not webmesh.follows(Told({}, {}, {}), "t2", True)
+    assert not proxywords.follows(both, "t2", True) and not proxywords.follows(both, "t2", False)
+    assert proxywords.follows(Told({}, {}, {}), "t2", False) and not proxywords.follows(Told({}, {}, {}), "t2", True)
 
 
 def test_services_come_and_go_and_the_place_of_one_is_another_ones_when_it_is_empty() -> None:
@@ -184,13 +254,13 @@ def test_services_come_and_go_and_the_place_of_one_is_another_ones_when_it_is_em
     proxy.hear(task(2, "80=a.b/", service="a"), task(3, "80=c.d/", service="c"))
     proxy.busy = {"b0/t2"}
     proxy.hear(task(3, "80=c.d/", service="c"), task(4, "80=e.f/", service="e"))
-    assert proxy.answers("a.b/") == set() and proxy.maps[webmesh.LEDGER]["e:80"] == "b2", "the old one still has guests"
+    assert proxy.answers("a.b/") == set() and proxy.maps[LEDGER]["e:80"] == "b2", "the old one still has guests"
     proxy.busy = set()
     proxy.hear(task(3, "80=c.d/", service="c"), task(4, "80=e.f/", service="e"))
     proxy.hear(task(3, "80=c.d/", service="c"), task(4, "80=e.f/", service="e"))
-    assert "a:80" not in proxy.maps[webmesh.LEDGER]
+    assert "a:80" not in proxy.maps[LEDGER]
     proxy.hear(task(3, "80=c.d/", service="c"), task(4, "80=e.f/", service="e"), task(5, "80=g.h/", service="g"))
-    assert proxy.maps[webmesh.LEDGER]["g:80"] == "b0"
+    assert proxy.maps[LEDGER]["g:80"] == "b0"
 
 
 def test_a_name_of_two_services_is_the_firsts_and_the_longest_path_wins() -> None:
@@ -205,4 +275,67 @@ def test_a_name_of_two_services_is_the_firsts_and_the_longest_path_wins() -> Non
 def test_stickiness_is_a_service_s_own() -> None:
     proxy = Haproxy()
     proxy.hear(task(2, "80=a.b/;sticky", service="a"), task(3, "80=c.d/", service="c"))
-    assert proxy.sticky == {proxy.maps[webmesh.LEDGER]["a:80:sticky"]}
+    assert proxy.sticky == {proxy.maps[LEDGER]["a:80:sticky"]}
+
+
+PEM = b"-----BEGIN CERTIFICATE-----\r\nabc\r\n\r\n-----END CERTIFICATE-----"
+KEY = b"-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"
+
+
+def files(red: str) -> dict[str, File]:
+    return {"red": File(red, PEM), "red.key": File("k" + red, KEY)}
+
+
+def test_a_certificate_comes_before_its_name_is_exchanged_and_goes() -> None:
+    proxy, led = Haproxy(), task(2, "8080=https://a.b/;tls=red,red.key")
+    commands = proxy.hear(led, secrets=files("1"))
+    assert [proxywords.shown(one) for one in commands[:5]] == [
+        "new ssl cert a.b", "set ssl cert a.b <<", "commit ssl cert a.b", "abort ssl cert a.b",
+        "add ssl crt-list /etc/fairlead/certificates.list <<",
+    ]  # fmt: skip
+    assert not any("secret" in proxywords.shown(command) for command in commands)
+    assert proxy.pems["a.b"].encode() == PEM.replace(b"\r\n\r\n", b"\n").replace(b"\r", b"") + b"\n" + KEY
+    assert proxy.maps[ROUTES] == {"sni://a.b/": TERMINATED, "https://a.b/": "b0"} and proxy.used == ["a.b"]
+    assert proxy.hear(led, secrets=files("1")) == [] == proxy.hear(led), "said once; unknown for now: it stays"
+    commands = proxy.hear(led, secrets=files("2"))
+    assert [one.split()[0] for one in map(proxywords.shown, commands)] == ["set", "commit", "abort", "set"]
+    proxy.hear(task(2, "8080=a.b/"))
+    assert not proxy.pems and proxy.used == ["-"] and proxy.maps[LEDGER].keys() == {"red:8080"}
+
+
+def test_a_certificate_that_is_none_leaves_the_one_before_and_blocks_nobody() -> None:
+    proxy, led = Haproxy(), task(2, "8080=https://a.b/;tls=red,red.key")
+    proxy.hear(led, secrets=files("1"))
+    before = proxy.pems["a.b"]
+    proxy.hear(led, secrets={"red": File("2", b"nonsense"), "red.key": File("k2", b"")})
+    other = task(3, "8080=https://c.d/;tls=blue", service="other")
+    good = {"red": File("2", PEM), "red.key": File("k2", b""), "blue": File("b", PEM + b"\n" + KEY)}
+    proxy.hear(led, other, secrets=good)
+    assert proxy.pems["a.b"] == before == proxy.pems["c.d"] and proxy.used == ["a.b", "c.d"]
+    proxy.begun = "x.y", "of an engine that was killed"
+    proxy.hear(led, other, secrets={**good, "blue": File("c", PEM + b"\n" + KEY.replace(b"secret", b"other"))})
+    assert proxy.begun is None and proxy.pems["c.d"] != before
+
+
+def test_bytes_of_tls_are_passed_on_and_a_name_may_be_another_s() -> None:
+    proxy = Haproxy()
+    proxy.hear(
+        task(2, "443=sni://a.b/"), task(3, "443=sni://", "80=http://", service="x"), task(4, "0=c.d/;to=https://a.b/x/")
+    )
+    assert proxy.maps[ROUTES]["sni://a.b/"] == "p0" and proxy.maps[ROUTES]["http://c.d/"] == "https://a.b/x"
+    assert proxy.answers("sni://a.b/") == {"10.0.1.2:443"} and proxy.answers("sni://c.d/") == {"10.0.1.3:443"}
+    assert proxy.answers("e.f/") == {"10.0.1.3:80"} and proxy.answers("c.d/") == set()
+
+
+def test_a_name_moves_when_somebody_was_found_where_it_moves_to() -> None:
+    """The port of a service is another with an update."""
+    proxy = Haproxy()
+    proxy.deaf = {"t1"}
+    now = [task(1, "81=a.b/"), task(2, "80=a.b/")]
+    proxy.hear(now[1])
+    proxy.hear(*now)
+    assert proxy.answers("a.b/") == {"10.0.1.2:80"} and not proxywords.finished(webmesh.wanted(now), proxy.told())
+    proxy.deaf = set()
+    proxy.find()
+    proxy.hear(*now)
+    assert proxy.answers("a.b/") == {"10.0.1.1:81"} and proxywords.finished(webmesh.wanted(now), proxy.told())

@@ -1,7 +1,7 @@
 """The HTTP routing mesh of the swarm: one port of every node, and host names and paths that lead on from it.
 
     GET     /fairlead/mesh/http    where it is, and which names lead where
-    POST    /fairlead/mesh/http    {"Port": 80}: make its network and its service
+    POST    /fairlead/mesh/http    {"Port": 80, "HTTPS": 443}: make its network and its service; HTTPS 0: not
     DELETE  /fairlead/mesh/http    take both away, or the service alone while others are on the network
 
 Services join by being on its network, with a label: ``com.docker.ucp.mesh.http=8080=http://red.example.com``.
@@ -9,6 +9,7 @@ Services join by being on its network, with a label: ``com.docker.ucp.mesh.http=
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from fairlead.api import http, swarm_parts, web
@@ -42,14 +43,16 @@ class HttpMesh(swarm_parts.Part):
         services = (await self.seen()).services()
         own = next((service for service in services if service.spec.name == webmesh.NAME), None)
         ports = [port.published_port for port in own.ports] if own else []
-        led = sorted((route for service in services for route in _led(service)), key=lambda route: route["Place"])
+        led = sorted((route for service in services for route in _led(service)), key=lambda route: route["URL"])
         return http.answer({"Enabled": own is not None, "Ports": ports, "Routes": led})
 
     async def enable(self, request: web.Request) -> web.Response:
         asked = await http.body(request, {})
-        port = asked.get("Port", webmesh.PORT) if isinstance(asked, dict) else None
-        if not isinstance(port, int) or not 0 < port < 1 << 16:
-            raise Invalid(f"the HTTP mesh needs a port from 1 to 65535, not {port!r}")
+        asked = asked if isinstance(asked, dict) else {"Port": None}
+        port, tls_port = asked.get("Port", webmesh.PORT), asked.get("HTTPS", 0)
+        for given, least in ((port, 1), (tls_port, 0)):
+            if type(given) is not int or not least <= given < 1 << 16:
+                raise Invalid(f"the HTTP mesh needs a port from 1 to 65535, not {given!r}")
         control = self.control()
         networks = {network.spec.name for network in control.networks()}
         if webmesh.NAME not in networks:
@@ -57,7 +60,7 @@ class HttpMesh(swarm_parts.Part):
             asked_network = NetworkRequest(name=webmesh.NAME, driver="overlay", attachable=True, labels=labels)
             await control.create_network(asked_network)
         try:
-            id = await control.create_service(webmesh.service(port))
+            id = await control.create_service(webmesh.service(port, tls_port))
         except FairleadError:
             if webmesh.NAME not in networks:
                 await control.remove_network(webmesh.NAME)
@@ -89,11 +92,18 @@ async def _remove(control: Control, network: str) -> None:
 def _led(service: Service) -> list[dict[str, Any]]:
     """What a service's labels ask for; those that make no sense are not there."""
     try:
-        asked = webmesh.routes(service.spec.labels or {})
+        asked = webmesh.routes(service.spec.labels or {}, service.spec.ports)
     except Invalid:
         return []
-    found = filter(None, map(ROUTE.fullmatch, asked))
-    return [
-        {"Place": m["place"], "Service": service.spec.name, "Port": int(m["port"]), "Sticky": bool(m["sticky"])}
-        for m in found
-    ]
+    return [_shown(service.spec.name, match) for match in filter(None, map(ROUTE.fullmatch, asked))]
+
+
+def _shown(service: str, route: re.Match[str]) -> dict[str, Any]:
+    return {
+        "URL": webmesh.url(route["place"]),
+        "Service": service,
+        "Port": int(route["port"]),
+        "Sticky": bool(route["sticky"]),
+        "Secrets": route["tls"].split(",") if route["tls"] else [],
+        "Redirect": route["to"] or "",
+    }

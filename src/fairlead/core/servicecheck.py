@@ -53,7 +53,7 @@ def check(spec: ServiceSpec) -> None:
     _container(template.container_spec or ContainerSpec())
     _update(spec.update_config or UpdateConfig())
     _endpoint(spec.endpoint_spec or EndpointSpec())
-    webmesh.routes(spec.labels or {})
+    webmesh.routes(spec.labels or {}, spec.ports)
     at = (spec.labels or {}).get(mesh.AT, "")
     if at and not mesh.PUBLISHED.fullmatch(f"{at}@1:1/tcp"):
         raise invalid(f"label {mesh.AT}={at}: expected an address, or the name of a device")

@@ -23,7 +23,11 @@ from fairlead.core.wanted import Vip
 BY_SOURCE = "source"
 POLICIES = ("", BY_SOURCE)
 HEAVIEST = 100
-ROUTE = re.compile(r"(?P<port>[0-9]{1,5})=(?P<place>[a-z0-9.-]{1,253}/[A-Za-z0-9._~/%+-]{0,200})(?P<sticky>;sticky)?")
+_HOST, _PATH, _SECRET = "[a-z0-9.-]{1,253}", "[A-Za-z0-9._~/%+-]{0,200}", "[A-Za-z0-9_.-]{1,64}"
+ROUTE = re.compile(
+    rf"(?P<port>[0-9]{{1,5}})=(?P<place>{_HOST}/{_PATH}|https://{_HOST}/{_PATH}|sni://{_HOST}/|(?:http|sni)://)"
+    rf"(?P<sticky>;sticky)?(?:;tls=(?P<tls>{_SECRET}(?:,{_SECRET})?))?(?:;to=(?P<to>https?://{_HOST}(?::[0-9]{{1,5}})?/{_PATH}))?"
+)
 """what leads to a task by the HTTP mesh, as its row has it (``core.webmesh``)"""
 
 

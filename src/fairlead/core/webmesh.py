@@ -1,26 +1,20 @@
-"""The HTTP routing mesh: which host name and path lead to which tasks, and what HAProxy is told about it.
+"""The HTTP routing mesh: which names lead to which tasks, as the labels of services ask for it.
 
     label com.docker.ucp.mesh.http=8080=http://red.example.com --routes--> "8080=red.example.com/" in each task's row
-    rows of the mesh's network --wanted--> Web <--difference--> Web <--read-- what HAProxy says it has
-                                              '--> commands for its runtime socket
+    rows of the mesh's network, secrets --wanted--> Web, which HAProxy is told (``core.proxywords``)
 
-    routes.map     red.example.com/ -> b0          a request's host name and path; the longest that fits
-    ledger.map     <service>:8080   -> b0          which backend is whose: HAProxy keeps it, so nobody else need
-    backend b0     one server for each task, added and removed while requests pass
-
-HAProxy starts with a fixed configuration and no route at all; everything else is said to it while it runs, so that no
-change of any service drops a request, and there is nothing to reload.
+| label                                                      | in a row                                       |
+|------------------------------------------------------------|------------------------------------------------|
+| ``8080=http://red.example.com/api``                        | ``8080=red.example.com/api``                   |
+| ``8080=https://red.example.com,certificate=red``           | ``8080=https://red.example.com/;tls=red``      |
+| ``8443=https://red.example.com``, ``8443=sni://…``         | ``8443=sni://red.example.com/``                |
+| ``http://red.example.com,redirect=https://red.example.com``| ``0=red.example.com/;to=https://red…/``        |
+| ``8080=http://``                                           | ``8080=http://`` : whatever nobody else has    |
 
 Rules
-    1. What is wanted comes before what is not: servers that come, then routes, then servers that leave; and those not
-       before one of the others was found (``finished`` tells). No backend is without anybody, for no moment, while the
-       tasks before and the tasks after have somebody.
-    2. A task that serves no more gets no new requests, not even of clients with its cookie, and leaves when its row
-       does. One that still has requests then leaves with a later difference.
-    3. Of two services that want the same name and path the one with the smaller id has it.
-    4. A new server is sent requests once HAProxy itself could connect to it (``Server.up``): a task without a health
-       check is said to serve before it listens.
-    5. Labels' words end in HAProxy's socket: what is not plainly a name, a path, a number is refused.
+    1. Of two services that want the same name and path the one with the smaller id has it.
+    2. Labels' words end in HAProxy's socket: what is not plainly a name, a path, a number is refused.
+    3. A row names secrets and never has what is in them.
 
 What it does not do: talk to HAProxy (``engine.webmesh``), choose who serves.
 """
@@ -28,7 +22,7 @@ What it does not do: talk to HAProxy (``engine.webmesh``), choose who serves.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fairlead.core.service import (
@@ -47,39 +41,35 @@ from fairlead.errors import Invalid
 NAME = "ucp-hrm"
 """of the network and of the service, as UCP called them"""
 LABELS = ("com.docker.ucp.mesh.http", "fairlead.http")
-"""and with a number behind it, for more: ``fairlead.http.1``"""
+"""and with a word behind it, for more: ``fairlead.http.1``"""
 IMAGE = "fairlead/http-mesh:latest"
 """made by each node of its own haproxy"""
 SYSTEM = "com.fairlead.system"
 """a service that is part of the swarm's works"""
-PORT = 80
+PORT, TLS_PORT = 80, 443
 """of HAProxy in its container"""
-FOLDER = "/etc/fairlead"
-CONFIG, ROUTES, LEDGER = f"{FOLDER}/haproxy.cfg", f"{FOLDER}/routes.map", f"{FOLDER}/ledger.map"
-SOCKET = "/run/haproxy.sock"
-COMMAND = ("/haproxy", "-db", "-f", CONFIG)
+COMMAND = ("/haproxy", "-db", "-f", "/etc/fairlead/haproxy.cfg")
 STOP, GRACE = "SIGUSR1", 30_000_000_000
 """HAProxy ends when its clients have their answers; nanoseconds that it has for that"""
-BACKENDS = 128
-"""services that one mesh has room for"""
-COOKIE = "FAIRLEAD"
-_CHECK = "check inter 2s fastinter 500ms downinter 200ms fall 3 rise 1"
-_LABEL = re.compile(rf"(?:{'|'.join(map(re.escape, LABELS))})(?:\.[0-9]+)?")
-_SHORT = re.compile(r"([0-9]{1,5})=https?://(.+)")
-_PLACE = re.compile(
-    r"(?P<host>[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::[0-9]{1,5})?(?P<path>/[A-Za-z0-9._~/%+-]{0,200})?"
+EXPECTED = "expected 8080=http://name.example.com, the port being the container's"
+_LABEL = re.compile(rf"(?:{'|'.join(map(re.escape, LABELS))})(?:\.[A-Za-z0-9_-]+)?")
+_OPTIONS = ("internal_port", "sticky_sessions", "certificate", "key", "redirect", "include_forwarded_for")
+_URL = re.compile(
+    r"(?P<scheme>https?|sni)://"
+    r"(?P<host>[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)?(?P<port>:[0-9]{1,5})?(?P<path>/[A-Za-z0-9._~/%+-]{0,200})?"
 )
 
 
 class Key(NamedTuple):
-    """What has a backend of its own."""
+    """What has a backend of its own. ``raw``: TLS is not ended here, its bytes are passed on."""
 
     service: str
     port: int
     sticky: bool = False
+    raw: bool = False
 
     def __str__(self) -> str:
-        return f"{self.service}:{self.port}{':sticky' if self.sticky else ''}"
+        return f"{self.service}:{self.port}{':sticky' if self.sticky else ''}{':raw' if self.raw else ''}"
 
 
 class Server(NamedTuple):
@@ -90,249 +80,189 @@ class Server(NamedTuple):
     up: bool = False
 
 
+class Certificate(NamedTuple):
+    """``version``: ids of the secrets; "" when they are not known here, and what is there may stay."""
+
+    version: str = ""
+    pem: str = ""
+
+    def __repr__(self) -> str:
+        return f"Certificate({self.version})"
+
+
 class Web(NamedTuple):
     """Who answers what."""
 
-    routes: dict[str, Key]
-    """host name and path -> whose it is"""
+    routes: dict[str, Key | str]
+    """``http://red.example.com/api``, ``https://…``, ``sni://…``  -> whose it is, or a word of HAProxy's own: a URL to
+    go to instead, or ``TERMINATED``"""
     servers: dict[Key, dict[str, Server]]
     """task -> where it is"""
+    certificates: dict[str, Certificate]
+    """by host name"""
 
 
-class Told(NamedTuple):
-    """What HAProxy has: ``routes`` and ``ledger`` (``Key`` as text) lead to backends, by name."""
+class File(NamedTuple):
+    """A secret: its id and what is in it."""
 
-    routes: dict[str, str]
-    ledger: dict[str, str]
-    servers: dict[str, dict[str, Server]]
+    id: str
+    data: bytes
+
+    def __repr__(self) -> str:
+        return f"File({self.id})"
+
+
+TERMINATED = "terminated"
+"""where TLS is ended: HAProxy has the certificate"""
 
 
 # -- labels -----------------------------------------------------------------------------------------------------------
 
 
-def routes(labels: Mapping[str, str]) -> tuple[str, ...]:
-    """What a service's labels ask for, as its tasks' rows tell it; raises ``Invalid``."""
-    return tuple(_route(name, value) for name, value in sorted(labels.items()) if _LABEL.fullmatch(name))
+def routes(labels: Mapping[str, str], ports: Sequence[ServicePort] = ()) -> tuple[str, ...]:
+    """What a service's labels ask for, as its tasks' rows tell it; raises ``Invalid``.
+
+    ``ports``: that it publishes; where there is one, no label need name it.
+    """
+    targets = {port.target_port for port in ports}
+    found: dict[str, None] = {}
+    for name, value in sorted(labels.items()):
+        if _LABEL.fullmatch(name):
+            try:
+                found.update(dict.fromkeys(_routes(value, str(*targets) if len(targets) == 1 else "")))
+            except Invalid as problem:
+                raise Invalid(f"label {name}={value}: {problem.message}") from None
+    return tuple(found)
 
 
-def _route(name: str, value: str) -> str:
+def certificates(labels: Mapping[str, str]) -> set[str]:
+    """Names of the secrets that a service's labels name."""
+    try:
+        found = filter(None, map(ROUTE.fullmatch, routes(labels, (ServicePort(target_port=1),))))
+    except Invalid:
+        return set()
+    return {secret for match in found if match["tls"] for secret in match["tls"].split(",")}
+
+
+def _routes(value: str, published: str) -> Iterator[str]:
     """``8080=http://red.example.com/path``, or ``external_route=http://…,internal_port=8080,sticky_sessions=…``."""
-    words = dict(word.partition("=")[::2] for word in value.split(","))
-    sticky = "sticky_sessions" in words
-    if "external_route" in words:
-        value = f"{words.get('internal_port', '')}={words['external_route']}"
-    short = _SHORT.fullmatch(value.partition(",")[0])
-    place = _PLACE.fullmatch(_lowered(short[2])) if short else None
-    if short is None or place is None or not 0 < int(short[1]) < 1 << 16:
-        raise Invalid(f"label {name}={value}: expected 8080=http://name.example.com, the port being the container's")
-    return f"{int(short[1])}={place['host']}{place['path'] or '/'}{';sticky' if sticky else ''}"
+    options: dict[str, str] = {}
+    places: list[tuple[str, str]] = []
+    for word in value.split(","):
+        first, _, rest = word.partition("=")
+        if first in _OPTIONS:
+            options[first] = rest
+        elif first == "external_route":
+            places.append(("", rest))
+        elif "://" in word:
+            places.append((first, rest) if rest else ("", word))
+        else:
+            raise Invalid(f"{word}: {EXPECTED}" if places else EXPECTED)
+    if not places:
+        raise Invalid(EXPECTED)
+    for port, url in places:
+        yield _route(port or options.get("internal_port", "") or published, url, options)
 
 
-def _lowered(place: str) -> str:
+def _route(port: str, url: str, options: Mapping[str, str]) -> str:
+    match = _parsed(url)
+    scheme, host, path = match["scheme"], match["host"] or "", match["path"] or ""
+    if path and not host:
+        raise Invalid(f"{url}: a path needs a name before it")
+    tls = ",".join(filter(None, (options.get("certificate", ""), options.get("key", ""))))
+    raw = scheme == "sni" or (scheme == "https" and not tls)
+    if "redirect" in options:
+        place = _place("http" if raw else scheme, host, path)
+        return f"0={place}{_tls(scheme, host, tls)};to={_target(options['redirect'])}"
+    if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 1 << 16:
+        raise Invalid(EXPECTED)
+    if raw and (path.strip("/") or "sticky_sessions" in options):
+        raise Invalid(f"{url}: TLS is passed on unread, so neither a path nor a cookie is seen; give it a certificate")
+    sticky = ";sticky" if "sticky_sessions" in options else ""
+    return f"{int(port)}={_place('sni' if raw else scheme, host, '' if raw else path)}{sticky}{_tls(scheme, host, tls)}"
+
+
+def _parsed(url: str) -> re.Match[str]:
+    scheme, slashes, place = url.partition("://")
     host, slash, path = place.partition("/")
-    return host.lower() + slash + path
+    match = _URL.fullmatch(f"{scheme}{slashes}{host.lower()}{slash}{path}")
+    if match is None:
+        raise Invalid(EXPECTED)
+    return match
 
 
-def service(port: int) -> ServiceSpec:
-    """The mesh's own service: a HAProxy on every node, answering on this port of every node."""
+def _place(scheme: str, host: str, path: str) -> str:
+    if not host:
+        return f"{scheme}://"
+    return f"{'' if scheme == 'http' else scheme + '://'}{host}{path or '/'}"
+
+
+def _tls(scheme: str, host: str, names: str) -> str:
+    if not names:
+        return ""
+    if scheme != "https" or not host:
+        raise Invalid("a certificate goes with https:// and a name")
+    if not ROUTE.fullmatch(f"1=https://{host}/;tls={names}"):
+        raise Invalid(f"{names}: expected the name of a secret")
+    return f";tls={names}"
+
+
+def _target(url: str) -> str:
+    match = _parsed(url)
+    if match["scheme"] == "sni" or not match["host"]:
+        raise Invalid(f"redirect={url}: expected https://name.example.com")
+    return f"{match['scheme']}://{match['host']}{match['port'] or ''}{match['path'] or '/'}"
+
+
+# -- the mesh's own service -------------------------------------------------------------------------------------------
+
+
+def service(port: int, tls_port: int = 0) -> ServiceSpec:
+    """A HAProxy on every node, answering on these ports of every node; 0: no HTTPS."""
     container = ContainerSpec(image=IMAGE, command=COMMAND, stop_signal=STOP, stop_grace_period=GRACE)
     template = TaskSpec(container_spec=container, networks=(NetworkAttachment(target=NAME),))
-    published = ServicePort(protocol="tcp", target_port=PORT, published_port=port)
-    labels = {SYSTEM: "true"}
+    asked = [(PORT, port), *([(TLS_PORT, tls_port)] if tls_port else [])]
+    published = tuple(ServicePort(protocol="tcp", target_port=own, published_port=at) for own, at in asked)
     return ServiceSpec(
-        name=NAME, labels=labels, task_template=template, mode=Mode(everywhere=Global()),
-        endpoint_spec=EndpointSpec(mode="vip", ports=(published,)),
+        name=NAME, labels={SYSTEM: "true"}, task_template=template, mode=Mode(everywhere=Global()),
+        endpoint_spec=EndpointSpec(mode="vip", ports=published),
     )  # fmt: skip
-
-
-def files() -> dict[str, str]:
-    """What its image has besides haproxy itself."""
-    return {CONFIG: config(), ROUTES: "", LEDGER: ""}
 
 
 # -- what should be ---------------------------------------------------------------------------------------------------
 
 
-def wanted(tasks: Iterable[Backend]) -> Web:
-    """Of the tasks on the mesh's network."""
-    found: dict[str, Key] = {}
-    servers: dict[Key, dict[str, Server]] = {}
+def wanted(tasks: Iterable[Backend], secrets: Mapping[str, File] = {}) -> Web:
+    """Of the tasks on the mesh's network. ``secrets``: those that are known here, by name."""
+    web = Web({}, {}, {})
     for task in sorted(tasks, key=lambda task: (task.part.service, task.part.task)):
         for match in filter(None, map(ROUTE.fullmatch, task.part.routes)):
-            key = Key(task.part.service, int(match["port"]), bool(match["sticky"]))
+            place = url(match["place"])
+            if match["tls"]:
+                host = place.split("/")[2]
+                web.certificates.setdefault(host, _certificate(match["tls"], secrets))
+                web.routes.setdefault(f"sni://{host}/", TERMINATED)
+            if match["to"]:
+                web.routes.setdefault(place, match["to"].removesuffix("/"))
+                continue
+            key = Key(task.part.service, int(match["port"]), bool(match["sticky"]), place.startswith("sni:"))
             address = f"{task.ipv4}:{key.port}" if task.ipv4 else f"[{task.ipv6}]:{key.port}"
-            servers.setdefault(key, {})[task.part.task] = Server(address, task.part.serving)
-            found.setdefault(match["place"], key)
-    return Web(found, servers)
+            web.servers.setdefault(key, {})[task.part.task] = Server(address, task.part.serving)
+            web.routes.setdefault(place, key)
+    return web
 
 
-# -- what is ----------------------------------------------------------------------------------------------------------
-
-QUESTIONS = (f"show map {ROUTES}", f"show map {LEDGER}", "show servers state")
-
-
-def read(routes: str, ledger: str, servers: str) -> Told:
-    """Of the answers to ``QUESTIONS``."""
-    found: dict[str, dict[str, Server]] = {}
-    for line in servers.splitlines():
-        words = line.split()
-        if len(words) > 18 and re.fullmatch("b[0-9]+", words[1]):
-            where = f"[{words[4]}]" if ":" in words[4] else words[4]
-            server = Server(f"{where}:{words[18]}", serving=words[6] == "0", up=words[5] == "2")
-            found.setdefault(words[1], {})[words[3]] = server
-    return Told(_map(routes), _map(ledger), found)
+def url(place: str) -> str:
+    """Of a row's place."""
+    return place if "://" in place else f"http://{place}"
 
 
-def _map(listing: str) -> dict[str, str]:
-    lines = (line.split() for line in listing.splitlines())
-    return {words[1]: words[2] for words in lines if len(words) == 3}
-
-
-# -- the difference ---------------------------------------------------------------------------------------------------
-
-
-def difference(web: Web, told: Told) -> list[str]:
-    """Commands for the runtime socket, in the order in which they are said."""
-    places = _places(web, told)
-    commands = [f"add map {LEDGER} {key} {place}" for key, place in places.items() if str(key) not in told.ledger]
-    for key, place in places.items():
-        commands += _come(place, web.servers[key], told.servers.get(place, {}), key.sticky)
-    commands += _routed(web, told, places)
-    for key, place in places.items():
-        if not _alone(web.servers[key], told.servers.get(place, {})):
-            commands += _rest(place, web.servers[key], told.servers.get(place, {}))
-    leads = {str(key): place for key, place in places.items()}
-    for place, there in told.servers.items():
-        own = next((key for key, backend in places.items() if backend == place), None)
-        commands += _go(place, there, web.servers.get(own, {}) if own else {})
-    empty = {place for key, place in told.ledger.items() if key not in leads and not told.servers.get(place)}
-    commands += [f"del map {LEDGER} {key}" for key, place in told.ledger.items() if key not in leads and place in empty]
-    return commands
-
-
-def _places(web: Web, told: Told) -> dict[Key, str]:
-    """Each its backend; those that have one keep it, and one that still has servers of others is given to nobody."""
-    held = {key: told.ledger[str(key)] for key in web.servers if str(key) in told.ledger}
-    busy = {*told.ledger.values(), *(place for place, there in told.servers.items() if there)}
-    free = (name for name in (f"b{number}" for number in range(BACKENDS)) if name not in busy)
-    for key in web.servers:
-        if key not in held and (place := next(free, "")):
-            held[key] = place
-    return held
-
-
-def _come(place: str, wanted: Mapping[str, Server], there: Mapping[str, Server], sticky: bool) -> Iterator[str]:
-    if not there and not sticky:
-        yield f"disable dynamic-cookie backend {place}"
-    for task, server in wanted.items():
-        name, known = f"{place}/{task}", there.get(task)
-        if known is None and server.serving:
-            yield f"add server {name} {server.address} {_CHECK}"
-            yield f"enable health {name}"
-            if sticky:  # said anew for each: only servers that are there get a cookie
-                yield f"enable dynamic-cookie backend {place}"
-            # down until a check found it, which is at once if it is there
-            yield f"enable server {name}; set server {name} health down"
-        elif known is not None and server.serving and not known.serving:
-            yield f"set server {name} state ready"
-
-
-def finished(web: Web, told: Told) -> bool:
-    """Whether HAProxy has all that it should, and nothing else."""
-    late = any(_alone(web.servers[key], told.servers.get(place, {})) for key, place in _places(web, told).items())
-    return not late and not difference(web, told)
-
-
-def _alone(wanted: Mapping[str, Server], there: Mapping[str, Server]) -> bool:
-    """Whether those that should rest are all there is: of those that take their place none was found yet."""
-    up = {task for task, server in there.items() if server.serving and server.up}
-    serving = {task for task, server in wanted.items() if server.serving}
-    return bool(serving and up) and not serving & up
-
-
-def _rest(place: str, wanted: Mapping[str, Server], there: Mapping[str, Server]) -> Iterator[str]:
-    for task, server in wanted.items():
-        if task in there and there[task].serving and not server.serving:
-            yield f"set server {place}/{task} state maint"
-
-
-def _routed(web: Web, told: Told, places: Mapping[Key, str]) -> Iterator[str]:
-    for route, key in web.routes.items():
-        place = places.get(key)
-        if place is None or told.routes.get(route) == place:
-            continue
-        yield f"{'set' if route in told.routes else 'add'} map {ROUTES} {route} {place}"
-    for route in told.routes:
-        if route not in web.routes:
-            yield f"del map {ROUTES} {route}"
-
-
-def follows(told: Told, task: str, serving: bool) -> bool:
-    """Whether HAProxy has a task as it should be: ready and found, or sent nothing any more."""
-    found = [there[task] for there in told.servers.values() if task in there]
-    if serving:
-        return bool(found) and all(server.serving and server.up for server in found)
-    return not any(server.serving for server in found)
-
-
-def _go(place: str, there: Mapping[str, Server], wanted: Mapping[str, Server]) -> Iterator[str]:
-    for task in there:
-        if task not in wanted:
-            yield f"set server {place}/{task} state maint"
-            yield f"del server {place}/{task}"
-
-
-# -- the configuration that it starts with ----------------------------------------------------------------------------
-
-
-def config() -> str:
-    """HAProxy's whole configuration file."""
-    backends = "".join(_BACKEND.format(name=f"b{number}", cookie=COOKIE) for number in range(BACKENDS))
-    return _HEAD + backends
-
-
-_HEAD = f"""\
-global
-    log stdout format raw daemon notice
-    maxconn 9000
-    stats socket {SOCKET} mode 600 level admin
-    hard-stop-after 30s
-
-defaults
-    mode http
-    log global
-    timeout connect 3s
-    timeout client 60s
-    timeout server 60s
-    timeout http-request 10s
-    timeout http-keep-alive 10s
-    # a WebSocket
-    timeout tunnel 1h
-    option forwardfor
-    # whom nobody could connect to did not get the request: another one does, at once
-    option redispatch 1
-    retries 3
-    retry-on conn-failure empty-response
-
-frontend web
-    # two sockets: an IPv4 client is called 192.0.2.1, not ::ffff:192.0.2.1
-    bind 0.0.0.0:{PORT}
-    bind :::{PORT} v6only
-    http-request set-var(txn.host) req.hdr(host),field(1,:),lower
-    http-request set-var-fmt(txn.place) "%[var(txn.host)]%[path]"
-    http-request set-header X-Forwarded-Proto http
-    # who closed without an answer may have done what was asked: such a request is not made twice
-    http-request disable-l7-retry if !{{ method GET HEAD OPTIONS }}
-    use_backend %[var(txn.place),map_beg({ROUTES})]
-    default_backend nobody
-
-backend nobody
-    http-request set-var(txn.ledger) str(),map({LEDGER})
-    http-request return status 404 content-type text/plain string "no service has this name and path"
-"""
-_BACKEND = """
-backend {name}
-    balance roundrobin
-    cookie {cookie} insert indirect nocache httponly
-    dynamic-cookie-key fairlead
-"""
+def _certificate(names: str, secrets: Mapping[str, File]) -> Certificate:
+    """Of one secret with everything, or of two: certificates, key."""
+    files = [secrets.get(name) for name in names.split(",")]
+    known = [file for file in files if file]
+    if len(known) < len(files):
+        return Certificate()
+    text = "\n".join(file.data.decode(errors="replace") for file in known)
+    lines = [line.strip() for line in text.splitlines()]
+    return Certificate("+".join(file.id for file in known), "\n".join(filter(None, lines)))

@@ -1,7 +1,7 @@
 """The HTTP mesh on this node: every HAProxy of it here is told what its network's rows say.
 
-    rows of the mesh's network --heard--> tasks and their routes --core.webmesh--> commands --socket--> HAProxy
-                                                                                   (in its container: /proc/PID/root)
+    rows of the mesh's network --heard--> tasks, routes --core.webmesh, core.proxywords--> commands --socket--> HAProxy
+    managers --assign--> secrets named by routes --'                               (in its container: /proc/PID/root)
 
 Rules
     1. What HAProxy has is asked for each time, and only the difference is said: one that was just started, or one that
@@ -9,7 +9,9 @@ Rules
     2. What it would not do now (a server that still has requests, or has nobody to take its place) is tried again
        after ``AGAIN`` seconds.
     3. A new HAProxy is sent requests after it was told (``ready``).
-    4. A node has heard that a task comes or goes when its HAProxy has (``told``): before that it thanks nobody.
+    4. Secrets are in memory and go to HAProxy's socket; no log has them. Those that are not known (no manager was found
+       yet) change nothing: HAProxy goes on with the certificates that it has.
+    5. A node has heard that a task comes or goes when its HAProxy has (``told``): before that it thanks nobody.
 
 What it does not do: start HAProxy: it is a service of the swarm like any other (``api.mesh``), with an image that each
 node makes of its own binary (``host.proxyimage``).
@@ -22,11 +24,13 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from fairlead.core import webmesh
+from fairlead.core import proxywords, webmesh
 from fairlead.core.container import Container
 from fairlead.core.model import ServicePart
+from fairlead.core.proxywords import Told
 from fairlead.core.serving import Backend
-from fairlead.core.webmesh import Told
+from fairlead.core.session import Assign
+from fairlead.core.webmesh import File
 from fairlead.engine.catalog import Catalog
 from fairlead.engine.endpoints import Endpoints
 from fairlead.errors import Unavailable
@@ -51,6 +55,8 @@ class WebMesh:
         self._catalog, self._endpoints, self._socket = catalog, endpoints, socket
         self._tasks: dict[str, tuple[str, Backend]] = {}
         """endpoint -> its network, the task it is"""
+        self._secrets: dict[str, File] = {}
+        """by name"""
         self._seen: dict[str, Told] = {}
         """container -> what it had when it was asked last"""
         self._left: set[str] = set()
@@ -70,6 +76,14 @@ class WebMesh:
 
     async def heard(self, network_id: str, endpoint: str, part: ServicePart | None, ipv4: str, ipv6: str) -> None:
         self.note(network_id, endpoint, part, ipv4, ipv6)
+
+    def assigned(self, assign: Assign) -> None:
+        """Secrets that this node has: certificates may be among them."""
+        gone = {id for kind, id in assign.drop if kind == "secrets"}
+        kept = {} if assign.whole else {name: file for name, file in self._secrets.items() if file.id not in gone}
+        self._secrets = {**kept, **{one.spec.name: File(one.id, one.spec.data) for one in assign.secrets}}
+        if assign.secrets:
+            self._news.set()
 
     # -- what HAProxy is told -----------------------------------------------------------------------
 
@@ -102,7 +116,7 @@ class WebMesh:
         if network not in self._networks(container):
             return True
         told = self._seen.get(container.id)
-        return told is not None and webmesh.follows(told, task.part.task, task.part.serving)
+        return told is not None and proxywords.follows(told, task.part.task, task.part.serving)
 
     async def ready(self, container_id: str) -> None:
         """If that container is a HAProxy of ours: it knows what it shall know, or will not listen."""
@@ -142,22 +156,22 @@ class WebMesh:
         """Whether it has all that it should, and nothing else."""
         networks = self._networks(container)
         async with self._turn:
-            web = webmesh.wanted(task for network, task in self._tasks.values() if network in networks)
+            tasks = [task for network, task in self._tasks.values() if network in networks]
+            web = webmesh.wanted(tasks, self._secrets)
             try:
                 told = await self._ask(container)
-                commands = webmesh.difference(web, told)
+                commands = proxywords.difference(web, told)
                 for command in commands:
-                    answer = (await self._say(container, command)).strip()
-                    if answer and not answer.startswith(("New server registered", "Server deleted")):
-                        log.info("HAProxy %s: %s: %s", container.name, command, answer)
-                return webmesh.finished(web, await self._ask(container) if commands else told)
+                    if complaint := proxywords.complaint(await self._say(container, command)):
+                        log.warning("HAProxy %s: %s: %s", container.name, proxywords.shown(command), complaint)
+                return proxywords.finished(web, await self._ask(container) if commands else told)
             except (OSError, TimeoutError, Unavailable) as problem:
                 self._seen.pop(container.id, None)
                 log.info("HAProxy %s cannot be told: %s", container.name, problem)
                 return False
 
     async def _ask(self, container: Container) -> Told:
-        told = webmesh.read(*[await self._say(container, question) for question in webmesh.QUESTIONS])
+        told = proxywords.read(*[await self._say(container, question) for question in proxywords.QUESTIONS])
         self._seen[container.id] = told
         return told
 

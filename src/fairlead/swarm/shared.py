@@ -264,6 +264,7 @@ class Shared:
         for network in assign.networks:
             if network.spec.driver == "overlay":
                 await self._ground.controller.accept(network.spec)
+        self._ground.web.assigned(assign)
         self._told.set()
         self._news.set()
 

@@ -266,7 +266,7 @@ def part(task: Task, service: ServiceView, attachment: Attachment, network: Netw
 def _routes(service: ServiceView) -> tuple[str, ...]:
     """Labels that make no sense were refused when the service was made, or are older than that."""
     try:
-        return webmesh.routes(service.labels)
+        return webmesh.routes(service.labels, service.ports)
     except Invalid:
         return ()
 
