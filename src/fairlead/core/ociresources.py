@@ -55,13 +55,12 @@ def resources(host: HostConfig, devices: Sequence[DeviceNode], numbers: dict[str
     return made
 
 
-def limits(host: HostConfig, numbers: dict[str, tuple[int, int]], none: int = 0) -> dict[str, Any]:
-    """Everything but devices: what can change while it runs. ``none``: how "no limit" of processes is said, 0: not."""
-    pids = host.pids_limit if host.pids_limit and host.pids_limit > 0 else none
+def limits(host: HostConfig, numbers: dict[str, tuple[int, int]]) -> dict[str, Any]:
+    """Everything but devices: what can change while it runs."""
     parts = {
         "memory": _memory(host),
         "cpu": _cpu(host),
-        "pids": {"limit": pids} if pids else {},
+        "pids": {"limit": host.pids_limit} if host.pids_limit and host.pids_limit > 0 else {},
         "blockIO": _disks(host, numbers),
     }
     return {name: part for name, part in parts.items() if part}

@@ -4,8 +4,9 @@
     version 2   <root>/<path>                   one tree for all
 
 Rules
-    1. Runtimes make and remove the groups. We read, and only prepare two things:
-       ``ready`` (once a boot) and ``hurry`` (before a container is made).
+    1. Runtimes make, change and remove the groups. We read, and only prepare two things:
+       ``ready`` (once a boot) and ``hurry`` (before a container is made); and we say
+       what crun 1.8 has no word for: that a limit of processes is lifted.
     2. A group that is gone reads as nothing, never as an error.
 
 ``ready``: in a hybrid hierarchy crun refuses to work while version 2 holds a
@@ -81,6 +82,11 @@ class Cgroups:
             elif self.version == 1 and "freezer" in controllers.split(","):
                 path = f"{self._root}/freezer{where}"
         return f"{path}/cgroup.procs"
+
+    def free_processes(self, path: str) -> None:
+        """There may be any number of them from now on."""
+        with suppress(FileNotFoundError):
+            (self._directory("pids", path) / "pids.max").write_text("max")
 
     # -- reading --------------------------------------------------------------------------
 

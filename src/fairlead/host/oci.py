@@ -166,9 +166,11 @@ class Oci:
 
     async def update(self, container: Container) -> None:
         running = self._find(container.id)
-        parts = limits(container.host, bundles.disks(sorted(disk_paths(container.host))), none=-1)
+        parts = limits(container.host, bundles.disks(sorted(disk_paths(container.host))))
         running.bundle.write("resources.json", parts)
         await self._must("update", "--resources", str(running.bundle.path / "resources.json"), container.id)
+        if "pids" not in parts:
+            self._cgroups.free_processes(running.life.cgroup)
 
     async def resize(self, id: str, rows: int, columns: int) -> None:
         self._control(id, f"1 {rows} {columns}")
