@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from fairlead.swarm.membership import Membership
     from fairlead.swarm.node import SwarmNode
     from fairlead.swarm.shared import Shared
+    from fairlead.swarm.worker import Worker
 
 
 class Clock(Protocol):
@@ -152,7 +153,7 @@ def _agent(build: Build, member: Membership) -> Life:
 
     shared = ground(build)
     worker = Worker(member.node, build.engine, shared, files, build.store, describe, build.clock.nanoseconds)
-    agent = Agent(Listening(member, shared), worker, describe, lambda: secrets.randbelow(1 << 20) / (1 << 20))
+    agent = Agent(Listening(member, shared, worker), worker, describe, lambda: secrets.randbelow(1 << 20) / (1 << 20))
     agent.verbs[VERB] = worker.logs
     worker.makes[webmesh.IMAGE] = lambda: _make_proxy(build)
     return Life(member, agent, shared)
@@ -226,8 +227,8 @@ async def _make_proxy(build: Build) -> None:
 class Listening:
     """``agent.Link``: the membership, and this node's networks, which want to know what managers say of it."""
 
-    def __init__(self, member: Membership, shared: Shared) -> None:
-        self._member, self._shared = member, shared
+    def __init__(self, member: Membership, shared: Shared, worker: Worker) -> None:
+        self._member, self._shared, self._worker = member, shared, worker
         self.connect = member.connect
 
     @property
@@ -236,6 +237,7 @@ class Listening:
 
     def commanded(self, command: Command) -> None:
         self._shared.attached(command.node)
+        self._worker.heed(command.node)
         self._member.commanded(command)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -18,13 +18,14 @@ from msgspec.structs import replace
 from paper import Paper, engine
 from runtimes import PaperRuntime
 
-from fairlead.core.cluster import Attachment, Description, Report, State, Task, TaskStatus
+from fairlead.core.cluster import Attachment, Description, NodeSpec, Report, State, Task, TaskStatus
+from fairlead.core.cluster import Node as Machine
 from fairlead.core.container import Config, Container, Health, Healthcheck, HostConfig, Mount
 from fairlead.core.imagespec import Credentials
-from fairlead.core.model import EndpointSettings, Sandbox
+from fairlead.core.model import EndpointSettings, Network, Sandbox, ServicePart
 from fairlead.core.service import ContainerSpec, FileTarget, SecretReference, TaskSpec
 from fairlead.core.session import Assign, ServiceView
-from fairlead.core.swarmspec import FileSpec, Secret
+from fairlead.core.swarmspec import FileSpec, Secret, SharedNetwork
 from fairlead.engine.containers import Containers
 from fairlead.engine.logs import LogWishes
 from fairlead.errors import FairleadError, Internal, NotFound, Unavailable
@@ -101,6 +102,8 @@ class PaperGround:
 
     def __init__(self, story: list[str]) -> None:
         self.story, self.missing = story, set[str]()
+        self.seen: list[tuple[str, int]] = []
+        """how a task is to be seen, as it was told: policy, weight"""
 
     async def assign(self, assign: Assign) -> None: ...
 
@@ -113,6 +116,9 @@ class PaperGround:
 
     async def withdraw(self, container: str) -> None:
         self.story.append("withdraw")
+
+    async def label(self, container: str, parts: Mapping[str, ServicePart]) -> None:
+        self.seen += [(part.policy, part.weight) for part in parts.values()]
 
 
 class PaperFiles:
@@ -482,6 +488,23 @@ async def test_a_container_of_that_name_that_is_somebody_elses(node: Node) -> No
     await node.assign(drop=(("tasks", "t1"),))
     await asyncio.sleep(0.05)
     assert node.container.name == "web.1.t1"
+
+
+async def test_labels_of_service_and_node_reach_tasks_that_run(node: Node) -> None:
+    net = SharedNetwork("n", Network("n", "net", ""))
+    await node.assign(task())
+    await node.comes("running")
+    one = replace(task(), networks=(Attachment("n", ("10.0.1.7/24",)),))
+    await node.worker.assign(Assign(whole=True, tasks=(one,), services=(WEB,), networks=(net,)))
+    node.worker.heed(Machine("node1", NodeSpec(labels={"fairlead.weight": "3"})))
+    async with asyncio.timeout(10):
+        while node.ground.seen[-1:] != [("", 3)]:
+            await asyncio.sleep(0.002)
+    await node.worker.assign(Assign(services=(replace(WEB, labels={"fairlead.policy": "source"}),)))
+    assert node.ground.seen[-1] == ("source", 3)
+    told = len(node.ground.seen)
+    await node.worker.assign(Assign(services=(replace(WEB, id="other"),)))
+    assert len(node.ground.seen) == told
 
 
 async def test_what_a_whole_assignment_does_not_mention_goes(node: Node) -> None:

@@ -52,10 +52,10 @@ def host(pretend_host: PretendHost) -> Iterator[LinuxHost]:
     opened.settle()
 
 
-def vip(*weights: tuple[int, int], family: int = 4, ns: str = "s2", by_source: bool = False) -> Vip:
+def vip(*weights: tuple[int, int], family: int = 4, ns: str = "s2", policy: str = "") -> Vip:
     """(number of the task, weight)."""
     targets = tuple((address(number, family), weight) for number, weight in weights)
-    return Vip(ns=ns, address=VIRTUAL[family], targets=targets, by_source=by_source)
+    return Vip(ns=ns, address=VIRTUAL[family], targets=targets, policy=policy)
 
 
 PAGE = """\
@@ -93,6 +93,19 @@ at 10.0.1.9 (label `fairlead.policy=source`: one client, one task) and `idle` at
 | `tasks.web` | all tasks that serve, as they are; `--endpoint-mode dnsrr`: so is `web` itself, and there is no table |
 | see it | `nsenter --net=$(docker inspect -f {{{{.NetworkSettings.SandboxKey}}}} client) nft list ruleset` |
 
+## Whose turn it is
+
+| label | |
+|---|---|
+| of the service: `fairlead.policy=random` | the same as none: each connection by chance |
+| `fairlead.policy=round-robin` | one task after the other, as each client (at a published port: each node) counts |
+| `fairlead.policy=source` | by the client's address: one client, one task |
+| of a node: `fairlead.weight=3` | tasks of that node get three times as much, of every service |
+| of a container: `fairlead.weight=2` | `service update --container-label-add`: the tasks of that version; with the node's, the product |
+
+Weights are whole numbers to 100. All of it may be changed while the service runs, without a task being replaced (but for
+the container's own label, which belongs to its version: nine tasks of weight 10 and one of weight 1 try the new one).
+
 Why so: [vip-without-ipvs.md](../why/vip-without-ipvs.md).
 """
 
@@ -100,7 +113,7 @@ Why so: [vip-without-ipvs.md](../why/vip-without-ipvs.md).
 def test_the_page(pretend_host: PretendHost, host: LinuxHost) -> None:
     three = (("10.0.1.3", 1), ("10.0.1.4", 1), ("10.0.1.5", 2))
     web, idle = Vip(ns="s2", address="10.0.1.2", targets=three), Vip(ns="s2", address="10.0.1.20")
-    cache = Vip(ns="s2", address="10.0.1.9", targets=(("10.0.1.11", 1), ("10.0.1.12", 1)), by_source=True)
+    cache = Vip(ns="s2", address="10.0.1.9", targets=(("10.0.1.11", 1), ("10.0.1.12", 1)), policy="source")
     host.make([web, cache, idle])
     table = pretend_host.run("nft", "-s", "list", "table", "inet", "fairlead-vips", ns="s2")
     same_as("docs/packets/vip.md", PAGE.format(table=table.replace("\t", "    ")))
@@ -180,8 +193,24 @@ def test_weights(host: LinuxHost, listeners: Listeners) -> None:
     assert (found[3] - 500) ** 2 / 500 + (found[4] - 1500) ** 2 / 1500 < 10.83, found
 
 
+def test_in_turn_everybody_gets_exactly_as_much(host: LinuxHost, listeners: Listeners) -> None:
+    host.make([vip((3, 1), (4, 1), (5, 1), policy="round-robin")])
+    assert shares(host, listeners, 300) == {3: 100, 4: 100, 5: 100}
+    host.make([vip((3, 1), (4, 3), policy="round-robin")])
+    assert [set(shares(host, listeners, 4).items()) for _ in range(5)] == [{(3, 1), (4, 3)}] * 5
+
+
+def test_another_policy_is_seen(host: LinuxHost) -> None:
+    """Also when somebody else made it so."""
+    for policy in ("", "round-robin", "source"):
+        made, others = vip((3, 1), (4, 1), policy=policy), {"", "round-robin", "source"} - {policy}
+        host.make([made])
+        assert not difference([made], host.look([made]))[0]
+        assert all(difference([vip((3, 1), (4, 1), policy=other)], host.look([made]))[0] for other in others)
+
+
 def test_one_source_one_task(host: LinuxHost, listeners: Listeners) -> None:
-    host.make([vip((3, 1), (4, 1), (5, 1), by_source=True), vip((3, 1), (4, 1), (5, 1), by_source=True, ns="s5")])
+    host.make([vip((3, 1), (4, 1), (5, 1), policy="source"), vip((3, 1), (4, 1), (5, 1), policy="source", ns="s5")])
     assert len(shares(host, listeners, 50)) == len(shares(host, listeners, 50, ns="s5")) == 1
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from fairlead.core.cluster import Attachment, Description, Node, Task
+from fairlead.core import servicecheck, serving
+from fairlead.core.cluster import Attachment, Description, Node, NodeSpec, Task
 from fairlead.core.container import Healthcheck, HostConfig, LogConfig, Ulimit
 from fairlead.core.model import EndpointSettings, Ipam, Network, ServicePart, Subnet
 from fairlead.core.service import (
@@ -22,12 +23,13 @@ from fairlead.core.service import (
     Resources,
     SecretReference,
     ServicePort,
+    ServiceSpec,
     TaskSpec,
 )
 from fairlead.core.session import ServiceView
 from fairlead.core.swarmspec import ConfigFile, Driver, FileSpec, Secret, SharedNetwork
 from fairlead.errors import Invalid, NotFound
-from fairlead.swarm.taskspec import Around, Wish, grace, wish
+from fairlead.swarm.taskspec import Around, Wish, grace, parts, wish
 
 NODE = Node("n1", description=Description("box", Platform("x86_64", "linux")))
 WEB = ServiceView("s1", "web", {"com.docker.stack.namespace": "shop"})
@@ -160,6 +162,32 @@ def test_networks_with_its_addresses_and_its_part() -> None:
     }
     with pytest.raises(NotFound, match="network n not found"):
         wish(replace(task(), networks=held[1:]), AROUND)
+
+
+@pytest.mark.parametrize(
+    ("service", "node", "container", "policy", "weight"),
+    [
+        ({}, {}, {}, "", 1),
+        ({serving.LABEL: "source"}, {serving.WEIGHT: "4"}, {}, "source", 4),
+        ({serving.LABEL: "round-robin"}, {}, {serving.WEIGHT: "3"}, "round-robin", 3),
+        ({serving.LABEL: "random"}, {serving.WEIGHT: "4"}, {serving.WEIGHT: "3"}, "", 12),
+        ({serving.LABEL: "least"}, {serving.WEIGHT: "0"}, {serving.WEIGHT: "many"}, "", 1),
+        ({}, {serving.WEIGHT: "90"}, {serving.WEIGHT: "90"}, "", serving.HEAVIEST),
+    ],
+)
+def test_labels_say_who_is_chosen(
+    service: dict[str, str], node: dict[str, str], container: dict[str, str], policy: str, weight: int
+) -> None:
+    """Of the service, of the node, and of the container; nonsense is nothing."""
+    around = Around(replace(WEB, labels=service), replace(NODE, spec=NodeSpec(labels=node)), {"n": net("n")})
+    one = replace(task(labels=container), networks=(Attachment("n", ("10.0.1.7/24",)),))
+    (part,) = parts(one, around).values()
+    assert (part.policy, part.weight, part.serving) == (policy, weight, False)
+
+
+def test_a_policy_that_there_is_not_is_refused() -> None:
+    with pytest.raises(Invalid, match="expected random, round-robin, source; who has the fewest"):
+        servicecheck.check(ServiceSpec("web", {serving.LABEL: "least-connections"}, task().spec))
 
 
 def test_a_network_that_every_machine_has() -> None:

@@ -101,7 +101,7 @@ class Choosing(Steps):
     def _draw(self, what: str, station: str, lots: Sequence[Lot], by: Vip | MeshPort) -> None:
         self.walked.lots = tuple(lots)
         drawn, before = lots[self.lot % len(lots)], self.packet
-        how = "by the caller's address" if by.by_source else "by chance"
+        how = {"source": "by the caller's address", "round-robin": "in turn"}.get(by.policy, "by chance")
         tasks = f"one of {len(lots)} tasks that serve, {how}" if len(lots) > 1 else "the one task that serves"
         self.note(station, f"{what} {tasks}", by)
         self.packet = replace(before, target=drawn.address, port=drawn.port, translated=True)

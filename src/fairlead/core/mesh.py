@@ -32,7 +32,7 @@ from msgspec.structs import replace
 
 from fairlead.core import addresses, rules
 from fairlead.core.model import Endpoint, Network
-from fairlead.core.serving import BY_SOURCE, HEAVIEST, Backend, within
+from fairlead.core.serving import HEAVIEST, Backend, policy, within
 from fairlead.core.wanted import Inlet, Leg, MeshPort, Plan, Route, Rule, Sysctl, Wanted
 
 LEG = "ingress0"
@@ -114,7 +114,7 @@ def published(
         protocol=port.protocol,
         port=port.port,
         targets=tuple(targets),
-        by_source=any(backend.part.policy == BY_SOURCE for backend in backends),
+        policy=policy(backends),
         why="a published port of the swarm, led to " + ("this node's own tasks" if own else "its tasks"),
     )
     return tuple(replace(one, address=address) for address in addresses)

@@ -221,7 +221,7 @@ class ServicePart(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     ports: tuple[str, ...] = ()
     """published on ingress: ``published:target/protocol``"""
     policy: str = ""
-    """"": in turn at random; ``source``: one client, one task"""
+    """how one of them is chosen: ``core.serving.POLICIES``"""
     vip6: str = ""
     routes: tuple[str, ...] = ()
     """host names and paths that lead to it by the HTTP mesh: ``8080=red.example.com/`` (``core.webmesh``)"""

@@ -14,15 +14,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from math import prod
 from typing import NamedTuple
 
 from fairlead.core import addresses
 from fairlead.core.model import Network, ServicePart
 from fairlead.core.wanted import Vip
+from fairlead.errors import Invalid
 
-BY_SOURCE = "source"
-POLICIES = ("", BY_SOURCE)
+LABEL = "fairlead.policy"
+"""of a service: how one of its tasks is chosen"""
+WEIGHT = "fairlead.weight"
+"""of a node: how much of each service's work its tasks get; of a container: how much of it, against the others'"""
+POLICIES = ("", "round-robin", "source")
+"""by chance, in turn, by the client's address"""
+CHANCE = "random"
+"""the first of them, as people write it"""
 HEAVIEST = 100
+_WEIGHT = re.compile(r"[1-9][0-9]{0,2}")
 _HOST, _PATH, _SECRET = "[a-z0-9.-]{1,253}", "[A-Za-z0-9._~/%+-]{0,200}", "[A-Za-z0-9_.-]{1,64}"
 ROUTE = re.compile(
     rf"(?P<port>[0-9]{{1,5}})=(?P<place>{_HOST}/{_PATH}|https://{_HOST}/{_PATH}|sni://{_HOST}/|(?:http|sni)://)"
@@ -53,17 +62,36 @@ def virtual(part: ServicePart) -> tuple[str, ...]:
     return tuple(filter(None, (part.vip, part.vip6)))
 
 
+def policy(backends: Iterable[Backend]) -> str:
+    """How one of them is chosen: as the first says that says anything."""
+    tasks = sorted(backends, key=lambda backend: backend.part.task)
+    return next((backend.part.policy for backend in tasks if backend.part.policy), "")
+
+
+def asked(label: str) -> str:
+    """The policy that a label asks for; ``Invalid`` for one that there is not."""
+    if label in (CHANCE, *POLICIES):
+        return "" if label == CHANCE else label
+    why = "; who has the fewest connections nobody can tell" if "least" in label else ""
+    raise Invalid(f"label {LABEL}={label}: expected {', '.join((CHANCE, *filter(None, POLICIES)))}{why}")
+
+
+def weight(*labels: str) -> int:
+    """Of a task: the product of what its node's and its container's labels say, as far as that is a number from 1."""
+    numbers = (int(label) for label in labels if _WEIGHT.fullmatch(label))
+    return min(prod(numbers), HEAVIEST)
+
+
 def vip(ns: str, network: Network, address: str, backends: Iterable[Backend]) -> Vip:
     """What a virtual address is in one sandbox, given the tasks that know it."""
     targets: dict[str, int] = {}
-    by_source = False
-    for backend in sorted(backends, key=lambda backend: backend.part.task):
+    backends = sorted(backends, key=lambda backend: backend.part.task)
+    for backend in backends:
         part, real = backend.part, backend.ipv6 if ":" in address else backend.ipv4
-        by_source = by_source or part.policy == BY_SOURCE
         if part.serving and real and within(network, real):
             targets[real] = min(max(part.weight, 1), HEAVIEST)
     why = "a service's own address, led to one of its tasks"
-    return Vip(ns=ns, address=address, targets=tuple(targets.items()), by_source=by_source, why=why)
+    return Vip(ns=ns, address=address, targets=tuple(targets.items()), policy=policy(backends), why=why)
 
 
 def within(network: Network, address: str) -> bool:

@@ -313,15 +313,16 @@ class Fence(Wanted, frozen=True, kw_only=True):
 class Vip(Wanted, frozen=True, kw_only=True):
     """A virtual address, for what processes of namespace ``ns`` send: each connection goes to one of ``targets``.
 
-    A target is (address, weight); chance decides, or, ``by_source``, the sender's address. Without targets connections
-    are refused at once. Changing it leaves connections that are under way with the target they have. See ``host.vips``.
+    A target is (address, weight); ``policy`` says who decides: chance, turns (``round-robin``), or the sender's address
+    (``source``). Without targets connections are refused at once. Changing it leaves connections that are under way
+    with the target they have. See ``host.vips``.
     """
 
     named_by: ClassVar[tuple[str, ...]] = ("ns", "address")
     address: str
     ns: str
     targets: tuple[tuple[str, int], ...] = ()
-    by_source: bool = False
+    policy: str = ""
 
 
 class Leg(Wanted, frozen=True, kw_only=True):
@@ -334,9 +335,9 @@ class Leg(Wanted, frozen=True, kw_only=True):
 class MeshPort(Wanted, frozen=True, kw_only=True):
     """A port that a swarm publishes: what comes to it at this host goes on to one of ``targets``, senders unchanged.
 
-    A target is (address, port, weight), of either family; chance decides, or, ``by_source``, the sender's address. A
-    family without one refuses at once. ``address``: of this host; "" for all of them. Changing it leaves connections
-    that are under way with the target they have.
+    A target is (address, port, weight), of either family; ``policy`` as a ``Vip``'s. A family without one refuses at
+    once. ``address``: of this host; "" for all of them. Changing it leaves connections that are under way with the
+    target they have.
     """
 
     named_by: ClassVar[tuple[str, ...]] = ("protocol", "address", "port")
@@ -344,7 +345,7 @@ class MeshPort(Wanted, frozen=True, kw_only=True):
     port: int
     address: str = ""
     targets: tuple[tuple[str, int, int], ...] = ()
-    by_source: bool = False
+    policy: str = ""
 
 
 class Inlet(Wanted, frozen=True, kw_only=True):

@@ -26,16 +26,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from math import gcd
 
 from fairlead.core.wanted import Leg, MeshPort
-from fairlead.errors import Invalid
-from fairlead.host import nft
+from fairlead.host import nft, turns
 from fairlead.host.nft import Denied, Nft
 
 TABLE = "inet fairlead-mesh"
-SEED = "0xfa1"
-"""of the hash of sources: the same on every node, so that one client finds one task wherever it comes in"""
 _AT = {"": ("ports", "refused"), "4": ("ports_at4", "refused_at4"), "6": ("ports_at6", "refused_at6")}
 BASE = f"""\
 add table {TABLE}
@@ -111,7 +107,7 @@ def look(nft: Nft, wanted: Iterable[MeshPort]) -> Iterator[Leg | MeshPort]:
 
 def _broken(chain: str) -> MeshPort:
     protocol, port, *at = chain.split("-")
-    return MeshPort(protocol=protocol, port=int(port), address=at[0].replace("_", ":") if at else "", by_source=True)
+    return MeshPort(protocol=protocol, port=int(port), address=at[0].replace("_", ":") if at else "", policy="?")
 
 
 def _run(nft: Nft, commands: str, what: object) -> None:
@@ -148,18 +144,14 @@ def _rules(port: MeshPort) -> Iterator[str]:
         places = _places(port, family)
         if not places:
             continue
-        by = f"jhash {ip} saddr mod {len(places)} seed {SEED}" if port.by_source else f"numgen random mod {len(places)}"
+        by = turns.words(port.policy, ip, len(places))
         leads = ", ".join(f"{at} : {address} . {number}" for at, (address, number) in enumerate(places))
         yield f"meta nfproto ipv{family} meta l4proto {port.protocol} dnat {ip} to {by} map {{ {leads} }}"
 
 
 def _places(port: MeshPort, family: int) -> list[tuple[str, int]]:
-    """Each target as often as its weight says."""
-    if any(weight < 1 for _, _, weight in port.targets):
-        raise Invalid(f"a weight is at least 1: {port}")
     mine = [(text, number, weight) for text, number, weight in port.targets if (":" in text) == (family == 6)]
-    least = gcd(*(weight for _, _, weight in mine)) or 1
-    return [(str(ipaddress.ip_address(text)), number) for text, number, weight in mine for _ in range(weight // least)]
+    return turns.places([((str(ipaddress.ip_address(text)), number), weight) for text, number, weight in mine])
 
 
 def _chain(port: MeshPort) -> str:

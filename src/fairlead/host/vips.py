@@ -13,12 +13,12 @@ Rules
     2. Who was chosen stays chosen for as long as the kernel knows the connection: it is NAT.
     3. Whatever is sent is led on: TCP, UDP, SCTP, pings. What has nobody to go to is refused, not dropped.
     4. Source addresses stay: a task sees who calls.
-    5. A chance is a place in a list, so that two to one is exactly that.
-    6. The kernel tracks connections of a namespace only as long as some rule asks for it. One of ours always does
+    5. The kernel tracks connections of a namespace only as long as some rule asks for it. One of ours always does
        (``ct status``), so that who is under way goes on though nobody serves any more.
-    7. The table's own rules are said again with every change: whatever somebody did to them is mended by it.
+    6. The table's own rules are said again with every change: whatever somebody did to them is mended by it.
 
-What it does not do: decide who serves (``core.serving``), or touch what only passes through a sandbox.
+What it does not do: decide who serves (``core.serving``), spell whose turn it is (``host.turns``), or touch what only
+passes through a sandbox.
 """
 
 from __future__ import annotations
@@ -28,16 +28,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from math import gcd
 
 from fairlead.core.wanted import Vip
-from fairlead.errors import Invalid
-from fairlead.host import nft
+from fairlead.host import nft, turns
 from fairlead.host.nft import Denied, Nft
 
 TABLE = "inet fairlead-vips"
-SEED = "0xfa1"
-"""of the hash of sources: the same everywhere, so that one client finds one task wherever it moves"""
 BASE = f"""\
 add table {TABLE}
 add map {TABLE} choose4 {{ type ipv4_addr : verdict; }}
@@ -128,21 +124,17 @@ def _rule(vip: Vip) -> str:
     ip = "ip6" if ":" in vip.address else "ip"
     if len(places) < 2:
         return f"dnat {ip} to {places[0]}" if places else ""
-    chosen = f"jhash {ip} saddr mod {len(places)} seed {SEED}" if vip.by_source else f"numgen random mod {len(places)}"
-    return f"dnat {ip} to {chosen} map {{ {', '.join(f'{at} : {place}' for at, place in enumerate(places))} }}"
+    leads = ", ".join(f"{at} : {place}" for at, place in enumerate(places))
+    return f"dnat {ip} to {turns.words(vip.policy, ip, len(places))} map {{ {leads} }}"
 
 
 def _places(vip: Vip) -> list[str]:
-    """Each target as often as its weight says."""
-    if any(weight < 1 for _, weight in vip.targets):
-        raise Invalid(f"a weight is at least 1: {vip}")
-    least = gcd(*(weight for _, weight in vip.targets)) or 1
-    return [str(ipaddress.ip_address(address)) for address, weight in vip.targets for _ in range(weight // least)]
+    return turns.places([(str(ipaddress.ip_address(address)), weight) for address, weight in vip.targets])
 
 
-def _shape(rule: str) -> tuple[bool, list[str], list[str]]:
+def _shape(rule: str) -> tuple[str, list[str], list[str]]:
     """A rule as it is compared: by what it chooses, and between whom."""
-    return "jhash" in rule, _PLACES.findall(rule), _ONE.findall(rule)
+    return turns.chosen(rule), _PLACES.findall(rule), _ONE.findall(rule)
 
 
 def _chain(vip: Vip) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ from msgspec.structs import replace
 
 from fairlead.core.cluster import Attachment, Node
 from fairlead.core.effects import Address
-from fairlead.core.model import Endpoint, Network, Remote
+from fairlead.core.model import Endpoint, Network, Remote, ServicePart
 from fairlead.core.session import Assign
 from fairlead.engine import wayout
 from fairlead.engine.cluster import Cluster
@@ -105,6 +105,8 @@ class Shared:
         self._wanted: set[str] = set()
         """networks that are assigned"""
         self._ending, self._ended = asyncio.Event(), asyncio.Event()
+        self._writing = asyncio.Lock()
+        """what tasks are seen as: read and written by one at a time"""
         self._attachments: tuple[Attachment, ...] = ()
         """this node's own"""
         self._news = asyncio.Event()
@@ -309,14 +311,22 @@ class Shared:
         await self._turn(container, on=False)
         self._ground.web.leaves(container)
 
+    async def label(self, container: str, parts: Mapping[str, ServicePart]) -> None:
+        """A task is to be seen so, by network; whether it serves stays as it is."""
+        async with self._writing:
+            changed = [(endpoint, _labelled(endpoint, parts)) for endpoint in self._tasks(container)]
+            if (stack := self._ground.sandboxes.get(container)) is not None:
+                await self._ground.endpoints.change(stack, [after for before, after in changed if after != before])
+
     async def _turn(self, container: str, *, on: bool) -> None:
-        stack = self._ground.sandboxes.get(container)
-        if stack is None:
-            return
-        changed = [endpoint for endpoint in self._tasks(container) if _serves(endpoint) != on]
-        told = {endpoint.id: endpoint.network for endpoint in changed}
-        self._farewells.begin(told, on)
-        await self._ground.endpoints.change(stack, [_turned(endpoint, on) for endpoint in changed])
+        async with self._writing:
+            stack = self._ground.sandboxes.get(container)
+            if stack is None:
+                return
+            changed = [endpoint for endpoint in self._tasks(container) if _serves(endpoint) != on]
+            told = {endpoint.id: endpoint.network for endpoint in changed}
+            self._farewells.begin(told, on)
+            await self._ground.endpoints.change(stack, [_turned(endpoint, on) for endpoint in changed])
         await asyncio.gather(self._farewells.over(told, on), *map(self._ground.web.told, told))
 
     def _tasks(self, container: str) -> list[Endpoint]:
@@ -396,6 +406,14 @@ class _Over(Exception):
 
 def _serves(endpoint: Endpoint) -> bool:
     return endpoint.settings.part is not None and endpoint.settings.part.serving
+
+
+def _labelled(endpoint: Endpoint, parts: Mapping[str, ServicePart]) -> Endpoint:
+    settings = endpoint.settings
+    part = parts.get(endpoint.network)
+    if settings.part is None or part is None:
+        return endpoint
+    return replace(endpoint, settings=replace(settings, part=replace(part, serving=settings.part.serving)))
 
 
 def _turned(endpoint: Endpoint, on: bool) -> Endpoint:

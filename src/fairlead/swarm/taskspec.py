@@ -15,13 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from fairlead.core import mesh, webmesh
+from fairlead.core import mesh, serving, webmesh
 from fairlead.core.allocation import NODE_NETWORKS
 from fairlead.core.cluster import Attachment, Node, Task
 from fairlead.core.container import Config, HostConfig, LogConfig
 from fairlead.core.model import EndpointSettings, Network, ServicePart
 from fairlead.core.service import ContainerSpec, FileTarget, Resources, ServicePort, TaskSpec
-from fairlead.core.serving import POLICIES
 from fairlead.core.session import ServiceView
 from fairlead.core.swarmspec import ConfigFile, FileSpec, Secret, SharedNetwork
 from fairlead.core.template import render
@@ -34,8 +33,6 @@ MODE = 0o444
 NOBODY = (1 << 32) - 1
 """is no owner: the kernel's -1"""
 GRACE = 10.0
-POLICY = "fairlead.policy"
-"""label of a service: how its virtual address chooses (``core.serving.POLICIES``); anything else is by chance"""
 
 
 class File(NamedTuple):
@@ -233,19 +230,24 @@ def _network(attachment: Attachment, around: Around) -> Network:
 
 
 def _settings(attachment: Attachment, task: Task, around: Around) -> EndpointSettings:
-    network = _network(attachment, around)
     addresses = [address.partition("/")[0] for address in attachment.addresses]
     return EndpointSettings(
         ipv4=next((address for address in addresses if ":" not in address), ""),
         ipv6=next((address for address in addresses if ":" in address), ""),
         driver_opts=attachment.driver_opts,
-        part=part(task, around.service, attachment, network),
+        part=part(task, around, attachment),
     )
 
 
-def part(task: Task, service: ServiceView, attachment: Attachment, network: Network) -> ServicePart:
+def parts(task: Task, around: Around) -> dict[str, ServicePart]:
+    """What clients see of the task, by network; it changes with labels of its service and its node while it runs."""
+    return {attachment.network: part(task, around, attachment) for attachment in task.networks}
+
+
+def part(task: Task, around: Around, attachment: Attachment) -> ServicePart:
     """The task as clients on that network see it; nothing is sent to it until somebody says that it serves."""
-    chosen = service.labels.get(POLICY, "")
+    service, network = around.service, _network(attachment, around)
+    own = (task.spec.container_spec and task.spec.container_spec.labels) or {}
     held = next((held.addresses for held in service.addresses if held.network == attachment.network), ())
     virtual = [address.partition("/")[0] for address in held]
     published = [port for port in service.ports if network.ingress and port.publish_mode == "ingress"]
@@ -257,10 +259,18 @@ def part(task: Task, service: ServiceView, attachment: Attachment, network: Netw
         vip=next((address for address in virtual if ":" not in address), ""),
         vip6=next((address for address in virtual if ":" in address), ""),
         names=attachment.aliases,
-        policy=chosen if chosen in POLICIES else "",
+        weight=serving.weight(around.node.spec.labels.get(serving.WEIGHT, ""), own.get(serving.WEIGHT, "")),
+        policy=_policy(service),
         ports=tuple(f"{at}{port.published_port}:{port.target_port}/{port.protocol}" for port in published),
         routes=_routes(service) if network.name == webmesh.NAME else (),
     )
+
+
+def _policy(service: ServiceView) -> str:
+    try:
+        return serving.asked(service.labels.get(serving.LABEL, ""))
+    except Invalid:
+        return ""
 
 
 def _routes(service: ServiceView) -> tuple[str, ...]:

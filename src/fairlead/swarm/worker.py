@@ -19,16 +19,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
-from fairlead.core.cluster import Description, Node, Report, State, Task
+from fairlead.core.cluster import Description, Node, NodeSpec, Report, State, Task
 from fairlead.core.imagespec import Credentials
 from fairlead.core.loglines import LogLine, attributes
+from fairlead.core.model import ServicePart
 from fairlead.core.session import Assign, ServiceView
 from fairlead.core.swarmspec import ConfigFile, Secret, SharedNetwork
 from fairlead.engine.containers import Containers
@@ -41,7 +42,7 @@ from fairlead.errors import FairleadError, NotFound, Unavailable
 from fairlead.store.base import Store
 from fairlead.swarm.servicelogs import Chunk, LogRequest
 from fairlead.swarm.tasks import Course, Files, Ground, Hands
-from fairlead.swarm.taskspec import Around
+from fairlead.swarm.taskspec import Around, parts
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,10 @@ class Terrain(Ground, Protocol):
     """``swarm.shared``: told of every assignment before its tasks are."""
 
     async def assign(self, assign: Assign) -> None:
-        """Networks that this node is to have, and services as they are now. What it takes may be done later."""
+        """Networks that this node is to have. What it takes may be done later."""
+
+    async def label(self, container: str, parts: Mapping[str, ServicePart]) -> None:
+        """A task is to be seen so, by network; whether it serves stays as it is."""
 
 
 class Engine(Protocol):
@@ -100,6 +104,9 @@ class Worker:
         self._courses: dict[str, Course] = {}
         self._following: dict[str, asyncio.Task[None]] = {}
         self._services: dict[str, ServiceView] = {}
+        self._labels: dict[str, str] | None = None
+        """of this node; None: no manager told yet"""
+        self._labelled = asyncio.Event()
         self._networks: dict[str, SharedNetwork] = {}
         self._secrets: dict[str, Secret] = {}
         self._configs: dict[str, ConfigFile] = {}
@@ -120,6 +127,7 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self._listen())
+            group.create_task(self._follow_labels())
             await self._records.load()
             for task in self._records:
                 if task.status.state >= State.READY:
@@ -192,6 +200,31 @@ class Worker:
                 await self._records.drop(id)
         for kind, id in assign.drop:
             self._shelves().get(kind, {}).pop(id, None)
+        await self._relabel({service.id for service in assign.services})
+
+    def heed(self, node: Node) -> None:
+        """This node, as a manager has it now."""
+        if node.spec.labels != self._labels:
+            self._labels = node.spec.labels
+            self._labelled.set()
+
+    async def _follow_labels(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._labelled.wait()
+            self._labelled.clear()
+            await self._relabel()
+
+    async def _relabel(self, services: Collection[str] | None = None) -> None:
+        """What labels say of tasks that run already: of these services, or of all."""
+        for course in list(self._courses.values()):
+            container, task = course.container, course.task
+            if self._labels is None or container is None or (services is not None and task.service not in services):
+                continue
+            try:
+                await self._ground.label(container.id, parts(task, self._around(task)))
+            except FairleadError as problem:
+                log.info("task %s: its labels: %s", task.id, problem.message)
 
     def _shelves(self) -> dict[str, dict[str, Any]]:
         return {
@@ -221,7 +254,7 @@ class Worker:
         service = self._services.get(task.service)
         if service is None:
             raise Unavailable(f"service {task.service} of the task is not known here yet")
-        node = Node(self._me, description=self._describe())
+        node = Node(self._me, NodeSpec(labels=self._labels or {}), description=self._describe())
         return Around(service, node, self._networks, self._secrets, self._configs)
 
     # -- images --------------------------------------------------------------------------------------------
