@@ -124,7 +124,6 @@ def test_limits() -> None:
         "pids": {"limit": 10},
         "blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 7}]},
     }
-    assert ociresources.limits(HostConfig(), {}, none=-1) == {"pids": {"limit": -1}}
     limits = make(ulimits=host.ulimits)["process"]["rlimits"]
     assert limits == [{"type": "RLIMIT_NOFILE", "hard": (1 << 64) - 1, "soft": 5}]
 
