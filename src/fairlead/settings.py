@@ -218,7 +218,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         12 * 3600,
         "--overlay-key-lifetime",
         kinds.NUMBER,
-        "Seconds after which encrypted overlay networks get new keys.",
+        "Seconds after which encrypted overlay networks, and the gossip of a swarm, get new keys.",
     )
 
     # The engine itself

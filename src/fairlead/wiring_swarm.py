@@ -136,6 +136,7 @@ def _tools(build: Build) -> Tools:
         draw=secrets.randbelow,
         local=local,
         tell=lambda told: build.events.publish(*told, scope="swarm"),
+        lifetime=build.settings.overlay_key_lifetime * 1_000_000_000,
     )
 
 

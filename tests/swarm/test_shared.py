@@ -243,13 +243,13 @@ async def test_the_leader_changes_the_gossip_key_and_forgets_nodes_that_are_gone
         await step(0)
         return steps.pop()
 
-    keeping = Keeping(state, ledger, lambda: now[0], lambda: b"n" * 32, step)
+    keeping = Keeping(state, ledger, lambda: now[0], lambda: b"n" * 32, step, lifetime=LIFETIME // 2)
     leading = asyncio.ensure_future(keeping.lead(("leader", 1)))
     async with asyncio.timeout(10):
         while await shared() != {"shared/nodes/w1", "shared/gossip/ring", "shared/gossip/rotated"}:
             await asyncio.sleep(0)
     assert not steps
-    now[0] += LIFETIME
+    now[0] += LIFETIME // 2
     keeping.hear(Event("nodes", Node("w3"), None))
     async with asyncio.timeout(10):
         while await ring() != [b"n"]:

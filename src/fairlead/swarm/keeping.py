@@ -1,6 +1,6 @@
 """Keeping: what the leader does with what nodes share (``sharedstore``).
 
-    every ``LIFETIME``    gossip/ring: a new key, used, the old ones gone      step by step: all nodes follow the ring
+    every ``lifetime``    gossip/ring: a new key, used, the old ones gone      step by step: all nodes follow the ring
     a node is removed     nodes/<node>, keys/<node> go, and gossip gets another key at once: it had the old one
 
 Rules
@@ -34,7 +34,7 @@ ROTATED = f"{SHARED}gossip/rotated"
 
 
 class Keeping:
-    """``fresh`` makes a key; ``clock``: nanoseconds since 1970."""
+    """``fresh`` makes a key; ``clock``: nanoseconds since 1970; ``lifetime``: of a key, the same."""
 
     def __init__(
         self,
@@ -43,8 +43,10 @@ class Keeping:
         clock: Callable[[], int],
         fresh: Callable[[], bytes],
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        lifetime: int = LIFETIME,
     ) -> None:
         self._state, self._ledger, self._clock, self._fresh, self._pause = state, ledger, clock, fresh, pause
+        self._lifetime = lifetime
         self._news = asyncio.Event()
         self._removed = False
         """a node that knows the key is none any more"""
@@ -65,7 +67,7 @@ class Keeping:
             except FairleadError as problem:
                 log.info("what nodes share is looked after later: %s", problem.message)
             with suppress(TimeoutError):
-                async with asyncio.timeout(AGAIN):
+                async with asyncio.timeout(min(AGAIN, self._lifetime / SECOND)):
                     await self._news.wait()
 
     async def _forget(self) -> None:
@@ -82,7 +84,7 @@ class Keeping:
         last, now = await self._ledger.get(ROTATED), self._clock()
         if last is None:
             await self._ledger.put_if(ROTATED, str(now).encode())
-        elif now - int(last.value) >= LIFETIME:
+        elif now - int(last.value) >= self._lifetime:
             new = self._fresh()
             for deed in (INSTALL, USE):
                 await self._do(deed, new)

@@ -39,7 +39,7 @@ from fairlead.swarm.credentials import Credentials
 from fairlead.swarm.dispatcher import Dispatcher
 from fairlead.swarm.gate import Gate, Stream
 from fairlead.swarm.joining import Admission
-from fairlead.swarm.keeping import Keeping
+from fairlead.swarm.keeping import LIFETIME, Keeping
 from fairlead.swarm.leader import Guard, Leader
 from fairlead.swarm.loans import Loans
 from fairlead.swarm.members import Members, Place
@@ -88,6 +88,8 @@ class Tools(NamedTuple):
     """Whether this engine alone has a network of that name or id."""
     tell: Callable[[Tiding], None] = lambda tiding: None
     """An event, for people who listen to this engine."""
+    lifetime: int = LIFETIME
+    """Of a key of the gossip, in nanoseconds."""
 
 
 class Beginning(NamedTuple):
@@ -273,7 +275,7 @@ class Manager:
         decides = Leader(self.state, clock, lambda: new_id(self._tools.draw), 5 if history is None else history)
         grace = BEATS * spec.dispatcher.heartbeat_period / 1e9
         calls = RollCall(self.state, self.ledger, self.me, self._dispatching().boards.tasks, clock, grace)
-        keeping = Keeping(self.state, self.ledger, clock, lambda: bytes(self._tools.draw(256) for _ in range(32)))
+        keeping = Keeping(self.state, self.ledger, clock, self._fresh_key, lifetime=self._tools.lifetime)
         parts = (decides, calls, Roles(self.state, self.members), Rotation(self.state), keeping)
         with contextlib.ExitStack() as ears:
             for part in parts:
@@ -283,6 +285,9 @@ class Manager:
             async with asyncio.TaskGroup() as group:
                 for part in parts:
                     group.create_task(part.lead(guard))
+
+    def _fresh_key(self) -> bytes:
+        return bytes(self._tools.draw(256) for _ in range(32))
 
     # -- what follows from the state ---------------------------------------------------------------------------------
 
