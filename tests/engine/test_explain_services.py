@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from engine.paper import Paper, engine
-from engine.test_explain import Shop
+from engine.test_explain import Shop, rules
 from fairlead.api.explain import shown
 from fairlead.cli import explain as face
 from fairlead.core import webmesh
@@ -72,6 +72,7 @@ class Street:
 
     def __init__(self, folder: Path) -> None:
         self.paper: Paper = engine(folder)
+        self.folder = folder
         self.shop = Shop(self.paper)
         self.managers: Any = None
         self.shop.explainer._services = Directory(self.paper.controller, self.paper.overlays, self.control)
@@ -90,7 +91,7 @@ class Street:
             paper.host.put(item)
         for one in NETWORKS:
             await paper.controller.accept(one)
-        machine = Machine(paper.kernel, paper.host, Path("/nonexistent"), "boot", Wishes())
+        machine = Machine(paper.kernel, paper.host, self.folder / "forwarding", "boot", Wishes())
         machine.ready = lambda *_: None  # type: ignore[method-assign]
         self.mesh = Mesh(
             paper.host, paper.kernel, machine, paper.controller, paper.endpoints, paper.overlays, Overlay(),
@@ -243,6 +244,9 @@ async def test_no_network_in_common(street: Street) -> None:
     part = ServicePart("s9", "other", "", vip="10.0.2.9", serving=True)
     await street.put("other.1", BACK, 9, part)
     assert (await street.says("other.1", "api")).advice[0] == "fairlead service update --network-add app other"
+    assert (await street.says("plain", "other")).advice == (
+        "back is for tasks only: make plain a service on it, or back with --attachable",
+    )
 
 
 async def test_names_without_an_address_of_the_service(street: Street) -> None:
@@ -260,6 +264,23 @@ async def test_a_task_that_draws_itself(street: Street) -> None:
     await street.row("api.1", "h2", APP, 5, replace(API, serving=False))
     alone = await street.says("api.2", "10.0.1.2:80")
     assert alone.works and "got itself" in last(alone)
+
+
+@pytest.mark.parametrize(("hook", "says"), [("output", "theirs"), ("input", "a frame that answers comes in, but")])
+async def test_a_firewall_in_the_way_of_frames(street: Street, hook: str, says: str) -> None:
+    """Of the host itself: what containers say passes, what carries it does not."""
+    street.paper.host.listings = {"": rules("accept", "inet", hook, "udp dport 4789 drop")}
+    answer = await street.says("web", "api:80")
+    assert not answer.works and says in last(answer) and "udp dport 4789 drop" in last(answer), text(answer)
+    street.paper.host.listings = {"": rules("accept", "inet", hook, "tcp dport 80 drop")}
+    assert (await street.says("web", "api:80")).works
+
+
+async def test_what_a_worker_does_not_know_managers_may(street: Street) -> None:
+    answer = await street.says("web", "elsewhere:80")
+    assert "is it a service? This is a worker" in answer.advice[0]
+    street.managers = managers()
+    assert not (await street.says("web", "elsewhere:80")).advice
 
 
 # -- published ports --------------------------------------------------------------------------------------------------

@@ -138,18 +138,37 @@ class _Walker(Choosing):
         """An overlay: another host has the address."""
         answer, way = self.terrain.beyond(me.link.ns, hop) or (None, None)
         if answer is None or way is None:
-            return
+            return None
         self.note("switch", f"{where}; {way.link} answers that {hop} is {answer.mac}", me.link, answer)
-        onward = self.terrain.way(HOST, way.via)
-        if onward is None:
-            return self.stop("route", "tunnel", f"frames for it go to {way.via}, to which the host has no route", way)
         seal = self.terrain.sealing(me.link.ns, way)
         if seal and seal.need == "nothing":
             says = f"frames for it must be encrypted, and no key is agreed upon with {way.via} (yet)"
             return self.stop("key", "tunnel", says, way, seal)
-        how = "UDP, in ESP" if seal else "UDP"
-        self.note("tunnel", f"in {how} to {way.via}, out by {onward.device}: {way.why}", way, *([seal] if seal else []))
-        self.arrive(ELSEWHERE, f"the host {way.via} gets it for {at(self.packet)}")
+        how, known = "UDP, in ESP" if seal else "UDP", self.terrain.way(HOST, way.via)
+        by = f", out by {known.device}" if known else ""
+        self.note("tunnel", f"in {how} to {way.via}{by}: {way.why}", way, *([seal] if seal else []))
+        if self.carried(way.via, self.terrain.tunnel_port(me.link.ns, way.link)):
+            self.arrive(ELSEWHERE, f"the host {way.via} gets it for {at(self.packet)}")
+
+    def carried(self, host: str, port: int) -> bool:
+        """The frame itself, from this host to the other, and one that answers it. False: it ended here."""
+        inner = self.packet
+        self.packet = Packet(source="", target=host, protocol="udp", port=port)
+        onward = self._way(HOST)
+        if onward is not None:
+            self.packet = replace(self.packet, source=onward.source, leaves=onward.device)
+        sent = onward is not None and not self._others("output") and not self._others("postrouting")
+        if sent and onward is not None:
+            self.packet = Packet(source=host, target=onward.source, protocol="udp", port=port, arrives=onward.device)
+            if self._others("prerouting") or self._others("input"):
+                last = self.walked.hops.pop()
+                self.walked.hops.append(
+                    replace(last, at="answer", says=f"a frame that answers comes in, but {last.says}")
+                )
+                sent = False
+        if sent:
+            self.packet = inner
+        return sent
 
     def on_cable(self, ns: str, parent: str, mode: str, gateway: str) -> None:
         """A macvlan or ipvlan device: the host's rules never see what it sends."""

@@ -249,10 +249,14 @@ class Terrain:
 
     def sealing(self, ns: str, way: Forwarding) -> Policy | None:
         """What frames that leave so need to be encrypted with; None: they leave in clear."""
-        tunnel = self._links.get((ns, way.link))
-        port = int(dict(tunnel.options).get("port", 0)) if tunnel else 0
+        port = self.tunnel_port(ns, way.link)
         found = [item for item in self._policies if item.port == port and within(way.via, item.target)]
         return max(found, key=lambda item: int(item.target.partition("/")[2]), default=None)
+
+    def tunnel_port(self, ns: str, device: str) -> int:
+        """The UDP port of a tunnel's frames."""
+        tunnel = self._links.get((ns, device))
+        return int(dict(tunnel.options).get("port", 0)) if tunnel else 0
 
     def on_cable(self, parent: str, address: str) -> Socket | None:
         """Whose macvlan or ipvlan device on the same parent has the address."""

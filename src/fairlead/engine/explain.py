@@ -45,6 +45,7 @@ from fairlead.engine.webmesh import SERVICE
 from fairlead.errors import NotFound
 from fairlead.host.base import Host
 
+WORKER = "is it a service? This is a worker, which knows those with tasks on its networks: ask on a manager"
 MOST = 20
 """tasks of a service that are walked to"""
 
@@ -287,7 +288,10 @@ class Explainer(Places):
         if service is None and end is None and (route := self._services.route(ask.who, ask.path)):
             return web(self._services, route, self._caller(start, family, land), ask)
         if service is None:
-            return Finding(*self._named(start, end, ask, family, land), ask)
+            found = Finding(*self._named(start, end, ask, family, land), ask)
+            if found.resolved is None and end is None and "." not in ask.who and self._services.is_worker:
+                found = found._replace(advice=(WORKER,))
+            return found
         return call(self._services, service, self._caller(start, family, land), ask, family)
 
     def _caller(self, start: Place, family: int, land: Terrain) -> Caller:

@@ -109,11 +109,15 @@ def _idle(directory: Directory, service: Known) -> list[Hop]:
 
 def _together(directory: Directory, service: Known, caller: Caller, on: Mapping[str, str]) -> tuple[str, ...]:
     """How caller and service get a network in common."""
-    network = next(iter(on.values()), "NETWORK")
+    id, network = next(iter(on.items()), ("", "NETWORK"))
     if caller.service:
         first = f"fairlead service update --network-add {network} {caller.service}"
     else:
-        first = f"fairlead network connect {network} {caller.container} (the network must be attachable)"
+        first = f"fairlead network connect {network} {caller.container}"
+        if not directory.takes_containers(id):
+            first = (
+                f"{network} is for tasks only: make {caller.container} a service on it, or {network} with --attachable"
+            )
     if not on:
         first = f"give it a network: fairlead service update --network-add NETWORK {service.name}"
     ports = [str(port.port) for port in directory.published(service)]

@@ -126,6 +126,17 @@ class Directory:
             ids += [id for id, name in names.items() if id in targets or name in targets]
         return {id: names[id] for id in dict.fromkeys([*ids, *(spot.network for spot in service.spots)]) if id in names}
 
+    def takes_containers(self, network: str) -> bool:
+        """Whether others than tasks may be on a network of the swarm, as far as is known."""
+        control = self._control()
+        known = [one.spec for one in control.networks()] if control else self._controller.networks()
+        return all(one.attachable for one in known if one.id == network)
+
+    @property
+    def is_worker(self) -> bool:
+        """It is in a swarm, and knows no more than rows tell."""
+        return self._control() is None and any(network.scope == "swarm" for network in self._controller.networks())
+
     def published(self, service: Known) -> dict[Published, int]:
         """Its ports on every node -> its tasks' own."""
         found: dict[Published, int] = {}
@@ -182,7 +193,9 @@ class Directory:
             if serve
             else "nobody, as no task serves"
         )
-        virtual = list(dict.fromkeys(a for spot in spots for a in serving.virtual(spot.backend.part)))
+        held = service.record.addresses if service.record else ()
+        known = [address.partition("/")[0] for one in held if one.network == network for address in one.addresses]
+        virtual = dict.fromkeys([*known, *(a for spot in spots for a in serving.virtual(spot.backend.part))])
         if virtual:
             leads = f"{names} {are} its own address {' and '.join(virtual)}, tasks.{service.name} is {many}"
         else:
