@@ -8,6 +8,7 @@ import io
 import os
 import re
 import shutil
+import ssl
 import tarfile
 import tempfile
 from collections import Counter
@@ -20,8 +21,11 @@ import pytest
 from fairlead.core import proxyconfig, webmesh
 from fairlead.core.container import Config, Container, State
 from fairlead.core.model import Endpoint, ServicePart
+from fairlead.core.session import Assign
+from fairlead.core.swarmspec import FileSpec, Secret
 from fairlead.engine.webmesh import SERVICE, WebMesh
 from fairlead.host import proxyimage
+from lane.certificates import certificate
 from lane.pretend import PretendHost
 
 pytestmark = [
@@ -31,6 +35,7 @@ pytestmark = [
 ]
 
 
+TLS = ("8080=https://red.example.com/;tls=red",)
 KEY, ACCEPTED = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 """of RFC 6455, section 1.3"""
 
@@ -54,7 +59,7 @@ class Task:
 
     def __init__(self, number: int, pause: float = 0.0) -> None:
         self.name, self.address, self.pause, self.asked = f"t{number}", f"127.0.1.{number}", pause, Counter[str]()
-        self.rude = False
+        self.rude, self.proto = False, Counter[str]()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -68,16 +73,19 @@ class Task:
                         writer.write(self.name.encode() + b":" + data)
                     break
                 self.asked[headers.get("x-forwarded-for", "")] += 1
+                self.proto[headers.get("x-forwarded-proto", "")] += 1
                 await asyncio.sleep(self.pause)
                 if self.rude:
                     break
                 body = self.name.encode()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+                if headers.get("connection") == "close":
+                    break
         writer.close()
 
     @asynccontextmanager
-    async def __call__(self) -> AsyncIterator["Task"]:
-        server = await asyncio.start_server(self.answer, self.address, 8080)
+    async def __call__(self, tls: ssl.SSLContext | None = None) -> AsyncIterator["Task"]:
+        server = await asyncio.start_server(self.answer, self.address, 8080, ssl=tls)
         try:
             yield self
         finally:
@@ -104,10 +112,16 @@ class Proxy:
         return self.web._follows(self.web._proxies()[0], task)
 
     async def ask(
-        self, *headers: str, host: str = "red.example.com", path: str = "/", method: str = "GET"
+        self,
+        *headers: str,
+        host: str = "red.example.com",
+        path: str = "/",
+        method: str = "GET",
+        tls: ssl.SSLContext | None = None,
     ) -> tuple[int, str, str]:
         """Status, headers, body."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", 80)
+        name = host if tls else None
+        reader, writer = await asyncio.open_connection("127.0.0.1", 443 if tls else 80, ssl=tls, server_hostname=name)
         words = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close", *headers]
         writer.write("\r\n".join([*words, "", ""]).encode())
         head, _, body = (await asyncio.wait_for(reader.read(), 5)).decode().partition("\r\n\r\n")
@@ -231,3 +245,86 @@ async def test_one_that_starts_anew_is_told_everything(proxy: Proxy) -> None:
         assert (await proxy.ask())[0] == 404
         await proxy.web.ready("p")
         assert (await proxy.ask())[::2] == (200, "t2")
+
+
+def secret(name: str, *files: str) -> Secret:
+    data = b"".join(Path(file).read_bytes() for file in files)
+    return Secret(f"id-{hash(data) % 999}", FileSpec(name, data=data))
+
+
+def pair(folder: Path, name: str) -> tuple[str, str, str]:
+    """Files: who signed it, a certificate, its key."""
+    ca = certificate(folder, f"{name}-ca")
+    return ca[0], *certificate(folder, name, ca)
+
+
+def believing(ca: str) -> ssl.SSLContext:
+    """A client that takes certificates of this one and no other, whatever they are for."""
+    context = ssl.create_default_context(cafile=ca)
+    context.check_hostname = False
+    return context
+
+
+async def test_a_certificate_is_exchanged_and_no_request_is_lost(
+    proxy: Proxy, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = [pair(tmp_path, name) for name in ("a", "b")]
+    both = ssl.create_default_context(cadata="".join(Path(ca).read_text() for ca, _, _ in pairs))
+    both.check_hostname = False
+    answers, done = Counter[str](), asyncio.Event()
+
+    async def client() -> None:
+        while not done.is_set():
+            status, _, body = await proxy.ask(tls=both)
+            answers[f"{status} {body}"] += 1
+
+    async with Task(2)() as two:
+        for ca, cert, key in pairs * 3:
+            proxy.web.assigned(Assign(whole=True, secrets=(secret("red", cert, key),)))
+            await proxy.tell((two, True), routes=TLS)
+            assert (await proxy.ask(tls=believing(ca)))[::2] == (200, "t2")
+            if not answers:
+                async with asyncio.timeout(10):
+                    group = [asyncio.create_task(client()) for _ in range(3)]
+                    while not answers:
+                        await asyncio.sleep(0.01)
+        done.set()
+        await asyncio.gather(*group)
+        assert set(answers) == {"200 t2"} and set(two.proto) == {"https"}
+        broken = Secret("x", FileSpec("red", data=b"-----BEGIN PRIVATE KEY-----\nTOPSECRET"))
+        proxy.web.assigned(Assign(secrets=(broken,)))
+        await proxy.tell((two, True), routes=TLS)
+        assert (await proxy.ask(tls=believing(ca)))[0] == 200
+        assert "set ssl cert red.example.com <<: unable to load" in caplog.text and "TOPSECRET" not in caplog.text
+        proxy.web.assigned(Assign(whole=True))
+        await proxy.tell((two, True), routes=TLS)
+        assert (await proxy.ask(tls=believing(ca)))[0] == 200, "as long as no manager is found it goes on"
+        await proxy.tell((two, True))
+        with pytest.raises(ssl.SSLError, match="unrecognized"):
+            await proxy.ask(tls=believing(ca))
+
+
+async def test_a_long_chain_fits(proxy: Proxy, tmp_path: Path) -> None:
+    ca, cert, key = pair(tmp_path, "a")
+    chain = [cert, *[ca] * ((proxyconfig.LARGEST_PEM - 2000) // len(Path(ca).read_bytes()))]
+    async with Task(2)() as two:
+        proxy.web.assigned(Assign(whole=True, secrets=(secret("red", *chain, key),)))
+        await proxy.tell((two, True), routes=TLS)
+        assert (await proxy.ask(tls=believing(ca)))[0] == 200
+
+
+async def test_tls_without_a_certificate_is_passed_on_by_name_and_http_is_sent_there(
+    proxy: Proxy, tmp_path: Path
+) -> None:
+    ca, cert, key = pair(tmp_path, "a")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    async with Task(2)(context) as two:
+        await proxy.tell(
+            (two, True), routes=("8080=sni://red.example.com/", "0=red.example.com/;to=https://red.example.com/")
+        )
+        assert (await proxy.ask(tls=believing(ca)))[::2] == (200, "t2")
+        status, head, _ = await proxy.ask(path="/x?y=z")
+        assert status == 307 and "location: https://red.example.com/x?y=z\r\n" in head
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await proxy.ask(tls=believing(ca), host="blue.example.com")

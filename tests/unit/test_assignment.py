@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from fairlead.core import webmesh
 from fairlead.core.assignment import Boards
 from fairlead.core.cluster import Attachment, Service, State, Task, TaskStatus
 from fairlead.core.model import Network
@@ -133,6 +134,34 @@ def test_attachable_networks_are_everywhere(hall: Hall) -> None:
     assert hall.put("networks", network("inner")) == []
     assert sorted(hall.drop("networks", "any")) == ["a", "b"]
     assert hall.refs("a") == ["networks/more"]
+
+
+def test_certificates_go_where_haproxy_is(hall: Hall) -> None:
+    def shop(*secrets: str) -> Service:
+        labels = {f"fairlead.http.{secret}": f"80=https://{secret}.b,certificate={secret}" for secret in secrets}
+        return Service("shop", ServiceSpec(name="shop", labels=labels))
+
+    spec = TaskSpec(container_spec=ContainerSpec(image=webmesh.IMAGE))
+    proxy = replace(task("p1", "a"), spec=spec)
+    hall.put("services", shop("mine"))
+    hall.put("tasks", task("t1", "b"))
+    hall.put("tasks", proxy)
+    hall.open("a"), hall.open("b")
+    assert hall.refs("a") == ["networks/any", "secrets/mine", "services/s", "tasks/p1"]
+    assert hall.refs("b") == ["networks/any", "services/s", "tasks/t1"], "no HAProxy there"
+    assert hall.put("services", shop("mine", "other", "missing")) == ["a"]
+    assert "secrets/other" in hall.refs("a") and hall.put("services", shop("other")) == ["a"]
+    assert hall.put("secrets", Secret("late", FileSpec("missing", data=b"x"))) == []
+    assert hall.put("services", shop("missing")) == ["a"] and "secrets/other" not in hall.refs("a")
+    ended = replace(proxy, status=TaskStatus(State.SHUTDOWN))
+    hall.put("tasks", replace(proxy, id="p2"))
+    hall.put("tasks", ended)
+    assert "secrets/late" in hall.refs("a"), "the other one is there"
+    hall.drop("tasks", "p2")
+    assert hall.refs("a") == ["networks/any", "tasks/p1"]
+    hall.put("tasks", replace(proxy, id="p3"))
+    hall.drop("services", "shop")
+    assert hall.refs("a") == ["networks/any", "services/s", "tasks/p1", "tasks/p3"]
 
 
 def test_a_service_is_told_when_what_nodes_see_of_it_changes(hall: Hall) -> None:

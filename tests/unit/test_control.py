@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -44,6 +45,7 @@ from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFoun
 from fairlead.store.memory import MemoryStore
 from fairlead.swarm.control import Control
 from fairlead.swarm.state import State
+from lane.certificates import certificate
 
 BUSYBOX = ContainerSpec(image="busybox")
 
@@ -220,6 +222,34 @@ async def test_secrets_and_configs_must_be_there(office: Office) -> None:
         await office.control.remove_secret("s1")
     await office.control.remove_service("web")
     await office.control.remove_secret("s1")
+
+
+async def test_certificates_are_looked_at_before_haproxy_is_to_show_them(office: Office, tmp_path: Path) -> None:
+    cert, key = (Path(file).read_bytes() for file in certificate(tmp_path, "a"))
+    _, other = (Path(file).read_bytes() for file in certificate(tmp_path, "b"))
+    files = {"both": cert + key, "reversed": key + cert, "cert": cert, "key": key, "wrong": cert + other, "no": b"x"}
+    for name, data in {**files, "long": cert + key + b"#" * (24 << 10)}.items():
+        await office.control.create_secret(FileSpec(name, data=data))
+
+    def shop(words: str) -> ServiceSpec:
+        return web(labels={"fairlead.http": f"80=https://a.b,certificate={words}"})
+
+    for words, why in (
+        ("missing", "secret not found: missing"),
+        ("cert", "secret cert has no private key"),
+        ("no", "secret no has no certificate"),
+        ("wrong", "secret wrong: the private key is not that"),
+        ("long", "more than 24 KiB"),
+    ):
+        with pytest.raises(Invalid, match=why):
+            await office.control.create_service(shop(words))
+    id = await office.control.create_service(shop("cert,key=key"))
+    for name in ("cert", "key"):
+        with pytest.raises(Invalid, match=f"secret '{name}' is in use by the following service: web"):
+            await office.control.remove_secret(name)
+    for words in ("both", "reversed"):
+        await office.control.update_service(id, office.control.service(id).version, shop(words))
+    await office.control.remove_secret("cert")
 
 
 async def test_a_secret_cannot_go_while_a_service_that_needs_it_is_written() -> None:

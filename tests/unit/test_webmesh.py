@@ -180,8 +180,9 @@ def test_the_only_published_port_need_not_be_named() -> None:
     for ports in ((), (one, other)):
         with pytest.raises(Invalid):
             webmesh.routes(label, ports)
-    assert webmesh.certificates({UCP: "https://a.b,certificate=x,key=y", "other": "z"}) == {"x", "y"}
-    assert webmesh.certificates({UCP: "nonsense"}) == set()
+    named = {UCP: "https://a.b,certificate=x,key=y", "other": "z"}
+    assert (webmesh.certificates(named), webmesh.secrets(named)) == ({"x,y"}, {"x", "y"})
+    assert webmesh.secrets({UCP: "nonsense"}) == set()
 
 
 @pytest.mark.parametrize(

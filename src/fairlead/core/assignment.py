@@ -5,9 +5,10 @@
     a node has    its tasks, from ASSIGNED on, as long as there are any records of them
                   what those name that have not ended: their service, networks, secrets, configs
                   every network that anybody may attach a container to, and ingress
+                  where the HTTP mesh's HAProxy runs: the certificates that labels of services name
 
 Rules
-    1. A node hears of nothing else: nobody's secret is sent where no task of its needs it.
+    1. A node hears of nothing else: nobody's secret is sent where nothing needs it.
     2. A change costs what it concerns: tasks are found by node, nodes by what they hold.
     3. What a node itself told (reports) is not told to it again.
     4. ``take`` looks at what is so now: what came and went between two looks is not mentioned.
@@ -23,9 +24,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from fairlead.core import webmesh
 from fairlead.core.cluster import Service, State, Task
 from fairlead.core.service import LogDriver
 from fairlead.core.session import Assign, ServiceView
+from fairlead.core.swarmspec import Secret
 
 Ref = tuple[str, str]
 """(tasks | services | networks | secrets | configs, id)"""
@@ -37,6 +40,8 @@ class Board:
 
     def __init__(self, tasks: dict[str, Task]) -> None:
         self.tasks = tasks
+        self.proxies: set[str] = set()
+        """tasks of the HTTP mesh that have not ended"""
         self.needed: Counter[Ref] = Counter()
         self.told: set[Ref] = set()
         self.news: dict[Ref, None] = {}
@@ -56,6 +61,11 @@ class Boards:
         self._boards: dict[str, Board] = {}
         self._holders: dict[Ref, set[str]] = defaultdict(set)
         self._everywhere: set[Ref] = set()
+        self._ids: dict[str, str] = {}
+        """of secrets, by name"""
+        self._named: dict[str, set[str]] = {}
+        """service -> secrets (names) that it has HAProxy show as certificates"""
+        self._certificates: set[Ref] = set()
         self.log_driver: LogDriver | None = None
         self.data_port = 0
 
@@ -70,9 +80,12 @@ class Boards:
                 return self._task(before, after)
             case "networks":
                 return self._network((after or before).id, after is not None and _everywhere(after))
-            case "services" if before is not None and after is not None and view(before) == view(after):
-                return ()
-            case "services" | "secrets" | "configs":
+            case "services":
+                same = before is not None and after is not None and view(before) == view(after)
+                return () if same else self._service(before, after)
+            case "secrets":
+                return self._secret(before, after)
+            case "configs":
                 return self._concerned((kind, (after or before).id))
         return ()
 
@@ -85,6 +98,7 @@ class Boards:
         for task in board.tasks.values():
             self._need(node, board, needs(task))
             board.news["tasks", task.id] = None
+            self._proxy(node, board, task)
         self._need(node, board, self._everywhere)
 
     def close(self, node: str) -> None:
@@ -153,6 +167,7 @@ class Boards:
             board.news["tasks", task.id] = None
         self._need(node, board, needs(new))
         self._spare(node, board, needs(old))
+        self._proxy(node, board, new or replace(task, status=replace(task.status, state=State.REMOVE)))
         if board.news:
             yield node
 
@@ -168,6 +183,48 @@ class Boards:
             for node, board in self._boards.items():
                 self._spare(node, board, (ref,))
         return concerned
+
+    # -- certificates ------------------------------------------------------------------------------------
+
+    def _service(self, before: Service | None, after: Service | None) -> list[str]:
+        service = after or before
+        assert service is not None
+        self._named.pop(service.id, None)
+        if after is not None and (names := webmesh.secrets(after.spec.labels or {})):
+            self._named[after.id] = names
+        return [*self._concerned(("services", service.id)), *self._certify()]
+
+    def _secret(self, before: Secret | None, after: Secret | None) -> list[str]:
+        secret = after or before
+        assert secret is not None
+        if after is not None:
+            self._ids[secret.spec.name] = secret.id
+        elif self._ids.get(secret.spec.name) == secret.id:
+            del self._ids[secret.spec.name]
+        return [*self._concerned(("secrets", secret.id)), *self._certify()]
+
+    def _certify(self) -> Iterator[str]:
+        """Nodes with a HAProxy for which the certificates are others now."""
+        names = {name for names in self._named.values() for name in names}
+        before, now = self._certificates, {("secrets", id) for name, id in self._ids.items() if name in names}
+        self._certificates = now
+        for node, board in self._boards.items() if before != now else ():
+            if board.proxies:
+                self._need(node, board, now - before)
+                self._spare(node, board, before - now)
+                yield node
+
+    def _proxy(self, node: str, board: Board, task: Task) -> None:
+        """Whether a node has a HAProxy."""
+        had = bool(board.proxies)
+        container = task.spec.container_spec
+        if container is None or container.image != webmesh.IMAGE:
+            return
+        (board.proxies.discard if task.status.state.ended else board.proxies.add)(task.id)
+        if board.proxies and not had:
+            self._need(node, board, self._certificates)
+        elif had and not board.proxies:
+            self._spare(node, board, self._certificates)
 
     def _concerned(self, ref: Ref) -> list[str]:
         concerned = list(self._holders.get(ref, ()))

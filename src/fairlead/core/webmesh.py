@@ -136,12 +136,17 @@ def routes(labels: Mapping[str, str], ports: Sequence[ServicePort] = ()) -> tupl
 
 
 def certificates(labels: Mapping[str, str]) -> set[str]:
-    """Names of the secrets that a service's labels name."""
+    """Names of the secrets that a service's labels name, one, or two with a comma, for each certificate."""
     try:
         found = filter(None, map(ROUTE.fullmatch, routes(labels, (ServicePort(target_port=1),))))
     except Invalid:
         return set()
-    return {secret for match in found if match["tls"] for secret in match["tls"].split(",")}
+    return {match["tls"] for match in found if match["tls"]}
+
+
+def secrets(labels: Mapping[str, str]) -> set[str]:
+    """Names of all of those."""
+    return {name for names in certificates(labels) for name in names.split(",")}
 
 
 def _routes(value: str, published: str) -> Iterator[str]:
@@ -232,15 +237,15 @@ def service(port: int, tls_port: int = 0) -> ServiceSpec:
 # -- what should be ---------------------------------------------------------------------------------------------------
 
 
-def wanted(tasks: Iterable[Backend], secrets: Mapping[str, File] = {}) -> Web:
-    """Of the tasks on the mesh's network. ``secrets``: those that are known here, by name."""
+def wanted(tasks: Iterable[Backend], known: Mapping[str, File] = {}) -> Web:
+    """Of the tasks on the mesh's network. ``known``: secrets, by name."""
     web = Web({}, {}, {})
     for task in sorted(tasks, key=lambda task: (task.part.service, task.part.task)):
         for match in filter(None, map(ROUTE.fullmatch, task.part.routes)):
             place = url(match["place"])
             if match["tls"]:
                 host = place.split("/")[2]
-                web.certificates.setdefault(host, _certificate(match["tls"], secrets))
+                web.certificates.setdefault(host, _certificate(match["tls"], known))
                 web.routes.setdefault(f"sni://{host}/", TERMINATED)
             if match["to"]:
                 web.routes.setdefault(place, match["to"].removesuffix("/"))
@@ -257,12 +262,12 @@ def url(place: str) -> str:
     return place if "://" in place else f"http://{place}"
 
 
-def _certificate(names: str, secrets: Mapping[str, File]) -> Certificate:
+def _certificate(names: str, known: Mapping[str, File]) -> Certificate:
     """Of one secret with everything, or of two: certificates, key."""
-    files = [secrets.get(name) for name in names.split(",")]
-    known = [file for file in files if file]
-    if len(known) < len(files):
+    files = [known.get(name) for name in names.split(",")]
+    there = [file for file in files if file]
+    if len(there) < len(files):
         return Certificate()
-    text = "\n".join(file.data.decode(errors="replace") for file in known)
+    text = "\n".join(file.data.decode(errors="replace") for file in there)
     lines = [line.strip() for line in text.splitlines()]
-    return Certificate("+".join(file.id for file in known), "\n".join(filter(None, lines)))
+    return Certificate("+".join(file.id for file in there), "\n".join(filter(None, lines)))

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
+from fairlead.core import webmesh
 from fairlead.core.refusals import exists, invalid, unknown
 from fairlead.core.service import ContainerSpec
 from fairlead.core.swarmspec import ConfigFile, FileSpec, Secret
@@ -87,6 +88,7 @@ class FileControl(Part):
                 service.spec.name
                 for service in self.state.services.values()
                 if gone.id in referenced(service.spec.task_template.container_spec)
+                or (word == "secret" and gone.spec.name in webmesh.secrets(service.spec.labels or {}))
             ]
             if users:
                 services = "services" if len(users) > 1 else "service"

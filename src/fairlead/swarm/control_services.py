@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from fairlead.core import servicecheck
+from fairlead.core import servicecheck, webmesh
 from fairlead.core.allocation import NODE_NETWORKS
 from fairlead.core.cluster import JobStatus, Service, UpdateStatus
 from fairlead.core.petnames import petname
@@ -18,7 +18,7 @@ from fairlead.core.refusals import exists, invalid, unmet, unsupported
 from fairlead.core.service import ContainerSpec, NetworkAttachment, ServiceSpec
 from fairlead.core.swarmspec import ConfigFile, Secret, SharedNetwork
 from fairlead.errors import FairleadError, Forbidden, NotFound
-from fairlead.swarm import control_templates
+from fairlead.swarm import control_templates, webcerts
 from fairlead.swarm.control_base import Change, Part, by_id, check_version, find
 
 PETNAMES = 1 << 16
@@ -134,13 +134,24 @@ class ServiceControl(Part):
             kept = self.state.configs.get(config.config_id)
             if kept is None or kept.spec.name != config.config_name:
                 raise invalid(f"config not found: {config.config_name}")
+        for names in webmesh.certificates(spec.labels or {}):
+            self._certified(names)
+
+    def _certified(self, names: str) -> None:
+        known = {secret.spec.name: secret for secret in self.state.secrets.values()}
+        for name in names.split(","):
+            if name not in known:
+                raise invalid(f"secret not found: {name}")
+        webcerts.check(names, [known[name].spec.data for name in names.split(",")])
 
     def _things(self, spec: ServiceSpec) -> Iterator[SharedNetwork | Secret | ConfigFile]:
         """What must not go while it is written; nothing twice."""
         container = spec.task_template.container_spec or ContainerSpec()
+        shown = webmesh.secrets(spec.labels or {})
+        certificates = {secret.id for secret in self.state.secrets.values() if secret.spec.name in shown}
         shelves: list[tuple[dict[str, SharedNetwork] | dict[str, Secret] | dict[str, ConfigFile], set[str]]] = [
             (self.state.networks, {one.target for one in spec.attachments}),
-            (self.state.secrets, {one.secret_id for one in container.secrets or ()}),
+            (self.state.secrets, {one.secret_id for one in container.secrets or ()} | certificates),
             (self.state.configs, {one.config_id for one in container.configs or ()}),
         ]
         for shelf, ids in shelves:

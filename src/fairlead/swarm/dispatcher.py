@@ -107,7 +107,7 @@ class Dispatcher:
         self._reports = Reports(state)
         self._cut_off = False
         self._managers = self._find_managers()
-        for kind in ("tasks", "networks", "cluster"):
+        for kind in ("secrets", "services", "tasks", "networks", "cluster"):
             for thing in getattr(state, kind).values():
                 self.hear(Event(kind, None, thing))
 
