@@ -3,8 +3,9 @@
 import re
 
 import pytest
+from msgspec.structs import replace
 
-from fairlead.core import proxywords, webmesh
+from fairlead.core import proxywords, serving, webmesh
 from fairlead.core.model import ServicePart
 from fairlead.core.proxyconfig import LEDGER, ROUTES
 from fairlead.core.proxywords import Told
@@ -340,3 +341,22 @@ def test_a_name_moves_when_somebody_was_found_where_it_moves_to() -> None:
     proxy.find()
     proxy.hear(*now)
     assert proxy.answers("a.b/") == {"10.0.1.1:81"} and proxywords.finished(webmesh.wanted(now), proxy.told())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "seen"),
+    [
+        (("80=a.b/",), ("80=c.d/", "81=e.f/"), ("80=c.d/", "81=e.f/")),
+        (("80=a.b/", "81=e.f/"), ("80=a.b/",), ("80=a.b/",)),
+        (("80=a.b/",), (), ()),
+        (("80=a.b/",), ("8000=a.b/",), ("80=a.b/",)),
+    ],
+)
+def test_a_task_that_runs_has_new_names_but_no_other_port(
+    before: tuple[str, ...], after: tuple[str, ...], seen: tuple[str, ...]
+) -> None:
+    own = ServicePart("s", "red", "t1", vip="10.0.1.9", serving=True, ports=("8080:80/tcp",), routes=before)
+    new = ServicePart("s", "red", "t1", vip="10.0.1.8", weight=3, ports=("eth1@8080:80/tcp",), routes=after)
+    wish = ServicePart("s", "red", "t1", "10.0.1.9", (), True, 3, ("eth1@8080:80/tcp",), "", "", seen)
+    assert serving.relabelled(own, new) == wish
+    assert serving.relabelled(own, replace(new, ports=("8080:8000/tcp",))).ports == own.ports

@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from math import prod
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from fairlead.core import addresses
 from fairlead.core.model import Network, ServicePart
 from fairlead.core.wanted import Vip
@@ -55,6 +57,16 @@ def names(part: ServicePart | None) -> tuple[str, ...]:
     called = (part.name, *part.names)
     own = () if virtual(part) else called
     return (*own, *(f"tasks.{name}" for name in called))
+
+
+def relabelled(before: ServicePart, after: ServicePart) -> ServicePart:
+    """A task that runs, with what labels say now. Where it listens is its own matter: what leads to other ports of it
+    comes with the task that takes its place."""
+    at = {text.rpartition("@")[2]: text for text in after.ports}
+    ports = tuple(at.get(text.rpartition("@")[2], text) for text in before.ports)
+    was, now = ({match["port"] for match in map(ROUTE.fullmatch, one.routes) if match} for one in (before, after))
+    routes = after.routes if was <= now or now <= was else before.routes
+    return replace(before, weight=after.weight, policy=after.policy, ports=ports, routes=routes)
 
 
 def virtual(part: ServicePart) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from fairlead.core import serving
 from fairlead.core.cluster import Attachment, Node
 from fairlead.core.effects import Address
 from fairlead.core.model import Endpoint, Network, Remote, ServicePart
@@ -413,7 +414,7 @@ def _labelled(endpoint: Endpoint, parts: Mapping[str, ServicePart]) -> Endpoint:
     part = parts.get(endpoint.network)
     if settings.part is None or part is None:
         return endpoint
-    return replace(endpoint, settings=replace(settings, part=replace(part, serving=settings.part.serving)))
+    return replace(endpoint, settings=replace(settings, part=serving.relabelled(settings.part, part)))
 
 
 def _turned(endpoint: Endpoint, on: bool) -> Endpoint:
