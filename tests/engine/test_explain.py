@@ -292,7 +292,7 @@ It says whether a packet *arrives*. Whether a program listens there is not looke
 
 | exit code | |
 |---|---|
-| 0 | it arrives, and the name that was typed resolves |
+| 0 | it arrives (at every task that may be chosen), and the name that was typed resolves |
 | 1 | it does not arrive, or only by address, or `--check` found a difference |
 
 These transcripts are written by `tests/engine/test_explain.py`, and what is said of each pair of places there is

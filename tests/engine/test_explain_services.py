@@ -325,6 +325,7 @@ async def test_a_published_port_that_nobody_serves(street: Street) -> None:
     await street.row("api.1", "h2", INGRESS, 5, replace(API, vip="", ports=PORTS, serving=False))
     answer = await street.says("world", "host:8080")
     assert not answer.works and "port 8080 tcp is the swarm's, and no task serves it" in last(answer)
+    assert "service ps api, on a manager" in answer.advice[0]
 
 
 async def test_from_where_no_names_of_services_are_known(street: Street) -> None:

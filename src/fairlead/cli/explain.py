@@ -18,8 +18,9 @@ from fairlead.cli.command import command, switch
 def explain(client: Client, source: str, target: str, ipv4: bool, ipv6: bool, check: bool, as_json: bool) -> int:
     """Say why SOURCE reaches TARGET, or where it stops and what would help.
 
-    SOURCE and TARGET are containers, addresses, host or world; TARGET may have :PORT, :PORT/udp. Without a port
-    it is a ping. Exit code 0: it arrives. 1: it does not, or not by that name, or --check found a difference."""
+    SOURCE and TARGET are containers, addresses, host or world; TARGET may have :PORT, :PORT/udp, and be a service of
+    the swarm or a URL of the HTTP mesh. Without a port it is a ping. Exit code 0: it arrives (at every task that may be
+    chosen). 1: it does not, or not by that name, or --check found a difference."""
     family = "6" if ipv6 else "4" if ipv4 else ""
     query = {"from": source, "to": target, "family": family, "check": check}
     answer = client.call("GET", "/fairlead/explain", query)

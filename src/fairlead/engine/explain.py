@@ -129,8 +129,18 @@ class Explainer(Places):
             found = found._replace(hops=[*found.hops, *self._drawn(walks)[0]])
             walks = onward or walks
         if end is not None and end.ns == HOST and walks and not walks[0].lots:
-            found = found._replace(advice=self._services.instead(found.ask.protocol, found.ask.port))
+            found = self._services_port(found, walks[0])
         return self._explanation(f"{source} -> {target}", start, end, found, walks, differs)
+
+    def _services_port(self, found: Finding, walked: Walked) -> Finding:
+        """A port of this host that led to no task: with what there is to say of services' ports."""
+        owner, others = self._services.publisher(found.ask.protocol, found.ask.port)
+        if walked.reason == "vip" and owner is not None:
+            return found._replace(service=owner)
+        if owner is not None:
+            says = f"port {found.ask.port} is {owner.name}'s on every node but this one: see what else has it here"
+            return found._replace(advice=(says,))
+        return found._replace(advice=(f"no service publishes port {found.ask.port}: {others}",)) if others else found
 
     def _explanation(
         self,

@@ -73,7 +73,8 @@ def web(directory: Directory, route: Route, caller: Caller, ask: Ask) -> Finding
         says = f"the HTTP mesh answers on {_listed(map(str, ports), 'no port')} of every node"
         says += f", not on {ask.port}" if ask.port else ""
         hops.append(Hop("http", says, stops=True))
-        return Finding(hops, "", None, ask, ("fairlead mesh http enable --port PORT",), service)
+        advice = f"call port {ports[0]}" if ports else "fairlead mesh http enable --port PORT"
+        return Finding(hops, "", None, ask, (advice,), service)
     serve = [spot for spot in service.spots if spot.backend.part.serving and spot.backend.part.routes]
     says = f"HAProxy sends {route.place} to port {route.port} of service {service.name}, "
     hops.append(Hop("http", says + _many(len(serve)) + ("" if serve else ": it answers 503"), stops=not serve))

@@ -147,16 +147,14 @@ class Directory:
                 found.setdefault(Published(port.protocol, port.published_port), port.target_port)
         return found
 
-    def instead(self, protocol: str, port: int) -> tuple[str, ...]:
-        """What to do about a port that leads to no task on this host: whose it is, or which there are."""
+    def publisher(self, protocol: str, port: int) -> tuple[Known | None, str]:
+        """Whose port of every node that is, and which there are."""
         services = [
             self.by_id(id) for id in dict.fromkeys([*(s.backend.part.service for s in self.spots()), *self._all()])
         ]
-        held = {(p.protocol, p.port): service.name for service in services for p in self.published(service)}
-        if owner := held.get((protocol, port)):
-            return (f"port {port} is {owner}'s on every node but this one: see what else has it here, and end that",)
-        there = ", ".join(f"{name} is at {at}" for (_, at), name in sorted(held.items(), key=lambda item: item[0][1]))
-        return (f"no service publishes port {port}: {there}",) if there and port else ()
+        held = {(p.protocol, p.port): service for service in services for p in self.published(service)}
+        there = [f"{service.name} is at {at}" for (_, at), service in sorted(held.items(), key=lambda item: item[0][1])]
+        return held.get((protocol, port)), ", ".join(there) if port else ""
 
     def _all(self) -> list[str]:
         """Ids of services that have records."""
