@@ -23,9 +23,7 @@ def init_request(body: Any) -> InitRequest:
     given = wire.members(body, "", "swarm.InitRequest")
     where = "InitRequest"
     return InitRequest(
-        listen=wire.get(given, "ListenAddr", str, "", where),
-        advertise=wire.get(given, "AdvertiseAddr", str, "", where),
-        data_path=wire.get(given, "DataPathAddr", str, "", where),
+        **_places(given, where),
         data_port=wire.get(given, "DataPathPort", int, 0, where),
         pools=tuple(wire.get(given, "DefaultAddrPool", tuple[str, ...], (), where)),
         subnet_size=wire.get(given, "SubnetSize", int, 0, where),
@@ -40,13 +38,17 @@ def join_request(body: Any) -> JoinRequest:
     given = wire.members(body, "", "swarm.JoinRequest")
     where = "JoinRequest"
     return JoinRequest(
-        listen=wire.get(given, "ListenAddr", str, "", where),
-        advertise=wire.get(given, "AdvertiseAddr", str, "", where),
-        data_path=wire.get(given, "DataPathAddr", str, "", where),
+        **_places(given, where),
         remotes=tuple(wire.get(given, "RemoteAddrs", tuple[str, ...], (), where)),
         token=wire.get(given, "JoinToken", str, "", where),
         availability=wire.get(given, "Availability", str, "", where).lower() or "active",
     )
+
+
+def _places(given: dict[str, Any], where: str) -> dict[str, str]:
+    """Addresses of a node that comes in, either way."""
+    words = {"listen": "ListenAddr", "advertise": "AdvertiseAddr", "data_path": "DataPathAddr"}
+    return {name: wire.get(given, word, str, "", where) for name, word in words.items()}
 
 
 def spec(body: Any) -> ClusterSpec:

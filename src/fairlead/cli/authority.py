@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 from fairlead.cli.client import Client
-from fairlead.cli.command import command, option, switch
+from fairlead.cli.command import command, content, option, switch
 from fairlead.cli.drawing import Board
-from fairlead.cli.swarm import EXPIRY, EXTERNAL, Trouble, change, content, write
+from fairlead.cli.swarm import EXPIRY, EXTERNAL, Trouble, change, write
 from fairlead.errors import Invalid
 
 PAUSE = 0.2
@@ -16,7 +16,7 @@ PAUSE = 0.2
 
 
 def _pem(name: str) -> str:
-    text = content(name)
+    text = content(name).decode()
     if "-----BEGIN " not in text:
         raise Invalid("file contents must be in PEM format")
     return text

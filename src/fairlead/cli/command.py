@@ -344,14 +344,19 @@ def pairs_of(texts: Iterable[str]) -> dict[str, str]:
     return {key: value for key, _, value in (text.partition("=") for text in texts)}
 
 
+def content(name: str) -> bytes:
+    """What is in a file that was named; ``Invalid`` in Go's words when it cannot be read."""
+    try:
+        with open(name, "rb") as file:
+            return file.read()
+    except OSError as problem:
+        raise Invalid(f"open {name}: {(problem.strerror or '').lower()}") from None
+
+
 def lines_of(files: Iterable[str]) -> Iterator[str]:
     """The lines of ``--env-file`` and ``--label-file`` that say something."""
     for name in files:
-        try:
-            with open(name) as file:
-                text = file.read()
-        except OSError as problem:
-            raise Invalid(f"open {name}: {(problem.strerror or '').lower()}") from None
+        text = content(name).decode()
         yield from (line.lstrip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
 
 

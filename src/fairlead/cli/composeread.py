@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fairlead.cli import composeshape, composeyaml
-from fairlead.cli.command import memory, nanoseconds
+from fairlead.cli.command import content, memory, nanoseconds
 from fairlead.cli.composefill import fill
 from fairlead.cli.pages import duration
 from fairlead.cli.servicewords import words
@@ -66,7 +66,7 @@ class Files:
             self.folder, self.documents = os.getcwd(), [composeyaml.load(sys.stdin.read())]
             return
         self.folder = os.path.dirname(os.path.abspath(names[0]))
-        self.documents = [composeyaml.load(_text(name)) for name in names]
+        self.documents = [composeyaml.load(content(name).decode()) for name in names]
 
     def remarks(self) -> list[str]:
         """What stacks do not heed."""
@@ -77,14 +77,6 @@ class Files:
         if old := [f"{key}: {why}\n" for key, why in DEPRECATED.items() if any(key in one for one in services)]:
             said.append("\n".join(["Ignoring deprecated options:\n", *sorted(old)]) + "\n")
         return said
-
-
-def _text(name: str) -> str:
-    try:
-        with open(name) as file:
-            return file.read()
-    except OSError as problem:
-        raise Invalid(f"open {name}: {(problem.strerror or '').lower()}") from None
 
 
 def read(files: Files, variables: Mapping[str, str], *, filled: bool = True) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from fairlead.cli.command import cpus
+from fairlead.cli.command import content, cpus
 from fairlead.cli.create import policy
 from fairlead.cli.servicespec import Found, without_none
 from fairlead.cli.servicewords import capability
@@ -78,7 +78,7 @@ class Stack:
             if one.get("driver"):
                 wish["Driver"] = {"Name": one["driver"], "Options": one.get("driver_opts")}
             else:
-                wish["Data"] = base64.b64encode(_content(one.get("file", ""))).decode()
+                wish["Data"] = base64.b64encode(content(one.get("file", ""))).decode()
             if one.get("template_driver"):
                 wish["Templating"] = {"Name": one["template_driver"]}
             found.append(wish)
@@ -229,14 +229,6 @@ class Stack:
                     options["DriverConfig"] = {"Name": given.get("driver", ""), "Options": given.get("driver_opts")}
             made["VolumeOptions"] = without_none(options) or None
         return without_none(made)
-
-
-def _content(name: str) -> bytes:
-    try:
-        with open(name, "rb") as file:
-            return file.read()
-    except OSError as problem:
-        raise Invalid(f"open {name}: {(problem.strerror or '').lower()}") from None
 
 
 def _log(given: dict[str, Any] | None) -> dict[str, Any] | None:

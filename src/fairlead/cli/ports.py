@@ -28,7 +28,7 @@ def parse(published: Iterable[str], exposed: Iterable[str] = ()) -> tuple[Bindin
         if ":" in text:
             raise Invalid(f"invalid port format for --expose: {text}")
         plain, _, protocol = text.partition("/")
-        first, last = _range(plain, f"invalid range format for --expose: {text}")
+        first, last = numbers(plain, f"invalid range format for --expose: {text}")
         ports |= {f"{port}/{protocol or 'tcp'}": {} for port in range(first, last + 1)}
     return bindings, ports
 
@@ -43,10 +43,10 @@ def _one(text: str) -> Iterable[tuple[str, dict[str, str]]]:
     if not inside:
         raise Invalid(f"no port specified: {text}<empty>")
     address = _address(address)
-    first, last = _range(inside, f"invalid containerPort: {inside}")
+    first, last = numbers(inside, f"invalid containerPort: {inside}")
     if not host:
         return [(f"{port}/{protocol}", {"HostIp": address, "HostPort": ""}) for port in range(first, last + 1)]
-    start, end = _range(host, f"invalid hostPort: {host}")
+    start, end = numbers(host, f"invalid hostPort: {host}")
     if end - start != last - first:
         if first != last:
             raise Invalid(f"invalid ranges specified for container and host Ports: {inside} and {host}")
@@ -75,7 +75,8 @@ def _address(text: str) -> str:
     return plain
 
 
-def _range(text: str, complaint: str) -> tuple[int, int]:
+def numbers(text: str, complaint: str) -> tuple[int, int]:
+    """``80`` or ``80-90``, first and last; ``Invalid`` with the complaint."""
     first, dash, last = text.partition("-")
     if not all(re.fullmatch("[0-9]{1,9}", word) for word in ([first, last] if dash else [first])):
         raise Invalid(complaint)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fairlead.cli.command import nanoseconds
+from fairlead.cli.ports import numbers
 from fairlead.errors import Invalid
 
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -221,8 +222,8 @@ def _short(text: str) -> list[dict[str, Any]]:
             ipaddress.ip_address(address.strip("[]"))
         except ValueError:
             raise Invalid(f"Invalid ip address: {address}") from None
-    first, last = _range(rest, f"Invalid containerPort: {rest}")
-    start, end = _range(published, f"Invalid hostPort: {published}") if published else (0, 0)
+    first, last = numbers(rest, f"Invalid containerPort: {rest}")
+    start, end = numbers(published, f"Invalid hostPort: {published}") if published else (0, 0)
     if protocol not in PROTOCOLS:
         raise Invalid(f"Invalid proto: {protocol}")
     if published and end - start != last - first:
@@ -234,16 +235,6 @@ def _short(text: str) -> list[dict[str, Any]]:
         | ({"PublishedPort": start + port - first} if published else {})
         for port in range(first, last + 1)
     ]
-
-
-def _range(text: str, complaint: str) -> tuple[int, int]:
-    first, dash, last = text.partition("-")
-    if not all(re.fullmatch("[0-9]{1,9}", word) for word in ([first, last] if dash else [first])):
-        raise Invalid(complaint)
-    low, high = int(first), int(last or first)
-    if not 0 <= low <= high <= 65535:
-        raise Invalid(complaint)
-    return low, high
 
 
 def capability(text: str) -> str:

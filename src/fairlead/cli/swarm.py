@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from fairlead.cli.client import Client, path
-from fairlead.cli.command import HelpWanted, command, integer, many, option, switch
+from fairlead.cli.command import HelpWanted, command, content, integer, many, option, switch
 from fairlead.errors import Invalid
 
 AVAILABILITIES = ("", "active", "pause", "drain")
@@ -58,7 +58,7 @@ def _authority(text: str) -> dict[str, Any]:
             ca["URL"] = value
         elif key == "cacert":
             try:
-                ca["CACert"] = content(value)
+                ca["CACert"] = content(value).decode()
             except Invalid as problem:
                 raise Invalid(f"unable to read CA cert for external CA: {problem.message}") from None
         else:
@@ -67,15 +67,6 @@ def _authority(text: str) -> dict[str, Any]:
         if key not in ca:
             raise Invalid(f"the external-ca option needs a {word}= parameter")
     return ca
-
-
-def content(name: str) -> str:
-    """What is in a file that was named; ``Invalid`` in Go's words when it cannot be read."""
-    try:
-        with open(name) as file:
-            return file.read()
-    except OSError as problem:
-        raise Invalid(f"open {name}: {(problem.strerror or '').lower()}") from None
 
 
 def _place(text: str) -> str:

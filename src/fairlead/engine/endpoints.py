@@ -27,7 +27,6 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -43,9 +42,6 @@ from fairlead.engine.services import Services
 from fairlead.engine.sharing import Sharing
 from fairlead.errors import FairleadError, Forbidden, Unavailable
 from fairlead.store.base import Store
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
