@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import hashlib
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -211,17 +212,21 @@ async def _detach(build: Build, network: Network) -> None:
 
 
 async def _make_proxy(build: Build) -> None:
-    """The HTTP mesh's image, of this machine's own haproxy."""
+    """The HTTP mesh's image, of this machine's own haproxy as it is now."""
     from fairlead.core import proxyconfig, webmesh
     from fairlead.host import proxyimage
 
     tar = await proxyimage.root(proxyconfig.files())
+    made = f"haproxy of this machine, {hashlib.sha256(tar).hexdigest()[:16]}"
+    found = build.engine.images.find(webmesh.IMAGE)
+    if found is not None and found.comment == made:
+        return
 
     async def stream() -> AsyncIterator[bytes]:
         yield tar
 
     name, _, tag = webmesh.IMAGE.partition(":")
-    async for _ in build.engine.transfers.import_(stream(), name, tag, message="haproxy of this machine"):
+    async for _ in build.engine.transfers.import_(stream(), name, tag, message=made):
         pass
 
 
@@ -285,7 +290,7 @@ def _describe(build: Build) -> Description:
     return Description(
         hostname=info.name,
         platform=Platform(info.machine, "linux"),
-        resources=Resources(cpus=info.cpus * 1_000_000_000, memory_bytes=info.memory),
+        resources=Resources(info.cpus * 1_000_000_000, info.memory, generic_resources=info.generics or None),
         engine_version=info.docker,
         engine_labels=dict(label.partition("=")[::2] for label in info.labels),
         plugins=tuple(sorted(plugins)),

@@ -5,18 +5,14 @@
 Updated one after the other, scaled down and up, a node drained, every engine killed and started again.
 """
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
 
+from fleet.askers import ASKING, asked
 from fleet.hosts import Fleet, fleet
-from lane import asking
 from lane.client import default
 from lane.engines import Fairlead
 from lane.machine import Lan, eventually
@@ -44,40 +40,18 @@ def town(lan: Lan) -> Iterator[Fleet]:
         yield hosts
 
 
-class Counts:
-    """What an asker told."""
-
-    def __init__(self, told: str) -> None:
-        found = json.loads(told)
-        self.asked, self.lost, self.first = found["asked"], found["lost"], found["first"]
-        self.rate = self.asked / found["seconds"]
-
-
-@contextmanager
-def asked(words: list[str]) -> Iterator[list[Counts]]:
-    """Asks while the block lasts."""
-    found: list[Counts] = []
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        yield found
-    finally:
-        told, _ = process.communicate(timeout=60)
-        found.append(Counts(told))
-
-
 @contextmanager
 def watched(hosts: Fleet) -> Iterator[None]:
     """Requests are made by both ways; none may be lost."""
     boss = hosts["m1"]
-    python = [sys.executable, str(Path(asking.__file__))]
     rate = str(RATE / max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
     pid = boss.docker("inspect -f {{.State.Pid}} eye").out
     spec = boss.docker.json("service inspect web")[0]["Endpoint"]["VirtualIPs"]  # type: ignore[index]
     on = boss.network("net")["Id"]
     vip = next(one["Addr"].partition("/")[0] for one in spec if one["NetworkID"] == on)
     nodes = [host.address for host in hosts.values()]
-    inside = boss.machine.command(["nsenter", f"--net=/proc/{pid}/ns/net", *python, rate, "80", vip])
-    outside = ["nsenter", f"--net={hosts.outside.network}", *python, rate, str(PORT), *nodes]
+    inside = boss.machine.command(["nsenter", f"--net=/proc/{pid}/ns/net", *ASKING, rate, "80", vip])
+    outside = ["nsenter", f"--net={hosts.outside.network}", *ASKING, rate, str(PORT), *nodes]
     with ExitStack() as undo:
         ways = {name: undo.enter_context(asked(words)) for name, words in (("VIP", inside), ("mesh", outside))}
         yield

@@ -114,7 +114,7 @@ class Worker:
         self._group: asyncio.TaskGroup | None = None
         self._pulls: dict[tuple[str, Credentials], asyncio.Task[None]] = {}
         self.makes: dict[str, Callable[[], Awaitable[None]]] = {}
-        """images that no registry has: this node makes them"""
+        """images that no registry has: this node makes them, or finds that they are as they would be"""
         self._refused: dict[str, int] = {}
         """when a registry last could not be asked for it"""
         self._taken_up = asyncio.Event()
@@ -264,8 +264,6 @@ class Worker:
 
         ``here``: there is one, and a registry that could not be asked a moment ago is not waited for again.
         """
-        if here and image in self.makes:
-            return
         if here and image in self._refused and self._hands.clock() < self._refused[image] + REFUSED:
             return
         key = image, who
