@@ -28,16 +28,18 @@ Rules
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import msgspec
+
 from fairlead.core.wanted import Element, Skeleton
 from fairlead.errors import Internal, Invalid, Unsupported
-from fairlead.host import nftwire
+from fairlead.host import libnftables, nftwire
+from fairlead.host.libnftables import JSON, TERSE
 from fairlead.host.listings import intact, mark
 from fairlead.host.netlink import NETFILTER, Netlink, Request, text
 from fairlead.host.netns import in_new
@@ -60,14 +62,7 @@ class Nft:
 
     def __init__(self, lively: bool = False) -> None:
         """``lively``: elements come and go here, so they have a socket of their own."""
-        try:
-            import nftables
-        except ImportError:
-            raise Unsupported(
-                "the Python binding of libnftables is missing: install the package python3-nftables"
-            ) from None
-        self._context = nftables.Nftables()
-        self._context.set_stateless_output(True)
+        self._context = libnftables.Context()
         self._netlink = Netlink.here(NETFILTER) if lively else None
         self._layouts: Mapping[str, nftwire.Layout] = {}
 
@@ -81,7 +76,7 @@ class Nft:
 
     def run(self, commands: str) -> None:
         """One transaction; raises ``Denied`` when the kernel or the parser refuses it."""
-        code, _, error = self._context.cmd(commands)
+        code, _, error = self._context.run(commands)
         if code:
             raise Denied(error)
 
@@ -113,29 +108,21 @@ class Nft:
 
     def listing(self, elements: bool = False) -> str:
         """Our table as text, "" when there is none."""
-        self._context.set_terse_output(not elements)
-        code, output, _ = self._context.cmd(f"list table {TABLE}")
-        self._context.set_terse_output(False)
-        return "" if code else str(output)
+        return self.output(f"list table {TABLE}", 0 if elements else TERSE)
 
     def everything(self) -> str:
         """All tables, everybody's, as text without the elements of named sets."""
-        self._context.set_terse_output(True)
-        found = self.output("list ruleset")
-        self._context.set_terse_output(False)
-        return found
+        return self.output("list ruleset", TERSE)
 
-    def output(self, command: str) -> str:
+    def output(self, command: str, flags: int = 0) -> str:
         """What a command lists; "" when that is not there."""
-        code, output, _ = self._context.cmd(command)
-        return "" if code else str(output)
+        code, output, _ = self._context.run(command, flags)
+        return "" if code else output
 
     def read(self, what: str) -> list[dict[str, Any]]:
         """JSON objects of ``table inet fairlead`` or ``map inet fairlead x``; none when it is not there."""
-        self._context.set_json_output(True)
-        code, output, _ = self._context.cmd(f"list {what}")
-        self._context.set_json_output(False)
-        return [] if code or not output else list(json.loads(output)["nftables"])
+        output = self.output(f"list {what}", JSON)
+        return list(msgspec.json.decode(output)["nftables"]) if output else []
 
 
 class Denied(Exception):
