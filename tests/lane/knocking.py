@@ -45,7 +45,9 @@ async def members(host: str, keys: Credentials) -> str:
                 host, MEMBERS, ssl=keys.client(), server_hostname=gate.SERVER
             )
             writer.write(b"GET /version HTTP/1.1\r\nHost: members\r\nConnection: close\r\n\r\n")
-            answer = await reader.read()
+            answer = b""
+            while b"etcdserver" not in answer and (piece := await reader.read(4096)):
+                answer += piece
             writer.close()
     except (OSError, TimeoutError, ssl.SSLError) as error:
         return f"{type(error).__name__}: {error}"

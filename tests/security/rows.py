@@ -20,11 +20,8 @@ SOURCE = TESTS.parent / "src" / "fairlead"
 TABLE = TESTS / "data" / "security.tsv"
 PAGE = TESTS.parent / "docs" / "security.md"
 
-SWARM, PLUGINS = "with swarm mode", "with plugins"
-LATER = {
-    **dict.fromkeys(("CVE-2026-33997", "CVE-2024-41110"), PLUGINS),
-    "CVE-2016-6595": SWARM,
-}
+PLUGINS = "with plugins"
+LATER = dict.fromkeys(("CVE-2026-33997", "CVE-2024-41110"), PLUGINS)
 
 
 class Row(NamedTuple):

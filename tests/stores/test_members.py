@@ -182,6 +182,9 @@ async def test_what_one_knows_recovers_the_swarm(managers: dict[str, Manager]) -
     assert entry and entry.value == b"kept"
 
 
+@pytest.mark.proves(
+    "swarm-certificates", guard=("swarm/members.py", 'f"--peer-crl-file={keys / REVOKED}",', 'f"--name={node}",')
+)
 @pytest.mark.parametrize("who", ["worker", "stranger", "expired", "revoked"])
 async def test_only_managers_of_this_cluster_are_believed(world: World, who: str) -> None:
     """A worker's certificate, a manager's of another cluster, one that is over, one that was taken back."""

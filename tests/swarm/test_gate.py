@@ -133,6 +133,9 @@ async def test_a_question_and_a_session(manager: Card, worker: Card) -> None:
         await stream.close()
 
 
+@pytest.mark.proves(
+    "swarm-certificates", guard=("swarm/gate.py", "if roles and who and who.role not in roles:", "if False:")
+)
 async def test_a_role_that_is_not_enough_is_told_so(manager: Card, worker: Card) -> None:
     async with serving(manager) as (address, _):
         with pytest.raises(Forbidden, match="takes a manager, and the certificate is a worker's"):
@@ -144,6 +147,10 @@ async def test_a_role_that_is_not_enough_is_told_so(manager: Card, worker: Card)
             await gate.ask(address, Enroll("taken"), manager)
 
 
+@pytest.mark.proves(
+    "swarm-certificates",
+    guard=("swarm/gate.py", "context.verify_mode = ssl.CERT_OPTIONAL", "context.verify_mode = ssl.CERT_NONE"),
+)
 @pytest.mark.parametrize("flaw", ["foreign", "expired"])
 async def test_a_bad_certificate_is_not_let_in(flaw: str, tmp_path: Path, root: ca.Authority, manager: Card) -> None:
     if flaw == "foreign":
@@ -177,6 +184,14 @@ async def test_who_was_removed_is_unwelcome(manager: Card, worker: Card) -> None
         assert await gate.ask(address, GetRoot(), worker) == Root("the root")
 
 
+@pytest.mark.proves(
+    "swarm-certificates",
+    guard=(
+        "swarm/gate.py",
+        "if stream.identity is not None and not keys.knows(stream.identity, address):",
+        "if False:",
+    ),
+)
 async def test_a_manager_that_one_was_not_told_of_is_told_nothing(
     tmp_path: Path, root: ca.Authority, worker: Card
 ) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import datetime
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from fairlead.core.revoked import revoked, without
 from fairlead.core.service import SECOND
 from fairlead.core.swarmspec import Cluster, Trust
 from fairlead.errors import FairleadError, Forbidden, Invalid
+from fairlead.store.base import Change, Entry
 from fairlead.store.memory import MemoryStore
 from fairlead.swarm import ca, joining
 from fairlead.swarm.credentials import Credentials, Notes
@@ -45,6 +46,17 @@ class Etcd:
         self.members = [member for member in self.members if member.id != id]
 
 
+class Late(MemoryStore):
+    """What changed is heard ``late`` seconds later."""
+
+    late = 0.0
+
+    async def watch(self, prefix: str, seen: Iterable[Entry] = ()) -> AsyncIterator[Change]:
+        async for change in super().watch(prefix, seen):
+            await asyncio.sleep(self.late)
+            yield change
+
+
 class Swarm:
     """One manager, ``first``, and its swarm."""
 
@@ -53,7 +65,7 @@ class Swarm:
         self.root = ca.Authority.found(NOW)
         trust = Trust(self.root.certificate.decode(), self.root.key.decode())
         self.cluster = Cluster("cluster", trust, worker="w" * 25, manager="m" * 25)
-        self.ledger = MemoryStore()
+        self.ledger = Late()
         self.state, self.etcd = State(self.ledger), Etcd()
         dice = random.Random(1)
         self.admission = joining.Admission(self.state, self.etcd, lambda: 7, lambda: NOW, dice.randrange, b"d" * 32)  # type: ignore[arg-type]
@@ -167,10 +179,11 @@ async def test_only_who_is_to_manage_is_enrolled(swarm: Swarm) -> None:
     assert len(swarm.etcd.members) == 1
 
 
+@pytest.mark.proves("swarm-certificates", guard=("swarm/joining.py", "await self._state.current()", "pass"))
 async def test_who_was_removed_is_shut_out_at_once_by_a_manager_that_has_not_heard_of_it(swarm: Swarm) -> None:
     node = await swarm.has("node1", "worker")
-    for _ in range(2):  # it has heard so far
-        await joining.renew([swarm.address], node)
+    await joining.renew([swarm.address], node)
+    swarm.ledger.late = 0.2
     elsewhere = State(swarm.ledger)
     await elsewhere.load()
     watching = asyncio.create_task(elsewhere.run())

@@ -36,6 +36,7 @@ async def until(look: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.proves("swarm-certificates", guard=("swarm/keeping.py", "self._removed = True", "pass"))
 async def test_gossip_gets_another_key_when_a_node_is_removed() -> None:
     ledger, now = MemoryStore(), [10**9 * SECOND]
     state = State(ledger)
@@ -86,6 +87,7 @@ class Town:
         self.tasks.clear()
 
 
+@pytest.mark.proves("swarm-certificates", guard=("swarm/discovery.py", "self._gone(node)", "pass"))
 @pytest.mark.parametrize("away", [False, True], ids=["here", "while it was off"])
 async def test_nobody_believes_what_a_removed_node_signs(tmp_path: Path, away: bool) -> None:
     town = Town(tmp_path)
@@ -106,6 +108,10 @@ async def test_nobody_believes_what_a_removed_node_signs(tmp_path: Path, away: b
     await town.end()
 
 
+@pytest.mark.proves(
+    "swarm-certificates",
+    guard=("swarm/dispatcher.py", "self._served(self._now(who), verb, body)", "self._served(who, verb, body)"),
+)
 async def test_who_manages_no_more_may_not_do_what_managers_may() -> None:
     """Its session goes on, and its certificate is a manager's, until it has another."""
     ledger = MemoryStore()

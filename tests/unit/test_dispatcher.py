@@ -313,6 +313,26 @@ def test_a_session_that_moves_is_no_change_and_one_that_ends_is_waited_for() -> 
     story("mn", tell)
 
 
+def test_a_session_elsewhere_that_ends_takes_away_nobody_whose_session_goes_on() -> None:
+    """A hello that was slow, or somebody with a copy of its keys."""
+
+    async def tell(town: Town) -> None:
+        town.tasks.create_task(town.hosts["m"].lead())
+        state = states(town, "a")
+        first, _ = town.hosts["m"].session("a")
+        town.tasks.create_task(beat(first))
+        await comes(lambda: state() == "ready")
+        second, _ = town.hosts["n"].session("a")
+        await heard(second, Assign)
+        second.abort()
+        await asyncio.sleep(60)
+        assert state() == "ready"
+        first.abort()
+        await comes(lambda: state() == "down", within=16)
+
+    story("mn", tell)
+
+
 def test_who_says_goodbye_is_down_at_once() -> None:
     async def tell(town: Town) -> None:
         town.tasks.create_task(town.hosts["m"].lead())

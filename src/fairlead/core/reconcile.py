@@ -4,6 +4,7 @@
     too few, too many ----------------> new slots from 1 up; surplus removed where most of them are
     out of date ----------------------> ``rollout``: so many at a time
     made ready, may start now --------> desired running
+    its node was removed -------------> orphaned: its addresses are free
     history --------------------------> the oldest ended tasks of a slot are forgotten
 
 Everything follows from the service, its tasks, the nodes and the time: nothing is remembered between two calls, so that
@@ -22,10 +23,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from fairlead.core import rollout, service
-from fairlead.core.cluster import Node, Service, State, Task
+from fairlead.core.cluster import Node, Service, State, Task, TaskStatus
 from fairlead.core.draft import Changes, Draft, allowed
 from fairlead.core.swarmspec import HISTORY
+
+NODE_GONE = "Task belonged to a node that has been deleted"
 
 
 def reconcile(
@@ -49,6 +54,7 @@ def reconcile(
             _scale(draft, service.replicas(draft.service.spec))
         draft.service = rollout.advance(draft)
     _ready(draft)
+    _orphan(draft)
     _forget(draft, history)
     changes = draft.changes()
     return changes._replace(service=draft.service) if draft.service != of else changes
@@ -225,6 +231,19 @@ def _job(draft: Draft) -> None:
 
 
 # -- history ---------------------------------------------------------------------------------------------------------
+
+
+def _orphan(draft: Draft) -> None:
+    """Of tasks whose node was removed nobody will tell that they ended. (Without the node a global service has no place
+    in whose history they could be.)"""
+    for task in list(draft.tasks.values()):
+        if not task.node or task.node in draft.nodes or task.desired <= State.RUNNING:
+            continue
+        if isinstance(task.place, str):
+            del draft.tasks[task.id]
+        elif not task.status.state.ended:
+            status = TaskStatus(State.ORPHANED, draft.now, NODE_GONE, container_id=task.status.container_id)
+            draft.tasks[task.id] = replace(task, status=status, updated=draft.now)
 
 
 def _forget(draft: Draft, history: int) -> None:

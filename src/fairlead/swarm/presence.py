@@ -8,7 +8,8 @@
     a manager dies --lease ends--> its nodes' keys vanish     -> unknown --grace, nobody else has them--> down
 
 Rules
-    1. Whoever holds a node's session overwrites the key; whoever lost it may only strike what is still its own.
+    1. Whoever holds a node's session overwrites the key, again when another strikes it; whoever lost the session may
+       only strike what is still its own.
     2. A session that ends in one place and begins in another within the grace is no change of state.
     3. A new leader, and one who hears of a vanished key, gives every node the grace before it calls it down.
 """
@@ -80,6 +81,18 @@ class Attendance:
 
     async def run(self) -> None:
         """Writes, until cancelled; then nobody is here any more."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen())
+            group.create_task(self._say_all())
+
+    async def _listen(self) -> None:
+        """Another manager says that a node is not here, and it is: at this one."""
+        async for change in self._ledger.watch(PREFIX):
+            node = change.key.removeprefix(PREFIX)
+            if not change.value and node in self._here and node not in self._leaving:
+                self._note(node)
+
+    async def _say_all(self) -> None:
         while True:
             try:
                 lease = await self._ledger.lease(TTL)
@@ -200,7 +213,9 @@ class RollCall:
         put: list[Thing] = []
         for id in dirty:
             node = self._state.nodes.get(id)
-            if node is not None and (judged := self._judge(node, now)) != node:
+            if node is None:
+                self._vanished.pop(id, None)
+            elif (judged := self._judge(node, now)) != node:
                 put.append(judged)
         for node in self._silent():
             if node.since + ORPHANED_AFTER <= now:
