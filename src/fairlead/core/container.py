@@ -13,8 +13,6 @@ given back exactly. ``State`` is the life: a table of what may follow what.
 Sizes are bytes, durations nanoseconds (as in the API), times RFC 3339 text.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

@@ -15,9 +15,9 @@ Rules
        addresses are canonical text (``str(ipaddress…)``), MACs lower case.
     2. Everything is stored as msgspec JSON of these structs; a field may be
        added with a default, never renamed.
+    3. Types stand here as types, not as text (no ``annotations`` of the future), also in
+       ``core.container``: three hundred texts to look up are a fortieth of an engine's start.
 """
-
-from __future__ import annotations
 
 import msgspec
 
@@ -93,6 +93,31 @@ class Network(msgspec.Struct, frozen=True, omit_defaults=True):
     def shared(self) -> bool:
         """On several hosts: of a cluster's store (``global``) or of a swarm."""
         return self.scope in ("global", "swarm")
+
+
+class ServicePart(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """An endpoint as one of the tasks of a swarm service.
+
+    ``serving``: requests may be sent to it (it runs, is healthy, and is not about to stop). ``names`` besides the
+    service's own resolve as that does: to ``vip`` (and ``vip6``; without prefix length), or, where there is none, to
+    all tasks.
+    """
+
+    service: str
+    """id"""
+    name: str
+    task: str
+    vip: str = ""
+    names: tuple[str, ...] = ()
+    serving: bool = False
+    weight: int = 1
+    ports: tuple[str, ...] = ()
+    """published on ingress: ``published:target/protocol``"""
+    policy: str = ""
+    """how one of them is chosen: ``core.serving.POLICIES``"""
+    vip6: str = ""
+    routes: tuple[str, ...] = ()
+    """host names and paths that lead to it by the HTTP mesh: ``8080=red.example.com/`` (``core.webmesh``)"""
 
 
 class EndpointSettings(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -200,31 +225,6 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def address6(self) -> str:
         return self.ipv6.partition("/")[0]
-
-
-class ServicePart(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """An endpoint as one of the tasks of a swarm service.
-
-    ``serving``: requests may be sent to it (it runs, is healthy, and is not about to stop). ``names`` besides the
-    service's own resolve as that does: to ``vip`` (and ``vip6``; without prefix length), or, where there is none, to
-    all tasks.
-    """
-
-    service: str
-    """id"""
-    name: str
-    task: str
-    vip: str = ""
-    names: tuple[str, ...] = ()
-    serving: bool = False
-    weight: int = 1
-    ports: tuple[str, ...] = ()
-    """published on ingress: ``published:target/protocol``"""
-    policy: str = ""
-    """how one of them is chosen: ``core.serving.POLICIES``"""
-    vip6: str = ""
-    routes: tuple[str, ...] = ()
-    """host names and paths that lead to it by the HTTP mesh: ``8080=red.example.com/`` (``core.webmesh``)"""
 
 
 class Remote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
