@@ -112,6 +112,44 @@ async def test_its_own_tasks_come_first(paper: Paper, node: Mesh) -> None:
     assert led(paper)["tcp 8080"] == {"10.8.0.12:80"}
 
 
+def carried(paper: Paper, port: int = 8080) -> dict[str, set[str]]:
+    """Address at which the relay carries the port -> where it leads; "v2": with PROXY's header."""
+    return {
+        one.address: {f"{lead.address}:{lead.port}{' v2' if lead.proxied else ''}" for lead in one.leads}
+        for one in paper.relay.ports.values()
+        if one.port == port and one.carries
+    }
+
+
+async def test_what_a_task_wants_proxy_s_header_on_is_carried_by_the_relay(paper: Paper, node: Mesh) -> None:
+    asks = msgspec.structs.replace(WEB, ports=("8080:80/tcp;v2", "5300:53/udp"))
+    await paper.overlays.learn(row(12, WEB))
+    await paper.overlays.learn(row(13, asks))
+    both = {"10.8.0.12:80", "10.8.0.13:80 v2"}
+    assert carried(paper) == {"0.0.0.0": both} and led(paper).keys() == {"udp 5300"}
+    assert {one.port for one in paper.relay.ports.values() if not one.carries} == {5300}
+    await paper.overlays.learn(row(13, msgspec.structs.replace(asks, serving=False)))
+    assert carried(paper)["0.0.0.0"] == {"10.8.0.12:80"}
+    await own(paper, 14, asks)
+    assert carried(paper)["0.0.0.0"] == {"10.8.0.14:80 v2"}, "its own come first"
+
+
+async def test_a_port_goes_back_to_the_kernel(paper: Paper, node: Mesh) -> None:
+    asks = msgspec.structs.replace(WEB, ports=("8080:80/tcp;v2",))
+    await paper.overlays.learn(row(12, asks))
+    assert carried(paper) and not led(paper)
+    await paper.overlays.learn(row(13, WEB))
+    await paper.overlays.unlearn(row(12).id)
+    assert not carried(paper) and led(paper)["tcp 8080"] == {"10.8.0.13:80"}
+    assert [one.address for one in paper.relay.ports.values() if one.port == 8080] == ["0.0.0.0"], "held"
+    await paper.overlays.learn(row(12, asks))
+    paper.relay.busy = {8080}
+    await paper.overlays.unlearn(row(12).id)
+    assert not led(paper).get("tcp 8080"), "somebody else was quicker"
+    await paper.overlays.unlearn(row(13).id)
+    assert not paper.relay.ports and not led(paper)
+
+
 async def test_a_change_of_one_port_touches_no_other(paper: Paper, node: Mesh) -> None:
     await paper.overlays.learn(row(12, WEB))
     await paper.overlays.learn(row(13, msgspec.structs.replace(WEB, service="x", ports=("9090:90/tcp",))))

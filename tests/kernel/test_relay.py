@@ -2,17 +2,21 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from fairlead.engine.leads import Lead
 from fairlead.engine.relayclient import RelayClient, RelayPort
 from fairlead.errors import Conflict, Invalid, Unavailable
 from fairlead.host import netns
@@ -183,6 +187,69 @@ async def test_closing_a_port_ends_its_connections_and_frees_it(world: World) ->
     await world.statistics(ports=0, connections=0)
 
 
+def read_some(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        data += sock.recv(size - len(data))
+    return data
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_a_task_is_told_of_its_client_before_the_first_byte(world: World, address: str) -> None:
+    """PROXY protocol, version 2, as https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt has it."""
+    with world.server() as server, world.server(address="10.9.0.2") as plain:
+        leads = (Lead(*server.getsockname()[:2], 1, True), Lead(*plain.getsockname()[:2], 1, False))
+        wish = RelayPort(
+            id="p", protocol="tcp", address=address, port=0, carries=True, policy="round-robin", leads=leads
+        )
+        port = (await world.client.open(wish))["p"]
+        with dial(world, port, address) as client:
+            peer, _ = plain.accept()
+            client.sendall(b"x")
+            assert peer.recv(1) == b"x"
+            peer.close()
+        with dial(world, port, address) as client:
+            peer, _ = server.accept()
+            with peer:
+                peer.settimeout(5)
+                peer.sendall(b"a greeting of the server's")
+                assert client.recv(8) == b"a greeti"
+                ends = [ipaddress.ip_address(end[0]).packed for end in (client.getsockname(), client.getpeername())]
+                numbers = struct.pack("!HH", client.getsockname()[1], port)
+                kind = b"\x21" if ":" in address else b"\x11"
+                body = b"".join(ends) + numbers
+                expected = b"\r\n\r\n\0\r\nQUIT\n\x21" + kind + struct.pack("!H", len(body)) + body
+                assert await asyncio.to_thread(read_some, peer, len(expected)) == expected
+                client.sendall(b"request")
+                assert await asyncio.to_thread(read_some, peer, 7) == b"request"
+
+
+async def test_other_leads_are_told_while_connections_stay(world: World) -> None:
+    with world.server() as one, world.server() as two:
+        wish = RelayPort(id="p", protocol="tcp", address="127.0.0.1", port=0, carries=True)
+        port = (await world.client.open(wish))["p"]
+        with pytest.raises(ConnectionResetError), dial(world, port) as client:
+            client.recv(1)
+        leads = [(Lead(*server.getsockname()[:2]),) for server in (one, two)]
+        assert (await world.client.open(replace(wish, leads=leads[0])))["p"] == port
+        with dial(world, port) as client:
+            peer, _ = one.accept()
+            await world.client.open(replace(wish, leads=leads[1]))
+            with dial(world, port):
+                two.accept()[0].close()
+            await world.client.close("p")
+            with pytest.raises(ConnectionRefusedError):
+                dial(world, port)
+            client.sendall(b"still there?")
+            assert peer.recv(12) == b"still there?"
+            peer.close()
+
+
+async def test_only_tcp_is_carried(world: World) -> None:
+    with pytest.raises(Conflict, match="cannot be carried"):
+        await world.client.open(RelayPort(id="p", protocol="udp", address="127.0.0.1", port=0, carries=True))
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0", "::"])
 async def test_udp_answers_come_from_where_the_client_asked(world: World, address: str) -> None:
     with world.server(socket.SOCK_DGRAM) as server:
@@ -269,7 +336,7 @@ async def test_a_port_of_both_families_carries_ipv6_and_holds_ipv4(world: World)
             peer, _ = server.accept()
             peer.send(b"well")
             assert client.recv(10) == b"well"
-            peer.close()
+        peer.close()  # last, so that no closing connection is left of this port
         with pytest.raises(OSError, match="in use"):
             world.server(address="127.0.0.1", port=8080)
         with dial(world, 8080) as client, pytest.raises(ConnectionResetError):

@@ -360,3 +360,9 @@ def test_a_task_that_runs_has_new_names_but_no_other_port(
     wish = ServicePart("s", "red", "t1", "10.0.1.9", (), True, 3, ("eth1@8080:80/tcp",), "", "", seen)
     assert serving.relabelled(own, new) == wish
     assert serving.relabelled(own, replace(new, ports=("8080:8000/tcp",))).ports == own.ports
+
+
+def test_what_a_task_expects_of_its_ports_stays_with_it() -> None:
+    own = ServicePart("s", "red", "t1", ports=("8080:80/tcp;v2", "eth1@53:53/udp"))
+    new = replace(own, ports=("10.1.2.3@8080:80/tcp", "53:53/udp"))
+    assert serving.relabelled(own, new).ports == ("10.1.2.3@8080:80/tcp;v2", "53:53/udp")

@@ -7,6 +7,7 @@
 
     leg_plan     the host's own device in ingress, behind its guard        as soon as a node is in a swarm
     published    one port of the swarm, and who serves it                  nodes' own tasks first
+    carried      the same, where the relay carries it                      the task's side of it is an inlet, too
     inlet        a task's side: what may come in, and how it is answered   in each sandbox on ingress
     way_back     a node that calls may come in by, in each such sandbox
 
@@ -15,7 +16,8 @@ Rules
        follows from the MAC of the node that let the call in: its last four bytes are a mark, and a mark has a table.
        So nodes' addresses on ingress, and no other address, make their MACs.
     2. A node with serving tasks of its own sends them what comes in there. What stands stays where it is.
-    3. A family in which a sandbox knows no way to the world answers by ingress alone.
+    3. What a task wants PROXY's header on is carried by the relay, which alone can put words before a connection.
+    4. A family in which a sandbox knows no way to the world answers by ingress alone.
 
 What it does not do: know who serves (rows of the ingress network: ``engine.mesh``), or touch anything.
 """
@@ -45,10 +47,13 @@ LAST_RESORT = 4096
 _FIRST_PRIORITY = 1000
 AT = "fairlead.publish.address"
 """label of a service: an address or a device of nodes at which alone its ports are published"""
+PROXY, V2 = "fairlead.publish.proxy", "v2"
+"""label of a service, and what it may say: its published TCP ports tell its tasks of their clients by PROXY's header"""
 PUBLISHED = re.compile(
-    r"(?:(?P<at>[A-Za-z0-9_.:-]{1,45})@)?(?P<published>[0-9]{1,5}):(?P<target>[0-9]{1,5})/(?P<protocol>tcp|udp|sctp)"
+    r"(?:(?P<at>[A-Za-z0-9_.:-]{1,45})@)?(?P<published>[0-9]{1,5}):(?P<target>[0-9]{1,5})"
+    r"/(?P<protocol>tcp|udp|sctp)(?P<proxied>;v2)?"
 )
-"""as a row has it: ``8080:80/tcp``, ``192.0.2.1@8080:80/tcp``, ``eth1@8080:80/tcp``"""
+"""as a row has it: ``8080:80/tcp``, ``192.0.2.1@8080:80/tcp``, ``eth1@8080:80/tcp``, ``8080:80/tcp;v2``"""
 
 
 class Published(NamedTuple):
@@ -86,8 +91,17 @@ def ports(part_ports: Iterable[str]) -> dict[Published, int]:
     found = {}
     for text in part_ports:
         if match := PUBLISHED.fullmatch(text):
-            found[Published(match["protocol"], int(match["published"]), match["at"] or "")] = int(match["target"])
+            found[_published(match)] = int(match["target"])
     return found
+
+
+def proxied(part_ports: Iterable[str]) -> set[Published]:
+    """Those that a task wants PROXY's header on."""
+    return {_published(match) for match in map(PUBLISHED.fullmatch, part_ports) if match and match["proxied"]}
+
+
+def _published(match: re.Match[str]) -> Published:
+    return Published(match["protocol"], int(match["published"]), match["at"] or "")
 
 
 def published(
@@ -101,11 +115,9 @@ def published(
 
     ``addresses``: of this node, at which it is published; "": at all.
     """
-    serving = {backend: target for backend, target in backends.items() if backend.part.serving}
-    own = {backend: target for backend, target in serving.items() if backend in set(here)}
-    chosen = sorted((own or serving).items(), key=lambda pair: pair[0].part.task)
+    chosen, own = _chosen(backends, here)
     targets = [
-        (address, target, min(max(backend.part.weight, 1), HEAVIEST))
+        (address, target, _weight(backend))
         for backend, target in chosen
         for address in (backend.ipv4, backend.ipv6)
         if address and within(network, address)
@@ -118,6 +130,29 @@ def published(
         why="a published port of the swarm, led to " + ("this node's own tasks" if own else "its tasks"),
     )
     return tuple(replace(one, address=address) for address in addresses)
+
+
+def carried(
+    port: Published, network: Network, backends: Mapping[Backend, int], here: Iterable[Backend]
+) -> tuple[tuple[str, int, int, bool], ...]:
+    """The same as address, port, weight, and whether it wants PROXY's header: one address a task."""
+    chosen, _ = _chosen(backends, here)
+    return tuple(
+        (address, target, _weight(backend), port in proxied(backend.part.ports))
+        for backend, target in chosen
+        if (address := backend.ipv4 or backend.ipv6) and within(network, address)
+    )
+
+
+def _chosen(backends: Mapping[Backend, int], here: Iterable[Backend]) -> tuple[list[tuple[Backend, int]], bool]:
+    """Those that are sent requests, in order of their tasks; whether they are this node's own."""
+    serving = {backend: target for backend, target in backends.items() if backend.part.serving}
+    own = {backend: target for backend, target in serving.items() if backend in set(here)}
+    return sorted((own or serving).items(), key=lambda pair: pair[0].part.task), bool(own)
+
+
+def _weight(backend: Backend) -> int:
+    return min(max(backend.part.weight, 1), HEAVIEST)
 
 
 def inlet(network: Network, endpoint: Endpoint, answers: tuple[str, str]) -> Plan:

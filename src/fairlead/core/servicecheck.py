@@ -58,6 +58,9 @@ def check(spec: ServiceSpec) -> None:
     at = (spec.labels or {}).get(mesh.AT, "")
     if at and not mesh.PUBLISHED.fullmatch(f"{at}@1:1/tcp"):
         raise invalid(f"label {mesh.AT}={at}: expected an address, or the name of a device")
+    proxy = (spec.labels or {}).get(mesh.PROXY, "")
+    if proxy not in ("", mesh.V2):
+        raise invalid(f"label {mesh.PROXY}={proxy}: expected {mesh.V2}")
     if spec.mode.is_job and (spec.update_config or spec.rollback_config):
         raise invalid("Jobs may not have an update config")
 

@@ -62,11 +62,19 @@ def names(part: ServicePart | None) -> tuple[str, ...]:
 def relabelled(before: ServicePart, after: ServicePart) -> ServicePart:
     """A task that runs, with what labels say now. Where it listens is its own matter: what leads to other ports of it
     comes with the task that takes its place."""
-    at = {text.rpartition("@")[2]: text for text in after.ports}
-    ports = tuple(at.get(text.rpartition("@")[2], text) for text in before.ports)
+    at = {_port(text): text.rpartition("@")[0] for text in after.ports}
+    ports = tuple(
+        f"{at[_port(text)]}@{text.rpartition('@')[2]}".lstrip("@") if _port(text) in at else text
+        for text in before.ports
+    )
     was, now = ({match["port"] for match in map(ROUTE.fullmatch, one.routes) if match} for one in (before, after))
     routes = after.routes if was <= now or now <= was else before.routes
     return replace(before, weight=after.weight, policy=after.policy, ports=ports, routes=routes)
+
+
+def _port(text: str) -> str:
+    """Of ``eth1@8080:80/tcp;v2``: ``8080:80/tcp``."""
+    return text.rpartition("@")[2].partition(";")[0]
 
 
 def virtual(part: ServicePart) -> tuple[str, ...]:

@@ -10,12 +10,14 @@
 
 Rules
     1. A change costs what it is about: one port of one service, one leg; never all there are.
-    2. A port that something else on this node has is not published here, and that is told; it is tried again with the
+    2. A port on which any task wants PROXY's header is carried by the relay, for all its tasks; else by the kernel.
+       From one to the other no connection is lost.
+    3. A port that something else on this node has is not published here, and that is told; it is tried again with the
        next change of who serves it. Who comes second is refused: there is no list but what the publisher reserves.
-    3. Connections of a task that is gone are forgotten, so that their clients are told; those of one that merely serves
+    4. Connections of a task that is gone are forgotten, so that their clients are told; those of one that merely serves
        no more go on.
-    4. What the kernel refuses is noted all the same: ``healing`` tries again.
-    5. After a restart everything stands as the last rows said, before any manager is found.
+    5. What the kernel refuses is noted all the same: ``healing`` tries again.
+    6. After a restart everything stands as the last rows said, before any manager is found.
 
 What it does not do: say who serves (``swarm.shared``), choose addresses (the leader's desk), balance (``host.mesh``).
 """
@@ -29,7 +31,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from fairlead.core import mesh
+from fairlead.core import mesh, serving
 from fairlead.core.mesh import Published
 from fairlead.core.model import Endpoint, Network, ServicePart
 from fairlead.core.serving import Backend
@@ -38,6 +40,7 @@ from fairlead.engine.controller import Controller
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.kernel import Kernel
+from fairlead.engine.leads import Lead, Leads
 from fairlead.engine.machine import Machine
 from fairlead.engine.overlays import Overlays
 from fairlead.engine.publisher import EVERY, Publisher
@@ -76,6 +79,8 @@ class Mesh:
         """published port -> endpoint -> the task's own port"""
         self._reserved: dict[Published, tuple[str, ...]] = {}
         """what this node answers on -> at which addresses of its own; "": at all"""
+        self._carried: dict[Published, Leads] = {}
+        """where the relay leads those that it carries"""
         self._refused: set[Published] = set()
         self._sandboxes: dict[str, str] = {}
         """endpoint of an own task -> its sandbox"""
@@ -147,8 +152,12 @@ class Mesh:
                 self._kernel.adopt(*self._way_back(endpoint, leg))
         for port in self._behind:
             self._reserved[port] = self._addresses(port)
-            self._publisher.adopt_reserved(port.protocol, port.port, _held(self._reserved[port]))
-            self._kernel.adopt(*self._wish(port, network))
+            carried = self._leads(port, network)
+            self._publisher.adopt_reserved(port.protocol, port.port, _held(self._reserved[port]), carried)
+            if carried is None:
+                self._kernel.adopt(*self._wish(port, network))
+            else:
+                self._carried[port] = carried
 
     def _meet(self, network: Network) -> None:
         """The legs that are known by now."""
@@ -248,30 +257,48 @@ class Mesh:
             return
         if network is None:
             return
-        if port not in self._reserved and not await self._reserve(port):
+        carried = self._leads(port, network)
+        if port in self._reserved and (port in self._carried) != (carried is not None):
+            if carried is None:  # first: the kernel takes what comes before anybody else could
+                self._want(*self._wish(port, network))
+            await self._let_go(port)
+        if not await self._reserve(port, carried):
             return
-        self._want(*self._wish(port, network))
+        if carried is None:
+            self._want(*self._wish(port, network))
+        else:
+            self._kernel.drop(_owner(port))
 
-    async def _reserve(self, port: Published) -> bool:
-        addresses = self._addresses(port)
+    async def _reserve(self, port: Published, carried: Leads | None) -> bool:
+        """It is ours, and the relay knows whether it carries it."""
+        if port in self._reserved and carried is None:
+            return True
+        addresses = self._reserved.get(port) or self._addresses(port)
         try:
-            await self._publisher.reserve(port.protocol, port.port, _held(addresses))
+            await self._publisher.reserve(port.protocol, port.port, _held(addresses), carried)
         except Conflict as problem:
+            self._kernel.drop(_owner(port))
             if port not in self._refused:
                 log.error("port %s/%s of the swarm is not published here: %s", port.port, port.protocol, problem)
             self._refused.add(port)
             return False
         self._refused.discard(port)
         self._reserved[port] = addresses
+        if carried is not None:
+            self._carried[port] = carried
         self._host.forget_flows([(port.protocol, "", port.port)] if port.protocol == "udp" else [])
         return True
 
     async def _close(self, port: Published) -> None:
         self._refused.discard(port)
-        if (addresses := self._reserved.pop(port, None)) is not None:
+        if port in self._reserved:
             self._kernel.drop(_owner(port))
-            await self._publisher.unreserve(port.protocol, port.port, _held(addresses))
+            await self._let_go(port)
             self._host.forget_flows([(port.protocol, "", port.port)])
+
+    async def _let_go(self, port: Published) -> None:
+        addresses, carried = self._reserved.pop(port), self._carried.pop(port, None)
+        await self._publisher.unreserve(port.protocol, port.port, _held(addresses), carried)
 
     def _addresses(self, port: Published) -> tuple[str, ...]:
         """Of this node, as it is now. (A device that gets another address later is not followed.)"""
@@ -281,11 +308,22 @@ class Mesh:
         return tuple(address for device, address in here if port.at in (device, address))
 
     def _wish(self, port: Published, network: Network) -> tuple[str, Plan, str]:
-        here = {endpoint.id for endpoint in self._own(network.id)}
-        behind = {self._tasks[id][1]: own for id, own in self._behind[port].items() if self._tasks[id][0] == network.id}
-        own = [self._tasks[id][1] for id in self._behind[port] if id in here]
+        behind, own = self._tasks_behind(port, network)
         title = f"port {port.port}/{port.protocol} of the swarm"
         return _owner(port), mesh.published(port, network, behind, own, self._reserved[port]), title
+
+    def _leads(self, port: Published, network: Network) -> Leads | None:
+        """None: the kernel carries it."""
+        behind, own = self._tasks_behind(port, network)
+        if not any(port in mesh.proxied(task.part.ports) for task in behind):
+            return None
+        return Leads((Lead(*lead) for lead in mesh.carried(port, network, behind, own)), serving.policy(behind))
+
+    def _tasks_behind(self, port: Published, network: Network) -> tuple[dict[Backend, int], list[Backend]]:
+        """All, with their own port; those on this node."""
+        here = {endpoint.id for endpoint in self._own(network.id)}
+        behind = {self._tasks[id][1]: own for id, own in self._behind[port].items() if self._tasks[id][0] == network.id}
+        return behind, [self._tasks[id][1] for id in self._behind[port] if id in here]
 
     def _want(self, owner: str, plan: Plan, title: str) -> None:
         try:

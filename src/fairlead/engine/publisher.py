@@ -32,6 +32,7 @@ from fairlead.core.model import Endpoint, Network, PortBinding
 from fairlead.engine.controller import Controller
 from fairlead.engine.drivers.base import Facts, Publishing
 from fairlead.engine.endpoints import Endpoints
+from fairlead.engine.leads import Leads
 from fairlead.engine.relayclient import RelayClient, RelayPort
 from fairlead.engine.sandboxes import Sandboxes, Stack
 from fairlead.errors import Conflict, FairleadError
@@ -124,36 +125,51 @@ class Publisher:
 
     # -- ports of a swarm -----------------------------------------------------------------------
 
-    async def reserve(self, protocol: str, port: int, addresses: Collection[str] = EVERY) -> None:
-        """A port of these addresses is no container's, nor another program's; ``Conflict`` when it is by now."""
+    async def reserve(
+        self, protocol: str, port: int, addresses: Collection[str] = EVERY, carried: Leads | None = None
+    ) -> None:
+        """A port of these addresses is no container's, nor another program's; ``Conflict`` when it is by now.
+
+        ``carried``: where the relay leads its connections, else the kernel does. Again, with others: they are told.
+        """
+        if (protocol, next(iter(addresses), ""), port) in self._reserved:
+            await self._relay.open(*self._held(protocol, port, addresses, carried))
+            return
         bindings = [binding for endpoint in self._endpoints.everything() for binding in endpoint.bindings]
         for binding in bindings:
             meets = binding.host_ip in addresses or binding.host_ip in EVERY or addresses == EVERY
             if (binding.protocol, binding.host_port) == (protocol, port) and meets:
                 raise Conflict(f"Bind for {binding.host_ip}:{port} failed: port is already allocated")
         self._wake_relay()
-        await self._relay.open(*self._held(protocol, port, addresses))
+        await self._relay.open(*self._held(protocol, port, addresses, carried))
         self._reserved |= {(protocol, address, port) for address in addresses}
 
-    def adopt_reserved(self, protocol: str, port: int, addresses: Collection[str] = EVERY) -> None:
+    def adopt_reserved(
+        self, protocol: str, port: int, addresses: Collection[str] = EVERY, carried: Leads | None = None
+    ) -> None:
         """After a restart of the engine: it was, and is."""
-        self._relay.adopt(self._held(protocol, port, addresses))
+        self._relay.adopt(self._held(protocol, port, addresses, carried))
         self._reserved |= {(protocol, address, port) for address in addresses}
         self._published = True
 
-    async def unreserve(self, protocol: str, port: int, addresses: Collection[str] = EVERY) -> None:
+    async def unreserve(
+        self, protocol: str, port: int, addresses: Collection[str] = EVERY, carried: Leads | None = None
+    ) -> None:
         self._reserved -= {(protocol, address, port) for address in addresses}
-        await self._relay.close(*(held.id for held in self._held(protocol, port, addresses)))
+        await self._relay.close(*(held.id for held in self._held(protocol, port, addresses, carried)))
 
-    def _held(self, protocol: str, port: int, addresses: Collection[str]) -> list[RelayPort]:
-        """One socket holds a TCP port of both families."""
+    def _held(
+        self, protocol: str, port: int, addresses: Collection[str], carried: Leads | None = None
+    ) -> list[RelayPort]:
+        """One socket holds a TCP port of both families, two carry it."""
         six = self._host_has_ipv6()
-        both = protocol == "tcp" and addresses == EVERY and six
+        both = protocol == "tcp" and addresses == EVERY and six and carried is None
         here = ["::"] if both else [address for address in addresses if ":" not in address or six]
         return [
             RelayPort(
                 id=f"mesh {protocol} {address} {port}", protocol=protocol, address=address, port=port, both=both,
-                container="mesh",
+                container="mesh", carries=carried is not None, leads=carried.all if carried else (),
+                policy=carried.policy if carried else "",
             )
             for address in here
         ]  # fmt: skip

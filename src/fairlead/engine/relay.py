@@ -2,9 +2,11 @@
 
     client --[::1]:8080--> listener --connect--> 172.18.0.2:80       TCP: a splice with half-close
     client --udp 5353----> listener --a socket per client--> target  UDP: flows with a time limit
+    client --tcp 8080----> listener --header, connect--> a task  a swarm's port whose tasks want PROXY's header
 
 NAT cannot rewrite a connection to [::1] (its source would be [::1] too), and
-with ``--iptables=false`` there is no NAT at all. Everything else never comes
+with ``--iptables=false`` there is no NAT at all; nor does it put words before a
+connection (``leads``). Everything else never comes
 here; the relay only *holds* those ports, so that no other program takes them.
 
 Rules
@@ -16,7 +18,8 @@ Rules
        of more than ``FLOWS`` before; answers leave from the address that the
        client wrote to.
     4. "state" replaces everything and keeps listeners that stay; connections of
-       a listener end with it.
+       a listener end with it, but those of a swarm's port with their task. Other
+       leads are told without a listener's leaving its port.
     5. A held TCP port is bound without listening and without SO_REUSEADDR; only
        where a closing connection of before is in the way, with it.
     6. One socket may have a port of both families ("both"). Its IPv4 half is held:
@@ -35,6 +38,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fairlead.engine import control
+from fairlead.engine.leads import Lead, Leads
 from fairlead.engine.loop import Loop, reason
 from fairlead.engine.splice import Splices, cut
 from fairlead.engine.udpflows import Flows
@@ -56,14 +60,19 @@ _KINDS = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0), "sctp":
 class Port:
     """One port of ours: held, or with those who serve it."""
 
-    __slots__ = ("address", "asked", "both", "family", "port", "protocol", "serving", "sock", "target")
+    __slots__ = (
+        "address", "asked", "both", "carries", "family", "leads", "port", "protocol", "serving", "sock", "target",
+    )  # fmt: skip
 
     def __init__(self, said: dict[str, Any]) -> None:
         self.asked = _asked(said)
-        self.protocol, self.address, self.port, self.target, self.both = self.asked
+        self.protocol, self.address, self.port, self.target, self.both, self.carries = self.asked
+        self.leads = _leads(said)
         self.family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
         if self.protocol not in _KINDS or not 0 <= self.port < 65536:
             raise Invalid(f"bad port {self.port}/{self.protocol}")
+        if self.carries and self.protocol != "tcp":
+            raise Invalid(f"{self.port}/{self.protocol} cannot be carried")
         if self.both and (self.protocol, self.address) != ("tcp", "::"):
             raise Invalid(f"{self.port}/{self.protocol} of {self.address} has no second family")
         self.sock: socket.socket | None = None
@@ -77,9 +86,17 @@ class Port:
         return self.port or int(self.sock.getsockname()[1]) if self.sock is not None else self.port
 
 
-def _asked(said: dict[str, Any]) -> tuple[str, str, int, tuple[str, int], bool]:
+def _asked(said: dict[str, Any]) -> tuple[str, str, int, tuple[str, int], bool, bool]:
+    """What makes it another listener."""
     target = str(said.get("target") or ""), int(said.get("target_port") or 0)
-    return str(said["protocol"]), str(said["address"]), int(said["port"]), target, bool(said.get("both"))
+    where = str(said["protocol"]), str(said["address"]), int(said["port"])
+    return *where, target, bool(said.get("both")), bool(said.get("carries"))
+
+
+def _leads(said: dict[str, Any]) -> Leads:
+    if not said.get("carries"):
+        return Leads([Lead(*_asked(said)[3])])
+    return Leads([Lead(*words) for words in said.get("leads") or ()], str(said.get("policy") or ""))
 
 
 class Relay:
@@ -114,7 +131,7 @@ class Relay:
             port = self._ports.pop(id_, None)
             if port is None:
                 continue
-            if port.serving is not None:
+            if port.serving is not None and not port.carries:
                 port.serving.close()
             if port.sock is not None:
                 self._loop.close(port.sock)
@@ -142,15 +159,17 @@ class Relay:
         return {"ports": ports, "failed": failed}
 
     def _one(self, said: dict[str, Any]) -> int:
-        """Have a port: serve it when it has a target, else hold it; its number."""
+        """Have a port: serve it when it leads somewhere, else hold it; its number."""
         id_ = str(said["id"])
         known = self._ports.get(id_)
         if known is not None:
             if known.same(said):
+                if isinstance(known.serving, Splices):
+                    known.serving.leads = _leads(said)
                 return known.bound()
             self.close({"ids": [id_]})
         port = Port(said)
-        if port.target[0]:
+        if port.target[0] or port.carries:
             self._serve(port)
         else:
             port.sock = _held(port)
@@ -182,7 +201,7 @@ class Relay:
             sock.bind((port.address, port.port))
             if port.protocol == "tcp":
                 sock.listen(BACKLOG)
-                port.serving = splices = Splices(self._loop, port.target)
+                port.serving = splices = Splices(self._loop, port.leads)
                 self._loop.watch(sock, lambda: self._accept(port, sock, splices))
             else:
                 port.serving = flows = Flows(self._loop, sock, port.target)

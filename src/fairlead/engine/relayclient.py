@@ -18,6 +18,7 @@ import msgspec
 
 from fairlead.engine import controlclient
 from fairlead.engine.controlclient import Afterwards, ControlClient, Line
+from fairlead.engine.leads import Lead
 from fairlead.errors import Conflict
 
 
@@ -37,6 +38,11 @@ class RelayPort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """of a TCP port of ``::``: the port of 0.0.0.0 is held as well, by the same socket"""
     container: str = ""
     """where a held port leads to, for people"""
+    carries: bool = False
+    """a TCP port of a swarm: each connection goes to one of ``leads``, if there is any"""
+    leads: tuple[Lead, ...] = ()
+    policy: str = ""
+    """how one is chosen (``core.serving.POLICIES``)"""
 
     def __str__(self) -> str:
         """As Docker names a binding: ``0.0.0.0:8080:172.17.0.2:80/tcp``; of both families, IPv4's."""

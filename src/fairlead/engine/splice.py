@@ -5,7 +5,9 @@
 
 Each direction reads only when nothing waits in it, so memory is bounded and a
 slow reader slows its writer. A socket nobody waits for is not watched at all:
-the kernel would report its hang-up for ever.
+the kernel would report its hang-up for ever. Where a connection leads, and what
+is said before its first byte, is for ``leads`` to say. Whoever is gone without
+a word is missed after a minute of silence.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import socket
 import struct
 from contextlib import suppress
 
+from fairlead.engine.leads import Leads, header
 from fairlead.engine.loop import READ, WRITE, Loop
 
 CHUNK = 1 << 17
@@ -21,36 +24,48 @@ TURNS = 4
 """How many chunks one direction may move before others have their turn."""
 PATIENCE = 10.0
 """Seconds a target may take to accept."""
+_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
 _RESET = struct.pack("ii", 1, 0)
 
 
 class Splices:
     """All connections of one port."""
 
-    def __init__(self, loop: Loop, target: tuple[str, int]) -> None:
-        self._loop, self._target = loop, target
+    def __init__(self, loop: Loop, leads: Leads) -> None:
+        self._loop, self.leads = loop, leads
         self._splices: set[_Splice] = set()
 
     def __len__(self) -> int:
         return len(self._splices)
 
     def add(self, client: socket.socket) -> None:
-        """A client came: connect to the target for it. A target that cannot be had resets the client."""
-        family = socket.AF_INET6 if ":" in self._target[0] else socket.AF_INET
+        """A client came: connect to a target for it. A target that cannot be had resets the client."""
         server = None
         try:
             client.setblocking(False)
-            server = socket.socket(family, socket.SOCK_STREAM)
+            lead = self.leads.choose(client.getpeername()[0])
+            if lead is None:
+                cut(client)
+                return
+            first = header(client) if lead.proxied else b""
+            server = socket.socket(socket.AF_INET6 if ":" in lead.address else socket.AF_INET, socket.SOCK_STREAM)
             server.setblocking(False)
-            server.connect_ex(self._target)
+            server.connect_ex((lead.address, lead.port))
             for side in (client, server):
-                side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for level, option, value in _OPTIONS:
+                    side.setsockopt(level, option, value)
         except OSError:
             cut(client)
             if server is not None:
                 server.close()
             return
-        self._splices.add(_Splice(self._loop, client, server, self))
+        self._splices.add(_Splice(self._loop, client, server, self, first))
 
     def gone(self, splice: _Splice) -> None:
         self._splices.discard(splice)
@@ -65,9 +80,9 @@ class _Way:
 
     __slots__ = ("ended", "sink", "source", "waiting")
 
-    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+    def __init__(self, source: socket.socket, sink: socket.socket, first: bytes = b"") -> None:
         self.source, self.sink = source, sink
-        self.waiting = memoryview(b"")
+        self.waiting = memoryview(first)
         self.ended = False
         """the source said its last, and the sink heard of it"""
 
@@ -92,11 +107,13 @@ class _Way:
 class _Splice:
     """One client, one target."""
 
-    def __init__(self, loop: Loop, client: socket.socket, server: socket.socket, owner: Splices) -> None:
+    def __init__(
+        self, loop: Loop, client: socket.socket, server: socket.socket, owner: Splices, first: bytes = b""
+    ) -> None:
         self._loop, self._owner = loop, owner
         self._sockets = (client, server)
         self._server = server
-        self._ways = (_Way(client, server), _Way(server, client))
+        self._ways = (_Way(client, server, first), _Way(server, client))
         self._masks = {client: 0, server: WRITE}
         self._timer = loop.later(PATIENCE, lambda: self.end(reset=True))
         self._connected = False

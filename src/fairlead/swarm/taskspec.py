@@ -261,7 +261,11 @@ def part(task: Task, around: Around, attachment: Attachment) -> ServicePart:
         names=attachment.aliases,
         weight=serving.weight(around.node.spec.labels.get(serving.WEIGHT, ""), own.get(serving.WEIGHT, "")),
         policy=_policy(service),
-        ports=tuple(f"{at}{port.published_port}:{port.target_port}/{port.protocol}" for port in published),
+        ports=tuple(
+            f"{at}{port.published_port}:{port.target_port}/{port.protocol}"
+            f"{';v2' if port.protocol == 'tcp' and service.labels.get(mesh.PROXY) == mesh.V2 else ''}"
+            for port in published
+        ),
         routes=_routes(service) if network.name == webmesh.NAME else (),
     )
 
