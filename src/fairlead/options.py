@@ -234,6 +234,13 @@ def _label(text: str) -> str:
     return text
 
 
+def _generic(text: str) -> str:
+    kind, equals, value = text.partition("=")
+    if not (kind and equals and value) or "=" in value:
+        raise Invalid(f"invalid node generic resource format `{text}` expected `name=value`")
+    return text
+
+
 def _level(text: str) -> str:
     if text not in ("debug", "info", "warn", "error", "fatal"):
         raise Invalid(f"invalid logging level: {text}")
@@ -337,6 +344,7 @@ LEVEL = Kind("level", _level)
 TEXTS = Kind("list", _text, (list,), tuple)
 ADDRESSES = Kind("list of addresses", _server, (list,), tuple)
 DOMAINS = Kind("list of domains", _domain, (list,), tuple)
+GENERICS = Kind("list of name=value", _generic, (list,), tuple)
 LABELS = Kind("list of key=value", _label, (list,), tuple)
 HOSTS = Kind("list of sockets", host, (list,), tuple)
 POOLS = Kind("list of pools", _pool, (list,), tuple)
@@ -388,7 +396,6 @@ IGNORED: dict[str, str] = {
     "max-download-attempts": _SCHEDULE,
     "metrics-addr": "metrics are not served yet",
     "network-control-plane-mtu": _SWARM,
-    "node-generic-resource": _SWARM,
     "swarm-default-advertise-addr": _SWARM,
     "raw-logs": "the log is always plain",
     "shutdown-timeout": "each container has the time that its own stop timeout gives it",
@@ -418,7 +425,6 @@ _KEYS = {
     "proxies": "http-proxy",
     "storage-opts": "storage-opt",
     "cdi-spec-dirs": "cdi-spec-dir",
-    "node-generic-resources": "node-generic-resource",
 }
 
 

@@ -228,6 +228,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         kinds.SWITCH,
         "Let containers run on when the engine is told to end; under the name dockerd only if asked for.",
     )
+    node_generic_resources: tuple[str, ...] = _is(
+        (),
+        "--node-generic-resource",
+        kinds.GENERICS,
+        "What this node has for services that ask for it: gpu=2, or gpu=UUID.",
+        "node-generic-resources",
+    )
     labels: tuple[str, ...] = _is((), "--label", kinds.LABELS, "key=value shown by `info`.", "labels")
     debug: bool = _is(False, "--debug -D", kinds.SWITCH, "Say more in the log.")
     log_level: str = _is("info", "--log-level -l", kinds.LEVEL, "How much to log: debug, info, warn, error, fatal.")

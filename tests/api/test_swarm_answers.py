@@ -53,8 +53,6 @@ ACCOUNTED: dict[tuple[str, int], str] = {
     ("services", 122): "no node has such a thing: dockerd's task would wait for ever",
     ("services", 150): "our templates say it otherwise",
     ("services", 152): "our templates say it otherwise",
-    ("updates", 38): "ingress has IPv6, too",
-    ("updates", 39): "ingress has IPv6, too",
     ("updates", 81): "only its spec is what one may be late for, and nobody has changed that since",
     ("networks and files", 16): "dockerd takes a subnet that is another's, and never brings the network up",
     ("networks and files", 24): "dockerd takes an identifier that is none, and never brings the network up",

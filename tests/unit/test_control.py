@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime
 from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from fairlead.core import tokens
 from fairlead.core.cluster import (
     Attachment,
     Description,
@@ -40,9 +42,10 @@ from fairlead.core.service import (
     TaskSpec,
 )
 from fairlead.core.sharednetworks import ingress_request
-from fairlead.core.swarmspec import Cluster, ClusterSpec, Encryption, FileSpec, Trust
+from fairlead.core.swarmspec import CaConfig, Cluster, ClusterSpec, Encryption, FileSpec, Trust
 from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound, Unavailable, Unsupported
 from fairlead.store.memory import MemoryStore
+from fairlead.swarm.ca import Authority
 from fairlead.swarm.control import Control
 from fairlead.swarm.state import State
 from lane.certificates import certificate
@@ -603,6 +606,34 @@ async def test_a_node_that_is_down_keeps_no_network(office: Office) -> None:
 
 
 # -- the swarm -------------------------------------------------------------------------------------------------------
+
+
+async def test_another_root_right_after_another(office: Office) -> None:
+    """It waits for the one that is under way, its number being good still; nobody waits for a node that is away."""
+    root = Authority.found(datetime.datetime.now(datetime.UTC))
+    trust = Trust(root.certificate.decode(), root.key.decode())
+    await office.put(replace(office.control.cluster(), trust=trust))
+    digest = tokens.digest(trust.root.encode())
+    await office.put(Node("n1", state="ready", root=digest), Node("n2", state="ready", root=digest))
+    asked = [ClusterSpec(ca_config=CaConfig(force_rotate=number)) for number in (1, 2, 3)]
+    await office.control.update_cluster(office.control.cluster().version, asked[0], False, False, False)
+    first, pause = office.control.cluster(), office.control.pause
+
+    async def over(seconds: float) -> None:
+        await pause(seconds)
+        cluster = office.control.cluster()
+        if office.pauses == 3:
+            await office.put(replace(cluster, trust=Trust(cluster.trust.next_root, cluster.trust.next_key)))
+
+    office.control.pause = over
+    await office.control.update_cluster(first.version, asked[1], False, False, False)
+    second = office.control.cluster()
+    assert second.trust.root == first.trust.next_root and second.trust.next_root not in ("", second.trust.root)
+    await office.put(Node("n3", state="down", root=digest))
+    told = office.pauses
+    with pytest.raises(FairleadError, match="being exchanged already: wait for the nodes that are away"):
+        await office.control.update_cluster(second.version, asked[2], False, False, False)
+    assert office.pauses == told
 
 
 async def test_tokens_and_keys_are_drawn_anew(office: Office) -> None:

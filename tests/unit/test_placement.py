@@ -5,8 +5,9 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from msgspec.structs import replace
 
-from fairlead.core import constraints
+from fairlead.core import constraints, generics
 from fairlead.core.cluster import Description, Node, NodeSpec, Plugin, State, Task, TaskStatus
 from fairlead.core.placement import LATELY, Roster, place
 from fairlead.core.service import (
@@ -55,6 +56,49 @@ def where(roster: Roster, group: list[Task], now: int = 0) -> dict[str, int]:
 
 def why(roster: Roster, task: Task) -> str:
     return place([task], roster, 0)[task.id].reason
+
+
+GPUS = ("gpu=2", "FPGA=a", "FPGA=b")
+
+
+def has(*texts: str, name: str = "a") -> Node:
+    bare = node(name)
+    resources = replace(bare.description.resources, generic_resources=generics.parse(texts))
+    return replace(bare, description=replace(bare.description, resources=resources))
+
+
+def needs(count: int, *texts: str, service: str = "web", first: int = 1) -> list[Task]:
+    asked = Resources(generic_resources=generics.parse(texts))
+    return tasks(count, service, first, resources=ResourceRequirements(reservations=asked))
+
+
+def test_generic_resources_are_given_out_and_come_back() -> None:
+    roster = Roster([node("b"), has(*GPUS)])
+    group = needs(3, "gpu=1")
+    verdicts = place(group, roster, 0)
+    assert [verdicts[task.id].node for task in group] == ["a", "a", ""]
+    assert verdicts["web3"].reason == "no suitable node (insufficient resources on 2 nodes)"
+    assert verdicts["web1"].generic == generics.parse(["gpu=1"])
+    roster.put(replace(group[0], node="a", generic=verdicts["web1"].generic, status=TaskStatus(State.FAILED, at=1)))
+    assert place(needs(1, "gpu=1", first=4), roster, 0)["web4"].node == "a"
+
+
+def test_generic_resources_with_names() -> None:
+    roster = Roster([has(*GPUS)])
+    found = place(needs(3, "FPGA=1"), roster, 0)
+    assert [verdict.generic for verdict in found.values()] == [generics.parse([f"FPGA={name}"]) for name in "ab"] + [()]
+    assert generics.variables(generics.parse(GPUS)) == ("DOCKER_RESOURCE_GPU=2", "DOCKER_RESOURCE_FPGA=a,b")
+    asked = generics.parse(["FPGA=b"])
+    assert generics.claim(asked, generics.parse(GPUS), ()) == asked
+    assert generics.claim(asked, generics.parse(GPUS), asked) is None
+
+
+def test_a_global_service_gets_generic_resources_where_there_are_some() -> None:
+    roster = Roster([has("gpu=1"), node("b")])
+    group = [replace(task, slot=0, node=name) for task, name in zip(needs(2, "gpu=1"), "ab", strict=True)]
+    found = place(group, roster, 0)
+    assert [found[task.id].node for task in group] == ["a", ""] and found["web1"].generic == generics.parse(["gpu=1"])
+    assert place(group[:1], roster, 0)["web1"].node == "a", "what it has itself is no reason to refuse it"
 
 
 def test_tasks_are_spread_evenly() -> None:

@@ -12,6 +12,7 @@ from fairlead.core.cluster import State as TaskState
 from fairlead.core.service import ContainerSpec, ServiceSpec, TaskSpec
 from fairlead.core.swarmspec import Cluster, FileSpec, Secret, Trust
 from fairlead.errors import Conflict, Unavailable
+from fairlead.store.base import Entry
 from fairlead.store.memory import MemoryStore
 from fairlead.swarm import state as state_module
 from fairlead.swarm.state import Event, State
@@ -72,6 +73,36 @@ async def test_who_hears_nothing_is_not_current(ledger: MemoryStore, monkeypatch
         await mine.commit([web()])
     with pytest.raises(Unavailable, match="not heard yet"):
         await deaf.current()
+
+
+async def test_who_had_no_answer_a_moment_ago_does_not_wait_as_long_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_module, "PATIENCE", 0.05)
+    monkeypatch.setattr(state_module, "AGAIN", 0.0)
+    ledger, loop = MemoryStore(), asyncio.get_running_loop()
+    lonely, get = State(ledger), ledger.get
+    await lonely.load()
+    silence = asyncio.Event()
+
+    async def asked(key: str) -> Entry | None:
+        await silence.wait()
+        return await get(key)
+
+    monkeypatch.setattr(ledger, "get", asked)
+    took = []
+    for _ in range(2):
+        begun = loop.time()
+        with pytest.raises(Unavailable):
+            await lonely.current()
+        took.append(loop.time() - begun)
+    assert took[0] >= 0.05 > took[1]
+    monkeypatch.setattr(state_module, "AGAIN", 5.0)
+    silence.set()
+    await lonely.current()
+    silence.clear()
+    begun = loop.time()
+    with pytest.raises(Unavailable):
+        await lonely.current()
+    assert loop.time() - begun >= 0.05, "after an answer it is asked as ever"
 
 
 async def test_a_name_belongs_to_one(ledger: MemoryStore) -> None:

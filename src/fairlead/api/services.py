@@ -41,12 +41,14 @@ class Services(swarm_parts.Part):
         control = await self.seen()
         found = [service for service in control.services() if passes(service, wanted)]
         counts = tally(found, control.tasks()) if with_status else {}
-        return http.answer([wire_services.service(service, counts=counts.get(service.id)) for service in found])
+        networks = control.networks()
+        return http.answer([wire_services.service(one, networks, counts=counts.get(one.id)) for one in found])
 
     async def inspect(self, request: web.Request) -> web.Response:
         defaults = http.strict_flag(request, "insertDefaults")
-        service = (await self.seen()).service(request.names["id"])
-        return http.answer(wire_services.service(service, defaults=defaults))
+        control = await self.seen()
+        service = control.service(request.names["id"])
+        return http.answer(wire_services.service(service, control.networks(), defaults=defaults))
 
     async def create(self, request: web.Request) -> web.Response:
         spec = _asked_by(wire_services.service_spec(await http.body(request)), registry_auth(request))

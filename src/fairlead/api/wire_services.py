@@ -6,7 +6,7 @@ What was asked is given back as it was asked: fields that were not given are lef
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -143,13 +143,19 @@ def with_defaults(of: ServiceSpec) -> ServiceSpec:
     )
 
 
-def service(of: Service, *, defaults: bool = False, counts: Mapping[str, int] | None = None) -> dict[str, Any]:
+def service(
+    of: Service,
+    networks: Iterable[SharedNetwork] = (),
+    *,
+    defaults: bool = False,
+    counts: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
     """``counts``: of ``ServiceStatus``, where it was asked for."""
     shown = {
         **head(of),
         "Spec": spec(with_defaults(of.spec) if defaults else of.spec),
         **({"PreviousSpec": spec(of.previous)} if of.previous else {}),
-        "Endpoint": endpoint(of),
+        "Endpoint": endpoint(of, {network.id for network in networks if network.spec.ingress}),
     }
     if of.update is not None:
         shown["UpdateStatus"] = update_status(of.update)
@@ -161,8 +167,8 @@ def service(of: Service, *, defaults: bool = False, counts: Mapping[str, int] | 
     return shown
 
 
-def endpoint(of: Service) -> dict[str, Any]:
-    """How it is reached now; nothing until it has an address or a port."""
+def endpoint(of: Service, ingress: Container[str] = ()) -> dict[str, Any]:
+    """How it is reached now; nothing until it has an address or a port. On ingress dockerd's have IPv4 alone."""
     given = of.spec.endpoint_spec or EndpointSpec()
     if not of.addresses and not of.ports and given.mode != "dnsrr":
         return {"Spec": {}}
@@ -170,7 +176,10 @@ def endpoint(of: Service) -> dict[str, Any]:
     shown.update(ports("Ports", of.ports))
     if of.addresses:
         shown["VirtualIPs"] = [
-            {"NetworkID": held.network, "Addr": address} for held in of.addresses for address in held.addresses
+            {"NetworkID": held.network, "Addr": address}
+            for held in of.addresses
+            for address in held.addresses
+            if ":" not in address or held.network not in ingress
         ]
     return shown
 
@@ -208,6 +217,8 @@ def task(of: Task, networks: Mapping[str, SharedNetwork]) -> dict[str, Any]:
         "Status": status(of.status),
         "DesiredState": desired(of),
     }
+    if of.generic:
+        shown["GenericResources"] = list(of.generic)
     if of.networks:
         shown["NetworksAttachments"] = [attachment(one, networks.get(one.network)) for one in of.networks]
     if of.iteration is not None:

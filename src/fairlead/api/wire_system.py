@@ -96,7 +96,7 @@ def _machine(found: Info) -> dict[str, Any]:
         "Architecture": found.machine,
         "NCPU": found.cpus,
         "MemTotal": found.memory,
-        "GenericResources": None,
+        "GenericResources": list(found.generics) or None,
         "HttpProxy": found.http_proxy,
         "HttpsProxy": found.https_proxy,
         "NoProxy": found.no_proxy,

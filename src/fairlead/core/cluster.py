@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -142,6 +143,8 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     """it becomes desired running at this time: the delay of the restart policy"""
     ran: int = 0
     """when it was first seen running"""
+    generic: tuple[dict[str, Any], ...] = ()
+    """what it was given of its node's generic resources (``core.generics``)"""
 
     @property
     def place(self) -> int | str:

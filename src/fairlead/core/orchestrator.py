@@ -29,7 +29,7 @@ from msgspec.structs import replace
 from fairlead.core.allocation import Desk
 from fairlead.core.cluster import Loan, Node, Service, State, Task, TaskStatus
 from fairlead.core.draft import Changes
-from fairlead.core.placement import Roster, place
+from fairlead.core.placement import Roster, Verdict, place
 from fairlead.core.reconcile import reconcile, wind_up
 from fairlead.core.swarmspec import HISTORY, SharedNetwork
 from fairlead.errors import Conflict, NotFound, Unavailable
@@ -260,7 +260,7 @@ class Orchestrator:
                 groups[task.service, id(settled.spec), settled.host_ports][task.id] = settled
         for group in groups.values():
             for name, verdict in place(list(group.values()), self.roster, now).items():
-                self._placed(group[name], verdict.node, verdict.reason, now, steps)
+                self._placed(group[name], verdict, now, steps)
 
     def _addressed(self, task: Task, now: int, steps: dict[str, Step]) -> Task | None:
         if task.status.state >= State.PENDING:
@@ -277,12 +277,13 @@ class Orchestrator:
         self._note(task, settled, steps)
         return settled
 
-    def _placed(self, task: Task, node: str, reason: str, now: int, steps: dict[str, Step]) -> None:
-        if node:
+    def _placed(self, task: Task, verdict: Verdict, now: int, steps: dict[str, Step]) -> None:
+        if verdict.node:
             status = TaskStatus(State.ASSIGNED, now, "scheduler assigned task to node")
-            self._note(task, replace(task, node=node, status=status, updated=now), steps)
+            sits = replace(task, node=verdict.node, generic=verdict.generic, status=status, updated=now)
+            self._note(task, sits, steps)
         else:
-            self._status(task, TaskStatus(State.PENDING, now, task.status.message, reason), steps)
+            self._status(task, TaskStatus(State.PENDING, now, task.status.message, verdict.reason), steps)
 
     def _status(self, task: Task, status: TaskStatus, steps: dict[str, Step]) -> None:
         """A reason that was given already is not given again."""

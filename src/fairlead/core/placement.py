@@ -21,11 +21,11 @@ from __future__ import annotations
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from fairlead.core import constraints
+from fairlead.core import constraints, generics
 from fairlead.core.cluster import Node, State, Task
 from fairlead.core.service import SECOND, Placement, Resources
 
@@ -66,6 +66,14 @@ class Seat:
         """How often it failed here lately, if that is often enough to matter."""
         lately = [at for at in self.failures.get(service, ()) if now - at < LATELY]
         return len(lately) if len(lately) >= FAILURES else 0
+
+    def claim(self, task: Task) -> tuple[dict[str, Any], ...] | None:
+        """What a task like this would get of the node's generic resources; None: there is not enough left."""
+        asked = _reserved(task).generic_resources or ()
+        if not asked:
+            return ()
+        taken = [one for other in self.tasks.values() for one in other.generic]
+        return generics.claim(asked, self.node.description.resources.generic_resources or (), taken)
 
     def _count(self, task: Task, by: int) -> None:
         if task.desired <= State.RUNNING:
@@ -125,10 +133,11 @@ class Filter(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """``node`` "": none, and ``reason`` says why."""
+    """``node`` "": none, and ``reason`` says why. ``generic``: what it gets there of generic resources."""
 
     node: str
     reason: str = ""
+    generic: tuple[dict[str, Any], ...] = ()
 
 
 def place(tasks: Sequence[Task], roster: Roster, now: int) -> dict[str, Verdict]:
@@ -148,7 +157,7 @@ def place(tasks: Sequence[Task], roster: Roster, now: int) -> dict[str, Verdict]
     branch = _branch(fit, _levels(free[0].spec.placement), free[0].service, now)
     for task in free:
         seat = branch.take(lambda seat: _passes(seat, sieve, refused), task)
-        verdicts[task.id] = Verdict(seat.node.id) if seat else Verdict("", _reason(sieve, refused))
+        verdicts[task.id] = _sits(seat, task) if seat else Verdict("", _reason(sieve, refused))
     return verdicts
 
 
@@ -165,7 +174,8 @@ def filters(task: Task) -> tuple[Filter, ...]:
     def resources(seat: Seat) -> bool:
         has = seat.node.description.resources
         cpus_fit = not need.cpus or has.cpus - seat.cpus >= need.cpus
-        return cpus_fit and (not need.memory_bytes or has.memory_bytes - seat.memory >= need.memory_bytes)
+        memory_fits = not need.memory_bytes or has.memory_bytes - seat.memory >= need.memory_bytes
+        return cpus_fit and memory_fits and seat.claim(task) is not None
 
     def plugins(seat: Seat) -> bool:
         return driver in ("", "none") or any(
@@ -218,8 +228,12 @@ def _judge(task: Task, sieve: Sequence[Filter], roster: Roster) -> Verdict:
     seat.drop(task.id)
     refused: Counter[int] = Counter()
     fits = _passes(seat, sieve, refused)
-    seat.put(task)
-    return Verdict(task.node) if fits else Verdict("", _reason(sieve, refused))
+    seat.put(replace(task, generic=task.generic or seat.claim(task) or ()) if fits else task)
+    return _sits(seat, task) if fits else Verdict("", _reason(sieve, refused))
+
+
+def _sits(seat: Seat, task: Task) -> Verdict:
+    return Verdict(seat.node.id, generic=seat.tasks[task.id].generic)
 
 
 def _passes(seat: Seat, sieve: Sequence[Filter], refused: Counter[int]) -> bool:
@@ -260,7 +274,7 @@ class _Leaf:
             *_, seat = heapq.heappop(self.heap)
             if not fits(seat):
                 continue
-            seat.put(replace(task, node=seat.node.id))
+            seat.put(replace(task, node=seat.node.id, generic=seat.claim(task) or ()))
             self.load += 1
             heapq.heappush(self.heap, (*self._key(seat), seat.node.id, seat))
             return seat

@@ -115,6 +115,8 @@ class Cluster(msgspec.Struct, frozen=True, omit_defaults=True):
     data_port: int = DATA_PORT
     era: int = 0
     """How often it was begun anew by one manager alone. Managers of an earlier one have nothing to say any more."""
+    edited: int = 0
+    """as ``cluster.Node.edited``: what the leader makes of it since is no reason to refuse a change"""
     revoked: dict[str, int] = {}
     """certificates as managers of nodes that were removed, while they would be good: as ``Node.serials``"""
 

@@ -266,7 +266,7 @@ class Controller:
             id=self._new_id(),
             name=request.name,
             created=self._now(),
-            driver=request.driver,
+            driver="null" if request.config_only else request.driver,
             scope="global" if self._is_shared(request) else "local",
             internal=request.internal,
             attachable=request.attachable,

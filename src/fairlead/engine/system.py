@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fairlead import __version__
+from fairlead.core import generics
 from fairlead.engine import abilities
 from fairlead.engine.clusterstore import ClusterStore
 from fairlead.engine.events import Events
@@ -95,6 +96,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     no_proxy: str
     name: str
     labels: tuple[str, ...]
+    generics: tuple[dict[str, Any], ...]
     live_restore: bool
     docker: str
     runtime: str
@@ -186,6 +188,7 @@ class System:
             no_proxy=os.environ.get("NO_PROXY", ""),
             name=socket.gethostname(),
             labels=settings.labels,
+            generics=generics.parse(settings.node_generic_resources),
             live_restore=settings.live_restore,
             docker=DOCKER_VERSION,
             runtime="crun",

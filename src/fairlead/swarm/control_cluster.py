@@ -15,11 +15,13 @@ from fairlead.core.service import SECOND
 from fairlead.core.swarmspec import Cluster, ClusterSpec
 from fairlead.errors import Invalid, Unavailable
 from fairlead.swarm import rotation
-from fairlead.swarm.control_base import NO_LEADER, Change, Part, check_version
+from fairlead.swarm.control_base import NO_LEADER, Change, Part, out_of_sequence
 
 SHORTEST_LIFE = 3600 * SECOND
 """of a node's certificate"""
 SECRET_BYTES = 16
+LOOKS, LOOK = 80, 0.25
+"""how often is looked whether a root is exchanged, and seconds between"""
 
 
 class ClusterControl(Part):
@@ -35,7 +37,8 @@ class ClusterControl(Part):
 
         def decide() -> Change:
             cluster = self.cluster()
-            check_version(version, cluster.version)
+            if not cluster.edited < version <= cluster.version:
+                raise out_of_sequence()
             trust, bare = rotation.updated(cluster, spec, self._now())
             changed = replace(
                 cluster,
@@ -45,10 +48,21 @@ class ClusterControl(Part):
                 manager=self._secret() if rotate_manager else cluster.manager,
                 unlock_key=self._unlock_key(cluster, spec, rotate_unlock),
                 updated=self.clock(),
+                edited=cluster.version,
             )
             return Change((changed,))
 
+        await self._exchanged(spec)
         await self.write(decide)
+
+    async def _exchanged(self, spec: ClusterSpec) -> None:
+        """Who wants another root while one is exchanged waits for that, as long as it gets on."""
+        for _ in range(LOOKS):
+            cluster = self.cluster()
+            wants = rotation.asked(cluster, spec) and cluster.trust.next_root
+            if not wants or any(node.state != "ready" for node in rotation.behind(cluster, self.state.nodes.values())):
+                return
+            await self.pause(LOOK)
 
     def _now(self) -> datetime.datetime:
         return datetime.datetime.fromtimestamp(self.clock() / SECOND, datetime.UTC)

@@ -17,10 +17,12 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
+from collections.abc import Iterable
 
 from msgspec.structs import replace
 
 from fairlead.core import tokens
+from fairlead.core.cluster import Node
 from fairlead.core.refusals import invalid, unmet
 from fairlead.core.swarmspec import Cluster, ClusterSpec, Trust
 from fairlead.errors import Conflict, Invalid, Unavailable
@@ -33,13 +35,13 @@ log = logging.getLogger(__name__)
 
 def updated(cluster: Cluster, spec: ClusterSpec, now: datetime.datetime) -> tuple[Trust, ClusterSpec]:
     """The trust that follows from a changed spec, and the spec without secrets. Raises ``Invalid``."""
-    wish, had = spec.ca_config, cluster.spec.ca_config
+    wish = spec.ca_config
     if wish.external_cas:
         raise invalid("certificates are issued by this swarm's own managers: external CAs are not supported")
     bare = replace(spec, ca_config=replace(wish, signing_ca_key=""))
-    given = wish.signing_ca_cert if wish.signing_ca_key else ""
-    if wish.force_rotate == had.force_rotate and (not given or _tidy(given) == cluster.trust.root):
+    if not asked(cluster, spec):
         return cluster.trust, bare
+    given = wish.signing_ca_cert if wish.signing_ca_key else ""
     if wish.signing_ca_cert and not wish.signing_ca_key:
         raise invalid("the key of the signing CA certificate is needed too: certificates are issued by managers")
     if cluster.trust.next_root:
@@ -56,6 +58,19 @@ def updated(cluster: Cluster, spec: ClusterSpec, now: datetime.datetime) -> tupl
         bridge=bridged.bridge.decode(),
     )
     return trust, bare
+
+
+def asked(cluster: Cluster, spec: ClusterSpec) -> bool:
+    """Whether another root is wanted."""
+    wish, had = spec.ca_config, cluster.spec.ca_config
+    given = wish.signing_ca_cert if wish.signing_ca_key else ""
+    return wish.force_rotate != had.force_rotate or bool(given and _tidy(given) != cluster.trust.root)
+
+
+def behind(cluster: Cluster, nodes: Iterable[Node]) -> list[Node]:
+    """Those that have no certificate yet of the root that signs now."""
+    wanted = digest(cluster.trust)
+    return [node for node in nodes if node.root != wanted]
 
 
 def _tidy(certificate: str) -> str:
@@ -100,5 +115,4 @@ class Rotation:
             await self._news.wait()
 
     def _complete(self, cluster: Cluster) -> bool:
-        wanted = digest(cluster.trust)
-        return all(node.root == wanted for node in self._state.nodes.values())
+        return not behind(cluster, self._state.nodes.values())

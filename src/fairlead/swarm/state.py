@@ -45,7 +45,8 @@ log = logging.getLogger(__name__)
 Thing = Cluster | Node | Service | Task | Report | SharedNetwork | Secret | ConfigFile | Loan
 SPECS, NAMES, MARK = "specs", "names", "written"
 TRIES, PAUSE = 20, 0.1
-PATIENCE = 5.0
+PATIENCE, AGAIN = 4.0, 0.5
+"""seconds for an answer of the majority, and for one when there was none a moment ago"""
 NAMED = ("services", "networks", "secrets", "configs")
 """Kinds in which a name is taken once."""
 WORDS = {"services": "service", "networks": "network", "secrets": "secret", "configs": "config"}
@@ -88,6 +89,8 @@ class State:
         """keys that we deleted -> version, until the watch says so too"""
         self._mark = 0
         self._marked = asyncio.Event()
+        self._silent = False
+        """the last question had no answer"""
         self._seen: list[Entry] = []
 
     # -- hearing -------------------------------------------------------------------------------------
@@ -110,12 +113,17 @@ class State:
         ``Unavailable`` when no majority of managers can be asked, or the news of it does not come.
         """
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(AGAIN if self._silent else PATIENCE):
                 last = await self._last()
                 while last is not None and self._mark < last.version:
                     self._marked.clear()
                     await self._marked.wait()
+            self._silent = False
+        except Unavailable:
+            self._silent = True
+            raise
         except TimeoutError:
+            self._silent = True
             raise Unavailable("this manager has not heard yet what others changed; try again") from None
 
     async def _last(self) -> Entry | None:

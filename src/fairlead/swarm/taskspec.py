@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from fairlead.core import mesh, serving, webmesh
+from fairlead.core import generics, mesh, serving, webmesh
 from fairlead.core.allocation import NODE_NETWORKS
 from fairlead.core.cluster import Attachment, Node, Task
 from fairlead.core.container import Config, HostConfig, LogConfig
@@ -126,7 +126,7 @@ def _config(task: Task, spec: ContainerSpec, around: Around, words: Mapping[str,
     return Config(
         hostname=_filled(spec.hostname, words),
         user=spec.user,
-        env=tuple(_filled(line, words) for line in spec.env or ()) or None,
+        env=(*(_filled(line, words) for line in spec.env or ()), *generics.variables(task.generic)) or None,
         entrypoint=spec.command or None,
         cmd=spec.args or None,
         image=spec.image,
