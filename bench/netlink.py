@@ -57,10 +57,8 @@ def endpoint(number: int) -> Plan:
         *(
             Sysctl(ns=ns, path=f"net/{path}", value=value)
             for path, value in (
-                ("ipv4/conf/eth0/arp_notify", "1"),
                 ("ipv6/conf/eth0/disable_ipv6", "0"),
                 ("ipv6/conf/eth0/accept_ra", "0"),
-                ("ipv6/conf/eth0/ndisc_notify", "1"),
             )
         ),
         Address(ns=ns, link="eth0", address=f"10.5.{last >> 8}.{last & 255}/16"),

@@ -164,6 +164,21 @@ async def test_closing_leaves_nothing(paper: Paper) -> None:
     assert paper.relay.ports == {}
 
 
+async def test_on_a_bridge_an_address_has_one_mac_whoever_holds_it(paper: Paper) -> None:
+    """What neighbours remember of an address stays right."""
+    await paper.network("net")
+    await paper.network("other")
+    one, two, far = [
+        await paper.container(name, net) for name, net in (("one", "net"), ("two", "net"), ("far", "other"))
+    ]
+    stack = await paper.open(one)
+    before = stack.endpoints[0]
+    await paper.attachments.close(stack)
+    after, elsewhere = (await paper.open(two)).endpoints[0], (await paper.open(far)).endpoints[0]
+    assert (after.ipv4, after.mac) == (before.ipv4, before.mac)
+    assert elsewhere.mac != after.mac
+
+
 async def test_macs_are_stable_and_local(paper: Paper) -> None:
     await paper.network("net")
     web = await paper.container("web", "net")

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from fairlead.core.wanted import Address, Link, Namespace, Plan, Route, Skeleton, Sysctl, Wanted, difference
 from fairlead.errors import Conflict, FairleadError, Internal, Invalid, Unsupported
-from fairlead.host import links, making, sysctls
+from fairlead.host import announcing, links, making, sysctls
 from fairlead.host.linux import LinuxHost
 from fairlead.host.netlink import Netlink, Refused, Request
 from fairlead.host.netns import socket_in
@@ -43,8 +44,6 @@ def endpoint(number: int, address: int = 0) -> Plan:
             peer_ns=ns,
             peer_mac=f"02:42:0a:00:00:{number:02x}",
         ),
-        Sysctl(ns=ns, path="net/ipv4/conf/eth0/arp_notify", value="1"),
-        Sysctl(ns=ns, path="net/ipv6/conf/eth0/ndisc_notify", value="1"),
         Address(ns=ns, link="eth0", address=f"10.0.0.{last}/24"),
         Address(ns=ns, link="eth0", address=f"fd00::{last}/64"),
         Route(ns=ns, destination="0.0.0.0/0", gateway="10.0.0.1", link="eth0"),
@@ -54,6 +53,21 @@ def endpoint(number: int, address: int = 0) -> Plan:
 @pytest.fixture
 def host(pretend_host: PretendHost) -> LinuxHost:
     return pretend_host.open()
+
+
+def listening(host: LinuxHost, ns: str) -> socket.socket:
+    wire = socket_in(host.namespace_path(ns), socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    wire.settimeout(2)
+    return wire
+
+
+def announcement(frame: bytes, mac: str) -> str:
+    """What kind of announcement of this MAC the frame is, "" for none."""
+    if frame[6:12] != bytes.fromhex(mac):
+        return ""
+    if frame[12:14] == b"\x86\xdd":
+        return "NA" if frame[54] == 136 else ""
+    return "ARP" if frame[12:14] == b"\x08\x06" and frame[28:32] == frame[38:42] else ""
 
 
 def clear(host: LinuxHost, *plans: Sequence[Wanted]) -> None:
@@ -105,17 +119,32 @@ def test_the_announcement_is_not_lost_while_the_bridge_learns_of_the_carrier(
         return refused
 
     monkeypatch.setattr(Netlink, "do", do)
-    wire = socket_in(host.namespace_path("s2"), socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-    wire.settimeout(2)
-    host.make(endpoint(9))
-    heard: set[str] = set()
-    while heard < {"ARP", "NA"}:
-        frame = wire.recv(2048)
-        if frame[6:12] == bytes.fromhex("02420a000009"):
-            heard |= {"ARP"} if frame[12:14] == b"\x08\x06" else set()
-            heard |= {"NA"} if frame[12:14] == b"\x86\xdd" and frame[54] == 136 else set()
-    wire.close()
+    with listening(host, "s2") as wire:
+        host.make(endpoint(9))
+        heard: set[str] = set()
+        while heard < {"ARP", "NA"}:
+            heard.add(announcement(wire.recv(2048), "02420a000009"))
     monkeypatch.undo()
+    clear(host, BRIDGE, endpoint(2), endpoint(9))
+
+
+def test_each_address_is_announced_once_and_nobody_waits_for_it(
+    host: LinuxHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every port of the bridge receives an announcement: the caller must not pay for all of them, nor for two."""
+    host.make((*BRIDGE, *endpoint(2)))
+    go, send = threading.Event(), announcing._announce
+    monkeypatch.setattr(announcing, "_announce", lambda path, link: go.wait(30) and send(path, link))
+    with listening(host, "s2") as wire:
+        host.make(endpoint(9))
+        go.set()
+        host.settle()
+        wire.settimeout(0)
+        heard = []
+        with suppress(BlockingIOError):
+            while True:
+                heard.append(announcement(wire.recv(2048), "02420a000009"))
+    assert sorted(filter(None, heard)) == ["ARP", "NA"]
     clear(host, BRIDGE, endpoint(2), endpoint(9))
 
 

@@ -31,15 +31,12 @@ def plan(endpoint: Endpoint, own: EndpointOptions, has_ipv6: bool = True) -> tup
 
 
 def _settings(endpoint: Endpoint, has_ipv6: bool) -> dict[str, str]:
-    """Announce what we are, believe no router, be silent in IPv6 without it."""
-    link = endpoint.interface
-    settings = {f"net/ipv4/conf/{link}/arp_notify": "1"}
-    if has_ipv6:
-        settings[f"net/ipv6/conf/{link}/accept_ra"] = "0"
-        settings[f"net/ipv6/conf/{link}/ndisc_notify"] = "1"
-        wants_it = endpoint.ipv6 or any(":" in address for address in endpoint.settings.link_local)
-        settings[f"net/ipv6/conf/{link}/disable_ipv6"] = "0" if wants_it else "1"
-    return settings
+    """Believe no router, be silent in IPv6 without it."""
+    if not has_ipv6:
+        return {}
+    wants_it = endpoint.ipv6 or any(":" in address for address in endpoint.settings.link_local)
+    ours = f"net/ipv6/conf/{endpoint.interface}"
+    return {f"{ours}/accept_ra": "0", f"{ours}/disable_ipv6": "0" if wants_it else "1"}
 
 
 def _lent(endpoint: Endpoint) -> str:

@@ -15,7 +15,8 @@ Rules
     1. Freed addresses are given out again lowest first; a container that is
        started again gets its old one back while it is free.
     2. Static addresses of stopped containers stay theirs.
-    3. MACs are stable: derived from container and network, unless asked for.
+    3. MACs are stable, unless asked for: where packets pass the host, an address of a network has one, whoever holds
+       it, so that no neighbour remembers another; on a LAN a container has one, which its router may know.
     4. A failed attach leaves no record, no address, no device.
     5. A lent address goes back when its endpoint goes, also when its container only stops
        (docs/why/dhcp.md); a container that is started again asks for the one it had.
@@ -293,7 +294,7 @@ class Endpoints:
         last, given = self._last.get((container.id, network.id)), settings.part is not None
         ipv4, gateway4 = self._address(container, network, settings.ipv4, last.address4 if last else "", 4, given)
         ipv6, gateway6 = self._address(container, network, settings.ipv6, last.address6 if last else "", 6, given)
-        id = self._new_id()
+        id, holder = self._new_id(), (ipv4 or ipv6) if attachment.through_host else ""
         return Endpoint(
             id=id,
             network=network.id,
@@ -306,7 +307,7 @@ class Endpoints:
             ipv6=ipv6,
             gateway4=gateway4,
             gateway6=gateway6,
-            mac=mac or (_mac(container, network, ipv4) if attachment.own_mac else ""),
+            mac=mac or (_mac(container, network, ipv4, holder) if attachment.own_mac else ""),
             names=names_of(container, settings) if attachment.names else (),
             ports=_offered(container) if attachment.names else (),
             settings=settings,
@@ -396,8 +397,9 @@ def _offered(container: Container) -> tuple[str, ...]:
     return tuple(f"{port}/{protocol}" for port, protocol in sorted(exposed | published)[:MOST_SERVICES])
 
 
-def _mac(container: Container, network: Network, ipv4: str) -> str:
+def _mac(container: Container, network: Network, ipv4: str, holder: str = "") -> str:
+    """``holder``: the address whose MAC it is, rather than the container's."""
     asked = network.options.get(MAC_FROM_ADDRESS, "").lower() in ("1", "true")
     if (asked or network.shared) and ipv4:
         return addresses.mac_from_address(ipv4.partition("/")[0])
-    return addresses.mac_from_dice(hashlib.sha256(f"{container.id} {network.id}".encode()).digest())
+    return addresses.mac_from_dice(hashlib.sha256(f"{holder or container.id} {network.id}".encode()).digest())

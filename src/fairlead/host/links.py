@@ -143,8 +143,6 @@ class Seen(msgspec.Struct, frozen=True):
     mac: str
     master: int
     up: bool
-    running: bool
-    """up, and its queue lets packets through: the kernel has noticed the carrier"""
     lower: int
     """index of the veth's other end, or of the device it sits on"""
     elsewhere: bool
@@ -177,6 +175,11 @@ def header(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
 def find(name: str) -> Request:
     """The question for one device by name."""
     return Request(RTM_GETLINK, 0, header() + text(IFNAME, name) + u32(EXT_MASK, SKIP_STATISTICS))
+
+
+def numbered(index: int) -> Request:
+    """The question for one device by number; there is none with number 0."""
+    return Request(RTM_GETLINK, 0, header(index) + u32(EXT_MASK, SKIP_STATISTICS))
 
 
 EVERY = header() + u32(EXT_MASK, SKIP_STATISTICS)
@@ -248,7 +251,6 @@ def set_state(index: int, up: bool) -> Request:
 
 
 def set_mac(index: int, mac: str) -> Request:
-    """Giving the MAC again makes the kernel announce it, where ``arp_notify``/``ndisc_notify`` ask for that."""
     return Request(RTM_NEWLINK, 0, header(index) + attribute(ADDRESS, mac_bytes(mac)))
 
 
@@ -363,12 +365,16 @@ def seen(message: bytes) -> Seen:
         mac=found.get(ADDRESS, b"").hex(":"),
         master=_u32(found.get(MASTER)),
         up=bool(flags & UP),
-        running=bool(flags & RUNNING),
         lower=_u32(found.get(LOWER)),
         elsewhere=NETNSID in found,
         own=info.get(DATA, b""),
         as_port=info.get(SLAVE_DATA, b"") if bridged else b"",
     )
+
+
+def running(message: bytes) -> bool:
+    """Whether the device of a RTM_NEWLINK body is up and lets packets through: the kernel has noticed the carrier."""
+    return bool(struct.unpack_from("=I", message, 8)[0] & RUNNING)
 
 
 class Around(msgspec.Struct, frozen=True):

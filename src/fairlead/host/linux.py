@@ -40,6 +40,7 @@ from fairlead.core.wanted import (
 )
 from fairlead.errors import FairleadError, Internal
 from fairlead.host import beside, conntrack, fences, files, ipsec, links, listings, looking, nft, routing, sysctls
+from fairlead.host.announcing import Announcer
 from fairlead.host.doors import Doors
 from fairlead.host.making import Making, by_namespace
 from fairlead.host.monitor import Monitor
@@ -60,12 +61,14 @@ class LinuxHost:
         listings.remember(Path(exec_root) / "listings")
         self._doors = Doors(self._namespaces)
         self._remover = Remover(self._open_netlink)
+        self._announcer = Announcer(self._namespaces.path)
         self._settings = Watched()
         self._turn = threading.RLock()
 
     def close(self) -> None:
         """Let go of every socket; what was made stays."""
         with self._turn:
+            self._announcer.settle()
             self._remover.close()
             self._doors.close()
             self._namespaces.close()
@@ -81,7 +84,7 @@ class LinuxHost:
                 if isinstance(item, Link)
                 for name in ((item.ns, item.name), (item.peer_ns, item.peer))
             )
-            Making(objects, self._doors, self._namespaces, self._remover).run()
+            Making(objects, self._doors, self._namespaces, self._remover, self._announcer).run()
             self._settings.also(_settings_of(objects))
 
     def remove(self, objects: Sequence[Wanted]) -> None:
@@ -122,6 +125,7 @@ class LinuxHost:
             self._namespaces.keep(name, pid)
 
     def settle(self) -> None:
+        self._announcer.settle()
         self._remover.settle()
 
     def declare(self, text: str) -> None:
@@ -173,11 +177,13 @@ class LinuxHost:
         return found.value if found else ""
 
     def link_mtu(self, link: str = "") -> int:
-        if not link:
-            defaults = ("0.0.0.0/0", "::/0")
-            link = next((device for prefix, device in self.routes() if device and prefix in defaults), "")
-        device = self._find(link) if link else None
-        return device.mtu if device else 0
+        if link:
+            device = self._find(link)
+            return device.mtu if device else 0
+        with self._turn:
+            netlink = self._doors[HOST].netlink
+            answer = netlink.ask([links.numbered(routing.way_out(netlink))])[0]
+            return links.seen(answer).mtu if isinstance(answer, bytes) else 0
 
     def link_exists(self, link: str) -> bool:
         return (HOST, link) not in self._remover.pending and self._find(link) is not None

@@ -7,7 +7,7 @@
     associations, policies       one batch
     sysctls, files                                                  <- forwarding, route_localnet
     addresses, up, routes ...    one batch per namespace, the host's first
-    announce                     the new MAC to the bridge's other ports
+    announce                     who is where now (``announcing``: nobody waits for it)
 
 The order within a plan is kept within each step, and the steps are in the order
 in which anything may need anything: guards before the setting that opens a door and
@@ -20,13 +20,9 @@ Rules
     3. What can be changed on a standing device is changed; else it is replaced.
     4. A device born in this call takes its addresses and routes along when undone.
 
-Why announce?  The kernel sends its gratuitous ARP at the moment a device comes up
-(``arp_notify``). At that moment the bridge does not forward for the new port yet:
-it learns of the carrier a moment later, and the announcement is lost. Asking for
-the port's state makes the kernel deliver that news; giving the far end its MAC
-once more makes it announce again. The bridge is asked too: its own carrier came with
-its first port, and until the kernel has noticed, what the host sends there is lost (a
-second, when the machine is busy).
+Why wait for the carrier?  The bridge forwards for a port once it has noticed its carrier, and drops frames until then;
+asking for the port's state makes the kernel notice. The bridge is asked too: its own carrier came with its first port,
+and until the kernel has noticed, what the host sends there is lost (a second, when the machine is busy).
 """
 
 from __future__ import annotations
@@ -54,22 +50,22 @@ from fairlead.core.wanted import (
     Policy,
     Route,
     Rule,
-    Shaper,
     Skeleton,
     Sysctl,
     Wanted,
 )
-from fairlead.errors import Conflict, FairleadError, Internal, Unsupported
+from fairlead.errors import Conflict, Internal
 from fairlead.host import beside, fences, files, ipsec, links, nft, routing, sysctls
+from fairlead.host.announcing import Announcer
 from fairlead.host.doors import Doors
 from fairlead.host.links import Around, Place, Seen
 from fairlead.host.netlink import Refused, Request
 from fairlead.host.netns import Namespaces
+from fairlead.host.refusals import TAKEN, as_error
 from fairlead.host.removing import GONE, Leaving, Name, Remover
 
 W = TypeVar("W", bound=Wanted)
 N = TypeVar("N", bound=Any)
-_TAKEN = (errno.EEXIST, errno.EBUSY)
 _TURN, _TURNS = 0.0005, 20
 """How long, and how often, to wait for a carrier: 10 ms at most."""
 _TRIES = 5
@@ -97,7 +93,14 @@ class _Batch(msgspec.Struct):
 class Making:
     """State of one call."""
 
-    def __init__(self, objects: Sequence[Wanted], doors: Doors, namespaces: Namespaces, remover: Remover) -> None:
+    def __init__(
+        self,
+        objects: Sequence[Wanted],
+        doors: Doors,
+        namespaces: Namespaces,
+        remover: Remover,
+        announcer: Announcer,
+    ) -> None:
         self._objects = objects
         self._by_kind: dict[type[Wanted], list[Any]] = defaultdict(list)
         for item in objects:
@@ -105,11 +108,14 @@ class Making:
         self._doors = doors
         self._namespaces = namespaces
         self._remover = remover
+        self._announcer = announcer
         self._undo: list[Callable[[], None]] = []
         self._fresh: set[str] = set()
         self._there: dict[Name, Standing] = {}
         self._raise: list[tuple[Link, str, int]] = []
         """(link, namespace, index) of every end to be brought up"""
+        self._remade: list[Name] = []
+        """standing devices that may have another MAC now"""
 
     def run(self) -> None:
         """Make it all, or raise with all undone."""
@@ -193,8 +199,8 @@ class Making:
             if not refused:
                 return
             for link, refusal in refused:
-                if refusal.errno not in _TAKEN:
-                    raise _refusal(link, refusal)
+                if refusal.errno not in TAKEN:
+                    raise as_error(link, refusal)
                 self._refuse_if_named(link)
                 for ns in {link.ns, _origin(link)}:
                     self._doors[ns].recount()
@@ -226,7 +232,7 @@ class Making:
             answers = self._doors[ns].netlink.do([links.dress(run[at]) for at in born])
             undressed = {born[at]: refusal for at, refusal in answers.items()}
         for at, refusal in undressed.items():
-            raise _refusal(run[at], refusal)
+            raise as_error(run[at], refusal)
         return [(run[at], refused[at]) for at in range(len(run)) if at in refused]
 
     def _place(self, link: Link, open_files: ExitStack) -> Place:
@@ -277,10 +283,11 @@ class Making:
         place = Place(index=seen.index, master=self._index(link, link.ns, link.master))
         refused = self._doors[link.ns].netlink.do([links.change(link, seen.index, place), links.dress(link)])
         for refusal in refused.values():
-            raise _refusal(link, refusal)
+            raise as_error(link, refusal)
         if link.peer and (peer := self._there.get((link.peer_ns, link.peer))):
             for refusal in self._doors[link.peer_ns].netlink.do(links.change_peer(link, peer.index)).values():
-                raise _refusal(link, refusal)
+                raise as_error(link, refusal)
+            self._remade.append((link.peer_ns, link.peer))
 
     def _around(self, link: Link, seen: Seen) -> Around:
         """Names for the numbers of a standing device, as far as they are the wanted ones; "?" where not."""
@@ -383,7 +390,7 @@ class Making:
         for at, refusal in sorted(refused.items()):
             item = batch.items[at]
             if refusal.errno != errno.EEXIST or isinstance(item, Link):
-                raise _refusal(item, refusal)
+                raise as_error(item, refusal)
             assert isinstance(item, routing.Item)
             self._replace(ns, item)
 
@@ -401,16 +408,15 @@ class Making:
                     raise Conflict(f"a route to {there.destination} exists already: {there}")
                 return
             requests.insert(0, routing.drop(replace(item, address=other), index))
-        if isinstance(item, Route):
-            names = {device.index: device for device in self._doors[ns].devices()}
-            for route, _ in routing.routes(netlink, {number: device.name for number, device in names.items()}, ns):
+        if isinstance(item, Route) and ns == HOST:  # in a sandbox all routes are ours
+            devices = {device.index: device for device in self._doors[ns].devices()}
+            for route, _ in routing.routes(netlink, {number: device.name for number, device in devices.items()}, ns):
                 if routing.same_route(item, route):
                     return
-                foreign = next((device for device in names.values() if device.name == route.link), None)
-                if route.key == item.key and ns == HOST and not (foreign and foreign.ours):
+                if route.key == item.key and not any(d.ours for d in devices.values() if d.name == route.link):
                     raise Conflict(f"a route to {item.destination} exists already: {route}")
         for refusal in netlink.do(requests).values():
-            raise _refusal(item, refusal)
+            raise as_error(item, refusal)
 
     def _drop_other_rules(self, ns: str, wanted: list[Rule]) -> None:
         """The kernel takes several rules of one priority; a key of ours means one."""
@@ -428,12 +434,23 @@ class Making:
         return standing is not None and standing.seen is None
 
     def _announce(self) -> None:
-        """Tell the bridge's other ports whom they find here now."""
+        """Who came, or has another address or MAC, says so when the others can hear it."""
+        news: dict[Name, bool] = dict.fromkeys(self._remade, True)
+        around: dict[Name, tuple[str, str]] = {}
         for link, ns, index in self._raise:
             peer = self._there.get((link.peer_ns, link.peer))
-            if link.up and link.master and link.peer_mac and peer and (ns, index) == (link.peer_ns, peer.index):
+            if link.up and link.master and peer and (ns, index) == (link.peer_ns, peer.index):
                 self._wait_for_carrier(link)
-                self._doors[link.peer_ns].netlink.do([links.set_mac(peer.index, link.peer_mac)])
+            far = link.peer if ns == link.peer_ns else ""
+            around[ns, far or link.name] = (link.master or link.parent, link.peer_mac if far else link.mac)
+        news |= dict.fromkeys(around, False)
+        for item in self._of(Address):
+            where, mac = around.get((item.ns, item.link), ("", ""))
+            moved = not mac or self._announcer.moves(where, item.address.partition("/")[0], mac)
+            news[item.ns, item.link] = news.get((item.ns, item.link), False) or moved
+        for (ns, name), moved in news.items():
+            if ns != HOST:
+                self._announcer.announce(ns, name, moved)
 
     def _wait_for_carrier(self, link: Link) -> None:
         """Until the kernel has noticed the carrier of the port and its bridge: before that it drops their packets.
@@ -442,7 +459,7 @@ class Making:
         """
         for _ in range(_TURNS):
             answers = self._doors[link.ns].netlink.ask([links.find(link.name), links.find(link.master)])
-            if all(isinstance(answer, bytes) and links.seen(answer).running for answer in answers):
+            if all(isinstance(answer, bytes) and links.running(answer) for answer in answers):
                 return
             time.sleep(_TURN)
 
@@ -481,20 +498,3 @@ def _check(refused: dict[int, Refused]) -> None:
     for refusal in refused.values():
         if refusal.errno not in GONE:
             raise refusal
-
-
-def _refusal(item: Wanted, refusal: Refused) -> FairleadError:
-    if refusal.errno == errno.EOPNOTSUPP and isinstance(item, Link):
-        if "type" in str(refusal) or not item.options:
-            module = {"vlan": "8021q"}.get(item.kind, item.kind)
-            return Unsupported(f"this kernel has no {item.kind} devices (module {module}), wanted for {item}")
-        options = ", ".join(name for name, _ in item.options)
-        return Unsupported(f"this kernel cannot make {item.kind} devices with all of {options}: {item}")
-    if refusal.errno in (errno.ENOENT, errno.EOPNOTSUPP) and isinstance(item, Shaper):
-        return Unsupported(f"this kernel has no token bucket (module sch_tbf), wanted for {item}")
-    if refusal.errno in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT):
-        return Unsupported(f"this kernel cannot make {item}: {refusal}")
-    if refusal.errno == errno.EINVAL and isinstance(item, Link) and ("mode", "passthru") in item.options:
-        return Conflict(f"{item.parent} belongs to another container already: in mode passthru it has room for one")
-    kind = Conflict if refusal.errno in _TAKEN else Internal
-    return kind(f"cannot make {item}: {refusal}")

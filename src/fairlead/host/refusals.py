@@ -1,0 +1,29 @@
+"""Refusals: why the kernel did not make what was wanted, as an error of ours with words that help."""
+
+from __future__ import annotations
+
+import errno
+
+from fairlead.core.wanted import Link, Shaper, Wanted
+from fairlead.errors import Conflict, FairleadError, Internal, Unsupported
+from fairlead.host.netlink import Refused
+
+TAKEN = (errno.EEXIST, errno.EBUSY)
+
+
+def as_error(item: Wanted, refusal: Refused) -> FairleadError:
+    """The error to raise when ``item`` was refused."""
+    if refusal.errno == errno.EOPNOTSUPP and isinstance(item, Link):
+        if "type" in str(refusal) or not item.options:
+            module = {"vlan": "8021q"}.get(item.kind, item.kind)
+            return Unsupported(f"this kernel has no {item.kind} devices (module {module}), wanted for {item}")
+        options = ", ".join(name for name, _ in item.options)
+        return Unsupported(f"this kernel cannot make {item.kind} devices with all of {options}: {item}")
+    if refusal.errno in (errno.ENOENT, errno.EOPNOTSUPP) and isinstance(item, Shaper):
+        return Unsupported(f"this kernel has no token bucket (module sch_tbf), wanted for {item}")
+    if refusal.errno in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT):
+        return Unsupported(f"this kernel cannot make {item}: {refusal}")
+    if refusal.errno == errno.EINVAL and isinstance(item, Link) and ("mode", "passthru") in item.options:
+        return Conflict(f"{item.parent} belongs to another container already: in mode passthru it has room for one")
+    kind = Conflict if refusal.errno in TAKEN else Internal
+    return kind(f"cannot make {item}: {refusal}")
