@@ -136,8 +136,9 @@ class Build(Later):
 
     def _facts(self) -> Facts:
         settings = self.settings
+        mtu, vtep = self.host.link_mtu() or 1500, self.advertised.where if self.advertised else ""
         return Facts(
-            default_mtu=self.host.link_mtu() or 1500,
+            default_mtu=mtu,
             firewall=settings.iptables,
             firewall6=settings.iptables and settings.ip6tables,
             forward=settings.ip_forward,
@@ -147,8 +148,8 @@ class Build(Later):
             bridge=settings.bridge,
             bridge_netfilter=_text(Path("/proc/sys/net/bridge/bridge-nf-call-iptables")).strip() == "1",
             has_ipv6=Path("/proc/sys/net/ipv6").is_dir(),
-            vtep=self.advertised.where if self.advertised else "",
-            underlay_mtu=wiring_cluster.mtu(self.host, self.advertised.where if self.advertised else ""),
+            vtep=vtep,
+            underlay_mtu=wiring_cluster.mtu(self.host, vtep) if vtep else mtu,
         )
 
     # -- packets ------------------------------------------------------------------------------
@@ -181,7 +182,9 @@ class Build(Later):
             self.pools, self.clock.text, new_id, lenders, self.sharing,
         )  # fmt: skip
         self.kernel.inhabited_by(self._inhabitant)
-        self.predefined = Predefined(self.controller, self.host, self.settings, self.pools, self.clock.text, new_id)
+        self.predefined = Predefined(
+            self.controller, self.host, self.settings, self.pools, self.clock.text, new_id, self.facts.default_mtu
+        )
         self.publisher = Publisher(
             self.host, self.controller, self.endpoints, self.sandboxes, self.relay, self.facts, self._keep_relay
         )

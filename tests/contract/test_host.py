@@ -312,6 +312,8 @@ def test_questions_about_the_host(host: Host) -> None:
     assert host.link_mtu("br0") == 1400
     assert host.link_exists("br0") and host.is_ours("br0")
     assert not host.is_ours("br7")
+    host.make([Route(destination="0.0.0.0/0", link="br0", gateway="10.0.0.254")])
+    assert host.link_mtu() == 1400, "of the device by which packets leave for the world"
 
 
 def test_a_setting_of_the_host(host: Host) -> None:

@@ -38,13 +38,16 @@ class Predefined:
         pools: addresses.PoolPlan,
         now: Callable[[], str],
         new_id: Callable[[], str],
+        mtu: int = 1500,
     ) -> None:
+        """``mtu``: of the host's way to the world."""
         self._controller = controller
         self._host = host
         self._settings = settings
         self._pools = pools
         self._now = now
         self._new_id = new_id
+        self._mtu = mtu
 
     async def ensure(self) -> None:
         """All three, as the settings want them now; raises before anything is made when the bridge is not ours."""
@@ -75,7 +78,7 @@ class Predefined:
             BRIDGE + "enable_ip_masquerade": _word(settings.ip_masq),
             BRIDGE + "host_binding_ipv4": settings.ip,
             BRIDGE + "name": device,
-            MTU: str(settings.mtu or self._host.link_mtu() or 1500),
+            MTU: str(settings.mtu or self._mtu),
             **settings.default_network_opts.get("bridge", {}),
         }
         network = Network(

@@ -160,7 +160,8 @@ class FakeHost:
         return found.value if isinstance(found, Sysctl) else ""
 
     def link_mtu(self, link: str = "") -> int:
-        device = self._device(HOST, link)
+        world = next((way for prefix, way in self.routes() if prefix in ("0.0.0.0/0", "::/0")), "")
+        device = self._device(HOST, link or world)
         return (device.mtu or self.default_mtu) if device else 0 if link else self.default_mtu
 
     def link_exists(self, link: str) -> bool:

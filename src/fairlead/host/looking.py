@@ -72,6 +72,7 @@ class _Look:
         self._names = namespaces.names()
         self._leaving = leaving
         self._devices: dict[str, dict[int, links.Seen]] = {}
+        self._ways: dict[str, list[tuple[Route, int]]] = {}
         self._found: dict[Key, Wanted] = {}
 
     def run(self) -> Plan:
@@ -153,22 +154,27 @@ class _Look:
 
     def _unrouted(self) -> set[Key]:
         """Wanted addresses of the host whose subnet lost the route that came with them."""
-        names = {index: device.name for index, device in self._devices[HOST].items() if device.up}
+        up = {device.name for device in self._devices[HOST].values() if device.up}
         found = {
             (item.link, str(subnet)): item.key
             for item in self._asked.values()
-            if isinstance(item, AddressWish) and item.ns == HOST and item.link in names.values()
+            if isinstance(item, AddressWish) and item.ns == HOST and item.link in up
             if (subnet := routing.subnet(item)).prefixlen < subnet.max_prefixlen
         }
-        for route, origin in routing.routes(self._doors[HOST].netlink, names, HOST) if found else ():
+        for route, origin in self._routed(HOST) if found else ():
             if origin == routing.KERNEL and route.table == routing.MAIN:
                 found.pop((route.link, route.destination), None)
         return set(found.values())
 
+    def _routed(self, ns: str) -> list[tuple[Route, int]]:
+        """Every route and its origin, asked once."""
+        if ns not in self._ways:
+            names = {index: device.name for index, device in self._devices[ns].items()}
+            self._ways[ns] = list(routing.routes(self._doors[ns].netlink, names, ns))
+        return self._ways[ns]
+
     def _routes(self, ns: str) -> None:
-        names = {index: device.name for index, device in self._devices[ns].items()}
-        netlink = self._doors[ns].netlink
-        for route, origin in routing.routes(netlink, names, ns):
+        for route, origin in self._routed(ns):
             wish = self._asked.get(route.key)
             if isinstance(wish, Route):
                 route = replace(route, link=route.link if wish.link else "", source=route.source if wish.source else "")
@@ -177,7 +183,7 @@ class _Look:
                 self._report(route)
         if ns == HOST or (Rule, ns) in self._kinds:
             for family in (4, 6):
-                for rule, ours in routing.rules(netlink, ns, family):
+                for rule, ours in routing.rules(self._doors[ns].netlink, ns, family):
                     if ours or rule.key in self._asked:
                         self._report(rule)
 

@@ -190,13 +190,23 @@ def addresses(netlink: Netlink) -> Iterator[tuple[int, str, bool]]:
 
 def routes(netlink: Netlink, names: Mapping[int, str], ns: str) -> Iterator[tuple[Route, int]]:
     """Every unicast route and its origin, as wishes."""
+    for family, prefix, table, origin, found in _unicast(netlink):
+        yield _as_route(found, family, prefix, table, names, ns), origin
+
+
+def way_out(netlink: Netlink) -> int:
+    """Number of the device by which packets leave for the world, IPv4's if there is one, else IPv6's; 0: none."""
+    defaults = (found for _, prefix, table, _, found in _unicast(netlink) if not prefix and table == MAIN)
+    return next((index for found in defaults if (index := _number(found.get(4)))), 0)
+
+
+def _unicast(netlink: Netlink) -> Iterator[tuple[int, int, int, int, Mapping[int, bytes]]]:
+    """(family, length of the prefix, table, origin, attributes) of every unicast route."""
     for family in (socket.AF_INET, socket.AF_INET6):
         for message in netlink.dump(RTM_GETROUTE, struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)):
             found_family, prefix, _, _, table, origin, _, kind, flags = struct.unpack_from("=BBBBBBBBI", message)
-            if found_family != family or kind != UNICAST or flags & CACHED:
-                continue
-            found = attributes(message, 12)
-            yield _as_route(found, family, prefix, table, names, ns), origin
+            if found_family == family and kind == UNICAST and not flags & CACHED:
+                yield family, prefix, table, origin, attributes(message, 12)
 
 
 def _as_route(
