@@ -80,7 +80,7 @@ class Mesh:
         self._reserved: dict[Published, tuple[str, ...]] = {}
         """what this node answers on -> at which addresses of its own; "": at all"""
         self._carried: dict[Published, Leads] = {}
-        """where the relay leads those that it carries"""
+        """where the relay leads those that it carries, or did"""
         self._refused: set[Published] = set()
         self._sandboxes: dict[str, str] = {}
         """endpoint of an own task -> its sandbox"""
@@ -152,12 +152,12 @@ class Mesh:
                 self._kernel.adopt(*self._way_back(endpoint, leg))
         for port in self._behind:
             self._reserved[port] = self._addresses(port)
-            carried = self._leads(port, network)
-            self._publisher.adopt_reserved(port.protocol, port.port, _held(self._reserved[port]), carried)
-            if carried is None:
-                self._kernel.adopt(*self._wish(port, network))
+            if self._is_proxied(port, network):
+                self._carried[port] = self._leads(port, network)
             else:
-                self._carried[port] = carried
+                self._kernel.adopt(*self._wish(port, network))
+            carried = self._carried.get(port)
+            self._publisher.adopt_reserved(port.protocol, port.port, _held(self._reserved[port]), carried)
 
     def _meet(self, network: Network) -> None:
         """The legs that are known by now."""
@@ -257,20 +257,19 @@ class Mesh:
             return
         if network is None:
             return
-        carried = self._leads(port, network)
-        if port in self._reserved and (port in self._carried) != (carried is not None):
-            if carried is None:  # first: the kernel takes what comes before anybody else could
-                self._want(*self._wish(port, network))
-            await self._let_go(port)
-        if not await self._reserve(port, carried):
+        asked = self._is_proxied(port, network)
+        if asked and port in self._reserved and port not in self._carried:
+            await self._let_go(port)  # the relay listens where it held; meanwhile the kernel goes on
+        if not await self._reserve(port, self._leads(port, network) if asked or port in self._carried else None):
             return
-        if carried is None:
-            self._want(*self._wish(port, network))
-        else:
+        if asked:
             self._kernel.drop(_owner(port))
+        else:
+            self._want(*self._wish(port, network))
 
     async def _reserve(self, port: Published, carried: Leads | None) -> bool:
-        """It is ours, and the relay knows whether it carries it."""
+        """It is ours, and the relay knows whether it carries it. Once it listens it goes on: who waits there to be
+        accepted would be cut off, and where the kernel carries a port nobody new comes to it."""
         if port in self._reserved and carried is None:
             return True
         addresses = self._reserved.get(port) or self._addresses(port)
@@ -312,11 +311,12 @@ class Mesh:
         title = f"port {port.port}/{port.protocol} of the swarm"
         return _owner(port), mesh.published(port, network, behind, own, self._reserved[port]), title
 
-    def _leads(self, port: Published, network: Network) -> Leads | None:
-        """None: the kernel carries it."""
+    def _is_proxied(self, port: Published, network: Network) -> bool:
+        behind, _ = self._tasks_behind(port, network)
+        return any(port in mesh.proxied(task.part.ports) for task in behind)
+
+    def _leads(self, port: Published, network: Network) -> Leads:
         behind, own = self._tasks_behind(port, network)
-        if not any(port in mesh.proxied(task.part.ports) for task in behind):
-            return None
         return Leads((Lead(*lead) for lead in mesh.carried(port, network, behind, own)), serving.policy(behind))
 
     def _tasks_behind(self, port: Published, network: Network) -> tuple[dict[Backend, int], list[Backend]]:
