@@ -245,6 +245,20 @@ def test_ten_thousand_calls_are_spread_evenly(world: World) -> None:
     assert chi_square < 10.83, "an even choice is further off once in a thousand times"
 
 
+def test_a_connection_may_be_silent_for_as_long_as_any_other(world: World) -> None:
+    """In the host that it comes in by, and in its task's sandbox: five days, as the kernel has it, and no rule says
+    less."""
+    assert calls(world["outside"], "tcp", (world["one"].address4, 8080))
+    for name in HOSTS:
+        spaces: list[tuple[str, ...]] = [()]
+        if name in TASKS:
+            spaces.append(("nsenter", f"--net=/run/fl/netns/{endpoint(TASKS[name]).namespace}"))
+        for space in spaces:
+            told = world[name].run(*space, "sysctl", "-n", "net.netfilter.nf_conntrack_tcp_timeout_established")
+            assert int(told.stdout) == 5 * 24 * 3600
+            assert "ct timeout" not in world[name].run(*space, "nft", "list", "ruleset").stdout
+
+
 def test_nobody_serves_is_said_at_once_and_who_is_under_way_goes_on(world: World) -> None:
     one, client = world["one"], world["outside"]
     (before,) = calls(client, "udp", (one.address4, 5300), source=7777)

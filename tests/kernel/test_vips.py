@@ -8,6 +8,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -337,3 +338,16 @@ def test_a_weight_of_nothing_is_refused_and_changes_nothing(host: LinuxHost, lis
     with pytest.raises(Invalid):
         host.make([vip((4, 0))])
     assert shares(host, listeners, 5) == {3: 5}
+
+
+def test_a_connection_may_be_silent_for_as_long_as_any_other(host: LinuxHost, listeners: Listeners) -> None:
+    """IPVS forgets one after 900 seconds. Here the kernel's own patience with any connection holds: five days."""
+    host.make([vip((3, 1), (4, 1))])
+    with call(host) as sock:
+        _, there, _ = listeners.accepted()
+        source = sock.getsockname()[1]
+        with there, inside(host.namespace_path("s2")):
+            patience = int(Path("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established").read_text())
+            flows = [line.split() for line in Path("/proc/thread-self/net/nf_conntrack").read_text().splitlines()]
+    (left,) = (int(flow[4]) for flow in flows if f"sport={source}" in flow and "ESTABLISHED" in flow)
+    assert patience == 5 * 24 * 3600 and patience - 60 < left <= patience
