@@ -82,6 +82,7 @@ class PaperRuntime:
     def __init__(self) -> None:
         self.wires: dict[str, PaperWire] = {}
         self.started: list[str] = []
+        self.expected = 0
         self.reopened: list[str] = []
         self.execs: list[PaperExec] = []
         self.play: Callable[[PaperExec], None] = lambda made: None
@@ -89,6 +90,9 @@ class PaperRuntime:
         self._ends: asyncio.Queue[Ended] = asyncio.Queue()
         self._created: list[Callable[[str], Awaitable[None]]] = []
         self._over: list[Callable[[str], None]] = []
+
+    def expect(self) -> None:
+        self.expected += 1
 
     async def create(self, container: Container, *rest: Any, **more: Any) -> int:
         self.wires[container.id] = PaperWire()

@@ -166,6 +166,7 @@ class Containers:
 
     async def _bring_to_life(self, container: Container) -> int:
         """The story: each deed is followed by the words that would take it back."""
+        self._runtime.expect()
         async with AsyncExitStack() as undo:
             rootfs = await self._filesystem.prepare(container)
             undo.push_async_callback(self._filesystem.release, container)
@@ -401,10 +402,8 @@ class Containers:
             self.get(parent)
             raise FairleadError("Conflict, cannot remove the default link name of the container")
         container = self._catalog.find(parent)
-        if container is None:
-            raise NotFound(f"No such container: {ref}")
-        host = replace(container.host, links=links.without(container.host.links or (), alias) or None)
-        if host == container.host:
+        host = container and replace(container.host, links=links.without(container.host.links or (), alias) or None)
+        if container is None or host == container.host:
             raise NotFound(f"No such container: {ref}")
         self._attachments.rewrite(await self._catalog.put(replace(container, host=host)))
 

@@ -65,6 +65,9 @@ class ExecProcess(Protocol):
 class Runtime(Protocol):
     """The contract; ids are container ids."""
 
+    def expect(self) -> None:
+        """A container will be created shortly: what takes a while may begin. Returns at once, promises nothing."""
+
     async def create(
         self,
         container: Container,

@@ -100,6 +100,9 @@ class Oci:
 
     # -- create, start --------------------------------------------------------------------
 
+    def expect(self) -> None:
+        self._cgroups.hurry()
+
     async def create(
         self,
         container: Container,
@@ -110,13 +113,11 @@ class Oci:
         env: Sequence[str] = (),
         joined: Mapping[str, int] | None = None,
     ) -> int:
-        hurry = self._tasks.create_task(self._cgroups.hurry())
         config = self._configure(container, sandbox, rootfs, mounts, env, joined or {})
         bundle = Bundle(self._root, container.id)
         bundle.make(config)
         try:
             pid = await self._keep(bundle, container)
-            await hurry
             life = _life(pid, cgroup_path(container, self._facts))
             bundle.remember(life)
             self._adopt(bundle, life)
