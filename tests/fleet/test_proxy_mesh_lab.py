@@ -35,7 +35,7 @@ def town(hosts: Fleet, balances_or_not: bool) -> Fleet:
     hosts.swarm(1)
     words = (
         f"service create -d --name web --replicas 2 -p {PORT}:80 --label fairlead.publish.proxy=v2"
-        " --stop-grace-period 2s --health-interval 1s --update-delay 0s --update-monitor 1s --health-cmd"
+        " --stop-grace-period 6s --health-interval 1s --update-delay 0s --update-monitor 1s --health-cmd"
     )
     boss = hosts["m1"]
     boss.docker([*words.split(), "netstat -ltn | grep -q :80", "busybox", "sh", "-c", ANSWER], timeout=SLOW)

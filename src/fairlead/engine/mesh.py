@@ -24,6 +24,7 @@ What it does not do: say who serves (``swarm.shared``), choose addresses (the le
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections import defaultdict
@@ -81,6 +82,8 @@ class Mesh:
         """what this node answers on -> at which addresses of its own; "": at all"""
         self._carried: dict[Published, Leads] = {}
         """where the relay leads those that it carries, or did"""
+        self._leading = asyncio.Lock()
+        """whoever leads a port: what the relay is told last is what was so last"""
         self._refused: set[Published] = set()
         self._sandboxes: dict[str, str] = {}
         """endpoint of an own task -> its sandbox"""
@@ -250,7 +253,13 @@ class Mesh:
 
     async def _lead(self, port: Published) -> None:
         """The port leads to those who serve it now; nowhere, when nobody is behind it any more."""
+        async with self._leading:
+            await self._lead_now(port)
+
+    async def _lead_now(self, port: Published) -> None:
         network = self.network
+        if port not in self._behind:
+            return
         if not self._behind[port]:
             del self._behind[port]
             await self._close(port)
@@ -262,9 +271,9 @@ class Mesh:
             await self._let_go(port)  # the relay listens where it held; meanwhile the kernel goes on
         if not await self._reserve(port, self._leads(port, network) if asked or port in self._carried else None):
             return
-        if asked:
+        if port in self._carried and self._is_proxied(port, network):
             self._kernel.drop(_owner(port))
-        else:
+        elif not self._is_proxied(port, network):  # else it began meanwhile, and has its turn next
             self._want(*self._wish(port, network))
 
     async def _reserve(self, port: Published, carried: Leads | None) -> bool:
