@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from fairlead.core import tokens
-from fairlead.core.cluster import Node
+from fairlead.core.cluster import Manager, Node
 from fairlead.core.swarmspec import CaConfig, Cluster, ClusterSpec, ExternalCa, Trust
 from fairlead.errors import FairleadError, Invalid
 from fairlead.store.memory import MemoryStore
@@ -62,18 +62,28 @@ def test_a_root_of_theirs(cluster: Cluster) -> None:
         assert "PRIVATE" not in told.value.message
 
 
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 async def test_the_old_one_is_forgotten_when_every_node_has_come_along(cluster: Cluster) -> None:
     state = State(MemoryStore())
     trust, spec = rotation.updated(cluster, asks(force_rotate=1), NOW)
     new, old = tokens.digest(trust.next_root.encode()), tokens.digest(trust.root.encode())
-    await state.commit([replace(cluster, trust=trust, spec=spec), Node("a", root=new), Node("b", root=old)])
+    await state.commit(
+        [replace(cluster, trust=trust, spec=spec), Node("a", root=new, manager=Manager()), Node("b", root=old)]
+    )
     version = await state._ledger.put_if("leader", b"me", 0)
     part = rotation.Rotation(state)
     state._told = part.hear
     leading = asyncio.create_task(part.lead(("leader", version)))
-    await asyncio.sleep(0)
+    await settle()
     assert state.cluster["cluster"].trust.root == trust.root
     await state.commit([replace(state.nodes["b"], root=new)])
+    await settle()
+    assert state.cluster["cluster"].trust.root == trust.root, "a member of the store knows the old one alone"
+    await state.commit([replace(state.nodes["a"], believes=rotation.belief(trust.roots))])
     async with asyncio.timeout(5):
         while state.cluster["cluster"].trust.next_root:
             await asyncio.sleep(0)

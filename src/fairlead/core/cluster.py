@@ -248,6 +248,8 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     """its own address on ingress: what comes in at a published port goes on from there"""
     root: str = ""
     """digest of the root whose key signed the certificate that it showed last"""
+    believes: str = ""
+    """of a manager: digest of the roots that its member of the store began with"""
     edited: int = 0
     """the version whose spec was replaced last: who saw that one, or one before it, saw another spec"""
     serials: dict[str, int] = {}

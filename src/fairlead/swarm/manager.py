@@ -35,7 +35,7 @@ from fairlead.store.base import Ledger
 from fairlead.swarm import ca, gate, joining, leader, members
 from fairlead.swarm.control import Control
 from fairlead.swarm.control_base import NO_LEADER
-from fairlead.swarm.credentials import Credentials
+from fairlead.swarm.credentials import Credentials, replace_file
 from fairlead.swarm.dispatcher import Dispatcher
 from fairlead.swarm.gate import Gate, Stream
 from fairlead.swarm.joining import Admission
@@ -45,7 +45,7 @@ from fairlead.swarm.loans import Loans
 from fairlead.swarm.members import Members, Place
 from fairlead.swarm.presence import BEATS, RollCall
 from fairlead.swarm.roles import Roles
-from fairlead.swarm.rotation import Rotation
+from fairlead.swarm.rotation import Rotation, belief
 from fairlead.swarm.sealedledger import SealedLedger
 from fairlead.swarm.servicelogs import ServiceLogs
 from fairlead.swarm.sharedstore import SharedVerbs
@@ -126,6 +126,17 @@ class Manager:
         self._revoked: set[str] | None = None
 
     @property
+    def _began(self) -> Path:
+        return self._place.certificates / "began.crt"
+
+    def _begun_with(self) -> str:
+        """The roots that our etcd began with."""
+        try:
+            return self._began.read_text()
+        except FileNotFoundError:
+            return ""
+
+    @property
     def hosts(self) -> Path:
         return self._place.run / "hosts"
 
@@ -146,6 +157,8 @@ class Manager:
         self._beginning = beginning
         self._place.run.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.rekeyed()
+        if self._begun_with() not in ("", self._credentials.notes.roots):
+            self._reload.set()  # it went on without us, and we ended before it was started again
         if not (listed := self._place.certificates / members.REVOKED).exists():  # etcd would let nobody in
             self._credentials.revoke(listed, (), self._tools.now())
         self._write_hosts()
@@ -175,7 +188,7 @@ class Manager:
             await asyncio.sleep(PAUSE)
 
     def _begin(self, group: asyncio.TaskGroup) -> None:
-        self.dispatcher = Dispatcher(self.state, self.ledger, self.me, self._connect, self._renew)
+        self.dispatcher = Dispatcher(self.state, self.ledger, self.me, self._connect, self._renew, self._tools.clock)
         self.dispatcher.verbs |= {**SharedVerbs(self.ledger).served, **Loans(self.state, self.hear).served}
         self.control.fetch = ServiceLogs(self.state.tasks.values, self.dispatcher.call, self.hear).read
         self.hear(self.dispatcher.hear)
@@ -207,6 +220,7 @@ class Manager:
     def _command(self) -> list[str]:
         """Asked before every start of etcd."""
         members.clear(self._place)
+        replace_file(self._began, self._credentials.notes.roots.encode())
         others, _, recover = self._beginning
         self._beginning = self._beginning._replace(recover=False)  # the others: until etcd has data of its own
         host, _ = gate.parted(self._credentials.notes.listen)
@@ -337,6 +351,11 @@ class Manager:
     async def _follow_roots(self) -> None:
         """Starts etcd anew, one manager at a time, when it has to believe others."""
         while True:
+            with contextlib.suppress(Conflict, Unavailable):
+                await self._tell_belief()
+                break
+            await asyncio.sleep(PAUSE)
+        while True:
             await self._reload.wait()
             try:
                 lease = await self.ledger.lease(TURN)
@@ -351,8 +370,20 @@ class Manager:
                 await asyncio.sleep(PAUSE)
                 with contextlib.suppress(Conflict, Unavailable):
                     await self.members.list()
+                    await self._tell_belief()
                     await lease.end()
                     break
+
+    async def _tell_belief(self) -> None:
+        """Which roots our etcd began with."""
+        believed = belief(self._begun_with())
+
+        def told() -> Iterable[Node]:
+            node = self.state.nodes.get(self.me)
+            if node and node.believes != believed:
+                yield replace(node, believes=believed)
+
+        await self.state.change(told)
 
     def move(self, address: str) -> None:
         """From now on others reach this manager there."""

@@ -9,7 +9,8 @@ Rules
        and nowhere else.
     2. One exchange at a time. A node that is away is waited for, until it comes back or is removed: it could not come
        in any more, once its root is forgotten.
-    3. etcd reads the roots when it starts: it is started anew, at one manager at a time (``Manager``).
+    3. etcd reads the roots when it starts: it is started anew, at one manager at a time (``Manager``), and no root is
+       forgotten before each has begun with the next.
 """
 
 from __future__ import annotations
@@ -68,9 +69,14 @@ def asked(cluster: Cluster, spec: ClusterSpec) -> bool:
 
 
 def behind(cluster: Cluster, nodes: Iterable[Node]) -> list[Node]:
-    """Those that have no certificate yet of the root that signs now."""
-    wanted = digest(cluster.trust)
-    return [node for node in nodes if node.root != wanted]
+    """Those that have no certificate yet of the root that signs now, or whose store does not believe it yet: a member
+    that knows an older root only would hear nobody any more, and not even be told so."""
+    wanted, believed = digest(cluster.trust), belief(cluster.trust.roots)
+    return [node for node in nodes if node.root != wanted or (node.manager and node.believes != believed)]
+
+
+def belief(roots: str) -> str:
+    return tokens.digest(roots.encode())
 
 
 def _tidy(certificate: str) -> str:

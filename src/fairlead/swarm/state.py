@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 Thing = Cluster | Node | Service | Task | Report | SharedNetwork | Secret | ConfigFile | Loan
 SPECS, NAMES, MARK = "specs", "names", "written"
 TRIES, PAUSE = 20, 0.1
-PATIENCE, AGAIN = 4.0, 0.5
+PATIENCE, AGAIN = 5.0, 1.5
 """seconds for an answer of the majority, and for one when there was none a moment ago"""
 NAMED = ("services", "networks", "secrets", "configs")
 """Kinds in which a name is taken once."""
