@@ -29,6 +29,10 @@ class Lead(NamedTuple):
     weight: int = 1
     proxied: bool = False
 
+    def choose(self, client: str) -> Lead:
+        """There is no other."""
+        return self
+
 
 class Leads:
     """``policy``: as ``core.serving.POLICIES``."""

@@ -67,7 +67,7 @@ class Port:
     def __init__(self, said: dict[str, Any]) -> None:
         self.asked = _asked(said)
         self.protocol, self.address, self.port, self.target, self.both, self.carries = self.asked
-        self.leads = _leads(said)
+        self.leads = _leads(said) if self.carries else Lead(*self.target)
         self.family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
         if self.protocol not in _KINDS or not 0 <= self.port < 65536:
             raise Invalid(f"bad port {self.port}/{self.protocol}")
@@ -94,8 +94,6 @@ def _asked(said: dict[str, Any]) -> tuple[str, str, int, tuple[str, int], bool, 
 
 
 def _leads(said: dict[str, Any]) -> Leads:
-    if not said.get("carries"):
-        return Leads([Lead(*_asked(said)[3])])
     return Leads([Lead(*words) for words in said.get("leads") or ()], str(said.get("policy") or ""))
 
 
@@ -164,7 +162,7 @@ class Relay:
         known = self._ports.get(id_)
         if known is not None:
             if known.same(said):
-                if isinstance(known.serving, Splices):
+                if isinstance(known.serving, Splices) and known.carries:
                     known.serving.leads = _leads(said)
                 return known.bound()
             self.close({"ids": [id_]})

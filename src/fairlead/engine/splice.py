@@ -16,7 +16,7 @@ import socket
 import struct
 from contextlib import suppress
 
-from fairlead.engine.leads import Leads, header
+from fairlead.engine.leads import Lead, Leads, header
 from fairlead.engine.loop import READ, WRITE, Loop
 
 CHUNK = 1 << 17
@@ -37,7 +37,7 @@ _RESET = struct.pack("ii", 1, 0)
 class Splices:
     """All connections of one port."""
 
-    def __init__(self, loop: Loop, leads: Leads) -> None:
+    def __init__(self, loop: Loop, leads: Lead | Leads) -> None:
         self._loop, self.leads = loop, leads
         self._splices: set[_Splice] = set()
 
