@@ -1,4 +1,4 @@
-"""Tests for kernels with everything: VLANs, ipvlan, dummy devices, GRE. ``scripts/test full-kernel`` brings one."""
+"""Tests for kernels with everything (VLANs, ipvlan, GRE, ESP, cgroup v2): ``scripts/test full-kernel`` brings one."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "FULL_KERNEL" not in os.environ:
         for item in items:
             if "full_kernel" in item.path.parts:
-                item.add_marker(pytest.mark.skip(reason="needs 8021q, ipvlan, dummy, GRE: scripts/test full-kernel"))
+                item.add_marker(
+                    pytest.mark.skip(reason="needs 8021q, ipvlan, ESP, GRE, cgroup v2: scripts/test full-kernel")
+                )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,7 +25,7 @@ def modules() -> None:
     if "FULL_KERNEL" in os.environ:
         # Or each network namespace is born with the tunnels' fallback devices in it (gre0 and so on).
         assert run(["sysctl", "-w", "net.core.fb_tunnels_only_for_init_net=2"]).code == 0
-        for name in ("8021q", "ipvlan", "macvlan", "dummy", "veth", "bridge", "ip_gre"):
+        for name in ("8021q", "ipvlan", "macvlan", "dummy", "veth", "bridge", "ip_gre", "loop"):
             assert run(["modprobe", name]).code == 0, name
 
 

@@ -36,7 +36,7 @@ LATER = {
 ELSEWHERE = {
     **dict.fromkeys(("S095", "S096"), VLAN),
     **{f"S{n}": SWARM for n in (*range(103, 133), 148)},
-    "S131": "not yet seen in ESP; where the kernel has none, nothing runs and it is said why (swarm lane)",
+    "S131": "works (swarm lane: either client; ESP on the wire in the full-kernel lane)",
     **{f"S{n}": CLUSTER for n in range(133, 147)},
 }
 """Rows that only tests of other lanes claim."""
