@@ -166,7 +166,9 @@ class Directory:
         found: dict[str, tuple[int, str]] = {}
         for spot in sorted(self.spots(), key=lambda spot: spot.backend.part.service):
             for match in filter(None, map(ROUTE.fullmatch, spot.backend.part.routes)):
-                found.setdefault(match["place"], (int(match["port"]), spot.backend.part.service))
+                if int(match["port"]):  # else it sends people elsewhere
+                    place = match["place"].rpartition("://")[2]
+                    found.setdefault(place, (int(match["port"]), spot.backend.part.service))
         asked = host.lower() + (path or "/")
         fits = max((place for place in found if asked.startswith(place)), key=len, default="")
         return Route(fits, found[fits][0], self.by_id(found[fits][1])) if fits else None
