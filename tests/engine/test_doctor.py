@@ -103,7 +103,7 @@ async def test_a_stranger_that_looks_like_ours(clinic: Clinic) -> None:
 async def test_an_address_held_twice(clinic: Clinic) -> None:
     web, db = (clinic.paper.attachments.endpoints(clinic.containers[name].id)[0] for name in ("web", "db"))
     twin = msgspec.structs.replace(db, ipv4=web.ipv4)
-    clinic.paper.endpoints._by_network[db.network][db.id] = twin
+    clinic.paper.endpoints._members.put(twin)
     await clinic.sees("wrong", f"address {web.address4}", "web", "db")
 
 

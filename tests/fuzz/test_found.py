@@ -256,4 +256,5 @@ def test_what_is_gone_is_forgotten() -> None:
     assert not left
     endpoints = requests.stage().api.build.endpoints
     assert "gone" not in endpoints._promised
-    assert set(endpoints._by_network) <= {network.id for network in requests.stage().api.build.controller.networks()}
+    there = {network.id for network in requests.stage().api.build.controller.networks()}
+    assert set(endpoints._members._endpoints) <= there and {id for id, _ in endpoints._members._held} <= there

@@ -357,7 +357,8 @@ def choose(subnet: Subnet, taken: Set[str], wish: str = "", prefer: str = "") ->
             raise Forbidden("Address already in use")
         return str(address)
     held = {*taken, *subnet.auxiliary.values(), subnet.gateway} - {""}
-    busy = {_number(address) for address in held if family_of(address) == whole.version}
+    six = whole.version == 6
+    busy = {_number(address) for address in held if (":" in address) is six}
     busy |= {int(address) for address in nobody}
     if prefer and contains(subnet.subnet, prefer) and _number(prefer) not in busy:
         return prefer

@@ -20,10 +20,13 @@ class Catalog:
     def __init__(self, store: Store) -> None:
         self._records = Records(store, "containers", Container)
         self._names: dict[str, str] = {}
+        self._linking: dict[str, None] = {}
+        """ids of those with legacy links"""
 
     async def load(self) -> None:
         await self._records.load()
-        self._names = {container.name: container.id for container in self._records}
+        for container in self._records:
+            self._note(container)
 
     async def put(self, container: Container) -> Container:
         old = self._records.get(container.id)
@@ -31,12 +34,22 @@ class Catalog:
         await self._records.put(container)
         if old is not None and old.name != container.name:
             self._names.pop(old.name, None)
-        self._names[container.name] = container.id
+        self._note(container)
         return container
 
     async def drop(self, container: Container) -> None:
         await self._records.drop(container.id)
         self._names.pop(container.name, None)
+        self._linking.pop(container.id, None)
+
+    def _note(self, container: Container) -> None:
+        self._names[container.name] = container.id
+        if container.host.links:
+            self._linking[container.id] = None
+
+    def linking(self) -> list[Container]:
+        """Those with legacy links to others."""
+        return [self._records[id] for id in self._linking]
 
     def check_name(self, name: str, id: str = "") -> None:
         """``Conflict`` when another container than ``id`` has the name."""

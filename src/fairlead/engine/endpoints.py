@@ -37,6 +37,7 @@ from fairlead.core.model import Endpoint, EndpointSettings, Lease, Network, Port
 from fairlead.engine.drivers.base import Driver
 from fairlead.engine.events import Events
 from fairlead.engine.ipam import Holder, Lender
+from fairlead.engine.members import Members
 from fairlead.engine.records import Records
 from fairlead.engine.sandboxes import Sandboxes, Stack
 from fairlead.engine.services import Services
@@ -76,7 +77,7 @@ class Endpoints:
         self._lenders = lenders or {}
         self._sharing = sharing or Sharing()
         self._services = services
-        self._by_network: dict[str, dict[str, Endpoint]] = defaultdict(dict)
+        self._members = Members()
         self._promised: dict[str, dict[str, EndpointSettings]] = defaultdict(dict)
         """network name or id as asked -> container id -> settings with static addresses"""
         self._last: dict[tuple[str, str], Endpoint] = {}
@@ -85,7 +86,7 @@ class Endpoints:
     async def load(self) -> None:
         await self._records.load()
         for endpoint in self._records:
-            self._by_network[endpoint.network][endpoint.id] = endpoint
+            self._members.put(endpoint)
             if self._services:
                 part = endpoint.settings.part
                 self._services.note(endpoint.network, endpoint.id, part, endpoint.address4, endpoint.address6)
@@ -93,7 +94,7 @@ class Endpoints:
     # -- asking -------------------------------------------------------------------------
 
     def of_network(self, network_id: str) -> list[Endpoint]:
-        return list(self._by_network.get(network_id, {}).values())
+        return self._members.of(network_id)
 
     def of_sandbox(self, sandbox_id: str) -> list[Endpoint]:
         stack = self._sandboxes.get(sandbox_id)
@@ -140,7 +141,7 @@ class Endpoints:
         endpoint = self.rehearse(container, stack, network, settings, way_out=way_out)
         endpoint = await self._claim(container, network, endpoint)
         # Taken in memory before anything waits: whoever chooses next must see it.
-        self._by_network[network.id][endpoint.id] = endpoint
+        self._members.put(endpoint)
         try:
             await self._records.put(endpoint)
             await self._sandboxes.join(stack, network, endpoint)
@@ -183,13 +184,13 @@ class Endpoints:
             await self._sandboxes.change(stack, *changed)
         for endpoint in changed:
             await self._records.put(endpoint)
-            self._by_network[endpoint.network][endpoint.id] = endpoint
+            self._members.put(endpoint)
             await self._tell_others(endpoint)
 
     async def stand(self, endpoint: Endpoint) -> None:
         """An endpoint of no container, which others shall know."""
         await self._records.put(endpoint)
-        self._by_network[endpoint.network][endpoint.id] = endpoint
+        self._members.put(endpoint)
         await self._tell_others(endpoint)
 
     async def unstand(self, endpoint: Endpoint) -> None:
@@ -337,8 +338,7 @@ class Endpoints:
         return f"{address}/{pool.subnet.partition('/')[2]}", "" if network.internal else addresses.gateway_of(pool)
 
     def _taken(self, container: Container, network: Network, family: int) -> set[str]:
-        live = self._by_network.get(network.id, {}).values()
-        taken = {endpoint.address4 if family == 4 else endpoint.address6 for endpoint in live}
+        taken = {*self._members.addresses(network.id, family)}
         for other in self._sharing.cluster.others(network.id) if self._sharing.cluster else ():
             taken.add((other.ipv4 if family == 4 else other.ipv6).partition("/")[0])
         for name in (network.name, network.id):
@@ -364,10 +364,7 @@ class Endpoints:
 
     async def _forget(self, endpoint: Endpoint) -> None:
         await self._records.drop(endpoint.id)
-        live = self._by_network[endpoint.network]
-        live.pop(endpoint.id, None)
-        if not live:
-            del self._by_network[endpoint.network]
+        self._members.drop(endpoint)
         await self._tell_others(endpoint, gone=True)
 
     def _tell(self, action: str, network: Network, endpoint: Endpoint) -> None:

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from fairlead.core.rules import CLOSING
 from fairlead.core.wanted import (
@@ -62,6 +63,8 @@ class Kernel:
         self._host = host
         self._plans: dict[str, Plan] = {}
         self._wanted: dict[Key, Wanted] = {}
+        self._glances: dict[type[Wanted], dict[Key, Any]] = {Link: {}, Namespace: {}}
+        """those of the wanted that a glance is for"""
         self._wishes = 0
         """counts changes of what is wanted, begun ones too"""
         self._inhabitant: Callable[[str], int] = lambda name: 0
@@ -162,14 +165,14 @@ class Kernel:
     async def devices_stand(self) -> bool:
         """A glance at the host's devices; True also when wishes changed meanwhile, for that rings again."""
         wishes = self._wishes
-        links = [item for item in self._wanted.values() if isinstance(item, Link)]
+        links = list(self._glances[Link].values())
         stand = await asyncio.to_thread(self._host.devices_stand, links)
         return stand or self._wishes != wishes
 
     async def namespaces_stand(self) -> bool:
         """A glance at the mounts that keep namespaces; the same."""
         wishes = self._wishes
-        names = [item.name for item in self._wanted.values() if isinstance(item, Namespace)]
+        names = [item.name for item in self._glances[Namespace].values()]
         stand = await asyncio.to_thread(self._host.namespaces_stand, names)
         return stand or self._wishes != wishes
 
@@ -261,9 +264,13 @@ class Kernel:
         self._wishes += 1
         for item in self._plans.pop(owner, ()):
             self._wanted.pop(item.key, None)
+            self._glances.get(type(item), {}).pop(item.key, None)
         if after:
             self._plans[owner] = after
             self._wanted.update((item.key, item) for item in after)
+        for item in after:
+            if type(item) in self._glances:
+                self._glances[type(item)][item.key] = item
 
     def _refuse_shared(self, owner: str, plan: Plan) -> None:
         mine = {item.key for item in self._plans.get(owner, ())}

@@ -69,7 +69,7 @@ class Links:
         """Running containers with a legacy link to ``target``."""
         return [
             container
-            for container in self._catalog
+            for container in self._catalog.linking()
             if container.state.running
             and container.id != target.id
             and any(self._means(link, target) for link in container.host.links or ())
