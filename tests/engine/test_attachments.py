@@ -1,12 +1,13 @@
 """Containers on networks: addresses, names, default routes, ports; all of it or nothing."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from paper import Paper
 
 from fairlead.core.model import EndpointSettings, Ipam, Network, PortRequest, Subnet
-from fairlead.core.wanted import Address, Element, Link, Route, Wanted
+from fairlead.core.wanted import Address, Element, File, Link, Route, Wanted
 from fairlead.engine.drivers.base import Facts
 from fairlead.errors import FairleadError, Forbidden, Internal, Invalid, NotFound
 
@@ -187,6 +188,17 @@ async def test_macs_are_stable_and_local(paper: Paper) -> None:
     await paper.attachments.close(stack)
     assert (await paper.open(web)).endpoints[0].mac == mac
     assert int(mac[:2], 16) & 3 == 2
+
+
+async def test_files_that_stay_the_same_are_not_written_again(paper: Paper) -> None:
+    for name in ("one", "two"):
+        await paper.network(name)
+    web = await paper.container("web", "one")
+    await paper.open(web)
+    paper.host.log.clear()
+    await paper.attachments.connect(web, paper.controller.network("two"), EndpointSettings())
+    written = [Path(item.path).name for _, item in paper.host.log if isinstance(item, File)]
+    assert written == ["hosts", "hosts.ours"]
 
 
 async def test_interfaces_are_numbered_in_order_and_gaps_are_filled(paper: Paper) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from fairlead.core.wanted import Address, Link, Namespace, Plan, Route, Skeleton, Sysctl, Wanted, difference
 from fairlead.errors import Conflict, FairleadError, Internal, Invalid, Unsupported
-from fairlead.host import announcing, links, making, sysctls
+from fairlead.host import announcing, links, making, routing, sysctls
 from fairlead.host.linux import LinuxHost
 from fairlead.host.netlink import Netlink, Refused, Request
 from fairlead.host.netns import socket_in
@@ -146,6 +146,34 @@ def test_each_address_is_announced_once_and_nobody_waits_for_it(
                 heard.append(announcement(wire.recv(2048), "02420a000009"))
     assert sorted(filter(None, heard)) == ["ARP", "NA"]
     clear(host, BRIDGE, endpoint(2), endpoint(9))
+
+
+def test_one_endpoint_more_is_five_messages_to_the_kernel_however_many_there_are(
+    host: LinuxHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.make(BRIDGE)
+    sent: list[list[int]] = []
+    send = Netlink._send
+
+    def note(netlink: Netlink, chunk: Sequence[Request], acknowledge: bool = True) -> int:
+        kinds = [request.kind for request in chunk]
+        if [kinds] != sent[-1:]:  # waiting for the carrier may take several questions
+            sent.append(kinds)
+        return send(netlink, chunk, acknowledge)
+
+    monkeypatch.setattr(announcing, "_announce", lambda path, link: None)
+    monkeypatch.setattr(Netlink, "_send", note)
+    told = []
+    for number in range(2, 14):
+        host.make((endpoint(number)[0],))
+        sent.clear()
+        host.make(endpoint(number)[1:])
+        told.append(list(sent))
+    port, address, route = links.RTM_NEWLINK, routing.RTM_NEWADDR, routing.RTM_NEWROUTE
+    asked = [links.RTM_GETLINK, links.RTM_GETLINK]
+    assert told[-1] == [asked, [port, port], [port], [address, address, port, route], asked]
+    assert told[1:] == [told[-1]] * 11
+    clear(host, BRIDGE, *(endpoint(number) for number in range(2, 14)))
 
 
 def test_a_removed_endpoint_is_cut_off_before_its_device_is_gone(pretend_host: PretendHost, host: LinuxHost) -> None:

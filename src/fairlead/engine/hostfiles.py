@@ -97,7 +97,10 @@ class HostFiles:
     def _put(self, container_id: str, name: str, text: str) -> None:
         path = self._root / container_id / name
         ours = path.with_name(name + ".ours")
-        before, current = _text(ours), _text(path)
+        before = _text(ours)
+        if before == text and path.exists():
+            return  # as we wrote it, or as the user changed it since
+        current = _text(path)
         now = text if before is None or current is None else hostsfile.carry_over(current, before, text)
         self._host.make((File(path=str(path), content=now), File(path=str(ours), content=text, mode=0o600)))
 

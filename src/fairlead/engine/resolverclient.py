@@ -108,7 +108,8 @@ class ResolverClient:
         self._names.update(((name.network, name.endpoint), name) for name in names)
 
     async def open(self, sandbox: SandboxNames, names: Sequence[EndpointNames] = ()) -> Ports:
-        """Serve a sandbox (or serve it differently), and names with it, in one round trip; where it listens.
+        """Serve a sandbox (or serve it differently), and names with it, in one round trip; where it listens. Names that
+        were told before are not told again: all who share their network would have to forget what they remember.
 
         ``Invalid`` when its namespace is gone or an upstream is no address.
         """
@@ -118,7 +119,8 @@ class ResolverClient:
         before = {(name.network, name.endpoint): self._names.get((name.network, name.endpoint)) for name in names}
         self.adopt((sandbox,), names)
         try:
-            answers = await self._say(*map(_names_line, names), _sandbox_line(sandbox))
+            news = [name for name in names if name != before[name.network, name.endpoint]]
+            answers = await self._say(*map(_names_line, news), _sandbox_line(sandbox))
         except Invalid:
             _put_back(self._sandboxes, {sandbox.id: old})
             _put_back(self._names, before)

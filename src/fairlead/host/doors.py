@@ -15,17 +15,20 @@ Rules
 from __future__ import annotations
 
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fairlead.core.wanted import HOST
 from fairlead.host import ipsec, links
-from fairlead.host.netlink import Netlink
+from fairlead.host.netlink import NETFILTER, Netlink
 from fairlead.host.netns import HERE, Namespaces, inside
 from fairlead.host.nft import Nft
 
 KEPT = 64
+_TURN, _TURNS = 0.0005, 20
+"""How long, and how often, to wait for a carrier: 10 ms at most."""
 
 
 class Door:
@@ -39,6 +42,17 @@ class Door:
         self._lively = lively
         self._nft: Nft | None = None
         self._ipsec: Netlink | None = None
+        self._wire: Netlink | None = None
+        self.stands: set[str] = set()
+        """tables that stand here as we made them, as far as we saw last"""
+
+    @property
+    def wire(self) -> Netlink:
+        """For what netfilter is told without words."""
+        if self._wire is None:
+            with inside(self.path):
+                self._wire = Netlink.here(NETFILTER)
+        return self._wire
 
     @property
     def nft(self) -> Nft:
@@ -73,6 +87,17 @@ class Door:
         """Somebody took the number we were about to use."""
         self._next_index = 0
 
+    def wait_for_carrier(self, *devices: str) -> None:
+        """Until the kernel has noticed that these (a port, its bridge) have one: before that it drops their packets.
+
+        Asking makes it notice, nearly always at once; while others hold its locks it may take some turns more.
+        """
+        for _ in range(_TURNS):
+            answers = self.netlink.ask([links.find(name) for name in devices])
+            if all(isinstance(answer, bytes) and links.running(answer) for answer in answers):
+                return
+            time.sleep(_TURN)
+
     @property
     def ports(self) -> set[int]:
         """The numbers under which the kernel knows our sockets."""
@@ -83,6 +108,9 @@ class Door:
         if self._ipsec is not None:
             self._ipsec.close()
             self._ipsec = None
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
         if self._nft is not None:
             self._nft.close()
             self._nft = None
@@ -94,6 +122,7 @@ class Doors:
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
         self.home = os.open(HERE, os.O_RDONLY | os.O_CLOEXEC)
+        self._at_home = os.fstat(self.home)
         self._host = Door(self.home, Netlink.here(), lively=True)
         self._others: OrderedDict[str, Door] = OrderedDict()
 
@@ -121,6 +150,9 @@ class Doors:
     @contextmanager
     def visit(self, ns: str) -> Iterator[None]:
         """This thread inside the namespace, for what asks where the thread is (/proc/sys)."""
+        if ns == HOST and os.path.samestat(os.stat(HERE), self._at_home):
+            yield
+            return
         with inside(self.home if ns == HOST else self._namespaces.path(ns)):
             yield
 

@@ -28,7 +28,6 @@ and until the kernel has noticed, what the host sends there is lost (a second, w
 from __future__ import annotations
 
 import errno
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -66,8 +65,6 @@ from fairlead.host.removing import GONE, Leaving, Name, Remover
 
 W = TypeVar("W", bound=Wanted)
 N = TypeVar("N", bound=Any)
-_TURN, _TURNS = 0.0005, 20
-"""How long, and how often, to wait for a carrier: 10 ms at most."""
 _TRIES = 5
 
 
@@ -160,14 +157,20 @@ class Making:
         self._namespaces.destroy(name)
 
     def _ask(self) -> None:
-        """One question per namespace for every device that is mentioned."""
-        questions: dict[str, dict[str, None]] = defaultdict(dict)
-        for item in self._objects:
-            for ns, name in _mentioned(item):
-                if name == "lo":
-                    self._there[ns, name] = Standing(1)
-                elif name and ns not in self._fresh:
-                    questions[ns][name] = None
+        """One question per namespace for every device that is mentioned; for the far end of a pair only where the near
+        one stands: if not, the two are born together."""
+        far = {(link.peer_ns, link.peer): (link.ns, link.name) for link in self._of(Link) if link.peer}
+        mentioned = dict.fromkeys(name for item in self._objects for name in _mentioned(item))
+        self._ask_for(name for name in mentioned if name not in far)
+        self._ask_for(name for name, near in far.items() if near in self._there)
+
+    def _ask_for(self, devices: Iterable[Name]) -> None:
+        questions: dict[str, list[str]] = defaultdict(list)
+        for ns, name in devices:
+            if name == "lo":
+                self._there[ns, name] = Standing(1)
+            elif name and ns not in self._fresh:
+                questions[ns].append(name)
         for ns, names in questions.items():
             answers = self._doors[ns].netlink.ask([links.find(name) for name in names])
             for name, answer in zip(names, answers, strict=True):
@@ -440,7 +443,7 @@ class Making:
         for link, ns, index in self._raise:
             peer = self._there.get((link.peer_ns, link.peer))
             if link.up and link.master and peer and (ns, index) == (link.peer_ns, peer.index):
-                self._wait_for_carrier(link)
+                self._doors[link.ns].wait_for_carrier(link.name, link.master)
             far = link.peer if ns == link.peer_ns else ""
             around[ns, far or link.name] = (link.master or link.parent, link.peer_mac if far else link.mac)
         news |= dict.fromkeys(around, False)
@@ -451,17 +454,6 @@ class Making:
         for (ns, name), moved in news.items():
             if ns != HOST:
                 self._announcer.announce(ns, name, moved)
-
-    def _wait_for_carrier(self, link: Link) -> None:
-        """Until the kernel has noticed the carrier of the port and its bridge: before that it drops their packets.
-
-        Asking makes it notice, nearly always at once; while others hold its locks it may take some turns more.
-        """
-        for _ in range(_TURNS):
-            answers = self._doors[link.ns].netlink.ask([links.find(link.name), links.find(link.master)])
-            if all(isinstance(answer, bytes) and links.running(answer) for answer in answers):
-                return
-            time.sleep(_TURN)
 
 
 def _mentioned(item: Wanted) -> list[Name]:
