@@ -89,11 +89,14 @@ class Draft:
         ports = self.service.ports or self.service.spec.ports
         return tuple(port for port in ports if port.publish_mode == "host")
 
-    def wake(self, at: int) -> bool:
-        """Whether it is not yet ``at``; then it will be asked again at that time."""
-        if at > self.now:
+    def wake(self, since: int, wait: int) -> bool:
+        """Whether it is not yet ``wait`` after ``since``; then it will be asked again at that time. Where that is much
+        further off than the wait itself, somebody's clock was wrong, and nobody waits for it."""
+        at = since + wait
+        early = self.now < at <= self.now + 2 * wait
+        if early:
             self.wakes.append(at)
-        return at > self.now
+        return early
 
     def silent(self, task: Task) -> bool:
         """Its node will not tell that it ended."""

@@ -195,6 +195,11 @@ class Orchestrator:
             self._serve(now, steps)
         return [step for step in steps.values() if step.before != step.after]
 
+    def clock_was_set(self) -> None:
+        """Nothing is due when it seemed to be: every service is looked at."""
+        self.alarms.clear()
+        self.dirty |= set(self.services)
+
     def undo(self, steps: Iterable[Step]) -> None:
         """They could not be written."""
         for before, after in steps:

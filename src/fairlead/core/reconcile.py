@@ -88,7 +88,13 @@ def _fallen(draft: Draft) -> None:
 
 def _still_waits(draft: Draft, task: Task) -> bool:
     """It fell while it was made ready, its delay not yet over: its follower comes when it would have come itself."""
-    return task.desired == State.READY and task.status.state.ended and draft.wake(task.not_before)
+    return task.desired == State.READY and task.status.state.ended and _early(draft, task)
+
+
+def _early(draft: Draft, task: Task) -> bool:
+    """Its delay is not over."""
+    delay = service.restart(task.spec).delay or 0
+    return draft.wake(task.not_before - delay, delay)
 
 
 def _follow(draft: Draft, place: int | str, task: Task, displaced: bool = False) -> None:
@@ -128,7 +134,7 @@ def _ready(draft: Draft) -> None:
             for task in slot
         )
         for task in slot:
-            if task.desired == State.READY and not draft.wake(task.not_before) and not stopping:
+            if task.desired == State.READY and not _early(draft, task) and not stopping:
                 draft.desire(task, State.RUNNING)
 
 

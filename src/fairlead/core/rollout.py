@@ -116,7 +116,7 @@ def _progress(draft: Draft, tasks: Sequence[Task], started: int, how: UpdateConf
         return False, False
     if not fresh.running:
         return fresh.created >= started, fresh.created >= started
-    return draft.wake(fresh.ran + how.delay), draft.wake(fresh.ran + how.monitor)
+    return draft.wake(fresh.ran, how.delay), draft.wake(fresh.ran, how.monitor)
 
 
 def _renew(draft: Draft, place: int | str, tasks: Sequence[Task], how: UpdateConfig, started: int) -> None:

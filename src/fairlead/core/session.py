@@ -99,6 +99,8 @@ class Told(msgspec.Struct, frozen=True, tag="told"):
 
     number: int
     reports: tuple[Report, ...]
+    now: int = 0
+    """what the node's clock shows: nanoseconds since 1970"""
 
 
 class Call(msgspec.Struct, frozen=True, tag="call"):

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Protocol
@@ -79,9 +80,14 @@ class Agent:
     """``describe``: what this node says of itself. ``dice``: a number from 0 to 1."""
 
     def __init__(
-        self, link: Link, worker: Worker, describe: Callable[[], Description], dice: Callable[[], float]
+        self,
+        link: Link,
+        worker: Worker,
+        describe: Callable[[], Description],
+        dice: Callable[[], float],
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._link, self._worker, self._describe, self._dice = link, worker, describe, dice
+        self._link, self._worker, self._describe, self._dice, self._clock = link, worker, describe, dice, clock
         self.verbs: dict[str, Verb] = {}
         """what managers may ask this node"""
         self.trouble = ""
@@ -211,7 +217,7 @@ class Agent:
         self._number -= 1
         arrived = self._acknowledged[self._number] = asyncio.Event()
         try:
-            await stream.send(Told(self._number, tuple(reports.values())))
+            await stream.send(Told(self._number, tuple(reports.values()), self._clock()))
             async with asyncio.timeout(PATIENCE):
                 await arrived.wait()
         except TimeoutError:

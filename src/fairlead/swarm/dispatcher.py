@@ -13,7 +13,8 @@ Rules
     2. A report is acknowledged when it is written, and never takes a task back to an earlier state.
     3. A node that is silent for ``BEATS`` periods is not here; one whose session ended has as long to come again.
     4. A slow node delays nobody: its differences wait, as a set of names, until it reads.
-    5. A manager that cannot reach the others' store lets go of its nodes: they are of more use elsewhere.
+    5. Times that a node tells are by its clock: where that is wrong, they are moved by as much.
+    6. A manager that cannot reach the others' store lets go of its nodes: they are of more use elsewhere.
 
 What it does not do: decide (``leader``), open ports (``gate``), say who may come in (``welcome`` of the gate).
 """
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any, Protocol
@@ -47,6 +49,8 @@ log = logging.getLogger(__name__)
 
 LEAVE = "leave"
 TRIES = 20
+TOLERATED = 5 * SECOND
+"""of difference between two clocks"""
 LOOK = 1.0
 """seconds between two looks whether the managers' store is there"""
 
@@ -98,8 +102,10 @@ class Dispatcher:
         me: str,
         connect: Callable[[str], Awaitable[Stream]],
         renew: Callable[[Stream, Node], bool] = lambda stream, node: False,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._state, self._ledger, self._me, self._connect, self._renew = state, ledger, me, connect, renew
+        self._clock = clock
         self.boards = Boards(lambda kind, id: getattr(state, kind).get(id))
         self.verbs: dict[str, Verb] = {LEAVE: self._leave}
         self._sessions: dict[str, Session] = {}
@@ -263,7 +269,8 @@ class Dispatcher:
 
     async def _take(self, session: Session, told: Told) -> None:
         """Reports of tasks that are its own; of others it is as if they were written."""
-        mine = [report for report in told.reports if self._owns(session.who.node, report)]
+        wrong = self._clock() - told.now if told.now else 0
+        mine = [_moved(report, wrong) for report in told.reports if self._owns(session.who.node, report)]
         await self._reports.write(mine)
         await _say(session.stream, Reply(told.number))
 
@@ -388,6 +395,14 @@ class Reports:
         if forward(known.status, report.status) is known.status or known.status == report.status:
             return None
         return replace(report, version=known.version)
+
+
+def _moved(report: Report, by: int) -> Report:
+    """As our clock would have had it: what follows from a time is decided here, and a node's clock may be wrong."""
+    if abs(by) < TOLERATED:
+        return report
+    at, ran = (moment + by if moment else 0 for moment in (report.status.at, report.ran))
+    return replace(report, status=replace(report.status, at=at), ran=ran)
 
 
 class _Over(Exception):

@@ -33,6 +33,8 @@ TERM = 3.0
 PIECE = 1000
 """steps in one commit"""
 PAUSE = 0.2
+SET = SECOND
+"""by which the time of day jumps when it is set, and not just kept right"""
 KINDS = ("nodes", "networks", "services", "tasks", "loans")
 """in the order in which a new leader hears of them: networks first, else each would ask about all there is"""
 
@@ -99,6 +101,7 @@ class Leader:
         self._state, self._clock = state, clock
         self._orchestrator = Orchestrator(new_id, history)
         self._news = asyncio.Event()
+        self._ahead = 0
         for kind in KINDS:
             for thing in getattr(state, kind).values():
                 self._orchestrator.hear(None, thing)
@@ -113,6 +116,7 @@ class Leader:
         """Decides and writes, until cancelled."""
         while True:
             self._news.clear()
+            self._watch_clock()
             steps = self._orchestrator.turn(self._clock())
             if not steps:
                 await self._wait()
@@ -123,6 +127,13 @@ class Leader:
                     self._orchestrator.undo(reversed(steps[start:]))
                     await asyncio.sleep(PAUSE)
                     break
+
+    def _watch_clock(self) -> None:
+        """The time of day against the time that passes: whether somebody set it."""
+        ahead = self._clock() - int(asyncio.get_running_loop().time() * SECOND)
+        if abs(ahead - self._ahead) > SET:
+            self._orchestrator.clock_was_set()
+        self._ahead = ahead
 
     async def _write(self, steps: Sequence[Step], guard: Guard) -> bool:
         put = [cast(Thing, step.after) for step in steps if step.after is not None]

@@ -143,11 +143,11 @@ class RollCall:
         self, state: SwarmState, ledger: Ledger, me: str, tasks: Tasks, clock: Callable[[], int], grace: float
     ) -> None:
         self._state, self._ledger, self._me, self._tasks, self._clock = state, ledger, me, tasks, clock
-        self._grace = int(grace * SECOND)
+        self._grace = grace
         self._present: dict[str, str] = {}
         """node -> who has its session, "": nobody"""
-        self._vanished: dict[str, int] = {}
-        """node -> when its grace ends"""
+        self._vanished: dict[str, float] = {}
+        """node -> when its grace ends, by the loop's clock: the day's may be set"""
         self._down: set[str] = set()
         self._dirty: set[str] = set()
         self._news = asyncio.Event()
@@ -201,14 +201,14 @@ class RollCall:
 
     def _due(self) -> float | None:
         """Seconds until time alone changes something."""
-        ends = list(self._vanished.values())
-        ends += [node.since + ORPHANED_AFTER for node in self._silent()]
-        return max(0, min(ends) - self._clock()) / SECOND if ends else None
+        left = [end - asyncio.get_running_loop().time() for end in self._vanished.values()]
+        left += [(node.since + ORPHANED_AFTER - self._clock()) / SECOND for node in self._silent()]
+        return max(0, min(left)) if left else None
 
     async def _conclude(self, guard: Guard) -> bool:
         """One look at what changed; whether all could be written."""
         now = self._clock()
-        self._dirty |= {node for node, end in self._vanished.items() if end <= now}
+        self._dirty |= {node for node, end in self._vanished.items() if end <= asyncio.get_running_loop().time()}
         dirty, self._dirty = self._dirty, set()
         put: list[Thing] = []
         for id in dirty:
@@ -239,7 +239,7 @@ class RollCall:
 
     def _judge(self, node: Node, now: int) -> Node:
         """As it is to be written."""
-        state, message = self._standing(node, now)
+        state, message = self._standing(node)
         manager = node.manager
         if manager is not None:
             reachable = "reachable" if self._present.get(node.id) else "unreachable"
@@ -249,13 +249,14 @@ class RollCall:
         since = now if state != node.state else node.since
         return replace(node, state=state, message=message, manager=manager, since=since, updated=now)
 
-    def _standing(self, node: Node, now: int) -> tuple[str, str]:
+    def _standing(self, node: Node) -> tuple[str, str]:
         holder = self._present.get(node.id)
         if holder is not None:
             self._vanished.pop(node.id, None)
             return ("ready", "") if holder else ("down", FAILED)
         if node.state == "down":
             return node.state, node.message
+        now = asyncio.get_running_loop().time()
         if self._vanished.setdefault(node.id, now + self._grace) > now:
             return "unknown", UNKNOWN if node.state == "ready" else node.message
         del self._vanished[node.id]
