@@ -4,6 +4,7 @@ client (10.0.0.2)  web1 (.3)  web2 (.4)  web3 (.5)    on one bridge; the service
 """
 
 import errno
+import ipaddress
 import socket
 import time
 from collections import Counter
@@ -11,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from fairlead.core.wanted import Address, Link, Namespace, Plan, Vip, difference
 from fairlead.errors import Invalid
 from fairlead.host.linux import LinuxHost
 from fairlead.host.netns import inside, socket_in
+from fairlead.host.vips import TABLE
 from lane.golden import same_as
 from lane.pretend import PretendHost
 
@@ -102,10 +105,10 @@ at 10.0.1.9 (label `fairlead.policy=source`: one client, one task) and `idle` at
 | `fairlead.policy=round-robin` | one task after the other, as each client (at a published port: each node) counts |
 | `fairlead.policy=source` | by the client's address: one client, one task |
 | of a node: `fairlead.weight=3` | tasks of that node get three times as much, of every service |
-| of a container: `fairlead.weight=2` | `service update --container-label-add`: the tasks of that version; with the node's, the product |
+| of a container: `fairlead.weight=2` | `--container-label-add`: the tasks of that version; times the node's |
 
-Weights are whole numbers to 100. All of it may be changed while the service runs, without a task being replaced (but for
-the container's own label, which belongs to its version: nine tasks of weight 10 and one of weight 1 try the new one).
+Weights are whole numbers to 100. All of it may be changed while the service runs, without a task being replaced (but
+for the container's own label, which belongs to its version: nine tasks of weight 10 and one of weight 1 try the new).
 
 Why so: [vip-without-ipvs.md](../why/vip-without-ipvs.md).
 """
@@ -208,6 +211,50 @@ def test_another_policy_is_seen(host: LinuxHost) -> None:
         host.make([made])
         assert not difference([made], host.look([made]))[0]
         assert all(difference([vip((3, 1), (4, 1), policy=other)], host.look([made]))[0] for other in others)
+
+
+SHAPES = [
+    vip(),
+    vip((3, 1)),
+    vip((3, 1), (4, 1), (5, 1)),
+    vip((3, 1), (4, 3), policy="round-robin"),
+    vip((3, 1), (4, 1), policy="source"),
+    vip(family=6),
+    vip((3, 1), family=6),
+    vip((3, 1), (4, 2), family=6),
+    vip((3, 1), (4, 1), family=6, policy="source"),
+    vip(*((3 + n % 3, 1) for n in range(600))),
+]
+
+
+def listed(pretend_host: PretendHost, ns: str = "s2") -> str:
+    return pretend_host.run("nft", "-s", "list", "table", "inet", "fairlead-vips", ns=ns)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_what_is_told_without_words_is_the_same(pretend_host: PretendHost, host: LinuxHost, shape: Vip) -> None:
+    """The first in a namespace takes the long way; its twin is told where the table stands already."""
+    twin = replace(shape, ns="s3")
+    host.make([shape])
+    host.make([vip((3, 1), family=6 if ":" in shape.address else 4, ns="s3")])
+    assert host._doors["s3"].stands == {TABLE}
+    host.make([twin])
+    assert listed(pretend_host, "s3") == listed(pretend_host, "s2")
+    assert not difference([shape, twin], host.look([shape, twin]))[0]
+    host.remove([twin])
+    assert str(ipaddress.ip_address(shape.address)) not in listed(pretend_host, "s3")
+    host.remove([twin])
+
+
+def test_who_took_the_table_away_gets_it_back_with_the_next_change(pretend_host: PretendHost, host: LinuxHost) -> None:
+    host.make([vip((3, 1))])
+    pretend_host.run("nft", "delete", "table", "inet", "fairlead-vips", ns="s2")
+    host.make([vip((4, 1))])
+    assert not difference([vip((4, 1))], host.look([vip((4, 1))]))[0]
+    pretend_host.run("nft", "flush", "chain", "inet", "fairlead-vips", "refuse", ns="s2")
+    assert difference([vip((4, 1))], host.look([vip((4, 1))]))[0]
+    host.make([vip((4, 1))])
+    assert not difference([vip((4, 1))], host.look([vip((4, 1))]))[0], "its rules are said again, too"
 
 
 def test_one_source_one_task(host: LinuxHost, listeners: Listeners) -> None:

@@ -24,9 +24,10 @@ def place(item: Item) -> str:
 def make(doors: Doors, objects: Iterable[Wanted], done: Callable[[Callable[[], None]], None]) -> None:
     """One transaction for each kind and namespace; ``done`` is told how to undo each, as soon as it is done."""
     for ns, items in _by_place(objects).items():
-        nft = doors[ns].nft
+        door = doors[ns]
+        nft = door.nft
         if found := [item for item in items if isinstance(item, Vip)]:
-            done(vips.make(nft, found))
+            done(vips.make(door, found))
         for inlet in items:
             if isinstance(inlet, Inlet):
                 done(inlets.make(nft, inlet))
@@ -40,9 +41,10 @@ def remove(doors: Doors, objects: Iterable[Wanted], stands: Callable[[str], bool
     for ns, items in _by_place(objects).items():
         if not stands(ns):
             continue
-        nft = doors[ns].nft
+        door = doors[ns]
+        nft = door.nft
         if found := [item for item in items if isinstance(item, Vip)]:
-            yield lambda nft=nft, found=found: vips.remove(nft, found)  # type: ignore[misc]
+            yield lambda door=door, found=found: vips.remove(door, found)  # type: ignore[misc]
         if any(isinstance(item, Inlet) for item in items):
             yield lambda nft=nft: inlets.remove(nft)  # type: ignore[misc]
         legs, ports = _mesh(items)
@@ -55,9 +57,10 @@ def look(doors: Doors, asked: Iterable[Wanted], there: Iterable[str]) -> Iterato
     for ns, items in _by_place(asked).items():
         if ns not in there:
             continue
-        nft = doors[ns].nft
+        door = doors[ns]
+        nft = door.nft
         if found := [item for item in items if isinstance(item, Vip)]:
-            yield from vips.look(nft, ns, found)
+            yield from vips.look(door, ns, found)
         if wishes := [item for item in items if isinstance(item, Inlet)]:
             yield from inlets.look(nft, ns, wishes)
         legs, ports = _mesh(items)

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fairlead.core.wanted import HOST
-from fairlead.host import ipsec, links
+from fairlead.host import ipsec, links, sysctls
 from fairlead.host.netlink import NETFILTER, Netlink
 from fairlead.host.netns import HERE, Namespaces, inside
 from fairlead.host.nft import Nft
@@ -34,17 +34,24 @@ _TURN, _TURNS = 0.0005, 20
 class Door:
     """The way into one namespace."""
 
-    def __init__(self, path: str | int, netlink: Netlink, next_index: int = 0, lively: bool = False) -> None:
-        """``lively``: elements of its table come and go."""
+    def __init__(
+        self,
+        path: str | int,
+        netlink: Netlink,
+        next_index: int = 0,
+        lively: bool = False,
+        stands: set[str] | None = None,
+    ) -> None:
+        """``lively``: elements of its table come and go. ``stands``: see there."""
         self.path = path
         self.netlink = netlink
         self._next_index = next_index
         self._lively = lively
         self._nft: Nft | None = None
         self._ipsec: Netlink | None = None
+        self.settings = sysctls.Folders()
         self._wire: Netlink | None = None
-        self.stands: set[str] = set()
-        """tables that stand here as we made them, as far as we saw last"""
+        self.stands = set() if stands is None else stands
 
     @property
     def wire(self) -> Netlink:
@@ -104,6 +111,7 @@ class Door:
         return {socket.port for socket in (self.netlink, self._ipsec) if socket}
 
     def close(self) -> None:
+        self.settings.close()
         self.netlink.close()
         if self._ipsec is not None:
             self._ipsec.close()
@@ -125,6 +133,8 @@ class Doors:
         self._at_home = os.fstat(self.home)
         self._host = Door(self.home, Netlink.here(), lively=True)
         self._others: OrderedDict[str, Door] = OrderedDict()
+        self._stands: dict[str, set[str]] = {}
+        """of every namespace, its door open or not"""
 
     def __getitem__(self, ns: str) -> Door:
         if ns == HOST:
@@ -133,7 +143,7 @@ class Doors:
         if door is None:
             path = self._namespaces.path(ns)
             with inside(path):
-                door = Door(path, Netlink.here())
+                door = Door(path, Netlink.here(), stands=self._stands.setdefault(ns, set()))
             self._keep(ns, door)
         self._others.move_to_end(ns)
         return door
@@ -141,9 +151,16 @@ class Doors:
     def create(self, ns: str) -> None:
         """A new namespace with ``lo`` up, and its door."""
         netlink = self._namespaces.create(ns, _open_with_lo)
-        self._keep(ns, Door(self._namespaces.path(ns), netlink, next_index=2))
+        self.forget(ns)
+        stands = self._stands.setdefault(ns, set())
+        self._keep(ns, Door(self._namespaces.path(ns), netlink, next_index=2, stands=stands))
 
     def forget(self, ns: str) -> None:
+        """The namespace is not what it was."""
+        self._stands.pop(ns, None)
+        self._close(ns)
+
+    def _close(self, ns: str) -> None:
         if door := self._others.pop(ns, None):
             door.close()
 
@@ -179,10 +196,10 @@ class Doors:
         os.close(self.home)
 
     def _keep(self, ns: str, door: Door) -> None:
-        self.forget(ns)
+        self._close(ns)
         self._others[ns] = door
         while len(self._others) > KEPT:
-            self.forget(next(iter(self._others)))
+            self._close(next(iter(self._others)))
 
 
 def _open_with_lo() -> Netlink:

@@ -8,14 +8,15 @@ One table in each sandbox that has any: maps that lead an address to its chain, 
 are, a new connection costs one lookup, and each packet a question (was it turned?).
 
 Rules
-    1. A change of one address is one transaction about that address. (libnftables looks at what sets there are before:
-       0.3 ms with one address, 1 ms with a hundred.)
+    1. A change of one address is one transaction about that address, and costs the same however many there are
+       (``host.vipwire``). The first one in a namespace, and what is refused, take the long way, with words.
     2. Who was chosen stays chosen for as long as the kernel knows the connection: it is NAT.
     3. Whatever is sent is led on: TCP, UDP, SCTP, pings. What has nobody to go to is refused, not dropped.
     4. Source addresses stay: a task sees who calls.
     5. The kernel tracks connections of a namespace only as long as some rule asks for it. One of ours always does
        (``ct status``), so that who is under way goes on though nobody serves any more.
-    6. The table's own rules are said again with every change: whatever somebody did to them is mended by it.
+    6. The table's own rules are said again the long way: whatever somebody did to them is seen when they are looked at,
+       and mended with the next change.
 
 What it does not do: decide who serves (``core.serving``), spell whose turn it is (``host.turns``), or touch what only
 passes through a sandbox.
@@ -30,8 +31,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from fairlead.core.wanted import Vip
-from fairlead.host import nft, turns
-from fairlead.host.nft import Denied, Nft
+from fairlead.host import nft, turns, vipwire
+from fairlead.host.doors import Door
+from fairlead.host.netlink import Request
+from fairlead.host.nft import Denied
 
 TABLE = "inet fairlead-vips"
 BASE = f"""\
@@ -60,23 +63,27 @@ _PLACES = re.compile(r" : ([0-9a-f.:]+)")
 _ONE = re.compile(r"dnat ip6? to ([0-9a-f.:]+)\n")
 
 
-def make(nft: Nft, vips: Sequence[Vip]) -> Callable[[], None]:
+def make(door: Door, vips: Sequence[Vip]) -> Callable[[], None]:
     """All of them, in one transaction; returns how to undo it."""
-    _run(nft, "".join(map(_made, vips)), vips)
-    return lambda: remove(nft, vips)
+    if not _told(door, vipwire.changed(vips)):
+        _run(door, "".join(map(_made, vips)), vips)
+    return lambda: remove(door, vips)
 
 
-def remove(nft: Nft, vips: Sequence[Vip]) -> None:
+def remove(door: Door, vips: Sequence[Vip]) -> None:
     """Gone already is fine. The table stays: it goes with the sandbox."""
-    _run(nft, "".join(map(_removed, vips)), vips)
+    if not _told(door, vipwire.removed(vips)):
+        _run(door, "".join(map(_removed, vips)), vips)
 
 
-def look(nft: Nft, ns: str, wanted: Iterable[Vip]) -> Iterator[Vip]:
+def look(door: Door, ns: str, wanted: Iterable[Vip]) -> Iterator[Vip]:
     """Those that are there. One that is not whole has a target that nobody wants."""
     asked = {vip.address: vip for vip in wanted}
-    listing = nft.output(f"list table {TABLE}")
+    listing = door.nft.output(f"list table {TABLE}")
     chains = dict(_CHAIN.findall(listing))
     intact = _ELEMENTS.sub("", _CHAIN.sub("", listing)).split() == _as_it_should_list().split()
+    if not intact:
+        door.stands.discard(TABLE)
     words = Counter(re.findall(r"[^\s,]+", "".join(_ELEMENTS.findall(listing))))
     for name, body in chains.items():
         address = _address(name)
@@ -86,15 +93,26 @@ def look(nft: Nft, ns: str, wanted: Iterable[Vip]) -> Iterator[Vip]:
         yield wish if wish is not None and stands else Vip(ns=ns, address=address, targets=(("?", 0),))
 
 
-def _run(nft: Nft, commands: str, vips: Sequence[Vip]) -> None:
+def _told(door: Door, requests: Sequence[Request]) -> bool:
+    """Without words; False: nothing was done."""
+    if TABLE not in door.stands:
+        return False
     try:
-        nft.run(BASE + commands)
+        return door.wire.transact(requests) is None
+    except OSError:
+        return False  # more than fits into one send
+
+
+def _run(door: Door, commands: str, vips: Sequence[Vip]) -> None:
+    try:
+        door.nft.run(BASE + commands)
     except Denied as refusal:
         raise refusal.as_error(vips[0]) from None
+    door.stands.add(TABLE)
 
 
 def _made(vip: Vip) -> str:
-    chain, rule = f"{TABLE} {_chain(vip)}", _rule(vip)
+    chain, rule = f"{TABLE} {vipwire.chain(vip)}", _rule(vip)
     return "".join(
         [
             f"add chain {chain}\nflush chain {chain}\n",
@@ -106,14 +124,14 @@ def _made(vip: Vip) -> str:
 
 def _removed(vip: Vip) -> str:
     """Said to be there first, so that nothing can be missing."""
-    chain = f"{TABLE} {_chain(vip)}"
+    chain = f"{TABLE} {vipwire.chain(vip)}"
     parts = [f"add chain {chain}\n", *_elements("add", vip), *_elements("delete", vip)]
     return "".join([*parts, f"flush chain {chain}\ndelete chain {chain}\n"])
 
 
 def _elements(verb: str, vip: Vip) -> Iterator[str]:
     family = ipaddress.ip_address(vip.address).version
-    leads = f" : goto {_chain(vip)}" if verb == "add" else ""
+    leads = f" : goto {vipwire.chain(vip)}" if verb == "add" else ""
     yield f"{verb} element {TABLE} choose{family} {{ {vip.address}{leads} }}\n"
     yield f"{verb} element {TABLE} refuse{family} {{ {vip.address} }}\n"
 
@@ -135,10 +153,6 @@ def _places(vip: Vip) -> list[str]:
 def _shape(rule: str) -> tuple[str, list[str], list[str]]:
     """A rule as it is compared: by what it chooses, and between whom."""
     return turns.chosen(rule), _PLACES.findall(rule), _ONE.findall(rule)
-
-
-def _chain(vip: Vip) -> str:
-    return f"vip-{ipaddress.ip_address(vip.address)}".replace(":", "_")
 
 
 def _address(name: str) -> str:
