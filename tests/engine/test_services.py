@@ -65,7 +65,11 @@ async def test_a_change_of_one_service_touches_no_other(paper: Paper) -> None:
     assert told(paper) == {"c20000000000": ()} and told(paper, "10.9.0.201") == {"c20000000000": ("10.9.0.8",)}
 
 
-async def test_a_sandbox_may_come_and_go_while_the_last_one_goes(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("stays", "left"), [(False, set()), (True, {"service s1", "service s2"})])
+async def test_who_comes_while_the_last_one_goes(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch, stays: bool, left: set[str]
+) -> None:
+    """Whether it goes again at once or stays and finds all names: that ends nothing."""
     one, _ = await joined(paper, 2)
     await paper.overlays.learn(task(7))
     await paper.overlays.learn(task(8, service="s2", name="db", vip="10.9.0.201"))
@@ -75,27 +79,12 @@ async def test_a_sandbox_may_come_and_go_while_the_last_one_goes(paper: Paper, m
         await unname(network, endpoint)
         if visits:
             visitor, _ = await joined(paper, visits.pop())
-            await paper.sandboxes.close(visitor)
+            if not stays:
+                await paper.sandboxes.close(visitor)
 
     monkeypatch.setattr(paper.told, "unname", visited)
     await paper.overlays.services.leave(RED.id, one.sandbox.id)
-    assert not {name for name in named(paper) if name.startswith("service")}
-
-
-async def test_who_comes_while_the_last_one_goes_finds_all_names(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, _ = await joined(paper, 2)
-    await paper.overlays.learn(task(7))
-    await paper.overlays.learn(task(8, service="s2", name="db", vip="10.9.0.201"))
-    unname, visits = paper.told.unname, [3]
-
-    async def visited(network: str, endpoint: str) -> None:
-        await unname(network, endpoint)
-        if visits:
-            await joined(paper, visits.pop())
-
-    monkeypatch.setattr(paper.told, "unname", visited)
-    await paper.overlays.services.leave(RED.id, one.sandbox.id)
-    assert {name for name in named(paper) if name.startswith("service")} == {"service s1", "service s2"}
+    assert {name for name in named(paper) if name.startswith("service")} == left
 
 
 async def test_names_follow_who_serves(paper: Paper) -> None:
