@@ -176,6 +176,30 @@ def test_one_endpoint_more_is_five_messages_to_the_kernel_however_many_there_are
     clear(host, BRIDGE, *(endpoint(number) for number in range(2, 14)))
 
 
+def test_the_folder_of_settings_is_looked_for_once_a_namespace(
+    pretend_host: PretendHost, host: LinuxHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every namespace has one of that name, and the kernel tries them all."""
+    looked: list[str] = []
+    plain = os.open
+
+    def note(path: str, *arguments: int, **more: int | None) -> int:
+        looked.extend([str(path)] if str(path).startswith("/proc/sys/") else [])
+        return plain(path, *arguments, **more)  # type: ignore[arg-type]
+
+    host.make(BRIDGE)
+    monkeypatch.setattr(os, "open", note)
+    for number in (2, 3, 4):
+        host.make(endpoint(number))
+        for ns, device in (("", f"veth{number}"), (f"s{number}", "eth0")):
+            path = f"net/ipv6/conf/{device}"
+            host.make([Sysctl(ns=ns, path=f"{path}/{name}", value="0") for name in ("accept_ra", "accept_redirects")])
+    assert looked == ["/proc/sys/net/ipv6/conf"] * 4, "the host's, and that of each sandbox"
+    for name in ("accept_ra", "accept_redirects"):
+        assert pretend_host.run("cat", f"/proc/sys/net/ipv6/conf/eth0/{name}", ns="s3").strip() == "0"
+    clear(host, BRIDGE, *(endpoint(number) for number in (2, 3, 4)))
+
+
 def test_a_removed_endpoint_is_cut_off_before_its_device_is_gone(pretend_host: PretendHost, host: LinuxHost) -> None:
     host.make(BRIDGE)
     host.make(endpoint(2))
@@ -439,7 +463,7 @@ def test_only_network_settings_are_ours_to_set(host: LinuxHost, path: str) -> No
 
 
 def test_a_setting_that_is_so_already_needs_no_writing(host: LinuxHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_only(*_: object) -> int:
+    def read_only(*_: object, **__: object) -> int:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     current = host.look([Sysctl(path="net/ipv4/ip_forward", value="?")])[0]

@@ -54,7 +54,7 @@ from fairlead.core.wanted import (
     Wanted,
 )
 from fairlead.errors import Conflict, Internal
-from fairlead.host import beside, fences, files, ipsec, links, nft, routing, sysctls
+from fairlead.host import beside, fences, files, ipsec, links, nft, routing
 from fairlead.host.announcing import Announcer
 from fairlead.host.doors import Doors
 from fairlead.host.links import Around, Place, Seen
@@ -338,9 +338,10 @@ class Making:
 
     def _make_settings(self) -> None:
         for ns, items in by_namespace(self._of(Sysctl)).items():
+            settings = self._doors[ns].settings
             with self._doors.visit(ns):
                 for item in items:
-                    sysctls.write(item)
+                    settings.write(item)
         for file in self._of(File):
             self._undo.append(files.write(file))
 

@@ -8,6 +8,8 @@ Rules
        knows who else relies on one of the host.
     4. ``net/bridge/`` is there only while the kernel has br_netfilter; without it, what
        should be off there is off.
+    5. Every namespace has folders of its own under the same names, and the kernel finds the right ones by trying one
+       after the other: what is written to often keeps its folders open (``Folders``).
 """
 
 from __future__ import annotations
@@ -21,11 +23,35 @@ from fairlead.errors import Internal, Invalid, Unsupported
 _ROOT = "/proc/sys/"
 
 
-def write(item: Sysctl) -> None:
-    """Call it inside the namespace."""
+class Folders:
+    """Where one namespace's settings are; use it inside that namespace."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, int] = {}
+
+    def write(self, item: Sysctl) -> None:
+        head, conf, tail = _path(item).partition("/conf/")
+        if not conf:
+            write(item)
+            return
+        if head not in self._open:
+            try:
+                self._open[head] = os.open(f"{head}/conf", os.O_PATH | os.O_CLOEXEC)
+            except FileNotFoundError:
+                write(item)  # which finds the words
+                return
+        write(item, tail, self._open[head])
+
+    def close(self) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+
+def write(item: Sysctl, name: str = "", folder: int | None = None) -> None:
+    """Call it inside the namespace. ``name``: of its file in that open folder, where the caller has one."""
     path = _path(item)
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        file = os.open(name or path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
         try:
             os.write(file, item.value.encode() + b"\n")
         finally:
