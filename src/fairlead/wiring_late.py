@@ -179,7 +179,7 @@ class Later:
         return Explainer(
             self.kernel, self.host, self.catalog, self.controller, self.attachments,
             self.publisher, self.naming, self.files,
-            Directory(self.controller, self.overlays, lambda: self.swarm.control()),
+            Directory(self.controller, self.overlays, lambda: self.swarm.control(), lambda: self.mesh),
             lambda family: self.host.sysctl(SWITCHES[family]) != "0",
         )  # fmt: skip
 

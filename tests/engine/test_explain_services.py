@@ -75,7 +75,9 @@ class Street:
         self.folder = folder
         self.shop = Shop(self.paper)
         self.managers: Any = None
-        self.shop.explainer._services = Directory(self.paper.controller, self.paper.overlays, self.control)
+        self.shop.explainer._services = Directory(
+            self.paper.controller, self.paper.overlays, self.control, lambda: self.mesh
+        )
 
     def control(self) -> Any:
         return self.managers or NoSwarm().control()
@@ -326,6 +328,21 @@ async def test_a_published_port_that_nobody_serves(street: Street) -> None:
     answer = await street.says("world", "host:8080")
     assert not answer.works and "port 8080 tcp is the swarm's, and no task serves it" in last(answer)
     assert "service ps api, on a manager" in answer.advice[0]
+
+
+async def test_a_port_whose_tasks_are_told_of_their_clients(street: Street) -> None:
+    """The relay carries it: it is nobody's address that the task sees, but the header."""
+    proxied_ports = replace(API, vip="", ports=("8080:80/tcp;v2",))
+    await street.row("api.1", "h2", INGRESS, 5, proxied_ports)
+    await street.row("api.3", "h3", INGRESS, 6, proxied_ports)
+    answer = await street.says("world", "host:8080")
+    assert answer.works and answer.place == "each of 2 tasks", text(answer)
+    assert "told of its clients by PROXY's header: one of 2 tasks" in text(answer)
+    assert "1 of 2: api.3 on h3" in text(answer) and "the relay listens at 192.168.77.11 port 8080 tcp" in text(answer)
+    await street.row("api.1", "h2", INGRESS, 5, replace(proxied_ports, serving=False))
+    await street.row("api.3", "h3", INGRESS, 6, replace(proxied_ports, serving=False))
+    nobody = await street.says("world", "host:8080")
+    assert not nobody.works and "no task serves it" in last(nobody)
 
 
 async def test_from_where_no_names_of_services_are_known(street: Street) -> None:

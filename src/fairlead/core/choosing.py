@@ -18,8 +18,8 @@ from dataclasses import replace
 from fairlead.core import mesh
 from fairlead.core.ruleset import Packet, within
 from fairlead.core.steps import Lot, Steps, at
-from fairlead.core.terrain import Socket, Way
-from fairlead.core.wanted import HOST, MeshPort, Vip
+from fairlead.core.terrain import Carried, Socket, Way
+from fairlead.core.wanted import HOST, MeshPort, Vip, Wanted
 
 DSTNAT = -100
 """priority of the chains that lead to tasks"""
@@ -45,7 +45,7 @@ class Choosing(Steps):
                 return None
             self.turned = vip.address
             lots = [Lot(address, self.packet.port, weight) for address, weight in vip.targets]
-            self._draw(f"in {title} itself {vip.address} leads to", "vip", lots, vip)
+            self._draw(f"in {title} itself {vip.address} leads to", "vip", lots, vip.policy, vip)
             if self.terrain.holds(ns, self.packet.target):
                 self.arrive(ns, f"{title} got itself, on its loopback at {at(self.packet)}")
                 return None
@@ -71,7 +71,7 @@ class Choosing(Steps):
         lots = [Lot(address, number, weight) for address, number, weight in port.targets] if port else []
         lots = [lot for lot in lots if (":" in lot.address) == (self.packet.family == 6)]
         if port is not None and lots:
-            self._draw(f"port {port.port} {port.protocol} is {port.why}:", "mesh", lots, port)
+            self._draw(f"port {port.port} {port.protocol} is {port.why}:", "mesh", lots, port.policy, port)
         return bool(lots)
 
     def port(self) -> MeshPort | None:
@@ -98,12 +98,26 @@ class Choosing(Steps):
             self.stop("inlet", "leg", f"by {leg.link} the host takes answers, and nothing else", leg)
         return leg is not None
 
-    def _draw(self, what: str, station: str, lots: Sequence[Lot], by: Vip | MeshPort) -> None:
+    def by_relay(self, carried: Carried) -> Lot | None:
+        """Whom the relay calls. None: nobody, it ended here."""
+        if not carried.swarm:
+            return Lot(carried.target, carried.target_port, 1)
+        lots = [Lot(*task) for task in carried.tasks]
+        what = f"port {carried.port} {carried.protocol} is the swarm's, told of its clients by PROXY's header:"
+        if not lots:
+            self.stop("vip", "mesh", f"{what} no task serves it")
+            return None
+        return self._lot(what, "mesh", lots, carried.policy)
+
+    def _lot(self, what: str, station: str, lots: Sequence[Lot], policy: str, *objects: Wanted) -> Lot:
         self.walked.lots = tuple(lots)
-        drawn, before = lots[self.lot % len(lots)], self.packet
-        how = {"source": "by the caller's address", "round-robin": "in turn"}.get(by.policy, "by chance")
+        how = {"source": "by the caller's address", "round-robin": "in turn"}.get(policy, "by chance")
         tasks = f"one of {len(lots)} tasks that serve, {how}" if len(lots) > 1 else "the one task that serves"
-        self.note(station, f"{what} {tasks}", by)
+        self.note(station, f"{what} {tasks}", *objects)
+        return lots[self.lot % len(lots)]
+
+    def _draw(self, what: str, station: str, lots: Sequence[Lot], policy: str, by: Vip | MeshPort) -> None:
+        drawn, before = self._lot(what, station, lots, policy, by), self.packet
         self.packet = replace(before, target=drawn.address, port=drawn.port, translated=True)
         self.note("dnat", f"{at(before)} becomes {at(self.packet)}")
 

@@ -231,8 +231,11 @@ class _Walker(Choosing):
         carried = next((c for c in self.terrain.carried if _serves(c.protocol, c.address, c.port, packet)), None)
         if carried is None:
             return self.arrive(HOST, f"the host's own processes get it at {at(packet)}: no published port of ours")
-        self.note("relay", f"the relay listens at {at(packet)} and calls {carried.target} port {carried.target_port}")
-        self.packet = Packet(source="", target=carried.target, protocol=packet.protocol, port=carried.target_port)
+        called = self.by_relay(carried)
+        if called is None:
+            return None
+        self.note("relay", f"the relay listens at {at(packet)} and calls {called.address} port {called.port}")
+        self.packet = Packet(source="", target=called.address, protocol=packet.protocol, port=called.port)
         return self.from_host()
 
     def forward(self) -> None:

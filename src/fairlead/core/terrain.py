@@ -46,13 +46,17 @@ DIRECT = ("macvlan", "ipvlan")
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """A port of the host that the relay serves by hand: whoever calls it is called on to ``target``."""
+    """A port of the host that the relay serves by hand: whoever calls it is called on to ``target``; or, where it is
+    the swarm's, to one of ``tasks`` (address, port, weight), as ``policy`` says."""
 
     protocol: str
     address: str
     port: int
-    target: str
-    target_port: int
+    target: str = ""
+    target_port: int = 0
+    swarm: bool = False
+    tasks: tuple[tuple[str, int, int], ...] = ()
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

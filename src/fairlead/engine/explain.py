@@ -179,7 +179,7 @@ class Explainer(Places):
         shown = next((walked for walked in walks if not walked.arrived), walks[0])
         if not shown.lots:
             return shown.hops, shown
-        at = next((number for number, hop in enumerate(shown.hops) if hop.at == "dnat"), 1)
+        at = next((number for number, hop in enumerate(shown.hops, 1) if hop.at in ("vip", "mesh")), 1)
         total = sum(lot.weight for lot in shown.lots)
         lines = [self._lot(lot, total, walked, walked is shown) for lot, walked in zip(shown.lots, walks, strict=False)]
         if (more := len(shown.lots) - len(walks)) > 0:
@@ -253,7 +253,10 @@ class Explainer(Places):
             objects,
             self._host.addresses(),
             self._host.routes(),
-            [Carried(p.protocol, p.address, p.port, p.target, p.target_port) for p in carried if p.target],
+            [
+                *(Carried(p.protocol, p.address, p.port, p.target, p.target_port) for p in carried if p.target),
+                *self._services.relayed(),
+            ],
             titles,
             {**{device: name for device, name in networks.items() if device}, **self._spread()},
             self._host.road,

@@ -21,7 +21,9 @@ from fairlead.core.mesh import Published
 from fairlead.core.service import replicas
 from fairlead.core.serving import ROUTE, Backend
 from fairlead.core.steps import Hop
+from fairlead.core.terrain import Carried
 from fairlead.engine.controller import Controller
+from fairlead.engine.mesh import Mesh
 from fairlead.engine.overlays import Overlays
 from fairlead.engine.resolverclient import EndpointNames
 from fairlead.engine.swarm import Control
@@ -67,8 +69,14 @@ class Route(NamedTuple):
 class Directory:
     """``control()``: the swarm's records; ``Unavailable`` where this node is no manager."""
 
-    def __init__(self, controller: Controller, overlays: Overlays, control: Callable[[], Control]) -> None:
-        self._controller, self._overlays, self._managers = controller, overlays, control
+    def __init__(
+        self,
+        controller: Controller,
+        overlays: Overlays,
+        control: Callable[[], Control],
+        mesh: Callable[[], Mesh | None] = lambda: None,
+    ) -> None:
+        self._controller, self._overlays, self._managers, self._mesh = controller, overlays, control, mesh
 
     def _control(self) -> Control | None:
         try:
@@ -79,6 +87,14 @@ class Directory:
     def names(self) -> list[EndpointNames]:
         """Of services' own addresses, as the resolver serves them."""
         return self._overlays.services.told()
+
+    def relayed(self) -> Iterator[Carried]:
+        """Published ports that the relay carries, not the kernel."""
+        node = self._mesh()
+        for port, (addresses, leads) in node.relayed().items() if node else ():
+            tasks = tuple((lead.address, lead.port, lead.weight) for lead in leads.all)
+            for address in addresses if addresses != ("",) else ("0.0.0.0", "::"):
+                yield Carried(port.protocol, address, port.port, swarm=True, tasks=tasks, policy=leads.policy)
 
     # -- who is meant -------------------------------------------------------------------------------------------
 

@@ -98,6 +98,10 @@ class Mesh:
         """What this node answers on."""
         return set(self._reserved)
 
+    def relayed(self) -> dict[Published, tuple[tuple[str, ...], Leads]]:
+        """What the relay carries: at which addresses of this node ("": at all), and to whom."""
+        return {port: (self._reserved[port], leads) for port, leads in self._carried.items() if port in self._reserved}
+
     # -- this node --------------------------------------------------------------------------------
 
     async def enter(self, network: Network, addresses: Iterable[str]) -> None:
