@@ -9,6 +9,7 @@ Written before the process starts and whenever its networks or links change.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -68,8 +69,9 @@ class HostFiles:
 
     def write(self, container: Container, stack: Stack) -> None:
         """All three, as the container's networks are now."""
-        for name, text in self._texts(container, stack).items():
-            self._put(container.id, name, text)
+        texts = self._texts(container, stack).items()
+        if news := [file for name, text in texts for file in self._news(container.id, name, text)]:
+            self._host.make(news)
 
     def plan(self, container: Container, stack: Stack) -> Plan:
         """The files that ``write`` would write for a new container."""
@@ -94,15 +96,16 @@ class HostFiles:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _put(self, container_id: str, name: str, text: str) -> None:
-        path = self._root / container_id / name
-        ours = path.with_name(name + ".ours")
+    def _news(self, container_id: str, name: str, text: str) -> Iterator[File]:
+        path = f"{self._root}/{container_id}/{name}"
+        ours = f"{path}.ours"
         before = _text(ours)
-        if before == text and path.exists():
+        if before == text and os.path.exists(path):
             return  # as we wrote it, or as the user changed it since
         current = _text(path)
         now = text if before is None or current is None else hostsfile.carry_over(current, before, text)
-        self._host.make((File(path=str(path), content=now), File(path=str(ours), content=text, mode=0o600)))
+        yield File(path=path, content=now)
+        yield File(path=ours, content=text, mode=0o600)
 
     def _hosts(self, container: Container, stack: Stack) -> str:
         own = [a for e in stack.endpoints if not e.way_out for a in (e.address4, e.address6)]
@@ -140,8 +143,9 @@ class HostFiles:
         return found
 
 
-def _text(path: Path) -> str | None:
+def _text(path: str | Path) -> str | None:
     try:
-        return path.read_text(errors="replace")
+        with open(path, errors="replace") as file:
+            return file.read()
     except OSError:
         return None

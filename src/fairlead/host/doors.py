@@ -107,7 +107,7 @@ class Door:
 
     @property
     def ports(self) -> set[int]:
-        """The numbers under which the kernel knows our sockets."""
+        """The numbers under which the kernel knows our sockets, that for encryption (the host's) included."""
         return {socket.port for socket in (self.netlink, self._ipsec) if socket}
 
     def close(self) -> None:
@@ -187,7 +187,7 @@ class Doors:
 
     def ports(self) -> set[int]:
         """The numbers under which the kernel knows our sockets."""
-        return {port for door in (self._host, *self._others.values()) for port in door.ports}
+        return self._host.ports | {door.netlink.port for door in self._others.values()}
 
     def close(self) -> None:
         for ns in list(self._others):

@@ -15,6 +15,8 @@ from pathlib import Path
 from fairlead.core.wanted import File
 from fairlead.errors import Internal
 
+_WRITING = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
 
 def write(item: File) -> Callable[[], None]:
     """Make the file so; returns how to undo it."""
@@ -46,8 +48,11 @@ def remove(item: File) -> None:
 
 
 def _write(item: File) -> None:
-    Path(item.path).parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(item.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        descriptor = os.open(item.path, _WRITING, 0o600)
+    except FileNotFoundError:
+        Path(item.path).parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(item.path, _WRITING, 0o600)
     with open(descriptor, "wb") as file:
         content = item.content.encode()
         file.write(content)
