@@ -18,6 +18,7 @@ from fairlead.core import (
     addresses,
     capabilities,
     dockerfile,
+    heredocs,
     hostsfile,
     imagespec,
     instructions,
@@ -131,9 +132,20 @@ def changes(text: str) -> None:
     "FROM a AS b\nRUN x\\\n y\nFROM b\n",
     "ARG X=1\nFROM $X\nCOPY --from=z . .\n",
     "# escape=`\nFROM scratch\nRUN <<EOF\nx\nEOF\n",
+    'FROM a AS b\nARG A=1\nENV B=${A:-x}\nCOPY --chmod=1 <<-"x" << y /d/\n\tz\nx\n$B \\\\\ny\nRUN cat <<E\nq\nE\n',
 )
 def dockerfiles(text: str) -> None:
-    several(lambda t: dockerfile.check(t, "Dockerfile", "b"), lambda t: dockerfile.bases(t, {"X": "y"}))(text)
+    several(
+        lambda t: dockerfile.check(t, "Dockerfile", "b"), lambda t: dockerfile.bases(t, {"X": "y"}), without_documents
+    )(text)
+
+
+def without_documents(text: str) -> None:
+    dockerfile.bases(text, {})
+    recipe = dockerfile.recipe(text, {"X": "y"}, "", {"k": "v"})
+    said, files = heredocs.without(recipe, {"X": "y"}, {})
+    if files:
+        assert not any(line.documents for one in dockerfile.recipe(said, {}, "", {}).stages for line in one.lines)
 
 
 # -- small languages ------------------------------------------------------------------------------

@@ -116,6 +116,11 @@ def test_a_step_copies_documents_or_files(line: str) -> None:
         built(f"FROM a\n{line}\n1\nE\n")
 
 
+def test_a_variable_without_a_name_is_refused() -> None:
+    with pytest.raises(Invalid, match="ENV requires at least one argument"):
+        built("FROM a\nENV\nCOPY <<E /x\n1\nE\n")
+
+
 def test_a_document_has_an_end() -> None:
     with pytest.raises(Invalid, match="dockerfile parse error on line 2: unterminated heredoc"):
         dockerfile.check("FROM a\nRUN <<E\nx\n", "D", "")

@@ -140,7 +140,7 @@ def _copy(line: Line, scope: _Scope, files: dict[str, bytes]) -> str:
     paths = []
     for document in line.documents:
         text = _content(document)
-        content = (text if document.quoted else filled(text, scope.variables)).encode()
+        content = (text if document.quoted else filled(text, scope.variables)).encode(errors="replace")
         path = f"{sha256(content).hexdigest()}/{document.name}"
         files[path] = content
         paths.append(path)

@@ -178,6 +178,8 @@ def _one(instruction: str, text: str, config: Config) -> str:
 
 def pairs(instruction: str, text: str, env: Mapping[str, str]) -> list[tuple[str, str]]:
     """``A=b C="d e"``, or the old ``A everything after``."""
+    if not text.strip():
+        raise Invalid(f"{instruction} requires at least one argument")
     if "=" not in text.split()[0]:
         name, _, value = text.partition(" ")
         if not value.strip():
