@@ -236,6 +236,22 @@ def test_nothing_stays_of_nodes_that_come_and_go(story: Any) -> None:
     story(tell)
 
 
+def test_specs_of_tasks_that_were_are_forgotten(story: Any) -> None:
+    """Every update of a service is another."""
+
+    async def tell(swarm: Swarm, tasks: asyncio.TaskGroup) -> None:
+        for number in range(20):
+            await swarm.state.commit([Task(f"t{number}", TaskSpec(force_update=number), service="other")])
+            await asyncio.sleep(100)
+            if number > 3:
+                gone = swarm.state.tasks.get(f"t{number - 3}")
+                await swarm.state.commit(delete=[gone] if gone else [])
+        await asyncio.sleep(200)
+        assert swarm.kept().get("specs", 0) == len({task.spec for task in swarm.state.tasks.values()}) < 6
+
+    story(tell)
+
+
 def test_thousands_join_and_are_removed_before_they_were_ever_there(story: Any) -> None:
     async def tell(swarm: Swarm, tasks: asyncio.TaskGroup) -> None:
         before = swarm.kept()

@@ -208,3 +208,43 @@ def test_secrets_are_in_no_repr() -> None:
         Secret("s", FileSpec("password", data=b"hidden")),
     )
     assert not any("hidden" in repr(thing) for thing in things)
+
+
+def of_spec(id: str) -> Task:
+    return Task(id=id, spec=SPEC, service="s1", slot=1)
+
+
+async def test_a_spec_that_nobody_names_is_forgotten_and_written_again_when_somebody_does(ledger: MemoryStore) -> None:
+    guard = ("leader", await ledger.put_if("leader", b"m"))
+    async with running(ledger) as (state, _):
+        await state.commit([of_spec("t1")])
+        await state.forget(["0" * 32, *state._specs], guard)
+        assert not state.unused() and len(await ledger.list("specs/")) == 1
+        await state.commit(delete=[state.tasks["t1"]])
+        (digest,) = state.unused()
+        with pytest.raises(Conflict):
+            await state.forget([digest], ("leader", 99))
+        await state.forget([digest], guard)
+        assert not state.unused() and not await ledger.list("specs/")
+        await state.commit([of_spec("t2")])
+        assert len(await ledger.list("specs/")) == 1
+    async with running(ledger) as (again, _):
+        assert again.tasks["t2"].spec == SPEC and not again.unused()
+
+
+async def test_who_names_a_spec_and_has_not_heard_that_it_is_gone_is_refused(ledger: MemoryStore) -> None:
+    """Else there would be a task that nobody can read."""
+    guard = ("leader", await ledger.put_if("leader", b"m"))
+    async with running(ledger) as (state, _):
+        await state.commit([of_spec("t1")])
+        late = State(ledger)
+        await late.load()
+        await state.commit(delete=[state.tasks["t1"]])
+        await state.forget(state.unused(), guard)
+        with pytest.raises(Conflict):
+            await late.commit([of_spec("t2")])
+        hearing = asyncio.create_task(late.run())
+        await heard(lambda: not late._specs)
+        await late.commit([of_spec("t2")])
+        await heard(lambda: "t2" in state.tasks)
+        hearing.cancel()

@@ -1,6 +1,7 @@
-"""Keeping: what the leader does with what nodes share (``sharedstore``).
+"""Keeping: what the leader does with what nodes share (``sharedstore``), and with specs that no task names any more.
 
     every ``lifetime``    gossip/ring: a new key, used, the old ones gone      step by step: all nodes follow the ring
+    none names a spec     specs/<digest> goes, after ``AGAIN``: what is being written may name it
     a node is removed     nodes/<node>, keys/<node> go, and gossip gets another key at once: it had the old one
 
 Rules
@@ -19,7 +20,7 @@ from fairlead.core.serfkeys import INSTALL, REMOVE, USE, obey
 from fairlead.core.service import SECOND
 from fairlead.errors import Conflict, FairleadError
 from fairlead.store.base import Store
-from fairlead.swarm.leader import Guard
+from fairlead.swarm.leader import PIECE, Guard
 from fairlead.swarm.ring import KEY, encode_ring, read_ring
 from fairlead.swarm.sharedstore import OWN, SHARED
 from fairlead.swarm.state import Event, State
@@ -48,6 +49,8 @@ class Keeping:
         self._state, self._ledger, self._clock, self._fresh, self._pause = state, ledger, clock, fresh, pause
         self._lifetime = lifetime
         self._news = asyncio.Event()
+        self._unused: set[str] = set()
+        self._looked = -AGAIN
         self._removed = False
         """a node that knows the key is none any more"""
 
@@ -63,6 +66,7 @@ class Keeping:
             self._news.clear()
             try:
                 await self._forget()
+                await self._forget_specs(guard)
                 await self._rotate()
             except FairleadError as problem:
                 log.info("what nodes share is looked after later: %s", problem.message)
@@ -79,6 +83,14 @@ class Keeping:
         if self._removed:  # written down: whoever leads next goes on with it
             await self._ledger.put_if(ROTATED, b"0")
             self._removed = False
+
+    async def _forget_specs(self, guard: Guard) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._looked + AGAIN:
+            return
+        unused = self._state.unused()
+        over, self._unused, self._looked = unused & self._unused, unused, now
+        await self._state.forget(sorted(over)[:PIECE], guard)
 
     async def _rotate(self) -> None:
         last, now = await self._ledger.get(ROTATED), self._clock()

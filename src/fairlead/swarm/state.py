@@ -8,7 +8,8 @@
     reports/<task>           what the task's node told of it: another hand writes it than the task itself, so that
                              the leader and the nodes never wait for each other
     names/<kind>/<name>      its id: a name belongs to one object of a kind; so do a network's subnets and identifier
-    specs/<digest>           what a task is; tasks name it, so that a thousand alike say it once
+    specs/<digest>           what a task is; tasks name it, so that a thousand alike say it once. The leader takes away
+                             what none names any more (``keeping``); who names one sees to it that it is there
     written                  with every commit: whose watch has come to the last one has heard all (``current``);
                              the last key of all, since what is listed anew comes in the order of keys
 
@@ -27,6 +28,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -84,7 +86,11 @@ class State:
         """of tasks that there are, and of some that were"""
         self._bare: dict[str, Task] = {}
         """tasks as the leader wrote them; ``tasks`` has them with their reports"""
-        self._specs: dict[str, TaskSpec] = {}
+        self._specs: dict[str, tuple[TaskSpec, int]] = {}
+        """with the version at which each was written"""
+        self._names: dict[str, str] = {}
+        """task -> the digest that it names"""
+        self._uses: Counter[str] = Counter()
         self._gone: dict[str, int] = {}
         """keys that we deleted -> version, until the watch says so too"""
         self._mark = 0
@@ -151,8 +157,9 @@ class State:
 
     def _keep(self, kind: str, id: str, value: bytes | None, version: int) -> None:
         if kind == SPECS:
-            if value is not None:
-                self._specs[id] = _SPEC.decode(value)
+            if id in self._specs and self._specs[id][1] >= version:
+                return
+            _set(self._specs, id, None if value is None else (_SPEC.decode(value), version))
             return
         if kind not in _DECODERS:
             return
@@ -160,7 +167,9 @@ class State:
         before = shelf.get(id)
         if before is not None and before.version >= version:
             return
-        after = None if value is None else replace(self._decode(kind, value), version=version)
+        after = None if value is None else replace(self._decode(kind, id, value), version=version)
+        if kind == "tasks" and after is None:
+            self._name(id, "")
         _set(shelf, id, after)
         if kind in ("tasks", "reports"):
             kind, before, after = "tasks", self.tasks.get(id), self._bare.get(id)
@@ -169,11 +178,23 @@ class State:
         if before is not None or after is not None:
             self._told(Event(kind, before, after))
 
-    def _decode(self, kind: str, value: bytes) -> Any:
+    def _decode(self, kind: str, id: str, value: bytes) -> Any:
         if kind != "tasks":
             return _DECODERS[kind].decode(value)
         row = _ROW.decode(value)
-        return replace(_TASK.decode(row.rest), spec=self._specs[row.spec])
+        task = replace(_TASK.decode(row.rest), spec=self._specs[row.spec][0])
+        self._name(id, row.spec)
+        return task
+
+    def _name(self, task: str, spec: str) -> None:
+        """The digest that a task names now; "": it is gone."""
+        before = self._names.pop(task, "")
+        self._uses[before] -= 1
+        if not self._uses[before] > 0:
+            del self._uses[before]
+        if spec:
+            self._names[task] = spec
+            self._uses[spec] += 1
 
     # -- telling -------------------------------------------------------------------------------------
 
@@ -189,12 +210,13 @@ class State:
         ``read``: others that must not have changed. Raises ``Conflict`` (somebody was faster, a name is taken, another
         leads) and ``Unavailable``.
         """
-        writes = {write.key: write for thing in put for write in self._put(thing)}
+        named: dict[str, int] = {}
+        writes = {write.key: write for thing in put for write in self._put(thing, named)}
         for thing in delete:
             writes.update((write.key, write) for write in self._delete(thing))
         if not writes:
             return 0
-        guards = [(_key(thing), thing.version) for thing in read]
+        guards = [*((_key(thing), thing.version) for thing in read), *named.items()]
         marked = [*writes.values(), Write(MARK, b"")]  # last, so that it is heard after what it stands for
         version = await self._ledger.commit(marked, [*guards, *([guard] if guard else [])])
         for write in writes.values():
@@ -213,12 +235,27 @@ class State:
                 await asyncio.sleep(PAUSE)  # the watch tells us what they wrote
         await self.commit(decide())
 
-    def _put(self, thing: Thing) -> Iterator[Write]:
+    def unused(self) -> set[str]:
+        """Digests of specs that no task names."""
+        return self._specs.keys() - self._uses.keys()
+
+    async def forget(self, specs: Iterable[str], guard: tuple[str, int]) -> None:
+        """Specs that nobody names; one that was written again meanwhile stays. Raises as ``commit``."""
+        writes = [Write(f"{SPECS}/{one}", None, self._specs[one][1]) for one in specs if one in self.unused()]
+        if writes:
+            version = await self._ledger.commit(writes, [guard])
+            for write in writes:
+                self._hear(Change(write.key, None, version))
+
+    def _put(self, thing: Thing, named: dict[str, int]) -> Iterator[Write]:
+        """``named``: gets the specs that are there already, and have to stay."""
         kind = _KINDS[type(thing)]
         if isinstance(thing, Task):
             spec = msgspec.json.encode(thing.spec)
             digest = hashlib.sha256(spec).hexdigest()[:32]
-            if digest not in self._specs:
+            if self._uses[digest] > 0 and digest in self._specs:
+                named[f"{SPECS}/{digest}"] = self._specs[digest][1]
+            else:
                 yield Write(f"{SPECS}/{digest}", spec)
             bare = replace(thing, spec=_NOTHING, version=0, ran=0)
             rest = msgspec.json.encode(bare)
