@@ -40,7 +40,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 with image.open("rb") as tar:
                     command = [host.docker.binary, "import", "-c", 'CMD ["sh"]', "-", "busybox"]
                     subprocess.run(command, stdin=tar, env=host.docker.env, check=True, capture_output=True)
-            one("swarm init")
+            one(
+                "swarm init --dispatcher-heartbeat 60s"
+            )  # an engine that comes back takes its time: tasks stay meanwhile
             token = one("swarm join-token -q worker")
             two.docker.attempt(f"swarm join --token {token} {one.machine.address4}:2377")
             eventually(lambda: two("info --format {{.Swarm.LocalNodeState}}") == "active", "it has joined", LONG)
