@@ -5,7 +5,10 @@ import itertools
 import os
 from collections.abc import Iterable
 
-from fairlead.core.wanted import Element, Fence, Link, Skeleton, Wanted
+import pytest
+
+from fairlead.core.wanted import Address, Element, Fence, Link, Skeleton, Wanted
+from fairlead.engine import healing
 from fairlead.engine.events import Events
 from fairlead.engine.healing import Healing
 from fairlead.engine.kernel import Kernel
@@ -90,6 +93,48 @@ async def test_a_bell_for_our_own_device_gets_a_glance_and_no_more() -> None:
         await asyncio.wait_for(Counting.glances.wait(), 5)
     work.cancel()
     assert Counting.looks == 0
+
+
+async def test_a_glance_that_wishes_disturb_is_taken_again() -> None:
+    class Busy(FakeHost):
+        """Somebody makes a network while we glance at what another hand has deleted."""
+
+        glances = 0
+
+        def devices_stand(self, wanted: Iterable[Link]) -> bool:
+            Busy.glances += 1
+            if Busy.glances < 3:
+                kernel.want(f"new {Busy.glances}", (Link(name=f"br-{Busy.glances}", kind="bridge"),))
+            return super().devices_stand(wanted)
+
+    host, bell = Busy(), Bell()
+    kernel, events = Kernel(host), Events(itertools.count(1).__next__)
+    kernel.want("red", (RED,), "network RED")
+    host.lose((RED,))
+    told = events.stream(since=0)
+    work = asyncio.create_task(Healing(kernel, bell, events).run())
+    await asyncio.sleep(0)
+    bell.ring()
+    event = await asyncio.wait_for(anext(told), 5)
+    work.cancel()
+    assert event.attributes["object"] == "link  br-red"
+
+
+async def test_bells_do_not_keep_the_tick_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(healing, "TICK", 0.5)
+    monkeypatch.setattr(healing, "BREATH", 0.001)
+    host, bell = FakeHost(), Bell()
+    kernel = Kernel(host)
+    address = Address(link="br-red", address="10.0.0.1/24")
+    kernel.want("red", (RED, address))
+    work = asyncio.create_task(Healing(kernel, bell, Events(lambda: 1)).run())
+    await asyncio.sleep(0)
+    host.lose((address,))
+    async with asyncio.timeout(5):
+        while kernel.drift() != ((), ()):
+            bell.ring()  # a device of ours came; a glance does not see addresses
+            await asyncio.sleep(0.01)
+    work.cancel()
 
 
 async def test_a_repair_that_fails_does_not_end_it() -> None:

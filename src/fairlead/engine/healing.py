@@ -11,7 +11,7 @@ these bells alone get a glance before the whole machine is looked at.
 
 Rules
     1. A repair that fails is logged and tried again at the next tick; it never
-       ends the engine.
+       ends the engine. The tick comes however often bells ring.
     2. What cannot be put right for the third time in a row is told once, not
        every half minute.
 """
@@ -65,11 +65,13 @@ class Healing:
         """Until cancelled."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._monitor.fileno(), self._wake)
+        tick = loop.time() + TICK
         try:
             while True:
-                heard = await self._something_or_tick()
-                if not await self._stands(heard):
+                heard = await self._something_or(tick)
+                if loop.time() >= tick or not await self._stands(heard):
                     await self.heal()
+                    tick = loop.time() + TICK
         finally:
             loop.remove_reader(self._monitor.fileno())
 
@@ -126,10 +128,10 @@ class Healing:
         if heard:
             self._woken.set()
 
-    async def _something_or_tick(self) -> set[str]:
-        """What was heard, nothing when it is time to look anyway."""
+    async def _something_or(self, tick: float) -> set[str]:
+        """What was heard until it is time to look anyway."""
         try:
-            async with asyncio.timeout(TICK):
+            async with asyncio.timeout_at(tick):
                 await self._woken.wait()
             await asyncio.sleep(BREATH)
         except TimeoutError:

@@ -163,18 +163,23 @@ class Kernel:
         return tuple(item for step in steps for item in step)
 
     async def devices_stand(self) -> bool:
-        """A glance at the host's devices; True also when wishes changed meanwhile, for that rings again."""
-        wishes = self._wishes
-        links = list(self._glances[Link].values())
-        stand = await asyncio.to_thread(self._host.devices_stand, links)
-        return stand or self._wishes != wishes
+        """A glance at the host's devices."""
+        links = lambda: [item for item in self._wanted.values() if isinstance(item, Link)]  # noqa: E731
+        return await self._stand(links, self._host.devices_stand)
 
     async def namespaces_stand(self) -> bool:
-        """A glance at the mounts that keep namespaces; the same."""
-        wishes = self._wishes
-        names = [item.name for item in self._glances[Namespace].values()]
-        stand = await asyncio.to_thread(self._host.namespaces_stand, names)
-        return stand or self._wishes != wishes
+        """A glance at the mounts that keep namespaces."""
+        names = lambda: [item.name for item in self._wanted.values() if isinstance(item, Namespace)]  # noqa: E731
+        return await self._stand(names, self._host.namespaces_stand)
+
+    async def _stand(self, wanted: Callable[[], list[Any]], glance: Callable[[list[Any]], bool]) -> bool:
+        """What a glance says while wishes stay what they are; False where they never do."""
+        for _ in range(PATIENCE):
+            wishes = self._wishes
+            stand = await asyncio.to_thread(glance, wanted())
+            if self._wishes == wishes:
+                return stand
+        return False
 
     async def heal(self) -> tuple[Plan, Plan]:
         """``repair`` for a machine at work: looking takes a millisecond or two a sandbox, and is done in a thread.

@@ -45,7 +45,7 @@ class Door:
         """``lively``: elements of its table come and go. ``stands``: see there."""
         self.path = path
         self.netlink = netlink
-        self._next_index = next_index
+        self._next_index, self._counted = next_index, next_index > 0
         self._lively = lively
         self._nft: Nft | None = None
         self._ipsec: Netlink | None = None
@@ -85,14 +85,18 @@ class Door:
         return self.netlink.dump(links.RTM_GETLINK, links.EVERY)
 
     def new_index(self) -> int:
-        if not self._next_index:
-            self._next_index = max((device.index for device in self.devices()), default=1) + 1
+        """A number that no device has here, and none that was made by this door ever had: who is about to delete one by
+        its number must not meet another."""
+        if not self._counted:
+            highest = max((device.index for device in self.devices()), default=1)
+            self._next_index = max(self._next_index, highest + 1)
+            self._counted = True
         self._next_index += 1
         return self._next_index - 1
 
     def recount(self) -> None:
         """Somebody took the number we were about to use."""
-        self._next_index = 0
+        self._counted = False
 
     def wait_for_carrier(self, *devices: str) -> None:
         """Until the kernel has noticed that these (a port, its bridge) have one: before that it drops their packets.
