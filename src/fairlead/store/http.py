@@ -117,6 +117,8 @@ class Servers:
             else:
                 connector = aiohttp.TCPConnector(ssl=self._tls or True, limit=0)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        if self._session.closed:
+            raise Unavailable(f"{place} is not asked any more")
         url = URL(f"{'https' if self._tls else 'http'}://{place}{path}", encoded=True)
         data: bytes | AsyncIterator[bytes] | None = body
         if body is not None and not again:

@@ -13,6 +13,8 @@ One process holds the file: the lock is SQLite's own, taken for as long as the
 store is open, so that two engines on one data root are refused at the start.
 So a lease needs no time: what an earlier process left under one is deleted on
 opening.
+
+On a disk that is full writes fail (``Internal``), as a whole; what is there can be read.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
-from fairlead.errors import Conflict, Unavailable
+from fairlead.errors import Conflict, Internal, Unavailable
 from fairlead.store.base import ANY, Change, Entry, Lease
 from fairlead.store.leases import LocalLease
 from fairlead.store.watching import Watchers, differences
@@ -99,6 +101,8 @@ class SqliteStore:
             self._write_lease(key, lease)
             self._db.execute("commit")
             return int(now)
+        except sqlite3.OperationalError as error:  # the disk is full, or gone: nothing was written
+            raise Internal(f"this cannot be written down: {error}") from error
         finally:
             if self._db.in_transaction:
                 self._db.execute("rollback")
