@@ -205,7 +205,7 @@ def pictures(table: Table, quick: bool) -> dict[str, tuple[str, str]]:
     reached = [(goal, ratio) for goal in table.goals if (ratio := table.reached(goal)) is not None]
     if reached:
         title = "How far from the goal (1.00: just reached; shorter is better)"
-        entries = [(_label(goal), _share(goal, ratio), goal.met(ratio)) for goal, ratio in reached]
+        entries = [(_label(goal), _share(goal, ratio.value), goal.met(ratio.value)) for goal, ratio in reached]
         drawn["goals.svg"] = title, plot.bars(title, entries)
     sizes = growth.QUICK if quick else growth.SIZES
     for kind in ("containers", "networks"):
