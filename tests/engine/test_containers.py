@@ -121,6 +121,23 @@ async def test_an_end_before_the_start_is_recorded_is_not_lost(world: World) -> 
     assert world.status("web") == "exited" and world.nothing_left()
 
 
+@pytest.mark.parametrize("removed", [False, True])
+async def test_who_is_frozen_may_be_gone_as_soon_as_it_is_killed(world: World, removed: bool) -> None:
+    class Deadly(type(world.runtime)):  # type: ignore[misc]
+        async def kill(self, id: str, signal: int) -> None:
+            self.end(id, 137)
+            for _ in range(100):
+                await asyncio.sleep(0)
+
+    world.runtime.__class__ = Deadly
+    web = await world.container("web")
+    await world.paper.catalog.put(replace(web, host=replace(web.host, auto_remove=removed)))
+    await world.containers.start("web")
+    await world.containers.pause("web")
+    await world.containers.kill("web")
+    assert world.status("web") == ("gone" if removed else "exited") and world.nothing_left()
+
+
 async def test_a_port_that_is_taken_ends_the_process_that_was_made_meanwhile(world: World) -> None:
     async def refuse(*ports: Any) -> dict[str, int]:
         await asyncio.sleep(0)

@@ -33,6 +33,7 @@ from fairlead.core import links, restart, signals
 from fairlead.core.container import Config, Container, Health, HostConfig
 from fairlead.core.loglines import timestamp
 from fairlead.core.model import Endpoint, EndpointSettings, Network, Sandbox
+from fairlead.engine import ends
 from fairlead.engine.attachments import Attachments
 from fairlead.engine.catalog import Catalog
 from fairlead.engine.controller import Controller
@@ -206,7 +207,7 @@ class Containers:
             if container is None or not container.state.running:
                 return
             container = await self._bury(container, end)
-        _resolve(life.exits, end)
+        ends.resolve(life.exits, end)
         if container.host.auto_remove:
             with suppress(NotFound):
                 await self.remove(container.id, force=True, volumes=True)
@@ -284,7 +285,7 @@ class Containers:
         seconds = next(s for s in (timeout, container.config.stop_timeout, STOP_SECONDS) if s is not None)
         with suppress(Conflict):
             await self._signal(container, signals.number(signal or container.config.stop_signal or "SIGTERM"))
-            if not await _within(end, None if seconds < 0 else float(seconds)):
+            if not await ends.within(end, None if seconds < 0 else float(seconds)):
                 await self._signal(container, signals.number("SIGKILL"))
         await end
         self._tell("stop", container)
@@ -321,18 +322,27 @@ class Containers:
         self._tell("pause", container)
 
     async def unpause(self, ref: str) -> None:
-        async with self.turn(self.get(ref).id):
-            container = self.get(ref)
-            if container.state.status != "paused":
-                raise FairleadError(f"Container {container.id} is not paused")
-            await self._runtime.resume(container.id)
+        id = self.get(ref).id
+        if not await self._go_on(id):
+            raise FairleadError(f"Container {id} is not paused")
+
+    async def _go_on(self, id: str) -> bool:
+        """Whether it was paused until now."""
+        async with self.turn(id):
+            container = self._catalog.find(id)
+            if container is None or container.state.status != "paused":
+                return False
+            await self._runtime.resume(id)
             await self._become(container, status="running")
         self._tell("unpause", container)
+        return True
 
     async def _signal(self, container: Container, number: int) -> None:
         await self._runtime.kill(container.id, number)
-        if self._catalog[container.id].state.status == "paused":
-            await self.unpause(container.id)
+        current = self._catalog.find(container.id)
+        # Frozen processes of version 1 of control groups die when they go on; those of version 2 may be gone by now.
+        if current is not None and current.state.status == "paused":
+            await self._go_on(container.id)
         self._tell("kill", container, signal=str(number))
 
     async def _cancel_restart(self, container: Container) -> bool:
@@ -353,13 +363,13 @@ class Containers:
         """A future of the end: ``not-running`` (now, if it does not run), ``next-exit`` or ``removed``."""
         container = self.get(ref)
         if condition == "removed":
-            return _wait_in(self._life(container).removals)
+            return ends.wait_in(self._life(container).removals)
         if condition == "next-exit" or container.state.running:
             return self._when_ended(container)
-        return _already(Ended(container.id, container.state.exit_code, container.state.oom_killed))
+        return ends.already(Ended(container.id, container.state.exit_code, container.state.oom_killed))
 
     def _when_ended(self, container: Container) -> asyncio.Future[Ended]:
-        return _wait_in(self._life(container).exits)
+        return ends.wait_in(self._life(container).exits)
 
     # -- its processes -----------------------------------------------------------------------
 
@@ -454,7 +464,7 @@ class Containers:
             call(container)
         self._tell("destroy", container)
         life = self._lives.pop(container.id, Life())
-        _resolve(life.removals, Ended(container.id, container.state.exit_code, container.state.oom_killed))
+        ends.resolve(life.removals, Ended(container.id, container.state.exit_code, container.state.oom_killed))
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -472,28 +482,3 @@ class Containers:
 
     def _tell(self, action: str, container: Container, **attributes: str) -> None:
         self._events.publish("container", action, container.id, {**facts(container), **attributes})
-
-
-def _wait_in(waiting: list[asyncio.Future[Ended]]) -> asyncio.Future[Ended]:
-    future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
-    waiting.append(future)
-    return future
-
-
-def _already(end: Ended) -> asyncio.Future[Ended]:
-    future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
-    future.set_result(end)
-    return future
-
-
-def _resolve(waiting: list[asyncio.Future[Ended]], end: Ended) -> None:
-    for future in waiting:
-        if not future.done():
-            future.set_result(end)
-    waiting.clear()
-
-
-async def _within(end: asyncio.Future[Ended], seconds: float | None) -> bool:
-    """Whether it ended in time; the future stays usable."""
-    done, _ = await asyncio.wait([end], timeout=seconds)
-    return bool(done)

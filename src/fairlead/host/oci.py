@@ -20,6 +20,7 @@ import asyncio
 import base64
 import errno
 import os
+import select
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -163,7 +164,11 @@ class Oci:
         await self._must("pause", id)
 
     async def resume(self, id: str) -> None:
-        await self._must("resume", id)
+        """Who was killed when frozen need not go on where that is enough (version 2 of control groups)."""
+        done = await self._do("resume", id)
+        running = self._running.get(id)
+        if done.code and running is not None and not _is_over(running.pidfd):
+            raise Internal(f"cannot resume container {id}: {complaints.plain(done.words)}")
 
     async def update(self, container: Container) -> None:
         running = self._find(container.id)
@@ -410,6 +415,14 @@ def _open_process(pid: int) -> int:
         return os.pidfd_open(pid)
     except (ProcessLookupError, OSError):
         return -1
+
+
+def _is_over(pidfd: int) -> bool:
+    if pidfd < 0:
+        return True
+    look = select.poll()
+    look.register(pidfd, select.POLLIN)
+    return bool(look.poll(0))
 
 
 def _send(pidfd: int, number: int) -> None:
