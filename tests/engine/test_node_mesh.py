@@ -1,5 +1,6 @@
 """The mesh on a node of paper: its leg, the swarm's published ports, and how its own tasks answer."""
 
+import asyncio
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ from fairlead.engine.drivers.base import Facts
 from fairlead.engine.drivers.overlay import Overlay
 from fairlead.engine.machine import Machine, Wishes
 from fairlead.engine.mesh import Mesh
+from fairlead.engine.relayclient import RelayPort
 from fairlead.engine.sandboxes import Resolving, Stack
 from fairlead.errors import FairleadError
 
@@ -132,6 +134,26 @@ async def test_what_a_task_wants_proxy_s_header_on_is_carried_by_the_relay(paper
     assert carried(paper)["0.0.0.0"] == {"10.8.0.12:80"}
     await own(paper, 14, asks)
     assert carried(paper)["0.0.0.0"] == {"10.8.0.14:80 v2"}, "its own come first"
+
+
+async def test_no_connection_without_the_header_reaches_a_task_that_comes_while_a_port_is_taken(
+    paper: Paper, node: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asks = msgspec.structs.replace(WEB, ports=("8080:80/tcp;v2",))
+    take, coming = paper.relay.open, list[asyncio.Task[None]]()
+
+    async def slowly(*ports: RelayPort) -> dict[str, int]:
+        if not coming:
+            coming.append(asyncio.create_task(paper.overlays.learn(row(13, asks))))
+            while row(13).id not in node._tasks:
+                await asyncio.sleep(0)
+        return await take(*ports)
+
+    monkeypatch.setattr(paper.relay, "open", slowly)
+    await paper.overlays.learn(row(12, msgspec.structs.replace(WEB, ports=("8080:80/tcp",))))
+    await coming[0]
+    assert carried(paper) == {"0.0.0.0": {"10.8.0.12:80", "10.8.0.13:80 v2"}}
+    assert not [item for _, item in paper.host.log if isinstance(item, MeshPort) and "10.8.0.13" in str(item.targets)]
 
 
 async def test_a_port_goes_back_to_the_kernel(paper: Paper, node: Mesh) -> None:

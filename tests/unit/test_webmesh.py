@@ -74,6 +74,8 @@ class Haproxy:
         for place in self.maps[ROUTES].values():
             assert self.servers.get(place) or place == TERMINATED or "://" in place, place
         assert served <= self._led(), "nobody serves meanwhile"
+        up = {task for there in self.servers.values() for task, server in there.items() if server.up}
+        assert not up & self.deaf, "nobody has found them"
 
     def _led(self) -> set[str]:
         return {route for route in self.maps[ROUTES] if self.answers(route)}
@@ -97,6 +99,8 @@ class Haproxy:
                 assert task not in self.servers.setdefault(place, {})
                 self.servers[place][task] = Server(address, serving=False)
             case ["enable", "server", name] | ["set", "server", name, "state", "ready"]:
+                self._state(name, serving=True, up=True)  # as HAProxy says it, until it looked
+            case ["set", "server", name, "health", "down"]:
                 self._state(name, serving=True)
             case ["set", "server", name, "state", "maint"]:
                 self._state(name, serving=False)
@@ -130,9 +134,9 @@ class Haproxy:
                 assert host not in self.used
                 del self.pems[host]
 
-    def _state(self, name: str, *, serving: bool) -> None:
+    def _state(self, name: str, *, serving: bool, up: bool = False) -> None:
         place, _, task = name.partition("/")
-        self.servers[place][task] = self.servers[place][task]._replace(serving=serving, up=False)
+        self.servers[place][task] = self.servers[place][task]._replace(serving=serving, up=up)
 
     def answers(self, place: str) -> set[str]:
         """Addresses that a request for this host name and path may go to."""
