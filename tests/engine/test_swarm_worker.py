@@ -481,6 +481,20 @@ async def test_a_disk_that_is_full_for_a_while(node: Node, monkeypatch: pytest.M
     assert not full and node.states() == [*ALIVE, "shutdown"]
 
 
+async def test_a_disk_that_is_full_when_a_task_comes(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others may have room for it."""
+    put = node.paper.store.put_if
+
+    async def refuse(key: str, *words: Any, **more: Any) -> int:
+        if key.startswith("swarmtasks"):
+            raise Internal("the disk is full")
+        return await put(key, *words, **more)
+
+    monkeypatch.setattr(node.paper.store, "put_if", refuse)
+    await node.assign(task())
+    assert (await node.comes("rejected")).error == "the disk is full"
+
+
 async def test_a_container_of_that_name_that_is_somebody_elses(node: Node) -> None:
     await node.containers.create("web.1.t1", Config(image="busybox:latest"), HostConfig(), {})
     await node.assign(task())

@@ -193,11 +193,16 @@ class Admission:
         return issued
 
     async def _renew(self, stream: Stream, asked: Renew) -> Issued:
-        who = stream.identity
-        node = self._state.nodes.get(who.node) if who else None
-        if node is None or who is None:
+        if stream.identity is None:
             raise Forbidden("this node is not part of the swarm")
-        issued = self._issue(node.id, node.spec.role, asked.request)
+        return await self.renewed(stream.identity, asked.request)
+
+    async def renewed(self, who: Identity, request: str) -> Issued:
+        """Another certificate for a node that is known to be who it says."""
+        node = self._state.nodes.get(who.node)
+        if node is None:
+            raise Forbidden("this node is not part of the swarm")
+        issued = self._issue(node.id, node.spec.role, request)
         await self._note(node.id, ca.serials(issued.certificate.encode()))
         if who.role == "manager" and node.spec.role == "worker":
             await self.dismiss(node.id)

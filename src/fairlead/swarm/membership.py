@@ -25,7 +25,7 @@ from typing import Protocol
 from fairlead.core import nodeaddresses, quorum
 from fairlead.core.session import Command, Issued
 from fairlead.errors import Conflict, FairleadError, Unavailable
-from fairlead.swarm import gate, joining
+from fairlead.swarm import ca, gate, joining
 from fairlead.swarm.beacon import HERE, SEEK, Beacon
 from fairlead.swarm.ca import Identity
 from fairlead.swarm.credentials import Credentials
@@ -230,11 +230,12 @@ class Membership:
         share = self._share()
         while True:
             now = self._tools.now()
+            if self.error == EXPIRED and not self.credentials.expired(now):
+                self.error = ""
             if self._renew.is_set() or self.credentials.outdated(now, share):
                 self._renew.clear()
                 try:
-                    issued, key = await joining.renew(self._others(itself=True), self.credentials)
-                    await self._take(issued, key)
+                    await self._take(*await self._renewed())
                     share = self._share()
                 except FairleadError as error:
                     log.warning("no other certificate yet: %s", error.message)
@@ -246,6 +247,15 @@ class Membership:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.credentials.seconds_left(now, share, LONGEST)):
                     await self._renew.wait()
+
+    async def _renewed(self) -> tuple[Issued, bytes]:
+        """From other managers, whose clocks are theirs. The only one there is asks itself, without a word on the wire:
+        it has to get one though its clock was wrong when it got its last."""
+        manager = self.manager
+        if manager is None or not manager.ready.is_set() or self._others():
+            return await joining.renew(self._others(), self.credentials)
+        key, request = ca.new_request()
+        return await manager.admission.renewed(self.credentials.identity, request.decode()), key
 
     async def _take(self, issued: Issued, key: bytes) -> None:
         before = self.manages
@@ -319,14 +329,14 @@ class Membership:
                 log.debug("where others reach this node is not clear: %s", error.message)
         self.address = self.address or notes.managers.get(self.node, "")
 
-    def _others(self, *, itself: bool = False) -> list[str]:
-        """Addresses of managers, in an order drawn anew; our own last, or not at all."""
+    def _others(self) -> list[str]:
+        """Addresses of other managers, in an order drawn anew."""
         known = self.credentials.notes.managers
         places = [address for node, address in known.items() if node != self.node]
         for at in range(len(places) - 1, 0, -1):
             other = self._tools.draw(at + 1)
             places[at], places[other] = places[other], places[at]
-        return [*places, *([self.address] if itself and self.manager is not None else [])]
+        return places
 
     async def connect(self) -> Stream:
         """A stream to a manager: to ourselves if we are one, else to any."""

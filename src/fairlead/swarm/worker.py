@@ -244,7 +244,14 @@ class Worker:
         course.command(task)
 
     async def _note(self, task: Task) -> None:
-        await self._records.put(replace(task, spec=replace(task.spec, registry=None)))  # nothing secret on a disk
+        """Written down, then told. That it came to nothing is told in any case: where the disk is full, others may do
+        it."""
+        try:
+            await self._records.put(replace(task, spec=replace(task.spec, registry=None)))  # nothing secret on a disk
+        except FairleadError as error:
+            if task.status.state not in (State.REJECTED, State.FAILED):
+                raise
+            log.error("the end of task %s is not written down: %s", task.id, error.message)
         self._tell(_report(task))
 
     def reports(self) -> Iterable[Report]:
