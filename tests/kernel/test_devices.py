@@ -463,7 +463,7 @@ def test_only_network_settings_are_ours_to_set(host: LinuxHost, path: str) -> No
 
 
 def test_a_setting_that_is_so_already_needs_no_writing(host: LinuxHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_only(*_: object, **__: object) -> int:
+    def read_only(*_: object) -> int:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     current = host.look([Sysctl(path="net/ipv4/ip_forward", value="?")])[0]

@@ -62,7 +62,7 @@ class LinuxHost:
         self._doors = Doors(self._namespaces)
         self._remover = Remover(self._open_netlink)
         self._announcer = Announcer(self._namespaces.path)
-        self._settings = Watched()
+        self._settings = Watched(self._doors[HOST].settings.near)
         self._turn = threading.RLock()
 
     def close(self) -> None:

@@ -30,28 +30,28 @@ class Folders:
         self._open: dict[str, int] = {}
 
     def write(self, item: Sysctl) -> None:
-        head, conf, tail = _path(item).partition("/conf/")
-        if not conf:
-            write(item)
-            return
-        if head not in self._open:
+        write(item, self.near(_path(item)))
+
+    def near(self, path: str) -> str:
+        """A shorter way to the file at ``path``; as it is, if there is none."""
+        head, conf, tail = path.partition("/conf/")
+        if conf and head not in self._open:
             try:
                 self._open[head] = os.open(f"{head}/conf", os.O_PATH | os.O_CLOEXEC)
             except FileNotFoundError:
-                write(item)  # which finds the words
-                return
-        write(item, tail, self._open[head])
+                return path
+        return f"/proc/self/fd/{self._open[head]}/{tail}" if conf else path
 
     def close(self) -> None:
         while self._open:
             os.close(self._open.popitem()[1])
 
 
-def write(item: Sysctl, name: str = "", folder: int | None = None) -> None:
-    """Call it inside the namespace. ``name``: of its file in that open folder, where the caller has one."""
+def write(item: Sysctl, near: str = "") -> None:
+    """Call it inside the namespace. ``near``: a shorter way to its file."""
     path = _path(item)
     try:
-        file = os.open(name or path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
+        file = os.open(near or path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(file, item.value.encode() + b"\n")
         finally:

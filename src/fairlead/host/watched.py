@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 _MODIFY = 0x2
@@ -21,9 +21,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Watched:
-    """Open until ``close``. Where the kernel has no more watches to give, it hears less, and works."""
+    """Open until ``close``. Where the kernel has no more watches to give, it hears less, and works. ``near(path)``: a
+    shorter way there."""
 
-    def __init__(self) -> None:
+    def __init__(self, near: Callable[[str], str]) -> None:
+        self._near = near
         self._fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -39,7 +41,7 @@ class Watched:
 
     def also(self, paths: Iterable[str]) -> None:
         for path in paths:
-            watch = _libc.inotify_add_watch(self._fd, path.encode(), _MODIFY)
+            watch = _libc.inotify_add_watch(self._fd, self._near(path).encode(), _MODIFY)
             if watch != self._watches.get(path):  # a device of the same name as one that is gone: other files
                 self.forget([path])
             if watch >= 0:
