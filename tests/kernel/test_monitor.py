@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from fairlead.core import keying
-from fairlead.core.wanted import Address, Element, Link, Namespace, Plan, Route, Skeleton
+from fairlead.core.wanted import Address, Element, Link, Namespace, Plan, Route, Skeleton, Sysctl
 from fairlead.errors import Unsupported
 from fairlead.host.linux import LinuxHost
 from fairlead.host.monitor import EVERYTHING, SANDBOX, Monitor
@@ -67,6 +67,16 @@ def test_it_rings_for_others(pretend_host: PretendHost, host: LinuxHost, deed: t
     monitor.close()
     if kind == "rule":
         pretend_host.run("ip", "rule", "delete", "priority", "5")
+    host.remove(PLAN)
+
+
+def test_it_rings_for_a_setting_that_somebody_wrote_to(pretend_host: PretendHost, host: LinuxHost) -> None:
+    host.make([Sysctl(path="net/ipv4/conf/br0/route_localnet", value="1")])
+    monitor = host.monitor()
+    heard(monitor)
+    pretend_host.run("sysctl", "-qw", "net.ipv4.conf.br0.route_localnet=0")
+    assert heard(monitor) == {"setting"}
+    monitor.close()
     host.remove(PLAN)
 
 
