@@ -237,6 +237,17 @@ def test_one_client_calls_by_two_nodes_from_one_port(world: World) -> None:
             assert calls(client, kind, (first, port), (second, port), source=4444) == [f"{mine} two"] * 2
 
 
+def test_a_tcp_connection_knows_its_way_back_by_itself(world: World) -> None:
+    """Its socket has the mark of the call: nothing has to send its answers to look for their way, one by one."""
+    for name, number in TASKS.items():
+        space = ("nsenter", f"--net=/run/fl/netns/{endpoint(number).namespace}")
+        world[name].run(*space, "nft", "flush", "chain", "inet", "fairlead-ingress", "back")
+    client, one = world["outside"], world["one"]
+    answers = calls(client, "tcp", (one.address4, 8080), (one.address6, 8080), times=4)
+    assert [answer.split()[0] for answer in answers] == [client.address4, client.address6] * 4
+    assert calls(client, "udp", (one.address4, 5300)) == ["TimeoutError"], "what has no connection was led by that"
+
+
 def test_ten_thousand_calls_are_spread_evenly(world: World) -> None:
     answers = Counter(calls(world["outside"], "tcp", (world["one"].address4, 8080), times=10_000))
     own = world["outside"].address4

@@ -173,6 +173,7 @@ def inlet(network: Network, endpoint: Endpoint, answers: tuple[str, str]) -> Pla
             ns=ns, path="net/ipv4/conf/all/rp_filter", value="0", why="calls come in by another way than to callers"
         ),
         Sysctl(ns=ns, path=f"net/ipv4/conf/{link}/rp_filter", value="0"),
+        Sysctl(ns=ns, path="net/ipv4/tcp_fwmark_accept", value="1", why="a connection keeps to the way it came by"),
     ]
     for version, answer, everything in ((4, answers[0], "0.0.0.0/0"), (6, answers[1], "::/0")):
         gateway = endpoint.gateway6 if version == 6 else endpoint.gateway4

@@ -11,9 +11,13 @@ Rules
        the other, and the second gets another *port* here.
     2. A program that listens on every address lets the kernel choose where it answers from, by the client's address:
        for clients beyond our networks that is ``answers``. So calls are led to that address first, and the answer is
-       known for what it is. Calls from ingress itself (the nodes' own) need none of that.
+       known for what it is. Calls from ingress itself (the nodes' own) need none of that, nor does TCP: its socket
+       answers from where it was called.
     3. Nothing else comes in by ingress, and nothing goes out by it that is no answer: it is a way in, not a network for
        tasks to talk on.
+    4. What can be said once is said to the first packet (a ``nat`` chain is asked about no other; ours before any of
+       the task's own): which node it came by. A TCP socket keeps that packet's mark (``tcp_fwmark_accept``:
+       ``core.mesh``), so its answers know their way; others are each sent to look for it again (``back``).
 """
 
 from __future__ import annotations
@@ -66,17 +70,16 @@ def text(inlet: Inlet) -> str:
             "chain zones { type filter hook prerouting priority raw; policy accept;",
             f"iifname {link} ct original zone set @ll,80,16",
             "}",
-            "chain arriving { type filter hook prerouting priority mangle; policy accept;",
-            f"iifname {link} ct state new ct mark set @ll,64,32",
-            "}",
-            "chain led { type nat hook prerouting priority dstnat; policy accept;",
+            "chain led { type nat hook prerouting priority dstnat - 1; policy accept;",
+            f"iifname {link} ct mark set @ll,64,32",
+            f"iifname {link} meta l4proto tcp meta mark set ct mark accept",
             *_led(link, inlet.own, inlet.answers),
             "}",
             "chain entering { type filter hook input priority filter; policy accept;",
+            "ct state established,related accept",
             f"iifname {link} goto by_ingress",
             "}",
             "chain by_ingress {",
-            "ct state established,related accept",
             "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept",
             allowed,
             "counter drop",
@@ -85,7 +88,7 @@ def text(inlet: Inlet) -> str:
             "ct direction reply ct mark != 0 meta mark set ct mark",
             "}",
             "chain leaving { type filter hook output priority filter; policy accept;",
-            f"oifname {link} ct direction original counter reject with icmpx type no-route",
+            f"ct direction original oifname {link} counter reject with icmpx type no-route",
             "}",
             "}\n",
         ]

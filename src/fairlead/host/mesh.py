@@ -56,8 +56,8 @@ flush chain {TABLE} output
 flush chain {TABLE} choose
 flush chain {TABLE} input
 flush chain {TABLE} refuse
+add rule {TABLE} arriving ct direction reply accept
 add rule {TABLE} arriving iifname @legs goto leg
-add rule {TABLE} leg ct direction reply accept
 add rule {TABLE} leg icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
 add rule {TABLE} leg counter drop
 add rule {TABLE} prerouting fib daddr type local jump choose
