@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lane import asking
+from lane import asking, crowd
 
 ASKING = [sys.executable, str(Path(asking.__file__))]
+CROWD = [sys.executable, str(Path(crowd.__file__))]
+"""plain HTTP alone, and much of it"""
 
 
 class Counts:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from fleet.askers import ASKING, asked
+from fleet.askers import CROWD, asked
 from fleet.hosts import Fleet, fleet
 from lane.client import default
 from lane.engines import Fairlead
@@ -50,8 +50,8 @@ def watched(hosts: Fleet) -> Iterator[None]:
     on = boss.network("net")["Id"]
     vip = next(one["Addr"].partition("/")[0] for one in spec if one["NetworkID"] == on)
     nodes = [host.address for host in hosts.values()]
-    inside = boss.machine.command(["nsenter", f"--net=/proc/{pid}/ns/net", *ASKING, rate, "80", vip])
-    outside = ["nsenter", f"--net={hosts.outside.network}", *ASKING, rate, str(PORT), *nodes]
+    inside = boss.machine.command(["nsenter", f"--net=/proc/{pid}/ns/net", *CROWD, rate, "80", vip])
+    outside = ["nsenter", f"--net={hosts.outside.network}", *CROWD, rate, str(PORT), *nodes]
     with ExitStack() as undo:
         ways = {name: undo.enter_context(asked(words)) for name, words in (("VIP", inside), ("mesh", outside))}
         yield

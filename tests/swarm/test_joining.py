@@ -5,6 +5,7 @@ import datetime
 import random
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
@@ -13,6 +14,7 @@ from fairlead.core import tokens
 from fairlead.core.cluster import Manager, Node, NodeSpec
 from fairlead.core.revoked import revoked, without
 from fairlead.core.service import SECOND
+from fairlead.core.session import Issued
 from fairlead.core.swarmspec import Cluster, Trust
 from fairlead.errors import FairleadError, Forbidden, Invalid
 from fairlead.store.base import Change, Entry
@@ -21,6 +23,7 @@ from fairlead.swarm import ca, joining
 from fairlead.swarm.credentials import Credentials, Notes
 from fairlead.swarm.gate import Gate
 from fairlead.swarm.members import Member
+from fairlead.swarm.membership import Membership
 from fairlead.swarm.state import State
 
 NOW = datetime.datetime.now(datetime.UTC)
@@ -246,3 +249,33 @@ async def test_while_the_root_is_exchanged_newcomers_get_a_certificate_of_the_ne
     chain = joined.issued.certificate.encode()
     assert ca.trusted(chain, [new.certificate], NOW) and ca.trusted(chain, [swarm.root.certificate], NOW)
     assert joined.issued.roots == trust.roots
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_a_manager_asks_itself_only_where_there_is_nobody_else(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    """Its clock may be wrong: it would get a certificate that nobody believes, itself neither when the clock is right.
+    The only one gets one though its last is not good yet, or no more."""
+    asked: list[list[str]] = []
+
+    async def renew(addresses: list[str], keys: Credentials) -> tuple[Issued, bytes]:
+        asked.append(addresses)
+        raise Forbidden("they are not believed")
+
+    monkeypatch.setattr(joining, "renew", renew)
+    ready = asyncio.Event()
+    ready.set()
+    member = Membership.__new__(Membership)
+    member.credentials, member.node = swarm.credentials("first", "manager"), "first"
+    member.manager = SimpleNamespace(ready=ready, admission=swarm.admission)  # type: ignore[assignment]
+    member._tools = SimpleNamespace(draw=lambda below: 0)  # type: ignore[assignment]
+    if not alone:
+        member.credentials.notes = replace(member.credentials.notes, managers={"first": "a:1", "second": "b:1"})
+        with pytest.raises(Forbidden):
+            await member._renewed()
+        assert asked == [["b:1"]]
+        return
+    issued, key = await member._renewed()
+    assert not asked and ca.matches(issued.certificate.encode(), key)
+    assert swarm.state.nodes["first"].serials == ca.serials(issued.certificate.encode())
