@@ -10,7 +10,7 @@ Rules
     1. What runs goes on without a manager, and while the engine is away: at the start every task that had a container
        is taken up where it was. One that had none yet waits to be assigned again.
     2. What a whole assignment does not mention is not wanted any more.
-    3. A secret that no task here names is forgotten when the manager says so.
+    3. A secret that nothing here needs is forgotten when the manager says so.
 
 What it does not do: talk to managers (``agent``).
 """
