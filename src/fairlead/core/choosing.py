@@ -135,8 +135,8 @@ class Choosing(Steps):
             return False
         self.called = packet
         self.note("inlet", f"{title} remembers by which node it came in, and answers there", inlet)
-        near = any(within(packet.source, own) for own in inlet.own)
-        for answer in inlet.answers if not near else ():
+        stays = packet.protocol == "tcp" or any(within(packet.source, own) for own in inlet.own)
+        for answer in inlet.answers if not stays else ():
             if (":" in answer) == (packet.family == 6):
                 self.packet = replace(packet, target=answer)
         return True
