@@ -14,8 +14,8 @@ NAP = "busybox sleep 1000"
     "moby#41872",
     guard=(
         "core/rules.py",
-        'iifname != "lo" ip daddr 127.0.0.0/8 counter drop',
-        'iifname != "lo" ip daddr 127.0.0.0/8 accept',
+        'ip daddr 127.0.0.0/8 iifname != "lo" counter drop',
+        'ip daddr 127.0.0.0/8 iifname != "lo" accept',
     ),
 )
 def test_a_port_of_127_0_0_1_is_for_the_host_alone(lab: Lab) -> None:
@@ -32,8 +32,8 @@ def test_a_port_of_127_0_0_1_is_for_the_host_alone(lab: Lab) -> None:
     "CVE-2020-8558",
     guard=(
         "core/rules.py",
-        'iifname != "lo" ip daddr 127.0.0.0/8 counter drop',
-        'iifname != "lo" ip daddr 127.0.0.0/8 accept',
+        'ip daddr 127.0.0.0/8 iifname != "lo" counter drop',
+        'ip daddr 127.0.0.0/8 iifname != "lo" accept',
     ),
 )
 def test_what_the_host_serves_on_127_0_0_1_is_for_the_host_alone(lab: Lab) -> None:

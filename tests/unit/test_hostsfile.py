@@ -207,11 +207,13 @@ def test_the_redirect() -> None:
     assert skeleton.text == text("""
         chain names {
             type filter hook output priority 100; policy accept;
+            oif != "lo" accept
             ip daddr 127.0.0.11 udp dport 53 udp dport set 40001
             ip daddr 127.0.0.11 tcp dport 53 tcp dport set 40002
         }
         chain answers {
             type filter hook output priority raw; policy accept;
+            oif != "lo" accept
             ip saddr 127.0.0.11 udp sport 40001 udp sport set 53
             ip saddr 127.0.0.11 tcp sport 40002 tcp sport set 53
         }

@@ -5,7 +5,7 @@
     binding_elements(…)     what ``-p`` is:     (protocol, host port) -> (address, port)
 
 A packet meets a handful of rules, however many networks and ports there are, and one that goes on its way in a
-connection meets the fewest: looking up the name of a device costs as much as ten comparisons.
+connection meets the fewest: looking up the name of a device costs as much as ten comparisons, so it is asked last.
 
     client -> host:8080        guard, published:  published4[tcp . 8080] -> 172.17.0.2 . 80     forward: dnat, enters
     host   -> 127.0.0.1:8080   output, published: the same map; leaves with the bridge's address (postrouting)
@@ -193,12 +193,18 @@ _SETS = """\
 _CHAINS = """\
     chain guard {
         type filter hook prerouting priority raw; policy accept;
-        meta l4proto udp th dport . @th,96,24 . ip saddr @vteps4 iifname != @networks notrack accept
-        meta l4proto udp th dport . @th,96,24 . ip6 saddr @vteps6 iifname != @networks notrack accept
-        iifname != "lo" ip daddr 127.0.0.0/8 counter drop comment "loopback addresses do not come from outside"
-        iifname != "lo" ip saddr 127.0.0.0/8 counter drop comment "nor from containers"
-        meta l4proto udp th dport . @th,96,24 @sealed meta ipsec missing counter drop comment "in clear"
-        meta l4proto udp th dport . @th,96,24 @overlays goto overlay
+        meta l4proto udp jump known
+        ip daddr 127.0.0.0/8 iifname != "lo" counter drop comment "loopback addresses do not come from outside"
+        ip saddr 127.0.0.0/8 iifname != "lo" counter drop comment "nor from containers"
+        meta l4proto udp jump unknown
+    }
+    chain known {
+        th dport . @th,96,24 . ip saddr @vteps4 iifname != @networks notrack accept
+        th dport . @th,96,24 . ip6 saddr @vteps6 iifname != @networks notrack accept
+    }
+    chain unknown {
+        th dport . @th,96,24 @sealed meta ipsec missing counter drop comment "in clear"
+        th dport . @th,96,24 @overlays goto overlay
     }
     chain overlay {
         th dport . @th,96,24 . ip saddr @sealed4 iifname != @networks notrack accept
@@ -207,10 +213,13 @@ _CHAINS = """\
     }
     chain leaving {
         type filter hook output priority raw; policy accept;
-        meta l4proto udp th dport . @th,96,24 . ip daddr @vteps4 notrack accept
-        meta l4proto udp th dport . @th,96,24 . ip6 daddr @vteps6 notrack accept
-        meta l4proto udp th dport . @th,96,24 @sealed rt ipsec missing counter drop comment "in clear"
-        meta l4proto udp th dport . @th,96,24 @overlays notrack
+        meta l4proto udp jump tunnels
+    }
+    chain tunnels {
+        th dport . @th,96,24 . ip daddr @vteps4 notrack accept
+        th dport . @th,96,24 . ip6 daddr @vteps6 notrack accept
+        th dport . @th,96,24 @sealed rt ipsec missing counter drop comment "in clear"
+        th dport . @th,96,24 @overlays notrack
     }
     chain prerouting {
         type nat hook prerouting priority dstnat; policy accept;

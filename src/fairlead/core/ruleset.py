@@ -14,7 +14,7 @@ Rules
     2. Chains of one hook are asked in the order of their priority; ``drop`` ends it, ``accept``
        ends the chain. Translating ends its chain, too.
     3. What was met is told: the chain, the rule as it is written, and the element that
-       made it match.
+       made it match. A jump that came back with nothing is not.
 
 What it does not do: routing, bridges, names (``core.explain``), or tables of other people.
 """
@@ -182,8 +182,10 @@ class _Follower:
                 self.met.append(Met(chain, text, element))
                 return word
             elif word in ("goto", "jump"):
-                self.met.append(Met(chain, text, element))
+                before = len(self.met)
                 verdict = self.follow(words.next())
+                if word == "goto" or verdict or len(self.met) > before:
+                    self.met.insert(before, Met(chain, text, element))
                 return verdict or ("end" if word == "goto" else "")
             elif word == "masquerade":
                 self.met.append(Met(chain, text, element))
