@@ -137,18 +137,18 @@ class Limits:
         assert ended(lab, "bomb")["ExitCode"] != 0
 
     def test_a_quota_is_felt_and_counted(self, lab: Lab) -> None:
-        lab.run("-d --name busy --cpus 0.3 -m 64m --pids-limit 20 busybox sh -c 'while :; do :; done'")
-        eventually(lambda: reading(lab, "busy")["cpu_stats"]["throttling_data"]["throttled_periods"] > 2, "a brake")
+        lab.run("-d --name busy --cpus 0.05 -m 64m --pids-limit 20 busybox sh -c 'while :; do :; done'")
+        eventually(lambda: reading(lab, "busy")["cpu_stats"]["throttling_data"]["throttled_periods"] > 2, "a brake", 30)
         now = reading(lab, "busy")
         used = now["cpu_stats"]["cpu_usage"]["total_usage"] - now["precpu_stats"]["cpu_usage"]["total_usage"]
         passed = now["cpu_stats"]["system_cpu_usage"] - now["precpu_stats"]["system_cpu_usage"]
-        assert 0.1 < used / passed * now["cpu_stats"]["online_cpus"] < 0.5
+        assert 0 < used / passed * now["cpu_stats"]["online_cpus"] < 0.25
         assert now["cpu_stats"]["throttling_data"]["throttled_time"] > 0
         assert now["memory_stats"]["limit"] == 64 * MIB and 0 < now["memory_stats"]["usage"] < 64 * MIB
         assert now["pids_stats"] == {"current": 1, "limit": 20}
         shown = json.loads(lab.docker(["stats", "--no-stream", "--format", "{{json .}}", "busy"]).out)
         assert shown["MemUsage"].endswith("/ 64MiB") and shown["PIDs"] == "1"
-        assert 10 < float(shown["CPUPerc"].removesuffix("%")) < 50
+        assert 0 < float(shown["CPUPerc"].removesuffix("%")) < 25
 
     def test_usage_without_limits_is_measured_against_the_machine(self, lab: Lab) -> None:
         lab.run(f"-d --name free {NAP}")
