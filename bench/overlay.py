@@ -3,7 +3,8 @@
     A 192.168.90.61 --- LAN --- B 192.168.90.62     an engine on each: ours share an etcd on the LAN's own place,
       client                      server            dockerd's are a swarm
 
-Held against dockerd, and against the same by hand: two namespaces, veth, bridge, VXLAN, no rules at all.
+Held against dockerd, and against the same by hand: two namespaces, veth, bridge, VXLAN, no rules at all; and beside it
+with the fewest rules that do what ours are there for.
 """
 
 import os
@@ -38,10 +39,34 @@ from lane.engines import ENGINES, FOLLOW, Engine
 from lane.images import import_images
 from lane.machine import Lan, Place, eventually
 
-FIRST = {"fairlead": 61, "dockerd": 63, "by hand": 65}
+HAND = "veth + bridge + VXLAN by hand"
+RULED = "the same with the fewest rules"
+FIRST = {"fairlead": 61, "dockerd": 63, HAND: 65, RULED: 67}
 """last byte of the first host's address on the LAN"""
 NETWORK = "ov"
-HAND = "veth + bridge + VXLAN by hand"
+FEWEST = """
+table inet hand {
+    chain guard {
+        type filter hook prerouting priority raw
+        udp dport 4789 ip saddr PEER notrack accept
+        udp dport 4789 drop
+    }
+    chain leaving {
+        type filter hook output priority raw
+        udp dport 4789 notrack
+    }
+    chain published {
+        type nat hook prerouting priority dstnat
+        fib daddr type local tcp dport 8080 dnat ip to 172.18.0.2:80
+    }
+    chain world {
+        type nat hook postrouting priority srcnat
+        ip saddr 172.18.0.0/16 masquerade
+    }
+}
+"""
+"""Of a host whose tunnel hears one other host, whose containers have a way out, and which publishes one port. What the
+kernel does for tracking and NAT, as soon as somebody asks for it, is the most of what an overlay of ours pays."""
 FIRST_PINGS = ("run to first ping by name", "run to first ping by name, first container on a host")
 
 
@@ -94,7 +119,7 @@ def swarm(first: Engine, *others: Engine, role: str = "Worker") -> None:
 
 
 @contextmanager
-def by_hand(lan: Lan) -> Iterator[tuple[str, str, str]]:
+def by_hand(lan: Lan, title: str) -> Iterator[tuple[str, str, str]]:
     """The same without an engine; the networks of the client and the server, and the server's address."""
     children = [Child(lan.network, lambda: (libc.unshare(CLONE_NEWNET), time.sleep(3600))) for _ in range(4)]
     try:
@@ -102,7 +127,7 @@ def by_hand(lan: Lan) -> Iterator[tuple[str, str, str]]:
         strange = {os.readlink(lan.network), os.readlink("/proc/self/ns/net")}
         for place in places:
             eventually(lambda place=place: os.readlink(place.network) not in strange)
-        addresses = [lan.plug(places[number].pid, FIRST["by hand"] + number) for number in (0, 1)]
+        addresses = [lan.plug(places[number].pid, FIRST[title] + number) for number in (0, 1)]
         for number in (0, 1):
             host, inner = places[number], places[2 + number]
             tunnel = f"id 77 local {addresses[number]} remote {addresses[1 - number]} dstport 4789 dev eth0"
@@ -118,6 +143,8 @@ def by_hand(lan: Lan) -> Iterator[tuple[str, str, str]]:
                 host.must(f"ip {words}")
             inner.must(f"ip addr add 10.99.0.{1 + number}/24 dev eth0")
             inner.must("ip link set eth0 mtu 1450 up")
+            if title == RULED:
+                host.must(["nft", FEWEST.replace("PEER", addresses[1 - number])])
         yield places[2].network, places[3].network, "10.99.0.2"
     finally:
         for child in children:
@@ -159,8 +186,11 @@ def volley(address: str, seconds: float) -> float:
 
 def packets(job: Job, pairs: dict[str, list[Engine]]) -> None:
     """Bytes, round trips and new connections from a container on A to one on B."""
-    with by_hand(job.lan) as (client, server, address), ExitStack() as undo:
-        roads = [(Road(HAND, OURS, client, address), server)]
+    with ExitStack() as undo:
+        roads = []
+        for title in (HAND, RULED):
+            client, server, address = undo.enter_context(by_hand(job.lan, title))
+            roads.append((Road(title, OURS, client, address), server))
         for kind, (a, b) in pairs.items():
             Api(a).run("client", NETWORK)
             Api(b).run("server", NETWORK)
@@ -172,7 +202,7 @@ def packets(job: Job, pairs: dict[str, list[Engine]]) -> None:
             undo.callback(servers[road].end)
         for number in range(-1, 4 if job.quick else 16):
             for road, _ in roads if number % 2 else reversed(roads):
-                _measure(job, road, counts=number >= 0)
+                waits(job, road, counts=number >= 0)
         for number in range(20 if job.quick else 100):
             for road, _ in roads if number % 2 else reversed(roads):
                 pour_briefly(job, road, servers[road])
@@ -181,7 +211,7 @@ def packets(job: Job, pairs: dict[str, list[Engine]]) -> None:
         Api(b).remove("server")
 
 
-def _measure(job: Job, road: Road, counts: bool) -> None:
+def waits(job: Job, road: Road, counts: bool) -> None:
     for work, seconds, figure, unit in ((volley, 0.4, "round trip", "us"), (knock, 0.5, "new connections", "per s")):
         found = Child(road.network, lambda w=work, s=seconds: pinned(-1, lambda: w(road.address, s))).result()
         if counts:

@@ -15,8 +15,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from bench.api import Api, Job
-from bench.overlay import pinned, serve, swarm, volley
-from bench.paths import PORT, Child, knock, network_of, pour
+from bench.overlay import pinned, serve, swarm, waits
+from bench.paths import PORT, Child, Road, network_of, pour_briefly
 from bench.table import OURS
 from lane.engines import ENGINES, Engine
 from lane.images import import_images
@@ -172,33 +172,31 @@ def requests(job: Job, engines: list[Engine]) -> None:
     addresses = Api(here)("GET", f"/containers/{name}/json")["NetworkSettings"]["Networks"]
     vips = api("GET", "/services/served")["Endpoint"]["VirtualIPs"]
     net = api("GET", f"/networks/{NETWORK}")["Id"]
-    roads = {
-        "task": (network_of(other, "client"), addresses[NETWORK]["IPAddress"]),
-        "vip": (network_of(other, "client"), next(v["Addr"] for v in vips if v["NetworkID"] == net).partition("/")[0]),
-        "mesh": (job.lan.network, here.machine.address),
-        "far": (job.lan.network, other.machine.address),
-        "port": (job.lan.network, job.engines[0].machine.address),
-    }
+    client, outside = network_of(other, "client"), job.lan.network
+    servers = {}
     with ExitStack() as undo:
-        for network in (network_of(here, name), network_of(job.engines[0], "plain")):
-            undo.callback(Child(network, lambda: pinned(0, serve)).end)
+        for key, network in (("task", network_of(here, name)), ("port", network_of(job.engines[0], "plain"))):
+            servers[key] = Child(network, lambda: pinned(0, serve))
+            undo.callback(servers[key].end)
+        roads = {
+            Road(ROADS[key], OURS, network, address): servers["port" if key == "port" else "task"]
+            for key, network, address in (
+                ("task", client, addresses[NETWORK]["IPAddress"]),
+                ("vip", client, next(v["Addr"] for v in vips if v["NetworkID"] == net).partition("/")[0]),
+                ("mesh", outside, here.machine.address),
+                ("far", outside, other.machine.address),
+                ("port", outside, job.engines[0].machine.address),
+            )
+        }
         for number in range(-1, 4 if job.quick else 16):
-            for road, (network, address) in roads.items() if number % 2 else reversed(roads.items()):
-                _measure(job, ROADS[road], network, address, counts=number >= 0)
+            for road in roads if number % 2 else reversed(roads):
+                waits(job, road, counts=number >= 0)
+        for number in range(20 if job.quick else 100):
+            for road in roads if number % 2 else reversed(roads):
+                pour_briefly(job, road, roads[road])
     plain.remove("plain")
     Api(other).remove("client")
     service.remove(engines)
-
-
-def _measure(job: Job, title: str, network: str, address: str, *, counts: bool) -> None:
-    for work, seconds, figure, unit in (
-        (pour, 0.6, "throughput", "Gbit/s"),
-        (volley, 0.4, "round trip", "us"),
-        (knock, 0.5, "new connections", "per s"),
-    ):
-        found = Child(network, lambda w=work, s=seconds: pinned(-1, lambda: w(address, s))).result()
-        if counts:
-            job.table.add(f"{title}: {figure}", OURS, found, unit, work is not volley)
 
 
 def run(job: Job) -> None:
