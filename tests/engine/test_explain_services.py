@@ -399,7 +399,7 @@ PAGE = """
 What a caller knows of a service is in rows that nodes tell each other, on every node; a manager adds what the swarm's
 records say of tasks that do not serve. Each task that may be drawn is walked to: the walk that is shown is the first
 that fails, if one does. A task elsewhere is followed to its host; what happens there, that host can explain.
-`tests/fleet/test_explain_lab.py` compares this with what happens on three hosts, while one thing after the other breaks.
+`tests/fleet/test_explain_lab.py` compares this with what happens on three hosts, while one thing after another ends.
 """
 
 
