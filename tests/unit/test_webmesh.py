@@ -42,7 +42,8 @@ class Haproxy:
         maps = ["".join(f"0x55d {key} {value}\n" for key, value in one.items()) for one in self.maps.values()]
         state = "".join(
             f"4 {place} 1 {task} {server.address.rpartition(':')[0].strip('[]')} {2 if server.up else 0}"
-            f" {0 if server.serving else 1} 1 1 0 6 3 2 6 0 0 0 - {server.address.rpartition(':')[2]} - 0 0 - - 0\n"
+            f" {0 if server.serving else 1} 1 1 0 6 3 2 {6 if server.checked else 2} 0 0 0 -"
+            f" {server.address.rpartition(':')[2]} - 0 0 - - 0\n"
             for place, there in self.servers.items()
             for task, server in there.items()
         )
@@ -60,6 +61,9 @@ class Haproxy:
                 self.do(each.split(), payload)
             self.hold(before & after)
         self.find()
+        for command in proxywords.difference(web, self.told()):
+            if command.startswith("disable health"):  # those that were found now
+                self.do(command.split(), "")
         return commands
 
     def find(self) -> None:
@@ -100,6 +104,9 @@ class Haproxy:
                 self.servers[place][task] = Server(address, serving=False)
             case ["enable", "server", name] | ["set", "server", name, "state", "ready"]:
                 self._state(name, serving=True, up=True)  # as HAProxy says it, until it looked
+            case ["enable" | "disable" as verb, "health", name]:
+                place, _, task = name.partition("/")
+                self.servers[place][task] = self.servers[place][task]._replace(checked=verb == "enable")
             case ["set", "server", name, "health", "down"]:
                 self._state(name, serving=True)
             case ["set", "server", name, "state", "maint"]:
@@ -235,6 +242,13 @@ def test_who_takes_a_place_is_there_before_it_is_left(old: tuple[int, int]) -> N
     assert not proxywords.finished(webmesh.wanted(now), proxy.told())
     assert proxy.hear(*now) == [f"set server b0/t{number} state maint" for number in old]
     assert proxywords.finished(webmesh.wanted(now), proxy.told()) and len(proxy.answers("a.b/")) == 2
+
+
+def test_who_was_found_is_looked_at_no_more() -> None:
+    proxy = Haproxy()
+    proxy.deaf = {"t3"}
+    proxy.hear(task(2, "80=a.b/"), task(3, "80=a.b/"))
+    assert {name: server.checked for name, server in proxy.told().servers["b0"].items()} == {"t2": False, "t3": True}
 
 
 def test_haproxy_follows_when_it_has_met_the_task_or_left_it_alone() -> None:

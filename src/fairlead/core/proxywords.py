@@ -18,7 +18,8 @@ Rules
     2. A task that serves no more gets no new requests, not even of clients with its cookie, and leaves when its row
        does. One that still has requests then leaves with a later difference.
     3. A new server is sent requests once HAProxy itself could connect to it (``Server.up``): a task without a health
-       check is said to serve before it listens.
+       check is said to serve before it listens. Found once, it is looked at no more: who serves is for the swarm to
+       say, and the last task of a service that is slow to answer a check is better than nobody.
     4. A certificate is exchanged in one step; one that HAProxy does not want leaves the one before.
     5. A command's first line may be shown to anybody; what follows is secret.
 """
@@ -32,7 +33,9 @@ from typing import NamedTuple
 from fairlead.core.proxyconfig import BACKENDS, CERTIFICATES, LEDGER, RAW_BACKENDS, ROUTES
 from fairlead.core.webmesh import Key, Server, Web
 
-_CHECK = "check inter 2s fastinter 500ms downinter 200ms fall 3 rise 1"
+_CHECK = "check inter 2s downinter 200ms fall 3 rise 1"
+_ENABLED = 4
+"""bit of HAProxy's ``srv_check_state``"""
 _TLS = "tls:"
 _BACKENDS = {
     raw: [f"{letter}{number}" for number in range(most)]
@@ -78,7 +81,7 @@ def read(routes: str, ledger: str, servers: str, certificates: str = "", used: s
         words = line.split()
         if len(words) > 18 and _BACKEND.fullmatch(words[1]):
             where = f"[{words[4]}]" if ":" in words[4] else words[4]
-            server = Server(f"{where}:{words[18]}", serving=words[6] == "0", up=words[5] == "2")
+            server = Server(f"{where}:{words[18]}", words[6] == "0", words[5] == "2", bool(int(words[13]) & _ENABLED))
             found.setdefault(words[1], {})[words[3]] = server
     noted = _map(ledger)
     names = [line for line in certificates.splitlines() if line and not line.startswith("#")]
@@ -179,6 +182,8 @@ def _come(place: str, wanted: Mapping[str, Server], there: Mapping[str, Server],
             yield f"enable server {name}; set server {name} health down"
         elif known is not None and server.serving and not known.serving:
             yield f"set server {name} state ready"
+        elif known is not None and known.serving and known.up and known.checked:
+            yield f"disable health {name}"
 
 
 def _alone(wanted: Mapping[str, Server], there: Mapping[str, Server]) -> bool:

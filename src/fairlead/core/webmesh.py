@@ -73,11 +73,13 @@ class Key(NamedTuple):
 
 
 class Server(NamedTuple):
-    """``address``: ``10.0.1.5:8080`` or ``[fd00::5]:8080``. ``up``: of one that HAProxy has, whether it answers."""
+    """``address``: ``10.0.1.5:8080`` or ``[fd00::5]:8080``. Of one that HAProxy has: ``up``, whether it answers;
+    ``checked``, whether HAProxy goes on looking."""
 
     address: str
     serving: bool = True
     up: bool = False
+    checked: bool = False
 
 
 class Certificate(NamedTuple):
