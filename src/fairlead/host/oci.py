@@ -114,6 +114,7 @@ class Oci:
         env: Sequence[str] = (),
         joined: Mapping[str, int] | None = None,
     ) -> int:
+        self._cgroups.hurry()  # again: what came between may have taken longer than the kernel stays awake
         config = self._configure(container, sandbox, rootfs, mounts, env, joined or {})
         bundle = Bundle(self._root, container.id)
         bundle.make(config)
