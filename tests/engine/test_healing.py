@@ -9,7 +9,7 @@ import pytest
 
 from fairlead.core.wanted import Address, Element, Fence, Link, Skeleton, Wanted
 from fairlead.engine import healing
-from fairlead.engine.events import Events
+from fairlead.engine.events import Event, Events
 from fairlead.engine.healing import Healing
 from fairlead.engine.kernel import Kernel
 from fairlead.host.fake import FakeHost
@@ -35,9 +35,9 @@ class Bell:
         return {self._kind}
 
 
-async def test_what_was_lost_is_made_again_and_told() -> None:
-    host, bell = FakeHost(), Bell()
-    kernel, events = Kernel(host), Events(itertools.count(1).__next__)
+async def repair_of_red(host: FakeHost, kernel: Kernel) -> Event:
+    """Another hand deletes RED, a bell rings: what is told then."""
+    bell, events = Bell(), Events(itertools.count(1).__next__)
     kernel.want("red", (RED,), "network RED")
     host.lose((RED,))
     told = events.stream(since=0)
@@ -46,6 +46,13 @@ async def test_what_was_lost_is_made_again_and_told() -> None:
     bell.ring()
     event = await asyncio.wait_for(anext(told), 5)
     work.cancel()
+    return event
+
+
+async def test_what_was_lost_is_made_again_and_told() -> None:
+    host = FakeHost()
+    kernel = Kernel(host)
+    event = await repair_of_red(host, kernel)
     assert (event.kind, event.action, event.id) == ("fairlead", "repair", "network RED")
     assert event.attributes["object"] == "link  br-red"
     assert kernel.drift() == ((), ())
@@ -107,16 +114,9 @@ async def test_a_glance_that_wishes_disturb_is_taken_again() -> None:
                 kernel.want(f"new {Busy.glances}", (Link(name=f"br-{Busy.glances}", kind="bridge"),))
             return super().devices_stand(wanted)
 
-    host, bell = Busy(), Bell()
-    kernel, events = Kernel(host), Events(itertools.count(1).__next__)
-    kernel.want("red", (RED,), "network RED")
-    host.lose((RED,))
-    told = events.stream(since=0)
-    work = asyncio.create_task(Healing(kernel, bell, events).run())
-    await asyncio.sleep(0)
-    bell.ring()
-    event = await asyncio.wait_for(anext(told), 5)
-    work.cancel()
+    host = Busy()
+    kernel = Kernel(host)
+    event = await repair_of_red(host, kernel)
     assert event.attributes["object"] == "link  br-red"
 
 

@@ -164,19 +164,17 @@ class Kernel:
 
     async def devices_stand(self) -> bool:
         """A glance at the host's devices."""
-        links = lambda: [item for item in self._wanted.values() if isinstance(item, Link)]  # noqa: E731
-        return await self._stand(links, self._host.devices_stand)
+        return await self._stand(Link, self._host.devices_stand)
 
     async def namespaces_stand(self) -> bool:
         """A glance at the mounts that keep namespaces."""
-        names = lambda: [item.name for item in self._wanted.values() if isinstance(item, Namespace)]  # noqa: E731
-        return await self._stand(names, self._host.namespaces_stand)
+        return await self._stand(Namespace, lambda all: self._host.namespaces_stand([item.name for item in all]))
 
-    async def _stand(self, wanted: Callable[[], list[Any]], glance: Callable[[list[Any]], bool]) -> bool:
+    async def _stand(self, kind: type[Wanted], glance: Callable[[list[Any]], bool]) -> bool:
         """What a glance says while wishes stay what they are; False where they never do."""
         for _ in range(PATIENCE):
             wishes = self._wishes
-            stand = await asyncio.to_thread(glance, wanted())
+            stand = await asyncio.to_thread(glance, list(self._glances[kind].values()))
             if self._wishes == wishes:
                 return stand
         return False
