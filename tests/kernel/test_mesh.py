@@ -4,6 +4,7 @@ outside --- one (leg 10.8.0.2)   two (leg .3; task 10.8.0.12)   three (leg .4; t
 """
 
 import os
+import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from fairlead.engine.drivers.overlay import Overlay
 from fairlead.lab.machine import Machine
 from fairlead.lab.topology import Node, Topology, Wire
 from fairlead.lab.world import World
+from lane.machine import Place
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
 
@@ -283,6 +285,27 @@ def test_nobody_serves_is_said_at_once_and_who_is_under_way_goes_on(world: World
         refused = calls(client, kind, (one.address4, port), (one.address6, port))
         assert refused == ["ConnectionRefusedError"] * 2
         assert calls(one, kind, ("127.0.0.1", port)) == ["ConnectionRefusedError"]
+
+
+def test_a_connection_from_before_the_port_stays_where_it_is(world: World) -> None:
+    """The relay's, when the kernel takes a port back from it: it goes on, and so does its listener."""
+    one, outside = world["one"], world["outside"]
+    places = [(one.address4, "10.8.0.12"), (one.address6, "fd08::12")]
+    with Place(one.pid, "").within(
+        lambda: socket.create_server(("::", 9090), family=socket.AF_INET6, dualstack_ipv6=True)
+    ) as relay:
+        clients = [Place(outside.pid, "").connect(here, 9090) for here, _ in places]
+        servers = [relay.accept()[0] for _ in places]
+        for port in (MeshPort(protocol="tcp", port=9090, targets=((task, 80, 1),)) for _, task in places):
+            for leads in (port, replace(port, targets=())):
+                make(one, (leads,))
+                for sender, receiver in (*zip(clients, servers, strict=True), *zip(servers, clients, strict=True)):
+                    receiver.settimeout(3)
+                    sender.sendall(b"still here")
+                    assert receiver.recv(99) == b"still here"
+        assert calls(outside, "tcp", *((here, 9090) for here, _ in places)) == ["ConnectionRefusedError"] * 2
+        for sock in (*clients, *servers):
+            sock.close()
 
 
 def reaches(machine: Machine, ns: str, target: str, port: int) -> bool:

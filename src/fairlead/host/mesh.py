@@ -12,7 +12,8 @@ Rules
     2. Who was chosen stays chosen for as long as the kernel knows the connection: it is NAT.
     3. By the leg comes what belongs to a connection that left by it, and nothing else: no container on ingress reaches
        the host by it, or through the host anything.
-    4. A published port that leads nowhere refuses, whatever listens on this host.
+    4. A published port that leads nowhere refuses, whatever listens on this host. What is under way there goes on: it is
+       the relay's, from before the kernel took the port back.
     5. [::1] is not for here: the kernel never lets it off the loopback device.
     6. The table's own rules are said again with every change: whatever somebody did to them is mended by it.
 
@@ -67,9 +68,9 @@ add rule {TABLE} choose ip daddr . meta l4proto . th dport vmap @ports_at4
 add rule {TABLE} choose ip6 daddr . meta l4proto . th dport vmap @ports_at6
 add rule {TABLE} choose meta l4proto . th dport vmap @ports
 add rule {TABLE} input ip6 daddr ::1 accept
-add rule {TABLE} input ct direction original meta l4proto . th dport @refused goto refuse
-add rule {TABLE} input ct direction original ip daddr . meta l4proto . th dport @refused_at4 goto refuse
-add rule {TABLE} input ct direction original ip6 daddr . meta l4proto . th dport @refused_at6 goto refuse
+add rule {TABLE} input ct state new meta l4proto . th dport @refused goto refuse
+add rule {TABLE} input ct state new ip daddr . meta l4proto . th dport @refused_at4 goto refuse
+add rule {TABLE} input ct state new ip6 daddr . meta l4proto . th dport @refused_at6 goto refuse
 add rule {TABLE} refuse meta l4proto tcp reject with tcp reset
 add rule {TABLE} refuse reject
 """
