@@ -15,7 +15,7 @@ from fleet.hosts import SLOW, Fleet
 from lane.machine import eventually
 
 HOSTS = ("m1", "w1", "w2")
-PORT, RATE, ENOUGH = 8080, 100, 50
+PORT, RATE, ENOUGH = 8080, 100, 20
 ANSWER = r"""
 cat > /tmp/answer <<'END'
 #!/bin/sh

@@ -12,8 +12,8 @@ Rules
     2. Who was chosen stays chosen for as long as the kernel knows the connection: it is NAT.
     3. By the leg comes what belongs to a connection that left by it, and nothing else: no container on ingress reaches
        the host by it, or through the host anything.
-    4. A published port that leads nowhere refuses, whatever listens on this host. What is under way there goes on: it is
-       the relay's, from before the kernel took the port back.
+    4. A published port that leads nowhere refuses, whatever listens on this host. What is under way there goes on: it
+       is the relay's, from before the kernel took the port back.
     5. [::1] is not for here: the kernel never lets it off the loopback device.
     6. The table's own rules are said again with every change: whatever somebody did to them is mended by it.
 
