@@ -83,3 +83,15 @@ def test_an_engine_that_dies_shows_its_log(tmp_path: Path) -> None:
     with World(base=str(tmp_path)) as world:
         with pytest.raises(Unavailable, match="unknown flag: --nosuch"):
             world["one"].start_daemon("--nosuch")
+
+
+def test_an_engine_that_does_not_answer_is_ended_all_the_same(tmp_path: Path) -> None:
+    with World(base=str(tmp_path)) as world:
+        one = world["one"]
+        one.start_daemon()
+        pid = one.run("cat", "/run/fairlead.pid").stdout.strip()
+        one.run("rm", "/run/docker.sock")
+        one.stop_daemon(signal.SIGKILL)
+        assert one.run("kill", "-0", pid, check=False).returncode
+        one.stop_daemon(signal.SIGKILL)
+        one.start_daemon()

@@ -194,16 +194,23 @@ class Machine:
 
     def stop_daemon(self, number: signal.Signals = signal.SIGTERM, patience: float = PATIENCE) -> None:
         """Signal the engine (which leaves its containers alone) and return when it has ended; done already is done."""
-        noted = Path(f"/proc/{self.pid}/root/run/fairlead.pid")
-        if not noted.exists() or not self.answers:
+        pid, until = self._engine(), time.monotonic() + patience
+        if not pid:
             return
-        pid = noted.read_text().strip()
-        self.run("kill", f"-{number.value}", pid)
-        until = time.monotonic() + patience
-        while self.run("kill", "-0", pid, check=False).returncode == 0:
+        self.run("kill", f"-{number.value}", pid, check=False)
+        while Path(f"/proc/{self.pid}/root/proc/{pid}").exists():
             if time.monotonic() > until:
                 raise Unavailable(f"the engine on {self.name} does not end within {patience:g} s of {number.name}")
             time.sleep(0.02)
+
+    def _engine(self) -> str:
+        """Number of the engine's process as this machine sees it, whether it answers or not; "" when none runs."""
+        root = Path(f"/proc/{self.pid}/root")
+        try:
+            pid = (root / "run/fairlead.pid").read_text().strip()
+            return pid if b"fairlead" in (root / "proc" / pid / "cmdline").read_bytes() else ""
+        except OSError:
+            return ""
 
 
 class _UnixHttp(http.client.HTTPConnection):
