@@ -11,7 +11,6 @@ The seed decides the moves and the harm. On failure: the seed, the story so far,
 """
 
 import argparse
-import os
 import random
 import signal
 import sys
@@ -27,7 +26,7 @@ from cluster.town import Host, Town, raised
 from fairlead.lab import weather
 from fairlead.lab.topology import STORE
 from fairlead.lab.weather import Weather
-from lane.machine import eventually
+from lane.machine import eventually, strain
 
 SOON = 5.0
 """Seconds in which all is well again once engines answer, the store serves and containers run; on a machine
@@ -162,7 +161,7 @@ class Chaos:
             wrong = self.wrong()
             if not wrong:
                 break
-            if looked > SOON * max(1, os.getloadavg()[0] / (os.cpu_count() or 1)):
+            if looked > SOON * strain():
                 raise Broken(f"{when}, {looked:.1f} s later:\n" + "\n".join(wrong))
             self.tell(f"not yet well {looked:.1f} s {when}: {wrong[0].splitlines()[0]} ({len(wrong)} such)")
         self.slowest = max(self.slowest, looked)
@@ -256,7 +255,7 @@ class Chaos:
         """The store cannot be asked: that is said, soon, and nothing is left of the attempt."""
         name, begun = f"box{self._number()}", time.monotonic()
         host.docker.refused(f"run -d --name {name} --net {self.dice.choice(self.networks)} busybox sleep 1")
-        if time.monotonic() - begun > 15:
+        if time.monotonic() - begun > 15 * strain():
             raise Broken(f"refused only after {time.monotonic() - begun:.1f} s")
         host.docker.attempt(f"rm -f {name}")
         self.tell(f"{host.machine.name}: nothing runs while the store is away")

@@ -12,7 +12,7 @@ from cluster import looks
 from cluster.chaos import KINDS, SOON, Chaos
 from cluster.town import Host, Town
 from fairlead.lab.topology import STORE
-from lane.machine import eventually
+from lane.machine import eventually, strain
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_with_the_store_away_cluster_networks_carry_on(town: Town, pair: tuple[H
     for command in ("network create -d overlay BLUE", "run -d --net RED busybox sleep 1", "network rm RED"):
         begun = time.monotonic()
         one.docker.refused(command, *([] if "rm" in command else ["cluster store"]))
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 10 * strain()
     two("rm -f third")
     for host in pair:
         host.machine.stop_daemon(signal.SIGKILL)
@@ -64,7 +64,8 @@ def test_the_way_out_stays_when_the_engine_is_killed(town: Town, pair: tuple[Hos
     port = f"http://{one.machine.address4}:8099/passwd"
     page = ("timeout", "2", "busybox", "wget", "-qO-", port)
     before = one.inside("shop", "ip address; ip route").out
-    assert "eth1" in before and "root" in town.world.outside.run(*page).stdout
+    assert "eth1" in before
+    eventually(lambda: "root" in town.world.outside.run(*page, check=False).stdout, "shop answers")
     one.machine.stop_daemon(signal.SIGKILL)
     town.world.start_engines([one.machine.name])
     one.follow()
@@ -102,6 +103,7 @@ def test_one_harm_of_each_kind(town: Town) -> None:
 def test_a_connection_outlives_engines_and_store(town: Town, pair: tuple[Host, Host]) -> None:
     one, two = pair
     two.docker("exec -d db sh -c 'sleep 1000 | nc -l -p 7000 > /received'")
+    eventually(lambda: ":7000" in two.inside("db", "netstat -ltn").out, "somebody listens")
     one.docker("exec -d web sh -c '(echo before; while ! [ -e /go ]; do sleep 0.1; done; echo after) | nc db 7000'")
     eventually(lambda: "before" in two.inside("db", "cat /received").out, "the first words")
     town.world[STORE].down()

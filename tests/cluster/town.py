@@ -105,5 +105,5 @@ class Town:
             eventually(lambda network=network: not self.hosts[0].docker.attempt(f"network rm {network}").code, network)
         for host in self.hosts:
             eventually(lambda host=host: not host("network ls -q --filter driver=overlay"), "no overlay network left")
-            assert not host.differs()
+            eventually(lambda host=host: not host.differs(), f"doctor finds nothing on {host.machine.name}")
             assert not host.machine.run("ls", "/run/fairlead/netns", check=False).stdout.split()

@@ -7,6 +7,7 @@ import pytest
 
 from fleet.hosts import SLOW, Fleet, Host
 from lane.client import path_of
+from lane.images import PAGE
 from lane.machine import eventually
 
 HOSTS = ("manager1", "worker1", "worker2")
@@ -73,8 +74,9 @@ def agrees(town: Fleet, name: str, service: str, works: bool, *words: str) -> No
 def test_everybody_reaches_every_task(town: Fleet) -> None:
     for name, host in town.items():
         agrees(town, name, "api", True, "one of 3 tasks that serve", "the kernel agrees")
-        assert said(host, "outside", "host:8080")[0] and said(host, "host", "api:80")[0]
-    assert set(town.everywhere(8080)) == set(HOSTS)
+        for source, target in (("outside", "host:8080"), ("host", "api:80")):
+            eventually(lambda h=host, s=source, t=target: said(h, s, t)[0], f"{source} to {target} on {name}")
+    assert town.everywhere(8080) == dict.fromkeys(HOSTS, PAGE)
 
 
 def test_no_network_in_common(town: Fleet) -> None:

@@ -76,8 +76,8 @@ def test_3_create_a_service(hosts: Fleet) -> None:
 def test_4_test_the_network(hosts: Fleet) -> None:
     one, two = hosts.values()
     (here,), (there,) = one.tasks("myservice"), two.tasks("myservice")
-    told = eventually(lambda: one.inside(here, f"ping -c2 -W1 {two.address_of(there, 'overnet')}"), "the other's task")
-    assert ", 0% packet loss" in told
+    address = two.address_of(there, "overnet")
+    eventually(lambda: ", 0% packet loss" in one.inside(here, f"ping -c2 -W1 {address}"), "the other's task")
     devices = one.inside(here, "ip -o link").out
     addresses = one.inside(here, "ip -o -4 addr").out
     overlay = re.search(r"(eth\d)\s+inet 10\.0\.1\.", addresses)
@@ -114,8 +114,7 @@ def test_5_test_service_discovery(hosts: Fleet) -> None:
 def test_5_the_virtual_address_answers(hosts: Fleet, balances: None) -> None:
     one, _ = hosts.values()
     (here,) = one.tasks("myservice")
-    told = eventually(lambda: one.inside(here, "ping -c2 -W1 myservice"), "the virtual address")
-    assert ", 0% packet loss" in told
+    eventually(lambda: ", 0% packet loss" in one.inside(here, "ping -c2 -W1 myservice"), "the virtual address")
 
 
 def test_what_was_made_goes(hosts: Fleet) -> None:

@@ -66,8 +66,8 @@ def test_each_tenant_reaches_its_own(pets: Fleet) -> None:
         answer = eventually(lambda w=who, d=database: asks(pets, w, f"nc {d} 6379 </dev/null").out, f"{database}")
         assert answer == "PONG"
         if page:
-            assert "Hi from flask" in asks(pets, who, f"wget -qO- http://{page}:5000/hi")
-    assert asks(pets, "admin", "nc cat-db 6379 </dev/null").out == "PONG"
+            eventually(lambda w=who, p=page: "Hi from flask" in asks(pets, w, f"wget -qO- http://{p}:5000/hi"), page)
+    eventually(lambda: asks(pets, "admin", "nc cat-db 6379 </dev/null").out == "PONG", "cat-db")
     addresses = asks(pets, "admin", "ip -o -4 addr").out
     assert re.search(r"inet 10\.1\.0\.\d+/24", addresses) and re.search(r"inet 10\.2\.0\.\d+/24", addresses)
 

@@ -87,15 +87,24 @@ def must(*command: str, **kwargs: object) -> Result:
     return result
 
 
+def strain() -> float:
+    """How many times more this machine has to do, of late, than it has processors; 1 where it has time."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def eventually(look: Callable[[], T], what: str = "the condition", timeout: float = 10) -> T:
-    """Ask until the answer is true; return it. For what is asynchronous by nature, e.g. a server that starts."""
-    end = time.monotonic() + timeout * SLOWER
+    """Ask until the answer is true; return it. For what is asynchronous by nature, e.g. a server that starts.
+
+    ``timeout``: seconds on a machine that has nothing else to do; on another, as many times longer (``strain``).
+    """
+    begun = time.monotonic()
     while True:
         answer = look()
         if answer:
             return answer
-        if time.monotonic() > end:
-            raise AssertionError(f"{what}: not within {timeout * SLOWER} s, last seen {answer!r}")
+        waited = time.monotonic() - begun
+        if waited > timeout * SLOWER * strain():
+            raise AssertionError(f"{what}: not within {waited:.1f} s, last seen {answer!r}")
         time.sleep(0.02)
 
 
