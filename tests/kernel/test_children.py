@@ -41,6 +41,19 @@ async def test_a_child_is_started_again(tmp_path: Path, monkeypatch: pytest.Monk
     assert not (tmp_path / "one.pid").exists()
 
 
+async def test_one_that_we_restart_is_started_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_WAIT", 60.0)
+    child = Child("one", ["sleep", "100"], tmp_path)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(child.run())
+        for _ in range(3):
+            await until(lambda: child.pid)
+            first = child.pid
+            await child.restart()
+            await until(lambda first=first: child.pid not in (0, first))
+        await child.stop()
+
+
 async def test_one_that_outlives_us_is_adopted(tmp_path: Path) -> None:
     first = Child("one", ["sleep", "100"], tmp_path, outlives=True)
     task = asyncio.ensure_future(first.run())

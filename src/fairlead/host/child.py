@@ -7,7 +7,8 @@
 
 Rules
     1. At most one runs. One that outlives us (``outlives``) is found again by the next engine.
-    2. The wait before a new start doubles from 0.1 s to 10 s, and begins anew after a minute of good service.
+    2. The wait before a new start doubles from 0.1 s to 10 s, and begins anew after a minute of good service. What we
+       ended ourselves to start it again (``restart``) is not waited for.
     3. ``stop`` ends it: TERM, then KILL after ``PATIENCE`` seconds; its pid file goes.
        Cancelling ``run`` ends it too, unless it outlives us.
 """
@@ -51,7 +52,7 @@ class Child:
         self._outlives = outlives
         self._pid = 0
         self._pidfd = -1
-        self._stopping = False
+        self._stopping = self._restarting = False
         self.starts = 0
         """How often it was started by us."""
 
@@ -71,6 +72,9 @@ class Child:
                 log.error("cannot start %s: %s", self.name, error)
             if self._stopping:
                 return
+            if self._restarting:
+                self._restarting, pause = False, FIRST_WAIT
+                continue
             pause = FIRST_WAIT if time.monotonic() - since >= GOOD_SERVICE else min(pause * 2, LONGEST_WAIT)
             log.warning("%s ended; starting it again in %.1f s", self.name, pause)
             await asyncio.sleep(pause)
@@ -88,7 +92,8 @@ class Child:
         self._file("pid").unlink(missing_ok=True)
 
     async def restart(self) -> None:
-        """End it; ``run`` starts it again."""
+        """End it; ``run`` starts it again, at once."""
+        self._restarting = self._pidfd >= 0
         await self._end()
 
     async def _serve(self) -> None:
