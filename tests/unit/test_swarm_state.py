@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
 import pytest
 from msgspec.structs import replace
@@ -12,10 +13,11 @@ from fairlead.core.cluster import State as TaskState
 from fairlead.core.service import ContainerSpec, ServiceSpec, TaskSpec
 from fairlead.core.swarmspec import Cluster, FileSpec, Secret, Trust
 from fairlead.errors import Conflict, Unavailable
-from fairlead.store.base import Entry
+from fairlead.store.base import Entry, Write
 from fairlead.store.memory import MemoryStore
 from fairlead.swarm import state as state_module
 from fairlead.swarm.state import Event, State
+from unit.jumping import in_jumping_time
 
 SPEC = TaskSpec(container_spec=ContainerSpec(image="busybox"))
 
@@ -103,6 +105,132 @@ async def test_who_had_no_answer_a_moment_ago_does_not_wait_as_long_again(monkey
     with pytest.raises(Unavailable):
         await lonely.current()
     assert loop.time() - begun >= 0.05, "after an answer it is asked as ever"
+
+
+class Away(MemoryStore):
+    """Answers nobody until then, by the loop's clock."""
+
+    back = 0.0
+
+    def _there(self) -> None:
+        if asyncio.get_running_loop().time() < self.back:
+            raise Unavailable("connection refused")
+
+    async def get(self, key: str) -> Entry | None:
+        self._there()
+        return await super().get(key)
+
+    async def commit(self, writes: Sequence[Write], guards: Iterable[tuple[str, int]] = ()) -> int:
+        self._there()
+        return await super().commit(writes, guards)
+
+
+def test_a_majority_that_is_away_for_a_moment_is_waited_for() -> None:
+    async def tell() -> None:
+        ledger, clock = Away(), asyncio.get_running_loop().time
+        async with running(ledger) as (mine, _), running(ledger) as (yours, _):
+            ledger.back = clock() + 8
+            await mine.commit([web()])
+            assert 8 <= clock() < 9 and "s1" in mine.services
+            ledger.back = clock() + 8
+            await yours.current()
+            assert 16 <= clock() < 18 and "s1" in yours.services
+
+    in_jumping_time(tell())
+
+
+def test_one_that_does_not_come_back_is_not_waited_for_long() -> None:
+    """Least of all by who can ask elsewhere, or decides anew: and who did not wait knows nothing for others."""
+
+    async def tell() -> None:
+        ledger, clock = Away(), asyncio.get_running_loop().time
+        took = []
+        async with running(ledger) as (state, _):
+            await state.commit([web()])
+            ledger.back = math.inf
+            for ask in (
+                lambda: state.commit([web("s2", "other")], guard=("leader", 1)),
+                lambda: state.current(5.0),
+                lambda: state.commit([web("s3", "third")]),
+                state.current,
+            ):
+                begun = clock()
+                with pytest.raises(Unavailable):
+                    await ask()
+                took.append(round(clock() - begun))
+        assert took == [0, 5, 10, 2]
+
+    in_jumping_time(tell())
+
+
+class Lossy(MemoryStore):
+    """Writes what ``commit`` brings and loses the answer, as often as ``lost`` says; then somebody may be quick."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost = 0
+        self.late = False
+        """what was asked for arrives only when it is asked for again"""
+        self.then: Callable[[], Awaitable[object]] | None = None
+        self.written: list[str] = []
+
+    async def commit(self, writes: Sequence[Write], guards: Iterable[tuple[str, int]] = ()) -> int:
+        if self.late and not self.lost:
+            self.late = False
+            await super().commit(writes, guards)
+        if not self.lost:
+            version = await super().commit(writes, guards)
+            self.written += [write.key for write in writes]
+            return version
+        self.lost -= 1
+        if not self.late:
+            await super().commit(writes, guards)
+            self.written += [write.key for write in writes]
+            if self.then is not None:
+                deed, self.then = self.then, None
+                await deed()
+        raise Unavailable("no answer in time")
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_what_was_written_though_nobody_said_so_is_written_once(late: bool) -> None:
+    ledger = Lossy()
+    async with running(ledger) as (mine, _), running(ledger) as (yours, _):
+        ledger.lost, ledger.late = 1, late
+        version = await mine.commit([web()])
+        assert mine.services["s1"].version == version == (await ledger.get("services/s1")).version  # type: ignore[union-attr]
+        await mine.commit([replace(mine.services["s1"], created=1)])
+        await yours.current()
+        assert yours.services["s1"].created == 1
+
+
+async def test_what_was_written_and_taken_away_by_somebody_else_is_not_written_again() -> None:
+    ledger = Lossy()
+
+    async def removed() -> None:
+        await yours.current()
+        await yours.commit(delete=[yours.services["s1"]])
+
+    async with running(ledger) as (mine, _), running(ledger) as (yours, _):
+        ledger.lost, ledger.then = 1, removed
+        await mine.commit([web()])
+        assert ledger.written.count("services/s1") == 2, "made, and deleted"
+        await yours.current()
+        assert await ledger.get("services/s1") is None and not yours.services
+
+
+async def test_who_was_not_heard_and_then_was_too_late_is_refused() -> None:
+    ledger = Away()
+    async with running(ledger) as (mine, _), running(ledger) as (yours, _):
+        await yours.commit([web()])
+        await mine.current()
+        old = mine.services["s1"]
+        ledger.back = asyncio.get_running_loop().time() + 0.2
+        late = asyncio.create_task(mine.commit([replace(old, created=1)]))
+        await asyncio.sleep(0.05)
+        await MemoryStore.commit(ledger, [Write("services/s1", b'{"id":"s1"}')])
+        with pytest.raises(Conflict):
+            await late
 
 
 async def test_a_name_belongs_to_one(ledger: MemoryStore) -> None:

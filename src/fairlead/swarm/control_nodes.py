@@ -6,8 +6,6 @@ must not be lost on the way is decided here: the last manager, and the managers'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from msgspec.structs import replace
 
 from fairlead.core import quorum, revoked
@@ -78,7 +76,7 @@ class NodeControl(Part):
         if why:
             raise unmet(f"can't remove member from the raft: this would result in a loss of quorum: {why}")
 
-    def _witnesses(self, node: Node, spec: NodeSpec) -> Sequence[Node]:
+    def _witnesses(self, node: Node, spec: NodeSpec) -> tuple[Node, ...]:
         """Two demotions at once, each harmless alone, must not both be written."""
         demoted = node.spec.role == "manager" and spec.role == "worker"
         return tuple(other for other in self._managers() if other.id != node.id) if demoted else ()

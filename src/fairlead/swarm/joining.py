@@ -43,6 +43,8 @@ from fairlead.swarm.state import State
 
 log = logging.getLogger(__name__)
 
+SOON = 5.0
+"""seconds for the majority's answer while somebody knocks: he can go to another manager"""
 NEEDS_TOKEN = "rpc error: code = InvalidArgument desc = A valid join token is necessary to join this cluster"
 
 
@@ -160,7 +162,7 @@ class Admission:
         """Who was removed may not come back, nor do what takes a role that it has no more, however long the certificate
         holds. Raises ``Forbidden``, and ``Unavailable`` when that cannot be known now."""
         cluster = self._cluster.id
-        await self._state.current()
+        await self._state.current(SOON)
         node = self._state.nodes.get(who.node)
         if node is None or who.cluster != cluster:
             raise Forbidden(f"node {who.node} is not part of this swarm")

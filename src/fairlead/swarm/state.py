@@ -10,8 +10,9 @@
     names/<kind>/<name>      its id: a name belongs to one object of a kind; so do a network's subnets and identifier
     specs/<digest>           what a task is; tasks name it, so that a thousand alike say it once. The leader takes away
                              what none names any more (``keeping``); who names one sees to it that it is there
-    written                  with every commit: whose watch has come to the last one has heard all (``current``);
-                             the last key of all, since what is listed anew comes in the order of keys
+    written                  with every commit, and with a token of its own: whose watch has come to the last one has
+                             heard all (``current``), and knows whether its own was among them; the last key of all,
+                             since what is listed anew comes in the order of keys
 
 Rules
     1. A commit holds or fails as a whole; after ``Conflict`` the caller looks again and decides anew.
@@ -19,6 +20,9 @@ Rules
        old value never takes the place of a newer one.
     3. ``guard`` is the leader's key and its version: what it decides fails once another leads.
     4. What cannot be read is passed over, and said: one bad value does not stop the cluster.
+    5. A majority that is away for a moment is waited for (``PATIENCE``), unless a leader writes: he decides anew. A
+       commit that nobody answered may be written all the same. It is written again only where the watch, which tells
+       of every commit, has not told of this one, and never over anything that changed.
 
 What it does not do: decide anything, or know what the objects mean.
 """
@@ -30,6 +34,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from secrets import token_bytes
 from typing import Any, NamedTuple
 
 import msgspec
@@ -47,8 +52,11 @@ log = logging.getLogger(__name__)
 Thing = Cluster | Node | Service | Task | Report | SharedNetwork | Secret | ConfigFile | Loan
 SPECS, NAMES, MARK = "specs", "names", "written"
 TRIES, PAUSE = 20, 0.1
-PATIENCE, AGAIN = 5.0, 1.5
-"""seconds for an answer of the majority, and for one when there was none a moment ago"""
+PATIENCE, AGAIN = 10.0, 1.5
+"""Seconds for an answer of the majority: as long as it takes to elect another leader, or to start our store again. And
+for one when there was none a moment ago."""
+TOKEN = 16
+"""bytes"""
 NAMED = ("services", "networks", "secrets", "configs")
 """Kinds in which a name is taken once."""
 WORDS = {"services": "service", "networks": "network", "secrets": "secret", "configs": "config"}
@@ -95,6 +103,8 @@ class State:
         """keys that we deleted -> version, until the watch says so too"""
         self._mark = 0
         self._marked = asyncio.Event()
+        self._unsure: dict[bytes, int] = {}
+        """tokens of commits that are under way -> the version at which they were heard, 0: not yet"""
         self._silent = False
         """the last question had no answer"""
         self._seen: list[Entry] = []
@@ -113,37 +123,37 @@ class State:
         async for change in self._ledger.watch("", seen):
             self._hear(change)
 
-    async def current(self) -> None:
+    async def current(self, within: float | None = None) -> None:
         """Returns when this memory shows every commit, of whichever manager, that had returned before.
 
-        ``Unavailable`` when no majority of managers can be asked, or the news of it does not come.
+        ``within``: seconds, less than ``PATIENCE``, of who can ask elsewhere. ``Unavailable`` when no majority of
+        managers can be asked, or the news of it does not come.
         """
         try:
-            async with asyncio.timeout(AGAIN if self._silent else PATIENCE):
+            async with asyncio.timeout(AGAIN if self._silent else within or PATIENCE):
                 last = await self._last()
                 while last is not None and self._mark < last.version:
                     self._marked.clear()
                     await self._marked.wait()
             self._silent = False
-        except Unavailable:
-            self._silent = True
-            raise
         except TimeoutError:
-            self._silent = True
+            self._silent = self._silent or within is None
             raise Unavailable("this manager has not heard yet what others changed; try again") from None
 
     async def _last(self) -> Entry | None:
-        """The mark of the last commit. The store here may be about to come back, or its majority: for a while."""
-        for _ in range(TRIES):
+        """The mark of the last commit. The store here may be about to come back, or its majority."""
+        while True:
             try:
                 return await self._ledger.get(MARK)
-            except Unavailable:
+            except Unavailable as error:
+                log.debug("the managers' store does not answer: %s", error.message)
                 await asyncio.sleep(PAUSE)
-        return await self._ledger.get(MARK)
 
     def _hear(self, change: Change) -> None:
         if change.key == MARK:
             self._mark = max(self._mark, change.version)
+            if change.value in self._unsure:
+                self._unsure[change.value] = change.version
             self._marked.set()
             return
         kind, _, id = change.key.partition("/")
@@ -217,13 +227,43 @@ class State:
         if not writes:
             return 0
         guards = [*((_key(thing), thing.version) for thing in read), *named.items()]
-        marked = [*writes.values(), Write(MARK, b"")]  # last, so that it is heard after what it stands for
-        version = await self._ledger.commit(marked, [*guards, *([guard] if guard else [])])
+        if guard is None:
+            version = await self._surely(list(writes.values()), guards)
+        else:
+            version = await self._ledger.commit([*writes.values(), Write(MARK, b"")], [*guards, guard])
         for write in writes.values():
             self._hear(Change(write.key, write.value, version))
             if write.value is None:
                 self._gone[write.key] = version
         return version
+
+    async def _surely(self, writes: list[Write], guards: list[tuple[str, int]]) -> int:
+        """The version at which it is written: once, though answers get lost."""
+        token, clock = token_bytes(TOKEN), asyncio.get_running_loop().time
+        marked = [*writes, Write(MARK, token)]  # last, so that it is heard after what it stands for
+        until, doubt = clock() + PATIENCE, False
+        self._unsure[token] = 0
+        try:
+            while True:
+                refused: Conflict | None = None
+                try:
+                    return await self._ledger.commit(marked, guards)
+                except Conflict as error:
+                    if not doubt:
+                        raise
+                    refused = error  # by what we wrote ourselves, it may be
+                except Unavailable:
+                    if clock() >= until:
+                        raise
+                    await asyncio.sleep(PAUSE)
+                doubt = True
+                await self.current()
+                if heard := self._unsure[token]:
+                    return heard
+                if refused is not None:
+                    raise refused
+        finally:
+            del self._unsure[token]
 
     async def change(self, decide: Callable[[], Iterable[Thing]]) -> None:
         """Commits what ``decide`` makes of what is known; again and anew where somebody else was faster."""
