@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -16,10 +16,11 @@ from fairlead.core.service import SECOND, ContainerSpec, SecretReference, Servic
 from fairlead.core.session import Assign, Beat, Call, Command, Hello, Relay, Reply, Told, Welcome
 from fairlead.core.swarmspec import Cluster, FileSpec, Secret, Trust
 from fairlead.errors import FairleadError, NotFound, Unavailable
+from fairlead.store.base import Change, Entry
 from fairlead.store.memory import MemoryStore
 from fairlead.swarm.dispatcher import Dispatcher
 from fairlead.swarm.gate import refusal
-from fairlead.swarm.presence import FAILED, LOST, ORPHANED_AFTER, UNKNOWN, RollCall
+from fairlead.swarm.presence import FAILED, LOST, ORPHANED_AFTER, UNKNOWN, Attendance, RollCall
 from fairlead.swarm.state import Event
 from fairlead.swarm.state import State as SwarmState
 from unit.jumping import in_jumping_time
@@ -313,24 +314,73 @@ def test_a_session_that_moves_is_no_change_and_one_that_ends_is_waited_for() -> 
     story("mn", tell)
 
 
-def test_a_session_elsewhere_that_ends_takes_away_nobody_whose_session_goes_on() -> None:
-    """A hello that was slow, or somebody with a copy of its keys."""
+def test_a_session_elsewhere_ends_the_first_and_takes_away_nobody_who_comes_again() -> None:
+    """A hello that was slow, or somebody with a copy of its keys, who says something else of the node."""
 
     async def tell(town: Town) -> None:
-        town.tasks.create_task(town.hosts["m"].lead())
+        m, n = town.hosts["m"], town.hosts["n"]
+        town.tasks.create_task(m.lead())
         state = states(town, "a")
-        first, _ = town.hosts["m"].session("a")
+        seen: set[str] = set()
+        first, ends = m.session("a")
         town.tasks.create_task(beat(first))
         await comes(lambda: state() == "ready")
-        second, _ = town.hosts["n"].session("a")
+        second, _ = n.session("a", Description("somebody else's box"))
         await heard(second, Assign)
         second.abort()
-        await asyncio.sleep(60)
-        assert state() == "ready"
-        first.abort()
+        await ends
+        await m.state.current()
+        third, goes_on = m.session("a")
+        town.tasks.create_task(beat(third))
+        for _ in range(60):
+            await asyncio.sleep(1)
+            seen.add(state())
+        assert seen == {"ready"} and not goes_on.done()
+        assert m.state.nodes["a"].description.hostname == "box"
+        third.abort()
         await comes(lambda: state() == "down", within=16)
 
     story("mn", tell)
+
+
+class Late(MemoryStore):
+    """Tells what changed when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.news: asyncio.Queue[Change] = asyncio.Queue()
+
+    async def watch(self, prefix: str, seen: Iterable[Entry] = ()) -> AsyncIterator[Change]:  # type: ignore[override]
+        while True:
+            yield await self.news.get()
+
+
+def test_who_came_here_later_is_not_ended_by_news_of_where_it_was() -> None:
+    ended: list[str] = []
+
+    async def tell() -> None:
+        ledger = Late()
+        attendance = Attendance(ledger, "m", lambda: 15.0, ended.append)
+
+        async def hears(version: int) -> None:
+            ledger.news.put_nowait(Change("presence/a", b"n", version))
+            await asyncio.sleep(1)
+
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(attendance.run())
+            before = await ledger.put_if("presence/a", b"n")
+            attendance.came("a")
+            await hears(before)
+            await hears(before)
+            between = await ledger.put_if("presence/a", b"n")
+            attendance.came("a")
+            await hears(between)
+            assert not ended, "it came again, here"
+            await hears(await ledger.put_if("presence/a", b"n"))
+            assert ended == ["a"]
+            running.cancel()
+
+    in_jumping_time(tell())
 
 
 def test_who_says_goodbye_is_down_at_once() -> None:

@@ -9,12 +9,14 @@
     call(node, verb)      a question to a node, wherever its session is: managers relay it to each other
 
 Rules
-    1. A node is who its certificate says. A second session of a node ends the first.
+    1. A node is who its certificate says. A second session of a node ends the first, at whichever manager: what the
+       node said of itself last is so, and who is the node says it again.
     2. A report is acknowledged when it is written, and never takes a task back to an earlier state.
     3. A node that is silent for ``BEATS`` periods is not here; one whose session ended has as long to come again.
     4. A slow node delays nobody: its differences wait, as a set of names, until it reads.
     5. Times that a node tells are by its clock: where that is wrong, they are moved by as much.
-    6. A manager that cannot reach the others' store lets go of its nodes: they are of more use elsewhere.
+    6. A manager that cannot reach the others' store lets go of its nodes: they are of more use elsewhere. Not so while
+       its own is started again (``resting``).
 
 What it does not do: decide (``leader``), open ports (``gate``), say who may come in (``welcome`` of the gate).
 """
@@ -103,13 +105,14 @@ class Dispatcher:
         connect: Callable[[str], Awaitable[Stream]],
         renew: Callable[[Stream, Node], bool] = lambda stream, node: False,
         clock: Callable[[], int] = time.time_ns,
+        resting: Callable[[], bool] = lambda: False,
     ) -> None:
         self._state, self._ledger, self._me, self._connect, self._renew = state, ledger, me, connect, renew
-        self._clock = clock
+        self._clock, self._resting = clock, resting
         self.boards = Boards(lambda kind, id: getattr(state, kind).get(id))
         self.verbs: dict[str, Verb] = {LEAVE: self._leave}
         self._sessions: dict[str, Session] = {}
-        self._attendance = Attendance(ledger, me, lambda: BEATS * self._period)
+        self._attendance = Attendance(ledger, me, lambda: BEATS * self._period, self._elsewhere)
         self._reports = Reports(state)
         self._cut_off = False
         self._managers = self._find_managers()
@@ -141,6 +144,9 @@ class Dispatcher:
                     await self._ledger.get(LEADER)
                 self._cut_off = False
             except (Unavailable, TimeoutError):
+                if self._resting():
+                    await asyncio.sleep(PAUSE)
+                    continue
                 self._cut_off = True
                 for session in self._sessions.values():
                     session.stream.abort()
@@ -202,6 +208,11 @@ class Dispatcher:
                 del self._sessions[who.node]
                 self.boards.close(who.node)
                 self._attendance.left(who.node, at_once=silent)
+
+    def _elsewhere(self, node: str) -> None:
+        """It has a session with another manager, which began after ours."""
+        if (session := self._sessions.get(node)) is not None:
+            session.stream.abort()
 
     def _now(self, who: Identity) -> Identity:
         """As what it may ask: a manager that is to be none any more may have its certificate still."""

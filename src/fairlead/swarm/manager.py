@@ -124,6 +124,8 @@ class Manager:
         """what the state does not know yet"""
         self._moved, self._reload, self._settings = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._revoked: set[str] | None = None
+        self._back_by = 0.0
+        """until then, by the loop's clock, our etcd is being started again"""
 
     @property
     def _began(self) -> Path:
@@ -188,7 +190,9 @@ class Manager:
             await asyncio.sleep(PAUSE)
 
     def _begin(self, group: asyncio.TaskGroup) -> None:
-        self.dispatcher = Dispatcher(self.state, self.ledger, self.me, self._connect, self._renew, self._tools.clock)
+        self.dispatcher = Dispatcher(
+            self.state, self.ledger, self.me, self._connect, self._renew, self._tools.clock, self._resting
+        )
         self.dispatcher.verbs |= {**SharedVerbs(self.ledger).served, **Loans(self.state, self.hear).served}
         self.control.fetch = ServiceLogs(self.state.tasks.values, self.dispatcher.call, self.hear).read
         self.hear(self.dispatcher.hear)
@@ -365,14 +369,20 @@ class Manager:
                 continue
             self._reload.clear()
             log.info("the managers' store is started again, with the roots that are believed now")
+            self._back_by = asyncio.get_running_loop().time() + TURN
             await self._etcd.restart()
             while True:
                 await asyncio.sleep(PAUSE)
                 with contextlib.suppress(Conflict, Unavailable):
                     await self.members.list()
+                    self._back_by = 0.0
                     await self._tell_belief()
                     await lease.end()
                     break
+
+    def _resting(self) -> bool:
+        """Whether our etcd, which does not answer, is about to."""
+        return asyncio.get_running_loop().time() < self._back_by
 
     async def _tell_belief(self) -> None:
         """Which roots our etcd began with."""

@@ -9,7 +9,7 @@
 
 Rules
     1. Whoever holds a node's session overwrites the key, again when another strikes it; whoever lost the session may
-       only strike what is still its own.
+       only strike what is still its own. Whoever finds another's name over his own has lost it (``elsewhere``).
     2. A session that ends in one place and begins in another within the grace is no change of state.
     3. A new leader, and one who hears of a vanished key, gives every node the grace before it calls it down.
 """
@@ -50,11 +50,17 @@ UNKNOWN = 'Node moved to "unknown" state due to leadership change in cluster'
 class Attendance:
     """What this manager says of the nodes whose sessions it has. ``grace``: seconds."""
 
-    def __init__(self, ledger: Ledger, manager: str, grace: Callable[[], float]) -> None:
-        self._ledger, self._manager, self._grace = ledger, manager, grace
+    def __init__(
+        self, ledger: Ledger, manager: str, grace: Callable[[], float], elsewhere: Callable[[str], None]
+    ) -> None:
+        self._ledger, self._manager, self._grace, self._elsewhere = ledger, manager, grace, elsewhere
         self._here: set[str] = set()
         self._versions: dict[str, int] = {}
         """of the keys that we wrote"""
+        self._theirs: dict[str, int] = {}
+        """of those where another manager wrote his name since"""
+        self._unsaid: set[str] = set()
+        """whose sessions are not written down yet"""
         self._leaving: dict[str, asyncio.TimerHandle] = {}
         self._changed: dict[str, None] = {}
         self._news = asyncio.Event()
@@ -63,6 +69,7 @@ class Attendance:
         if timer := self._leaving.pop(node, None):
             timer.cancel()
         self._here.add(node)
+        self._unsaid.add(node)
         self._note(node)
 
     def left(self, node: str, at_once: bool = False) -> None:
@@ -72,6 +79,7 @@ class Attendance:
 
     def _gone(self, node: str) -> None:
         self._leaving.pop(node, None)
+        self._theirs.pop(node, None)
         self._here.discard(node)
         self._note(node)
 
@@ -86,11 +94,21 @@ class Attendance:
             group.create_task(self._say_all())
 
     async def _listen(self) -> None:
-        """Another manager says that a node is not here, and it is: at this one."""
+        """Another manager says that a node is not here, and it is: at this one. Or that it is with him, and it was."""
         async for change in self._ledger.watch(PREFIX):
             node = change.key.removeprefix(PREFIX)
-            if not change.value and node in self._here and node not in self._leaving:
+            if node not in self._here or node in self._leaving:
+                continue
+            if not change.value:
                 self._note(node)
+            elif change.value != self._manager.encode():
+                self._theirs[node] = change.version
+                self._compare(node)
+
+    def _compare(self, node: str) -> None:
+        """Whose session is the later one, once both are written down."""
+        if node not in self._unsaid and self._theirs.pop(node, 0) > self._versions[node]:
+            self._elsewhere(node)
 
     async def _say_all(self) -> None:
         while True:
@@ -123,6 +141,8 @@ class Attendance:
             if node in self._here:
                 key, value = PREFIX + node, self._manager.encode()
                 self._versions[node] = await self._ledger.put_if(key, value, ANY, lease)
+                self._unsaid.discard(node)
+                self._compare(node)
             elif node in self._versions:
                 await self._ledger.put_if(PREFIX + node, b"", self._versions.pop(node))
         except Conflict:
