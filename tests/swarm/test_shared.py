@@ -24,6 +24,7 @@ from fairlead.swarm.loans import Borrowed, Loans
 from fairlead.swarm.ring import KEY, encode_ring, read_ring
 from fairlead.swarm.sharedstore import LARGEST, SHARED, Question, SharedStore, SharedVerbs, read
 from fairlead.swarm.state import Event, State
+from unit.jumping import in_jumping_time
 
 WORKER, OTHER, MANAGER = (Identity(n, r, "c") for n, r in (("w1", "worker"), ("w2", "worker"), ("m1", "manager")))
 OURS, THEIRS = "e" * 64, "f" * 64
@@ -203,6 +204,25 @@ async def test_addresses_are_lent_once_and_given_back(desk: Desk) -> None:
     assert desk.state.loans["b" * 64].addresses == ("10.0.1.6/29",)
     saying.cancel()
     await asyncio.gather(saying, return_exceptions=True)
+
+
+def test_who_is_between_two_managers_borrows_when_there_is_one_again_and_not_for_ever() -> None:
+    async def tell() -> None:
+        desk, clock = Desk(), asyncio.get_running_loop().time
+        await desk.begin()
+        session = Session(WORKER, desk.loans.served)
+        node = Borrowed(session)
+        session.lose()
+        asyncio.get_running_loop().call_later(8, session.find)
+        assert await node.address(RED, OURS, "", (), first) == "10.0.1.2"
+        assert 8 <= clock() < 9
+        session.lose()
+        with pytest.raises(Unavailable, match="no manager"):
+            await node.address(RED, THEIRS, "", (), first)
+        assert 18 <= clock() < 20
+        desk.leading.cancel()
+
+    in_jumping_time(tell())
 
 
 async def test_a_node_speaks_for_its_own_loans_only(desk: Desk) -> None:

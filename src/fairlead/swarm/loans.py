@@ -8,7 +8,8 @@ Rules
     1. A loan is an object of the swarm: a new leader finds it, and its address stays taken.
     2. What a node holds it says as a whole, whenever it changes and with every new session: a lost word, a crash, an
        outage all mend the same way. A loan of a node that is removed ends with it.
-    3. Giving back never waits; borrowing fails at once when no manager answers.
+    3. Giving back never waits; borrowing fails when no manager answers within ``PATIENCE`` seconds: a session may be
+       just between two managers, or the managers without a leader.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from fairlead.swarm.state import Event, State
 log = logging.getLogger(__name__)
 
 LEASE, HOLD = "lease-address", "hold-addresses"
-PATIENCE = 4.0
-"""seconds that a leader may take"""
+PATIENCE, PAUSE = 10.0, 0.2
+"""seconds that a leader, or a session, may take; and between two questions"""
 AGAIN = 20.0
 """seconds after which what is held is said again"""
 GATHER = 0.2
@@ -137,7 +138,7 @@ class Borrowed:
         family = ":" in choose(set(taken) if not wish else set())
         self._busy.add(endpoint)
         if endpoint not in self._held:
-            reply = await self._session.one(LEASE, Wish(endpoint, network.id, wish))
+            reply = await self._lent(Wish(endpoint, network.id, wish))
             found = msgspec.json.decode(reply, type=tuple[str, ...])
             self._held[endpoint] = Held(network.id, tuple(text.partition("/")[0] for text in found))
         for address in self._held[endpoint].addresses:
@@ -146,6 +147,22 @@ class Borrowed:
                     raise Forbidden("Address already in use")
                 return address
         raise Unavailable(f"the swarm gives no such address on network {network.name}")
+
+    async def _lent(self, wish: Wish) -> msgspec.Raw:
+        """By whichever manager answers: asked twice, it is the same loan."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + PATIENCE
+        while True:
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._session.connected()
+                return await self._session.one(LEASE, wish)
+            except TimeoutError:
+                raise Unavailable("no manager of the swarm can be asked for an address") from None
+            except Unavailable:
+                if clock() >= until:
+                    raise
+                await asyncio.sleep(PAUSE)
 
     def settled(self, endpoint: str) -> None:
         self._busy.discard(endpoint)
