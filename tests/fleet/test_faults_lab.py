@@ -5,9 +5,11 @@ correct store would have given (``lane.history``).
 m1, m2, m3 manage; w1 works       m2: its data is on a small disk       m3: its engine's clock is ours to set
 """
 
+import itertools
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -195,6 +197,63 @@ def test_another_root_while_people_write_and_ask(fleet: Fleet) -> None:
         eventually(forgotten, "the old root is forgotten", 2 * LATER)
     (told,) = counts
     print(f"{told.asked} requests, {told.rate:.0f} a second, {told.lost} lost")
+    assert told.lost == 0, told.first
+    fleet.judged()
+
+
+class Bystander(threading.Thread):
+    """Types what people type, at one manager after the other, and remembers what was not answered."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        super().__init__(daemon=True)
+        self._fleet, self.over = fleet, threading.Event()
+        self.typed, self.slowest = 0, 0.0
+        self.trouble: list[str] = []
+
+    def run(self) -> None:
+        for turn in itertools.count():
+            if self.over.is_set():
+                return
+            name = MANAGERS[turn % len(MANAGERS)]
+            for host, command in self._round(name, turn):
+                began = time.monotonic()
+                done = self._fleet[host].docker.attempt(command)
+                took = time.monotonic() - began
+                self.typed, self.slowest = self.typed + 1, max(self.slowest, took)
+                if done.code:
+                    self.trouble.append(f"{host}: docker {command}: {took:.1f} s: {done.err.strip()}")
+
+    def _round(self, name: str, turn: int) -> Iterator[tuple[str, str]]:
+        yield from ((name, command) for command in ("node ls", "service ls", "service ps web"))
+        yield name, f"config create by{turn} /etc/hostname"
+        yield name, f"service update -q -d --label-add turn={turn} web"
+        yield name, f"node update --label-add turn={turn} w1"
+        yield name, f"network create -d overlay net{turn}"
+        yield "w1", "run --rm --network RED busybox true"
+        yield MANAGERS[(turn + 1) % len(MANAGERS)], f"network rm net{turn}"
+        yield MANAGERS[(turn + 2) % len(MANAGERS)], f"config rm by{turn}"
+
+
+def test_three_roots_in_a_row_and_everything_is_answered(fleet: Fleet) -> None:
+    """Nobody waits for more than the command itself does; no request is lost, and no command meanwhile fails."""
+    by = fleet["m1"]
+    roots = [by("swarm ca")]
+    addresses = [str(host.machine.address4) for host in fleet.hosts.values()]
+    bystander = Bystander(fleet)
+    with asked(fleet.world.outside.enter(*ASKING, str(RATE), "8080", *addresses)) as counts:
+        bystander.start()
+        try:
+            for host in (by, fleet["m2"], by):
+                done = host.docker.attempt("swarm ca --rotate --quiet", timeout=3 * LATER)
+                assert not done.code, done.err
+                roots.append(host("swarm ca"))
+        finally:
+            bystander.over.set()
+            bystander.join()
+    (told,) = counts
+    print(f"{bystander.typed} commands, the slowest took {bystander.slowest:.1f} s; {told.asked} requests")
+    assert len(set(roots)) == 4
+    assert not bystander.trouble, "\n".join(bystander.trouble)
     assert told.lost == 0, told.first
     fleet.judged()
 
