@@ -341,9 +341,9 @@ def test_a_lost_bridge_gets_its_ports_back(host: Host) -> None:
 
 def test_a_glance_at_the_devices(host: Host) -> None:
     host.make((SANDBOX, BRIDGE, VETH))
-    assert host.devices_stand((BRIDGE, VETH))
-    assert not host.devices_stand((BRIDGE,)), "one too many"
+    assert host.devices_amiss((BRIDGE, VETH)) == set()
+    assert host.devices_amiss((BRIDGE,)) == {VETH.name}, "one too many"
     host.remove((VETH,))
     host.settle()
-    assert not host.devices_stand((BRIDGE, VETH)), "one too few"
-    assert host.devices_stand((BRIDGE,))
+    assert host.devices_amiss((BRIDGE, VETH)) == {VETH.name}, "one too few"
+    assert host.devices_amiss((BRIDGE,)) == set()

@@ -12,6 +12,7 @@ from fairlead.engine import healing
 from fairlead.engine.events import Event, Events
 from fairlead.engine.healing import Healing
 from fairlead.engine.kernel import Kernel
+from fairlead.errors import FairleadError
 from fairlead.host.fake import FakeHost
 
 RED, BLUE = Link(name="br-red", kind="bridge"), Link(name="br-blue", kind="bridge")
@@ -80,13 +81,13 @@ async def test_a_bell_for_our_own_device_gets_a_glance_and_no_more() -> None:
     class Counting(FakeHost):
         looks, glances = 0, asyncio.Event()
 
-        def look(self, objects: tuple[Wanted, ...] = ()) -> tuple[Wanted, ...]:
+        def look(self, objects: Iterable[Wanted] = (), gently: bool = False) -> tuple[Wanted, ...]:
             Counting.looks += 1
-            return super().look(objects)
+            return super().look(objects, gently)
 
-        def devices_stand(self, wanted: Iterable[Link]) -> bool:
+        def devices_amiss(self, wanted: Iterable[Link]) -> set[str]:
             loop.call_soon_threadsafe(Counting.glances.set)
-            return super().devices_stand(wanted)
+            return super().devices_amiss(wanted)
 
     loop, host, bell = asyncio.get_running_loop(), Counting(), Bell()
     kernel = Kernel(host)
@@ -102,22 +103,52 @@ async def test_a_bell_for_our_own_device_gets_a_glance_and_no_more() -> None:
     assert Counting.looks == 0
 
 
-async def test_a_glance_that_wishes_disturb_is_taken_again() -> None:
-    class Busy(FakeHost):
-        """Somebody makes a network while we glance at what another hand has deleted."""
+class Busy(FakeHost):
+    """A network is made and another taken away during every glance and every look, once before and once after it."""
 
-        glances = 0
+    looks = 0
+    kernel: Kernel
 
-        def devices_stand(self, wanted: Iterable[Link]) -> bool:
-            Busy.glances += 1
-            if Busy.glances < 3:
-                kernel.want(f"new {Busy.glances}", (Link(name=f"br-{Busy.glances}", kind="bridge"),))
-            return super().devices_stand(wanted)
+    def look(self, objects: Iterable[Wanted] = (), gently: bool = False) -> tuple[Wanted, ...]:
+        self.looks += 1
+        self.change(f"look {self.looks}")
+        seen = super().look(objects, gently)
+        self.change(f"looked {self.looks}")
+        return seen
 
+    def devices_amiss(self, wanted: Iterable[Link]) -> set[str]:
+        self.change("glance")
+        seen = super().devices_amiss(wanted)
+        self.change("glanced")
+        return seen
+
+    def change(self, name: str) -> None:
+        self.kernel.want(name, (Link(name=f"br-{name}", kind="bridge"),))
+        self.kernel.drop("old")
+        self.kernel.want("old", (Link(name=f"br-old-{name}", kind="bridge"),))
+
+
+async def test_what_another_hand_deletes_is_found_while_wishes_change() -> None:
     host = Busy()
-    kernel = Kernel(host)
+    host.kernel = kernel = Kernel(host)
     event = await repair_of_red(host, kernel)
     assert event.attributes["object"] == "link  br-red"
+
+
+async def test_wishes_that_change_all_the_while_cost_no_look() -> None:
+    host = Busy()
+    host.kernel = kernel = Kernel(host)
+    kernel.want("red", (RED,))
+    assert await kernel.devices_stand()
+    assert host.looks == 0
+
+
+async def test_wishes_that_change_all_the_while_are_no_drift_and_cost_no_second_look() -> None:
+    host = Busy()
+    host.kernel = kernel = Kernel(host)
+    kernel.want("red", (RED,))
+    assert await kernel.heal() == ((), ())
+    assert host.looks == 1
 
 
 async def test_bells_do_not_keep_the_tick_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,21 +181,21 @@ async def test_a_repair_that_fails_does_not_end_it() -> None:
     assert kernel.drift() == ((), ())
 
 
-async def test_wishes_that_change_while_we_look_are_no_drift() -> None:
-    class Slow(FakeHost):
-        """Somebody connects a container while this host is being looked at."""
+async def test_a_wish_refused_while_we_look_is_no_drift() -> None:
+    class Refusing(FakeHost):
+        """Somebody is refused a network while this host is being looked at, half way."""
 
-        looks = 0
-
-        def look(self, objects: tuple[Wanted, ...] = ()) -> tuple[Wanted, ...]:
-            Slow.looks += 1
-            if Slow.looks == 1:
+        def look(self, objects: Iterable[Wanted] = (), gently: bool = False) -> tuple[Wanted, ...]:
+            if not gently:
+                return super().look(objects)
+            half = (*super().look(objects), BLUE)
+            self.fail_on(BLUE.key)
+            with pytest.raises(FairleadError):
                 kernel.want("blue", (BLUE,))
-                kernel.drop("red")
-            return super().look(objects)
+            self.relent()
+            return half
 
-    host = Slow()
+    host = Refusing()
     kernel = Kernel(host)
     kernel.want("red", (RED,))
     assert await kernel.heal() == ((), ())
-    assert [item.key for item in host.look()] == [BLUE.key]

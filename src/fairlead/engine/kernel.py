@@ -31,7 +31,8 @@ What it leaves behind on failure: nothing, or a note on the error saying what.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fairlead.core.rules import CLOSING
@@ -52,9 +53,6 @@ from fairlead.core.wanted import (
 from fairlead.errors import FairleadError, Internal
 from fairlead.host.base import Host
 
-PATIENCE = 5
-"""How often wishes may change while ``heal`` looks before it looks with everything else standing still."""
-
 
 class Kernel:
     """All wanted objects of this machine, by owner and by key."""
@@ -65,8 +63,8 @@ class Kernel:
         self._wanted: dict[Key, Wanted] = {}
         self._glances: dict[type[Wanted], dict[Key, Any]] = {Link: {}, Namespace: {}}
         """those of the wanted that a glance is for"""
-        self._wishes = 0
-        """counts changes of what is wanted, begun ones too"""
+        self._journals: list[set[Key]] = []
+        """of each look under way: what was touched since it began"""
         self._inhabitant: Callable[[str], int] = lambda name: 0
         self._repaired: Callable[[Plan, Plan], None] = lambda made, removed: None
         self._lost: Callable[[Plan], None] = lambda objects: None
@@ -92,7 +90,7 @@ class Kernel:
         after = owned(plan, title or owner)
         self._refuse_shared(owner, after)
         make, surplus = difference(after, before)
-        self._wishes += 1
+        self._touch(make)
         if make:
             self._make(owner, before, after, make)
         self._note(owner, after)
@@ -104,7 +102,7 @@ class Kernel:
         plans = {owner: owned(plan, title or owner) for owner, plan, title in wishes}
         together = tuple(item for plan in plans.values() for item in plan)
         self._refuse_shared("", together)
-        self._wishes += 1
+        self._touch(together)
         if together:
             self._make("", (), together, together)
         for owner, plan in plans.items():
@@ -164,38 +162,55 @@ class Kernel:
 
     async def devices_stand(self) -> bool:
         """A glance at the host's devices."""
-        return await self._stand(Link, self._host.devices_stand)
+        return await self._stand(Link, self._host.devices_amiss, lambda name: Link(name=name, kind="").key)
 
     async def namespaces_stand(self) -> bool:
         """A glance at the mounts that keep namespaces."""
-        return await self._stand(Namespace, lambda all: self._host.namespaces_stand([item.name for item in all]))
 
-    async def _stand(self, kind: type[Wanted], glance: Callable[[list[Any]], bool]) -> bool:
-        """What a glance says while wishes stay what they are; False where they never do."""
-        for _ in range(PATIENCE):
-            wishes = self._wishes
-            stand = await asyncio.to_thread(glance, list(self._glances[kind].values()))
-            if self._wishes == wishes:
-                return stand
-        return False
+        def glance(wanted: list[Namespace]) -> set[str]:
+            return self._host.namespaces_lost([item.name for item in wanted])
+
+        return await self._stand(Namespace, glance, lambda name: Namespace(name=name).key)
+
+    async def _stand(
+        self, kind: type[Wanted], glance: Callable[[list[Any]], set[str]], key: Callable[[str], Key]
+    ) -> bool:
+        """Whether a glance finds nothing amiss but what was touched meanwhile."""
+        with self._journal() as touched:
+            amiss = await asyncio.to_thread(glance, list(self._glances[kind].values()))
+        return all(key(name) in touched for name in amiss)
 
     async def heal(self) -> tuple[Plan, Plan]:
-        """``repair`` for a machine at work: looking takes a millisecond or two a sandbox, and is done in a thread.
-
-        Wishes may change meanwhile; then what was seen is no longer what to compare with, and we look again.
-        """
+        """``repair`` for a machine at work: looking takes a millisecond or two a sandbox, and is done in a thread."""
         return self._mend(*difference(*await self.seen()))
 
     async def seen(self) -> tuple[Plan, Plan]:
-        """What is wanted, and what was there while exactly that was wanted. Nothing is changed."""
-        for _ in range(PATIENCE):
-            wanted, wishes = self.wanted(), self._wishes
-            actual = await asyncio.to_thread(self._host.look, wanted)
-            if self._wishes == wishes:
-                return wanted, actual
-        return (wanted := self.wanted()), self._host.look(wanted)
+        """What is wanted, and what is there. Nothing is changed.
+
+        Wishes go on changing meanwhile. What was touched while we looked is taken to be as it is wanted: whoever
+        touched it would have been told otherwise."""
+        with self._journal() as touched:
+            actual = await asyncio.to_thread(self._host.look, self.wanted(), gently=True)
+        ours = (self._wanted[key] for key in touched if key in self._wanted)
+        return self.wanted(), (*(item for item in actual if item.key not in touched), *ours)
+
+    @contextmanager
+    def _journal(self) -> Iterator[set[Key]]:
+        """The keys of everything that is made, changed or taken away before it is closed."""
+        touched: set[Key] = set()
+        self._journals.append(touched)
+        try:
+            yield touched
+        finally:
+            self._journals.remove(touched)
+
+    def _touch(self, objects: Iterable[Wanted]) -> None:
+        keys = [item.key for item in objects] if self._journals else ()
+        for journal in self._journals:
+            journal.update(keys)
 
     def _mend(self, make: Plan, surplus: Plan) -> tuple[Plan, Plan]:
+        self._touch((*make, *surplus))
         if surplus:
             self._host.remove(surplus)
         if lost := tuple(item for item in make if item.once):
@@ -264,8 +279,10 @@ class Kernel:
         return bool(made)
 
     def _note(self, owner: str, after: Plan) -> None:
-        self._wishes += 1
-        for item in self._plans.pop(owner, ()):
+        before = self._plans.pop(owner, ())
+        if self._journals:
+            self._touch(item for plan in difference(after, before) for item in plan)
+        for item in before:
             self._wanted.pop(item.key, None)
             self._glances.get(type(item), {}).pop(item.key, None)
         if after:

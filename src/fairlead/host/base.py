@@ -39,17 +39,21 @@ class Host(Protocol):
     def remove(self, objects: Sequence[Wanted]) -> None:
         """Take objects away, last first; gone already is fine."""
 
-    def look(self, objects: Iterable[Wanted] = ()) -> Plan:
-        """What is there of ours, plus those of ``objects`` that exist in whatever state (read back as they are)."""
+    def look(self, objects: Iterable[Wanted] = (), gently: bool = False) -> Plan:
+        """What is there of ours, plus those of ``objects`` that exist in whatever state (read back as they are).
 
-    def devices_stand(self, wanted: Iterable[Link]) -> bool:
-        """Whether our devices on the host are these, up and plugged in as wanted, and no others. One dump: a glance."""
+        ``gently``: others have their turns all the while, in this or another thread; what they change meanwhile is told
+        as it was before, or is after, or in part."""
+
+    def devices_amiss(self, wanted: Iterable[Link]) -> set[str]:
+        """Which of our devices on the host are missing, not up or not plugged in as wanted, or not among these. One
+        dump: a glance."""
 
     def rules_stand(self) -> bool:
         """Whether our table of the host is there at all; a glance, before anything else is looked at."""
 
-    def namespaces_stand(self, names: Iterable[str]) -> bool:
-        """Whether each of these namespaces is kept by its mount. A glance, too."""
+    def namespaces_lost(self, names: Iterable[str]) -> set[str]:
+        """Which of these namespaces are not kept by their mounts. A glance, too."""
 
     def keep_namespace(self, name: str, pid: int) -> None:
         """A namespace whose mount was lost, and which process ``pid`` lives in, is kept by a mount again."""

@@ -23,7 +23,7 @@ def place(item: Item) -> str:
 
 def make(doors: Doors, objects: Iterable[Wanted], done: Callable[[Callable[[], None]], None]) -> None:
     """One transaction for each kind and namespace; ``done`` is told how to undo each, as soon as it is done."""
-    for ns, items in _by_place(objects).items():
+    for ns, items in by_place(objects).items():
         door = doors[ns]
         nft = door.nft
         if found := [item for item in items if isinstance(item, Vip)]:
@@ -38,7 +38,7 @@ def make(doors: Doors, objects: Iterable[Wanted], done: Callable[[Callable[[], N
 
 def remove(doors: Doors, objects: Iterable[Wanted], stands: Callable[[str], bool]) -> Iterator[Callable[[], None]]:
     """What is to be done for it, in namespaces that stay."""
-    for ns, items in _by_place(objects).items():
+    for ns, items in by_place(objects).items():
         if not stands(ns):
             continue
         door = doors[ns]
@@ -52,23 +52,21 @@ def remove(doors: Doors, objects: Iterable[Wanted], stands: Callable[[str], bool
             yield lambda nft=nft, legs=legs, ports=ports: mesh.remove(nft, legs, ports)  # type: ignore[misc]
 
 
-def look(doors: Doors, asked: Iterable[Wanted], there: Iterable[str]) -> Iterator[Item]:
-    """Those that are there, in the namespaces where any is wanted."""
-    for ns, items in _by_place(asked).items():
-        if ns not in there:
-            continue
-        door = doors[ns]
-        nft = door.nft
-        if found := [item for item in items if isinstance(item, Vip)]:
-            yield from vips.look(door, ns, found)
-        if wishes := [item for item in items if isinstance(item, Inlet)]:
-            yield from inlets.look(nft, ns, wishes)
-        legs, ports = _mesh(items)
-        if legs or ports:
-            yield from mesh.look(nft, ports)
+def look(doors: Doors, ns: str, asked: list[Item]) -> Iterator[Item]:
+    """Those that are there, where these are wanted."""
+    door = doors[ns]
+    nft = door.nft
+    if found := [item for item in asked if isinstance(item, Vip)]:
+        yield from vips.look(door, ns, found)
+    if wishes := [item for item in asked if isinstance(item, Inlet)]:
+        yield from inlets.look(nft, ns, wishes)
+    legs, ports = _mesh(asked)
+    if legs or ports:
+        yield from mesh.look(nft, ports)
 
 
-def _by_place(objects: Iterable[Wanted]) -> dict[str, list[Item]]:
+def by_place(objects: Iterable[Wanted]) -> dict[str, list[Item]]:
+    """Namespace -> those of it."""
     found: dict[str, list[Item]] = {}
     for item in objects:
         if isinstance(item, Item):

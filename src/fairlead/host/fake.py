@@ -108,7 +108,7 @@ class FakeHost:
         if errors:
             raise ExceptionGroup("not everything could be removed", errors)
 
-    def look(self, objects: Iterable[Wanted] = ()) -> Plan:
+    def look(self, objects: Iterable[Wanted] = (), gently: bool = False) -> Plan:
         asked = {item.key for item in objects}
         return tuple(
             item
@@ -116,15 +116,16 @@ class FakeHost:
             if key in asked or (key not in self.foreign and not isinstance(item, Sysctl) and key[0] != "file")
         )
 
-    def devices_stand(self, wanted: Iterable[Link]) -> bool:
+    def devices_amiss(self, wanted: Iterable[Link]) -> set[str]:
         ours = {key: item for key, item in self.things.items() if isinstance(item, Link) and key not in self.foreign}
-        return {item for item in ours.values() if item.ns == HOST} == {link for link in wanted if link.ns == HOST}
+        there = {item for item in ours.values() if item.ns == HOST}
+        return {link.name for link in there ^ {link for link in wanted if link.ns == HOST}}
 
     def rules_stand(self) -> bool:
         return Skeleton(text="").key in self.things
 
-    def namespaces_stand(self, names: Iterable[str]) -> bool:
-        return all(Namespace(name=name).key in self.things for name in names)
+    def namespaces_lost(self, names: Iterable[str]) -> set[str]:
+        return {name for name in names if Namespace(name=name).key not in self.things}
 
     def keep_namespace(self, name: str, pid: int) -> None:
         self.kept.append((name, pid))

@@ -20,6 +20,7 @@ What it leaves behind on failure: see ``making``. What it does not do: decide.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,10 @@ from fairlead.host.watched import Watched
 
 if TYPE_CHECKING:
     from fairlead.core.terrain import Road
+
+BETWEEN = 0.0003
+"""Seconds between two steps of a gentle look: a lock that is let go of and taken at once is passed to nobody."""
+DONE = object()
 
 
 class LinuxHost:
@@ -94,13 +99,21 @@ class LinuxHost:
         if errors:
             raise ExceptionGroup("not everything could be removed", errors)
 
-    def look(self, objects: Iterable[Wanted] = ()) -> Plan:
+    def look(self, objects: Iterable[Wanted] = (), gently: bool = False) -> Plan:
         objects = tuple(objects)
         with self._turn:
             self._settings.only(_settings_of(objects))
-            return looking.look(self._doors, self._namespaces, objects, self._remover.pending)
+            look = looking.Look(self._doors, self._namespaces, objects, self._remover.pending)
+        steps = look.steps()
+        more = True
+        while more:
+            with self._turn:
+                more = next(steps, DONE) is not DONE
+            if gently:
+                time.sleep(BETWEEN)
+        return look.found()
 
-    def devices_stand(self, wanted: Iterable[Link]) -> bool:
+    def devices_amiss(self, wanted: Iterable[Link]) -> set[str]:
         with self._turn:
             messages = self._doors[HOST].device_messages()
             leaving = {name for ns, name in self._remover.pending if ns == HOST}
@@ -108,16 +121,20 @@ class LinuxHost:
         names = {device.index: device.name for device in devices}
         ours = {device.name: device for device in devices if device.ours and device.name not in leaving}
         asked = {link.name: link for link in wanted if link.ns == HOST}
-        return ours.keys() == asked.keys() and all(
-            ours[name].up == link.up and names.get(ours[name].master, "") == link.master for name, link in asked.items()
-        )
+        return {
+            name
+            for name in ours.keys() | asked.keys()
+            if (device := ours.get(name)) is None
+            or (link := asked.get(name)) is None
+            or (device.up, names.get(device.master, "")) != (link.up, link.master)
+        }
 
     def rules_stand(self) -> bool:
         with self._turn:
             return self._doors[HOST].nft.exists()
 
-    def namespaces_stand(self, names: Iterable[str]) -> bool:
-        return all(self._namespaces.exists(name) for name in names)
+    def namespaces_lost(self, names: Iterable[str]) -> set[str]:
+        return {name for name in names if not self._namespaces.exists(name)}
 
     def keep_namespace(self, name: str, pid: int) -> None:
         with self._turn:

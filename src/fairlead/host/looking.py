@@ -15,13 +15,16 @@ container does to the inside of its own stack: addresses and routes on the far e
 veth pair are compared with what is wanted, but a stranger among them is the container's
 own affair.
 
+A look takes a millisecond or two a sandbox, so it is taken in steps, and others may change the machine in between. What
+they changed looks here as it was before, or after, or half of each: whoever compares knows what was changed meanwhile.
+
 A wish that leaves something open is answered with that left open, so that
 ``wanted.difference`` is empty when all is well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from msgspec.structs import replace
@@ -54,12 +57,9 @@ _BY_THEMSELVES = (routing.KERNEL, 9)
 """origins of routes: the kernel, router advertisements"""
 
 
-def look(doors: Doors, namespaces: Namespaces, objects: Iterable[Wanted], leaving: set[Name]) -> Plan:
+class Look:
     """Everything of ours, and those of ``objects`` that exist. ``leaving`` devices are gone already."""
-    return _Look(doors, namespaces, objects, leaving).run()
 
-
-class _Look:
     def __init__(self, doors: Doors, namespaces: Namespaces, objects: Iterable[Wanted], leaving: set[Name]) -> None:
         self._doors = doors
         self._asked: dict[Key, Wanted] = {item.key: item for item in objects}
@@ -69,31 +69,46 @@ class _Look:
             for item in self._asked.values()
             if isinstance(item, Element)
         }
+        self._namespaces = namespaces
         self._names = namespaces.names()
         self._leaving = leaving
         self._devices: dict[str, dict[int, links.Seen]] = {}
         self._ways: dict[str, list[tuple[Route, int]]] = {}
         self._found: dict[Key, Wanted] = {}
 
-    def run(self) -> Plan:
+    def steps(self) -> Iterator[None]:
+        """The work; nobody else may change the machine during one step."""
         for name in self._names:
             self._report(Namespace(name=name))
-        for ns in [HOST, *self._names]:
+        for ns in self._still([HOST, *self._names]):
             devices = self._doors[ns].devices()
             self._devices[ns] = {d.index: d for d in devices if (ns, d.name) not in self._leaving}
-        for ns in self._devices:
+            yield
+        for ns in self._still(self._devices):
             self._links(ns)
             self._addresses(ns)
             self._routes(ns)
             self._neighbours(ns)
             self._firewall(ns)
+            yield
         for fence in fences.look(self._doors[HOST].nft, (i for i in self._asked.values() if isinstance(i, Fence))):
             self._report(fence)
-        for item in beside.look(self._doors, self._asked.values(), self._devices):
-            self._report(item)
         self._protection()
-        self._settings()
+        yield
+        wishes = beside.by_place(self._asked.values())
+        for ns in self._still(wishes.keys() & self._devices):
+            for item in beside.look(self._doors, ns, wishes[ns]):
+                self._report(item)
+            yield
+        yield from self._settings()
+
+    def found(self) -> Plan:
+        """After the last step."""
         return tuple(self._found.values())
+
+    def _still(self, places: Iterable[str]) -> Iterator[str]:
+        """Those that are there when their turn comes."""
+        return (ns for ns in tuple(places) if ns == HOST or self._namespaces.exists(ns))
 
     def _report(self, item: Wanted) -> None:
         """Once per key; what equals the wish goes before what merely has its key."""
@@ -224,16 +239,16 @@ class _Look:
             for item in ipsec.look(self._doors[HOST].ipsec):
                 self._report(item)
 
-    def _settings(self) -> None:
+    def _settings(self) -> Iterator[None]:
         by_namespace: dict[str, list[Sysctl]] = {}
         for item in self._asked.values():
             if isinstance(item, Sysctl):
                 by_namespace.setdefault(item.ns, []).append(item)
             elif isinstance(item, File) and (file := files.read(item)):
                 self._report(file)
-        for ns, items in by_namespace.items():
-            if ns in self._devices:
-                with self._doors.visit(ns):
-                    for found in map(sysctls.read, items):
-                        if found:
-                            self._report(found)
+        for ns in self._still(by_namespace.keys() & self._devices):
+            with self._doors.visit(ns):
+                for found in map(sysctls.read, by_namespace[ns]):
+                    if found:
+                        self._report(found)
+            yield
