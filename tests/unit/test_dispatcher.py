@@ -383,6 +383,28 @@ def test_who_came_here_later_is_not_ended_by_news_of_where_it_was() -> None:
     in_jumping_time(tell())
 
 
+def test_a_manager_cut_off_from_the_others_lets_go_of_its_nodes_unless_its_store_is_about_to_come_back() -> None:
+    async def tell(town: Town) -> None:
+        m = town.hosts["m"]
+        assert m.dispatcher
+        resting, m.dispatcher._resting = True, lambda: resting
+        end, over = m.session("a")
+        town.tasks.create_task(beat(end))
+        await heard(end, Assign)
+
+        async def refused(key: str) -> None:
+            raise Unavailable("connection refused")
+
+        town.ledger.get = refused  # type: ignore[method-assign, assignment]
+        await asyncio.sleep(10)
+        assert not over.done()
+        resting = False
+        await asyncio.sleep(2)
+        assert over.done()
+
+    story("m", tell)
+
+
 def test_who_says_goodbye_is_down_at_once() -> None:
     async def tell(town: Town) -> None:
         town.tasks.create_task(town.hosts["m"].lead())
