@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fleet.hosts import Fleet, fleet
+from fleet.hosts import IMAGES, Fleet, fleet
 from lane.client import path_of
 from lane.engines import Dockerd, Engine
 from lane.machine import Lan
@@ -24,8 +24,13 @@ def client(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def hosts(request: pytest.FixtureRequest, lan: Lan, kind: type[Engine], client: str) -> Iterator[Fleet]:
-    """The hosts that a module names in ``HOSTS``, without a swarm."""
-    with fleet(kind, lan, client, *request.module.HOSTS) as found:
+    """The hosts that a module names in ``HOSTS``, without a swarm; with the images in ``IMAGES``, if it names some.
+
+    ``MORE``: lines that each image has besides.
+    """
+    module = request.module
+    images, more = getattr(module, "IMAGES", IMAGES), getattr(module, "MORE", ())
+    with fleet(kind, lan, client, *module.HOSTS, images=images, more=more) as found:
         yield found
 
 

@@ -6,9 +6,11 @@ with fleet(ENGINES["fairlead"], lan, "docker", "manager1", "worker1") as hosts:
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from lane.client import default
 from lane.engines import Engine
 from lane.images import import_images
 from lane.machine import Lan, Result, eventually
@@ -17,6 +19,9 @@ FIRST = 31
 """last byte of the first host's address on the LAN"""
 SLOW = 90.0
 """Seconds in which fifteen containers start on a machine that has other things to do."""
+IMAGES = ("busybox", "ubuntu", "nginx", "redis", "flask")
+PROMPT = ("STOPSIGNAL SIGKILL",)
+"""For images: nothing in ours heeds SIGTERM, and where nobody asks how tasks end, ten seconds each are too long."""
 
 
 class Host:
@@ -108,20 +113,34 @@ class Fleet(dict[str, Host]):
 
 
 @contextmanager
-def fleet(kind: type[Engine], lan: Lan, client: str, *names: str) -> Iterator[Fleet]:
-    """Hosts of these names, with images and no swarm yet; gone at the end. ``client``: path of what is typed."""
+def fleet(
+    kind: type[Engine],
+    lan: Lan,
+    client: str,
+    *names: str,
+    images: tuple[str, ...] = IMAGES,
+    more: tuple[str, ...] = (),
+) -> Iterator[Fleet]:
+    """Hosts of these names, with images and no swarm yet; gone at the end. ``client``: path of what is typed.
+
+    ``more``: what each image has besides, as lines of a Dockerfile.
+    """
     hosts = Fleet(lan)
     engines: list[Engine] = []
+
+    def begin(engine: Engine) -> None:
+        engine.start()
+        engine.docker.binary = default()
+        import_images(engine.docker, engine.base, images, more)
+        engine.docker.binary = client
+
     try:
         for last, name in enumerate(names, FIRST):
             engines.append(kind(lan, last))
             engines[-1].machine.inside(["hostname", name])
-            engines[-1].docker.binary = client
-            engines[-1].start()
             hosts[name] = Host(engines[-1], name)
-            import_images(hosts[name].docker, engines[-1].base, ("busybox", "ubuntu", "nginx", "redis", "flask"))
-            for image in ("chrch/web", "chrch/admin"):
-                hosts[name](f"tag flask {image}")
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(begin, engines))
         yield hosts
     finally:
         for engine in engines:

@@ -10,11 +10,13 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cluster import looks
 from cluster.town import Host
 from fairlead.lab import weather
 from fairlead.lab.topology import one_cable
@@ -87,8 +89,7 @@ class Fleet:
         leaders = [name for name, (_, role) in roles.items() if role == "Leader"]
         wrong = [f"{away} are not ready"] if away else []
         wrong += [f"leaders: {leaders}"] if len(leaders) != 1 else []
-        addresses: list[str] = []
-        there = {name: host for host in self.alive() for name in host("ps --format {{.Names}}").split()}
+        there, addresses = self.addresses(), list[str]()
         for service, wanted in (("web", 4), ("eye", len(self.hosts))):
             form = "{{.Name}}.{{.ID}} {{.CurrentState}}"
             listed = by.docker(
@@ -100,11 +101,18 @@ class Fleet:
                 wrong.append(f"{service}: {len(running)} of {wanted} tasks run")
             if service == "web" and here != running:
                 wrong.append(f"{service}: containers {sorted(here)}, tasks {sorted(running)}")
-            shown = "{{.NetworkSettings.Networks.RED.IPAddress}}"
-            addresses += [there[name].docker(["inspect", "-f", shown, name]).out for name in here]
+            addresses += [there[name] for name in here]
         if len(set(addresses)) != len(addresses) or self.vip in addresses:
             wrong.append(f"an address twice: {sorted(addresses)}, VIP {self.vip}")
         return wrong or self.unreached()
+
+    def addresses(self) -> dict[str, str]:
+        """What runs on RED, on all hosts, and at which address."""
+        found = [one for host in self.alive() for one in looks.asked(host, "/containers/json")]
+        return {
+            one["Names"][0].strip("/"): one["NetworkSettings"]["Networks"].get("RED", {}).get("IPAddress", "")
+            for one in found
+        }
 
     def unreached(self) -> list[str]:
         wrong = []
@@ -115,7 +123,7 @@ class Fleet:
             ).stdout
             if page != PAGE:
                 wrong.append(f"{name}:8080 does not answer")
-            eye = next((one for one in host("ps --format {{.Names}}").split() if one.startswith("eye.")), "")
+            eye = next((one for one in looks.running(host) if one.startswith("eye.")), "")
             asked = host.inside(
                 eye, "nslookup web 127.0.0.11; for n in 1 2 3 4 5 6; do timeout 2 wget -qO- http://web; done"
             )
@@ -132,7 +140,7 @@ class Fleet:
         def well() -> bool:
             try:
                 last[:] = self.wrong()
-            except AssertionError as refused:  # a task that went meanwhile, a manager without a leader
+            except (AssertionError, OSError, HTTPException) as refused:  # no leader now; an engine that begins
                 last[:] = [str(refused)]
             return not last
 

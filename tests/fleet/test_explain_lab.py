@@ -11,6 +11,7 @@ from lane.images import PAGE
 from lane.machine import eventually
 
 HOSTS = ("manager1", "worker1", "worker2")
+IMAGES = ("busybox", "nginx")
 BLOCK = "add table inet office; add chain inet office in { type filter hook input priority 0; }"
 FRAMES = "add rule inet office in udp dport 4789 drop"
 

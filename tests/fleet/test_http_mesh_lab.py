@@ -3,7 +3,6 @@
 Enabling it is a click in UCP; here it is ``fairlead mesh http enable``, whichever client types the rest.
 """
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -16,10 +15,11 @@ from fleet.askers import ASKING, asked
 from fleet.hosts import SLOW, Fleet
 from lane.certificates import certificate
 from lane.client import path_of
-from lane.machine import eventually, run
+from lane.machine import eventually, run, strain
 from scenarios.rows import rows
 
 HOSTS = ("manager1", "worker1", "worker2")
+IMAGES = ("busybox",)
 DEMO = """
 mkdir -p /tmp/cgi-bin; echo "$TITLE" > /tmp/index.html
 printf '#!/bin/sh\\nprintf "\\\\n$HTTP_X_FORWARDED_FOR"\\n' > /tmp/cgi-bin/who; chmod +x /tmp/cgi-bin/who
@@ -38,7 +38,7 @@ frontend blue
 """
 RATE = 200
 """requests per second; fewer on a machine that has more to do than processors"""
-ENOUGH = 100
+ENOUGH = 20
 """requests that must have been made while a deed lasted"""
 
 pytestmark = pytest.mark.skipif(not shutil.which("haproxy", path="/usr/sbin:/usr/bin"), reason="Debian's haproxy")
@@ -53,6 +53,13 @@ def mesh(hosts: Fleet, balances_or_not: bool) -> Fleet:
     fairlead(hosts, "mesh http enable --port 80 --https 443")
     hosts["manager1"].converged("ucp-hrm", len(HOSTS))
     return hosts
+
+
+@pytest.fixture
+def measured(client: str) -> None:
+    """The test counts requests for as long as it takes: once is enough, whoever types."""
+    if client != path_of("docker"):
+        pytest.skip("measured with the stock client")
 
 
 def fairlead(hosts: Fleet, command: str) -> str:
@@ -70,6 +77,7 @@ def fairlead(hosts: Fleet, command: str) -> str:
 def create(hosts: Fleet, name: str, scale: int, port: int) -> None:
     label = f"com.docker.ucp.mesh.http=8080=http://{name.lower()}.example.com"
     words = f"--name {name} --replicas {scale} -p {port}:8080 --network ucp-hrm --label {label} -e TITLE={name}"
+    words += " -d --stop-grace-period 2s"
     hosts["manager1"].docker([*f"service create {words} busybox sh -c".split(), DEMO], timeout=SLOW)
     hosts["manager1"].converged(name, scale)
 
@@ -102,7 +110,7 @@ def test_the_lab(mesh: Fleet) -> None:
 def watched(hosts: Fleet, port: int, *names: str) -> Iterator[None]:
     """Requests for these names come in by every host; none may be lost."""
     places = [f"{name}.example.com@{host.address}" for name in names for host in hosts.values()]
-    rate = str(RATE / max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
+    rate = str(RATE / strain())
     with asked(["nsenter", f"--net={hosts.outside.network}", *ASKING, rate, str(port), *places]) as found:
         yield
     (counts,) = found
@@ -119,10 +127,10 @@ def updated(hosts: Fleet, words: str) -> None:
     eventually(lambda: first.docker(state).out == "completed", f"{words} is done", SLOW)
 
 
-def test_no_request_is_lost_while_services_change(mesh: Fleet) -> None:
+def test_no_request_is_lost_while_services_change(mesh: Fleet, measured: None) -> None:
     first = mesh["manager1"]
     with watched(mesh, 80, "red", "white"):
-        updated(mesh, "--force --update-parallelism 2 --update-delay 0s --update-monitor 1s --stop-grace-period 2s RED")
+        updated(mesh, "--force --update-parallelism 2 --update-delay 0s --update-monitor 1s RED")
         first("service scale -d WHITE=5")
         first.converged("WHITE", 5)
         updated(mesh, "--force --update-parallelism 2 RED")
@@ -131,7 +139,7 @@ def test_no_request_is_lost_while_services_change(mesh: Fleet) -> None:
         updated(mesh, "--force --update-parallelism 3 --update-order start-first RED")
 
 
-def test_no_request_is_lost_while_haproxy_is_exchanged(mesh: Fleet) -> None:
+def test_no_request_is_lost_while_haproxy_is_exchanged(mesh: Fleet, measured: None) -> None:
     with watched(mesh, 80, "red"):
         updated(mesh, "--force --update-monitor 1s ucp-hrm")
 

@@ -6,11 +6,12 @@ The tests are the lab's steps, in its order, on the same two hosts.
 import json
 import re
 
-from fleet.hosts import SLOW, Fleet, token_form
+from fleet.hosts import PROMPT, SLOW, Fleet, token_form
 from lane.machine import eventually
 from scenarios.rows import rows
 
 HOSTS = ("node1", "node2")
+IMAGES, MORE = ("ubuntu",), PROMPT
 
 
 @rows("S103", "S104", "S105", "S106", "S108")

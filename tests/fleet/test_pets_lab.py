@@ -8,12 +8,13 @@ import re
 
 import pytest
 
-from fleet.hosts import SLOW, Fleet, Host
+from fleet.hosts import PROMPT, SLOW, Fleet, Host
 from lane.engines import Fairlead
 from lane.machine import Result, eventually
 from scenarios.rows import rows
 
 HOSTS = ("host-A", "host-B")
+IMAGES, MORE = ("nginx", "redis", "flask"), PROMPT
 PETS = ("dog-db", "dog-web", "cat-db", "cat-web", "admin")
 
 
@@ -21,12 +22,15 @@ PETS = ("dog-db", "dog-web", "cat-db", "cat-web", "admin")
 def pets(hosts: Fleet, balances_or_not: bool) -> Fleet:
     """The whole of it, running. Where nothing balances, names lead to tasks (dnsrr) and no port is published."""
     hosts.swarm(1)
+    for host in hosts.values():
+        for image in ("chrch/web", "chrch/admin"):
+            host(f"tag flask {image}")
     one, _ = hosts.values()
     one("network create -d overlay --subnet 10.1.0.0/24 --gateway 10.1.0.1 dognet")
     one("network create -d overlay --subnet 10.2.0.0/24 --gateway 10.2.0.1 catnet")
 
     def create(words: str, port: str = "") -> None:
-        one(f"service create {f'-p {port}' if balances_or_not and port else ''} {words}")
+        one(f"service create -d {f'-p {port}' if balances_or_not and port else ''} {words}")
 
     mode = "" if balances_or_not else "--endpoint-mode dnsrr"
     create(f"{mode} --network dognet --name dog-db redis")
@@ -86,7 +90,7 @@ def test_no_tenant_reaches_the_other(pets: Fleet) -> None:
 @rows("S123")
 def test_a_service_without_a_virtual_address(pets: Fleet) -> None:
     one, _ = pets.values()
-    one("service create --name robin --endpoint-mode dnsrr --replicas 3 --network dognet redis")
+    one("service create -d --name robin --endpoint-mode dnsrr --replicas 3 --network dognet redis")
     one.converged("robin", 3)
     told = one.docker.json("service inspect robin")[0]  # type: ignore[index]
     assert told["Spec"]["EndpointSpec"]["Mode"] == "dnsrr" and not told["Endpoint"].get("VirtualIPs")

@@ -14,6 +14,7 @@ from lane.client import path_of
 from lane.machine import eventually
 
 HOSTS = ("boss", "hand")
+IMAGES = ("busybox",)
 PATIENT = ["sh", "-c", "trap 'exit 0' TERM; echo here is $(hostname); sleep 10000 & wait"]
 AT_HAND = ["--constraint", "node.hostname==hand"]
 

@@ -9,6 +9,7 @@ from lane.machine import eventually
 from scenarios.rows import rows
 
 HOSTS = ("master", "worker-1", "worker-2")
+IMAGES = ("nginx",)
 
 
 @rows("S104", "S106", "S107")

@@ -6,13 +6,14 @@ The steps stand in the tutorial's order; what it types through docker-machine is
 import re
 from collections import Counter
 
-from fleet.hosts import SLOW, Fleet
+from fleet.hosts import PROMPT, SLOW, Fleet
 from lane.images import PAGE
 from lane.machine import eventually
 from scenarios.rows import rows
 
 MANAGERS, WORKERS = ("manager1", "manager2", "manager3"), ("worker1", "worker2", "worker3")
 HOSTS = (*MANAGERS, *WORKERS)
+IMAGES, MORE = ("nginx",), PROMPT
 
 
 @rows("S103", "S104", "S105", "S106")

@@ -78,11 +78,13 @@ def _file(tar: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
     tar.addfile(info, io.BytesIO(content))
 
 
-def import_images(docker: Docker, folder: Path, names: tuple[str, ...] = tuple(IMAGES)) -> None:
-    """Give an engine the images, as a user would: ``docker import``."""
+def import_images(
+    docker: Docker, folder: Path, names: tuple[str, ...] = tuple(IMAGES), more: tuple[str, ...] = ()
+) -> None:
+    """Give an engine the images, as a user would: ``docker import``. ``more``: lines that each has besides."""
     archive = folder / "root.tar"
     archive.write_bytes(root_tar())
     path = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     for name in names:
-        changes = [word for change in (*IMAGES[name], path) for word in ("-c", change)]
+        changes = [word for change in (*IMAGES[name], path, *more) for word in ("-c", change)]
         docker(["import", *changes, str(archive), f"{name}:latest"])
