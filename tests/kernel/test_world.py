@@ -43,6 +43,25 @@ def test_machines_reach_each_other_and_nothing_is_left(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+ASKED = """
+import socket, sys
+asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+asking.settimeout(2)
+asking.connect((sys.argv[1], 53))
+for _ in range(20):
+    asking.send(b"where is registry-1.docker.io?")
+    try:
+        asking.recv(1)
+    except ConnectionRefusedError:
+        pass
+"""
+
+
+def test_that_nobody_serves_names_is_said_to_each_question(tmp_path: Path) -> None:
+    with World(base=str(tmp_path)) as world:
+        world["one"].run(sys.executable, "-c", ASKED, world.outside.address4)
+
+
 def test_orphans_are_buried(tmp_path: Path) -> None:
     with World(base=str(tmp_path)) as world:
         (one,) = world.hosts

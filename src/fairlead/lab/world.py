@@ -124,6 +124,8 @@ class World:
         # No waiting for a second machine with our address: until that ends, IPv6 would not carry the first packets.
         devices = [f"eth{number}" for number, _ in enumerate(self.topology.wires_of(node))]
         machine.run("tee", *(f"{settings}/ipv6/conf/{device}/accept_dad" for device in devices), input="0")
+        if node == OUTSIDE:  # nobody serves names there: that is said to each question, not to six and then to none
+            machine.run("tee", f"{settings}/ipv4/icmp_ratelimit", f"{settings}/ipv6/icmp/ratelimit", input="0")
         if self.topology.forwards(node):
             machine.run("tee", f"{settings}/ipv4/ip_forward", f"{settings}/ipv6/conf/all/forwarding", input="1")
         self._ip(node, self.topology.stack(node))
