@@ -108,7 +108,7 @@ def _node(build: Build) -> SwarmNode:
 
 
 def _tools(build: Build) -> Tools:
-    from fairlead.host import moved
+    from fairlead.host import connections, moved
     from fairlead.host.child import Child
     from fairlead.store.etcd import EtcdStore
     from fairlead.store.http import Servers
@@ -138,6 +138,7 @@ def _tools(build: Build) -> Tools:
         local=local,
         tell=lambda told: build.events.publish(*told, scope="swarm"),
         lifetime=build.settings.overlay_key_lifetime * 1_000_000_000,
+        cut=connections.cut,
     )
 
 

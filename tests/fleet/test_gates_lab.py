@@ -6,7 +6,7 @@ anna, bert manage; carl managed, and somebody has a copy of his keys; dora works
 import datetime
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,14 @@ class Town:
         words = [sys.executable, knocking.__file__, str(file), self[at].address]
         return dict(json.loads(self["mallory"].machine.run(*words).stdout))
 
+    def holds(self, notes: dict[str, Any], at: str) -> Callable[[], list[str]]:
+        """Somebody with these credentials is connected to a manager's store, and stays; what becomes of it."""
+        file, mallory = self.folder / f"held-at-{at}.json", self["mallory"].machine
+        file.write_text(json.dumps(notes))
+        mallory.start(sys.executable, knocking.__file__, str(file), self[at].address, "hold", log=f"held-at-{at}")
+        eventually(lambda: "held" in mallory.log(f"held-at-{at}"), f"connected to {at}", LATER)
+        return lambda: mallory.log(f"held-at-{at}").split()
+
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
@@ -109,12 +117,15 @@ def test_what_a_manager_had_is_worth_nothing_when_it_is_none_and_less_when_it_is
     anna, carl = town["anna"], town["carl"]
     stolen, id = town.notes("carl"), carl.swarm["NodeID"]
     assert {town.knocks(stolen, at)["members"] for at in ("anna", "bert")} == {"in"}
+    held = [town.holds(stolen, at) for at in ("anna", "bert")]
+    assert [one() for one in held] == [["held"], ["held"]]
     eventually(lambda: anna.tries(f"node demote {id}").code == 0, "all can be reached again", LATER)
     eventually(lambda: town.notes("carl")["certificate"] != stolen["certificate"], "another certificate", LATER)
     for at in ("anna", "bert"):
         eventually(lambda at=at: town.knocks(stolen, at)["members"] != "in", f"revoked at {at}", LATER)
         told = town.knocks(stolen, at)
         assert told["manager"] == "this node is not to be a manager"
+    eventually(lambda: [one()[-1] for one in held] == ["cut", "cut"], "what was open is so no more", LATER)
     anna(f"node rm --force {id}")
     for notes in (stolen, town.notes("carl")):
         for at in ("bert", "anna"):  # at once, at every manager

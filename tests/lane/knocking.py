@@ -1,6 +1,7 @@
 """Knocks at a manager's ports with somebody's credentials, and says what came of it.
 
 usage: knocking.py FILE HOST      FILE: a node.json; one line of JSON: {"session": .., "manager": .., "members": ..}
+       knocking.py FILE HOST hold      stays connected to the managers' store: "held", and when it is over, "cut"
 
 "session": a worker's way in, "manager": what only managers may ask (both 2377), "members": the managers' store (2378).
 "in", or why not.
@@ -54,10 +55,25 @@ async def members(host: str, keys: Credentials) -> str:
     return "in" if b"etcdserver" in answer else f"nothing but {answer!r}"
 
 
+async def hold(host: str, keys: Credentials) -> None:
+    reader, writer = await asyncio.open_connection(host, MEMBERS, ssl=keys.client(), server_hostname=gate.SERVER)
+    writer.write(b"GET /version HTTP/1.1\r\nHost: members\r\n\r\n")
+    await reader.readuntil(b"etcdserver")
+    print("held", flush=True)
+    try:
+        while await reader.read(4096):
+            continue
+    except OSError as error:
+        print(error)
+    print("cut", flush=True)
+
+
 async def main() -> None:
     keys = Bold.read(Path(sys.argv[1]))
     assert keys
     host = sys.argv[2]
+    if sys.argv[3:] == ["hold"]:
+        return await hold(host, keys)
     print(
         json.dumps(
             {

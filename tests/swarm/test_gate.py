@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from fairlead.core.cluster import Description, Node
-from fairlead.core.session import Assign, Beat, Enroll, Enrolled, GetRoot, Hello, Renew, Root, Welcome
+from fairlead.core.session import Assign, Beat, Enroll, Enrolled, GetRoot, Hello, Relay, Renew, Reply, Root, Welcome
 from fairlead.errors import Conflict, Forbidden, Invalid, Unavailable
 from fairlead.swarm import ca, gate
 from fairlead.swarm.gate import Gate, Newcomer, Stream
@@ -72,6 +73,8 @@ def worker(tmp_path: Path, root: ca.Authority) -> Card:
 class Met:
     """The other end: remembers who came."""
 
+    gate: Gate
+
     def __init__(self) -> None:
         self.identities: list[ca.Identity | None] = []
         self.streams: list[Stream] = []
@@ -87,6 +90,10 @@ class Met:
 
     async def renew(self, stream: Stream, first: Renew) -> None:
         raise RuntimeError(first.request)
+
+    async def relay(self, stream: Stream, first: Relay) -> None:
+        await stream.send(Reply(0))
+        await stream.receive()
 
     async def session(self, stream: Stream, first: Hello) -> None:
         self.streams.append(stream)
@@ -105,14 +112,17 @@ async def but_worker1(who: ca.Identity, roles: Collection[str]) -> None:
 
 
 @asynccontextmanager
-async def serving(keys: gate.Keys, welcome: Doorman = everybody) -> AsyncIterator[tuple[str, Met]]:
-    met, made = Met(), Gate(keys, welcome)
+async def serving(keys: gate.Keys, welcome: Doorman = everybody, **more: Any) -> AsyncIterator[tuple[str, Met]]:
+    met = Met()
+    met.gate = made = Gate(keys, welcome, **more)
     made.on(GetRoot, met.root)
+    made.on(Relay, met.relay, gate.MANAGERS)
     made.on(Enroll, met.enroll, gate.MANAGERS)
     made.on(Renew, met.renew, gate.NODES)
     made.on(Hello, met.session, gate.NODES)
     address = made.listen("127.0.0.1:0")
     running = asyncio.create_task(made.run())
+    await asyncio.sleep(0)
     yield address, met
     running.cancel()
     await asyncio.wait([running])
@@ -182,6 +192,58 @@ async def test_who_was_removed_is_unwelcome(manager: Card, worker: Card) -> None
         with pytest.raises(Forbidden, match="node worker1 is not part of this swarm"):
             await gate.ask(address, Hello(Description()), worker)
         assert await gate.ask(address, GetRoot(), worker) == Root("the root")
+
+
+async def goes_on(stream: Stream) -> bool:
+    try:
+        await stream.send(Beat())
+        return bool(await stream.receive(5) == Assign())
+    except Unavailable:
+        return False
+
+
+@pytest.mark.proves(
+    "swarm-certificates",
+    guard=("swarm/gate.py", "self._limit(stream, stream.certificate.not_valid_after_utc)", "pass"),
+)
+async def test_a_session_ends_with_the_certificate_it_began_with(
+    manager: Card, worker: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the clock was set to a later day meanwhile."""
+    monkeypatch.setattr(gate, "LOOK", 0.05)
+    ahead = datetime.timedelta()
+    async with serving(manager, now=lambda: datetime.datetime.now(datetime.UTC) + ahead) as (address, met):
+        stream = await gate.open(address, worker)
+        await stream.send(Hello(Description("box")))
+        await stream.receive()
+        await asyncio.sleep(0.1)
+        assert await goes_on(stream)
+        ahead = 2 * DAY
+        with pytest.raises(Unavailable, match="ended"):
+            await stream.receive(5)
+        async with asyncio.timeout(5):
+            while met.gate._limits or met.gate._open:
+                await asyncio.sleep(0.01)
+
+
+async def test_what_a_node_has_open_ends_when_it_may_not_begin_it_any_more(
+    tmp_path: Path, root: ca.Authority, manager: Card
+) -> None:
+    former, other = Card(tmp_path, root, "m2", "manager"), Card(tmp_path, root, "m3", "manager")
+    async with serving(manager) as (address, met):
+        sessions, relays = [], []
+        for card in (former, other):
+            for kept, message in ((sessions, Hello(Description("box"))), (relays, Relay("n", "logs", Raw(b"null")))):
+                kept.append(await gate.open(address, card))
+                await kept[-1].send(message)
+                await kept[-1].receive(5)
+        met.gate.dismiss("m2", still=gate.NODES)
+        with pytest.raises(Unavailable, match="ended"):
+            await relays[0].receive(5)
+        assert await goes_on(sessions[0]), "it is a node still"
+        met.gate.dismiss("m2")
+        assert not await goes_on(sessions[0])
+        assert await goes_on(sessions[1]) and len(met.gate._open) == 2, "the other's"
 
 
 @pytest.mark.proves(

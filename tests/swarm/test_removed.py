@@ -1,6 +1,7 @@
 """What a node can still do that is none any more, or manages no more, while its certificates and keys are good."""
 
 import asyncio
+import datetime
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,20 @@ from msgspec.structs import replace
 
 from fairlead.core.cluster import Description, Manager, Node, NodeSpec
 from fairlead.core.effects import Address
-from fairlead.core.revoked import revoked
+from fairlead.core.revoked import revoked, without
 from fairlead.core.service import SECOND
 from fairlead.core.session import Call, Hello, Reply
 from fairlead.core.swarmspec import Cluster, Trust
 from fairlead.engine.events import Events
+from fairlead.errors import Unavailable
 from fairlead.store.memory import MemoryStore
+from fairlead.swarm import ca
 from fairlead.swarm.dispatcher import Dispatcher
+from fairlead.swarm.gate import NODES
 from fairlead.swarm.keeping import Keeping
-from fairlead.swarm.members import Member
+from fairlead.swarm.manager import Manager as MadeManager
+from fairlead.swarm.manager import Tools
+from fairlead.swarm.members import PORT, Member, Place
 from fairlead.swarm.peers import Peers
 from fairlead.swarm.ring import KEY, encode_ring, read_ring
 from fairlead.swarm.roles import Roles
@@ -27,6 +33,7 @@ from fairlead.swarm.rows import GossipRows
 from fairlead.swarm.sharedstore import PUT, SHARED, Question, SharedVerbs
 from fairlead.swarm.state import Event, State
 from gossip.stock import free_port
+from swarm.test_credentials import made
 from unit.swarmpipe import pipe
 
 
@@ -173,6 +180,49 @@ async def test_who_is_demoted_while_it_is_away_is_no_manager_and_its_certificate
     assert [member.node for member in etcd.members] == ["m1"] and state.nodes["m2"].manager is None
     assert state.nodes["m1"].manager
     leading.cancel()
+
+
+@pytest.mark.proves("swarm-certificates", guard=("swarm/manager.py", "self._tools.cut(members.PORT)", "pass"))
+async def test_connections_to_the_members_are_cut_when_there_is_more_on_the_list(tmp_path: Path) -> None:
+    """And what the node has open at the gate. A machine that cannot cut them goes on all the same."""
+    cut: list[int] = []
+    able = True
+
+    def cuts(port: int) -> None:
+        cut.append(port)
+        if not able:
+            raise Unavailable("the kernel cuts no connections")
+
+    now = datetime.datetime.now(datetime.UTC)
+    tools = Tools(
+        etcd=lambda command, place: None,  # type: ignore[arg-type, return-value]
+        open=lambda socket: (None, MemoryStore()),  # type: ignore[arg-type, return-value]
+        clock=lambda: SECOND,
+        now=lambda: now,
+        draw=lambda most: 0,
+        cut=cuts,
+    )
+    credentials = made(tmp_path, ca.Authority.found(now))
+    credentials.keep_data_key(b"k" * 32)
+    manager = MadeManager(credentials, "127.0.0.1:2377", Place(tmp_path, tmp_path, tmp_path), tools)
+    dismissed: list[tuple[str, Any]] = []
+    manager.gate.dismiss = lambda node, *, still=(): dismissed.append((node, still))  # type: ignore[method-assign]
+    cluster, spec = Cluster("cluster", Trust("ROOT")), NodeSpec(role="manager")
+    nodes = [Node(id, spec, manager=Manager(address=id), serials={f"{at}c": 1}) for at, id in enumerate(("m2", "m3"))]
+    await manager.state.commit([cluster, *nodes])
+    manager.hear(manager._follow)
+    manager._revoke()
+    assert not cut
+    await manager.state.commit([replace(_demoted(manager.state.nodes["m2"]), manager=None)])
+    assert cut == [PORT] and dismissed == [("m2", NODES)]
+    await manager.state.commit([replace(manager.state.nodes["m2"], message="something else")])
+    assert cut == [PORT] and len(dismissed) == 1
+    able = False
+    (held,) = manager.state.cluster.values()
+    await manager.state.commit([without(held, manager.state.nodes["m3"], 0)], delete=[manager.state.nodes["m3"]])
+    assert cut == [PORT, PORT] and dismissed[1:] == [("m3", ())]
+    assert await manager.state.commit([replace(_demoted(manager.state.nodes["m2"]), spec=spec)])
+    assert cut == [PORT, PORT], "fewer on the list: nobody to cut off"
 
 
 def _demoted(node: Node) -> Node:

@@ -17,6 +17,8 @@ Rules
        from one address). A message that has begun has to be here within ``PIECE`` seconds, on every stream.
     5. A peer that does not read is closed after ``PIECE`` seconds.
     6. Nothing of a message is in an error or a log.
+    7. A session ends with the certificate that it began with (a node has another long before), and what a node has open
+       when it is removed, or is to manage no more, ends then (``dismiss``).
 
 What it does not do: understand messages, or wait for signs of life (``dispatcher`` does).
 """
@@ -24,6 +26,7 @@ What it does not do: understand messages, or wait for signs of life (``dispatche
 from __future__ import annotations
 
 import asyncio
+import datetime
 import logging
 import os
 import socket
@@ -52,6 +55,8 @@ MOST, MOST_FROM_ONE = 1024, 64
 LENGTH = 4
 COME_IN = bytes(LENGTH)
 FALLBACK = 0.1
+LOOK = 600.0
+"""seconds between looks at a certificate's end, at most: clocks may jump"""
 ANYBODY: tuple[str, ...] = ()
 NODES = ("worker", "manager")
 MANAGERS = ("manager",)
@@ -264,10 +269,18 @@ def _words(error: BaseException) -> str:
 
 class Gate:
     """``welcome``: raises why a node with a good certificate may not come in all the same (it was removed, or has not
-    the role any more). ``roles``: who may ask what it asks."""
+    the role any more). ``roles``: who may ask what it asks. ``now``: the time of day."""
 
-    def __init__(self, keys: Keys, welcome: Callable[[Identity, Collection[str]], Awaitable[None]]) -> None:
-        self._keys, self._welcome = keys, welcome
+    def __init__(
+        self,
+        keys: Keys,
+        welcome: Callable[[Identity, Collection[str]], Awaitable[None]],
+        now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+    ) -> None:
+        self._keys, self._welcome, self._now = keys, welcome, now
+        self._open: dict[Stream, Collection[str]] = {}
+        """with what it took to begin"""
+        self._limits: dict[Stream, asyncio.TimerHandle] = {}
         self._handlers: dict[type, tuple[Handler, Collection[str]]] = {}
         self._socket: socket.socket | None = None
         self._strangers: Counter[str] = Counter()
@@ -346,15 +359,36 @@ class Gate:
 
     async def _handled(self, stream: Stream, first: Any) -> Any:
         try:
-            handler = await self._admitted(stream.identity, type(first))
+            handler, roles = await self._admitted(stream.identity, type(first))
+            self._open[stream] = roles
+            if roles == NODES and stream.certificate is not None:
+                self._limit(stream, stream.certificate.not_valid_after_utc)
             return await handler(stream, first)
         except FairleadError as error:
             return refusal(error)
         except Exception:
             log.exception("a conversation with %s failed", stream.peer)
             return Refused("internal error", "Internal")
+        finally:
+            self._open.pop(stream, None)
+            if stream in self._limits:
+                self._limits.pop(stream).cancel()
 
-    async def _admitted(self, who: Identity | None, kind: type) -> Handler:
+    def _limit(self, stream: Stream, end: datetime.datetime) -> None:
+        """Looked at again and again, until it is over."""
+        if (left := (end - self._now()).total_seconds()) > 0:
+            self._limits[stream] = asyncio.get_running_loop().call_later(min(left, LOOK), self._limit, stream, end)
+            return
+        log.info("the certificate with which %s came is over", stream.peer)
+        stream.abort()
+
+    def dismiss(self, node: str, *, still: Collection[str] = ()) -> None:
+        """Ends what a node has open. ``still``: but for what takes no more than that."""
+        for stream, roles in list(self._open.items()):
+            if stream.identity is not None and stream.identity.node == node and roles and roles != still:
+                stream.abort()
+
+    async def _admitted(self, who: Identity | None, kind: type) -> tuple[Handler, Collection[str]]:
         if kind not in self._handlers:
             raise Invalid("this is nothing to begin with")
         handler, roles = self._handlers[kind]
@@ -364,7 +398,7 @@ class Gate:
             raise Forbidden(f"this takes a {' or '.join(roles)}, and the certificate is a {who.role}'s")
         if roles and who:
             await self._welcome(who, roles)
-        return handler
+        return handler, roles
 
 
 _FROM_NODE: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Asked | FromNode)

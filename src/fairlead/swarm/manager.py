@@ -90,6 +90,8 @@ class Tools(NamedTuple):
     """An event, for people who listen to this engine."""
     lifetime: int = LIFETIME
     """Of a key of the gossip, in nanoseconds."""
+    cut: Callable[[int], object] = lambda port: None
+    """Ends every connection to that port of ours. ``Unavailable``: this machine cannot."""
 
 
 class Beginning(NamedTuple):
@@ -115,7 +117,7 @@ class Manager:
         self.members = Members(self._servers)
         self.state = State(self.ledger, self._tell)
         self.admission = Admission(self.state, self.members, tools.clock, tools.now, tools.draw, credentials.data_key)
-        self.gate = Gate(credentials, self.admission.welcome)
+        self.gate = Gate(credentials, self.admission.welcome, tools.now)
         self.control = Control(self.state, tools.clock, tools.draw, tools.local)
         self.dispatcher: Dispatcher | None = None
         self.leading = False
@@ -318,6 +320,7 @@ class Manager:
         if event.kind == "cluster" or (event.kind == "nodes" and (event.after or event.before).serials):
             self._revoke()
         if event.kind == "nodes":
+            self._dismiss(event.before, event.after)
             if event.after is not None and event.after.id == self.me and event.after.spec.role != "manager":
                 self._demoted()
             if (event.before and event.before.manager) != (event.after and event.after.manager):
@@ -345,12 +348,25 @@ class Manager:
         if self._credentials.files(self._place.certificates):
             self._reload.set()
 
+    def _dismiss(self, before: Node | None, after: Node | None) -> None:
+        """What it has open ends, as far as it may not begin it any more."""
+        if before is not None and after is None:
+            self.gate.dismiss(before.id)
+        elif before is not None and after is not None and before.spec.role != after.spec.role:
+            self.gate.dismiss(after.id, still=gate.NODES)
+
     def _revoke(self) -> None:
-        """etcd reads the list for every connection."""
+        """etcd reads the list when a connection begins: those that stand are cut, and the members connect again."""
         found = revoked(self.cluster(), self.state.nodes.values())
-        if found != self._revoked:
-            self._credentials.revoke(self._place.certificates / members.REVOKED, found, self._tools.now())
-            self._revoked = found
+        if found == self._revoked:
+            return
+        self._credentials.revoke(self._place.certificates / members.REVOKED, found, self._tools.now())
+        if found - (self._revoked or set()):
+            try:
+                self._tools.cut(members.PORT)
+            except Unavailable as error:
+                log.warning("who has a connection to the managers' store keeps it: %s", error.message)
+        self._revoked = found
 
     async def _follow_roots(self) -> None:
         """Starts etcd anew, one manager at a time, when it has to believe others."""
