@@ -21,6 +21,9 @@ from fairlead.engine.relayclient import RelayClient, RelayPort
 from fairlead.errors import Conflict, Invalid, Unavailable
 from fairlead.host import netns
 
+DATA_SEGS_IN = 152
+"""where linux/tcp.h's tcp_info has tcpi_data_segs_in"""
+
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 
@@ -222,6 +225,33 @@ async def test_a_task_is_told_of_its_client_before_the_first_byte(world: World, 
                 assert await asyncio.to_thread(read_some, peer, len(expected)) == expected
                 client.sendall(b"request")
                 assert await asyncio.to_thread(read_some, peer, 7) == b"request"
+
+
+async def test_the_header_and_what_the_client_has_said_are_one_packet(world: World) -> None:
+    """A server with a full queue forgets whom it promised a connection: the second of two packets, if it comes first,
+    is one of nobody's, and reset. Where the client is silent the header goes at once."""
+    with world.server() as server:
+        leads = (Lead(*server.getsockname()[:2], 1, True),)
+        port = (
+            await world.client.open(RelayPort(id="p", protocol="tcp", address="::1", port=0, carries=True, leads=leads))
+        )["p"]
+        (relay,) = world.processes
+        relay.send_signal(signal.SIGSTOP)
+        with dial(world, port, "::1") as client:
+            client.sendall(b"request")
+            relay.send_signal(signal.SIGCONT)
+            peer, _ = await asyncio.to_thread(server.accept)
+            with peer:
+                assert len(await asyncio.to_thread(read_some, peer, 59)) == 59
+                assert struct.unpack_from(
+                    "=I", peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192), DATA_SEGS_IN
+                ) == (1,)
+        with dial(world, port, "::1"):
+            peer, _ = await asyncio.to_thread(server.accept)
+            for _ in range(2):
+                await world.client.statistics()
+            with peer:
+                assert len(peer.recv(99, socket.MSG_DONTWAIT)) == 52
 
 
 async def test_other_leads_are_told_while_connections_stay(world: World) -> None:

@@ -6,8 +6,10 @@
 Each direction reads only when nothing waits in it, so memory is bounded and a
 slow reader slows its writer. A socket nobody waits for is not watched at all:
 the kernel would report its hang-up for ever. Where a connection leads, and what
-is said before its first byte, is for ``leads`` to say. Whoever is gone without
-a word is missed after a minute of silence.
+is said before its first byte, is for ``leads`` to say; that and what the client
+has said by then are one packet, for a server with a full queue resets whom it
+hears the second of two from first. Whoever is gone without a word is missed
+after a minute of silence.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ TURNS = 4
 """How many chunks one direction may move before others have their turn."""
 PATIENCE = 10.0
 """Seconds a target may take to accept."""
+_AT_ONCE = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+"""said again, it sends what was held back, too"""
 _OPTIONS = (
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    _AT_ONCE,
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
@@ -80,9 +84,9 @@ class _Way:
 
     __slots__ = ("ended", "sink", "source", "waiting")
 
-    def __init__(self, source: socket.socket, sink: socket.socket, first: bytes = b"") -> None:
+    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
         self.source, self.sink = source, sink
-        self.waiting = memoryview(first)
+        self.waiting = memoryview(b"")
         self.ended = False
         """the source said its last, and the sink heard of it"""
 
@@ -113,7 +117,8 @@ class _Splice:
         self._loop, self._owner = loop, owner
         self._sockets = (client, server)
         self._server = server
-        self._ways = (_Way(client, server, first), _Way(server, client))
+        self._first = first
+        self._ways = (_Way(client, server), _Way(server, client))
         self._masks = {client: 0, server: WRITE}
         self._timer = loop.later(PATIENCE, lambda: self.end(reset=True))
         self._connected = False
@@ -122,11 +127,7 @@ class _Splice:
     def _ready(self) -> None:
         try:
             if not self._connected:
-                number = self._server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if number:
-                    raise OSError(number, "connect")
-                self._connected = True
-                self._timer.cancel()
+                self._begin()
             for way in self._ways:
                 way.move()
         except OSError:
@@ -136,6 +137,18 @@ class _Splice:
             self.end(reset=False)
             return
         self._watch()
+
+    def _begin(self) -> None:
+        """The server is there, or ``OSError``."""
+        number = self._server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, "connect")
+        self._connected = True
+        self._timer.cancel()
+        if self._first:
+            self._server.send(self._first, socket.MSG_MORE)
+            self._ways[0].move()
+            self._server.setsockopt(*_AT_ONCE)
 
     def _watch(self) -> None:
         """Wait for exactly what would let something move."""
