@@ -1,6 +1,8 @@
 """A service that wants PROXY's header on its published port is told of its clients by it, on whichever node they call.
 
-The task answers in hexadecimal with the first 28 bytes that it read: the header, of a client with IPv4.
+The task answers in hexadecimal with the first 28 bytes that it read: the header, of a client with IPv4. Its server is
+busybox's ``nc``, whose queue is as long as it has "l": with two, a third who waits gets a SYN cookie, which the kernel
+no longer knows when the connection's second packet comes before its first; and a reset.
 """
 
 import ipaddress
@@ -16,14 +18,15 @@ from lane.machine import eventually
 
 HOSTS = ("m1", "w1", "w2")
 PORT, RATE, ENOUGH = 8080, 100, 20
-ANSWER = r"""
+WAITING = "l" * 64
+ANSWER = rf"""
 cat > /tmp/answer <<'END'
 #!/bin/sh
 first=$(dd bs=1 count=28 2>/tmp/null | od -An -v -tx1 | tr -d ' \n')
-while read -r line && [ ${#line} -gt 1 ]; do :; done
+while read -r line && [ ${{#line}} -gt 1 ]; do :; done
 printf 'HTTP/1.0 200 OK\r\n\r\n%s' "$first"
 END
-chmod +x /tmp/answer; exec nc -ll -p 80 -e /tmp/answer
+chmod +x /tmp/answer; exec nc -{WAITING} -p 80 -e /tmp/answer
 """
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"
 
