@@ -8,7 +8,6 @@ container besides, no address twice, the VIP the same as ever, name, VIP and por
 
 import re
 import signal
-import subprocess
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
@@ -22,8 +21,8 @@ from fairlead.lab import weather
 from fairlead.lab.topology import one_cable
 from fairlead.lab.weather import Weather
 from fairlead.lab.world import World
-from lane.client import default
-from lane.images import PAGE, root_tar
+from fleet.hosts import PROMPT
+from lane.images import PAGE, import_images
 from lane.machine import eventually
 
 MANAGERS, WORKERS = ("m1", "m2", "m3"), ("w1", "w2")
@@ -162,15 +161,11 @@ class Fleet:
 @pytest.fixture(scope="module")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("lab")
-    image = folder / "root.tar"
-    image.write_bytes(root_tar())
     with World(one_cable(*MANAGERS, *WORKERS), str(folder)) as world:
         world.start_engines(world.topology.hosts)
         fleet = Fleet(world, folder)
         for host in fleet.hosts.values():
-            for name, command in (("busybox", '["sh"]'), ("nginx", '["httpd","-f","-p","80","-h","/www"]')):
-                words = [default(), "import", "-c", f"CMD {command}", str(image), name]
-                subprocess.run(words, env=host.docker.env, check=True, capture_output=True)
+            import_images(host.docker, folder, ("busybox", "nginx"), PROMPT)
         fleet.found()
         yield fleet
 
