@@ -20,7 +20,7 @@ from fairlead.swarm.ca import Identity
 from fairlead.swarm.farewells import Farewells
 from fairlead.swarm.keeping import LIFETIME, Keeping
 from fairlead.swarm.leader import Leader
-from fairlead.swarm.loans import Borrowed, Loans
+from fairlead.swarm.loans import Borrowed, Held, Loans
 from fairlead.swarm.ring import KEY, encode_ring, read_ring
 from fairlead.swarm.sharedstore import LARGEST, SHARED, Question, SharedStore, SharedVerbs, read
 from fairlead.swarm.state import Event, State
@@ -231,6 +231,15 @@ async def test_a_node_speaks_for_its_own_loans_only(desk: Desk) -> None:
         await desk.node(OTHER).address(RED, OURS, "", (), first)
     await Session(OTHER, desk.loans.served).one("hold-addresses", {})
     assert set(desk.state.loans) == {OURS}
+
+
+async def test_a_node_s_own_address_on_ingress_is_no_loan(desk: Desk) -> None:
+    pool = Subnet(subnet="10.0.0.0/24", gateway="10.0.0.1")
+    ingress = Network("ingress", "ingress", "", "overlay", "swarm", ingress=True, ipam=Ipam(config=(pool,)))
+    await desk.state.commit([SharedNetwork("ingress", ingress)])
+    for network, loans in (("ingress", set()), ("red", {OURS})):
+        await Session(WORKER, desk.loans.served).one("hold-addresses", {OURS: Held(network, ("10.0.1.2",))})
+        assert set(desk.state.loans) == loans
 
 
 async def test_not_every_network_is_for_anybody() -> None:

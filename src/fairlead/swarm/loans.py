@@ -102,7 +102,9 @@ class Loans:
         mine = {id: loan for id, loan in self._state.loans.items() if loan.node == who.node}
         await self._give_back([loan for id, loan in mine.items() if id not in held])
         for id, one in list(held.items())[:MOST]:
-            if id not in self._state.loans and one.network in self._state.networks:
+            network = self._state.networks.get(one.network)
+            # On ingress a node's own address is no loan: a second note of it would, once struck, free it for others.
+            if id not in self._state.loans and network is not None and not network.spec.ingress:
                 log.info("an address that node %s has was not noted: %s", who.node, ", ".join(one.addresses))
                 with suppress(Conflict):
                     await self._state.commit([Loan(id, who.node, one.network, addresses=self._whole(one))])
