@@ -41,12 +41,13 @@ class Door:
         next_index: int = 0,
         lively: bool = False,
         stands: set[str] | None = None,
+        blank: bool = False,
     ) -> None:
-        """``lively``: elements of its table come and go. ``stands``: see there."""
+        """``lively``: elements of its table come and go. ``stands``: see there. ``blank``: it was just made."""
         self.path = path
         self.netlink = netlink
         self._next_index, self._counted = next_index, next_index > 0
-        self._lively = lively
+        self._lively, self._blank = lively, blank
         self._nft: Nft | None = None
         self._ipsec: Netlink | None = None
         self.settings = sysctls.Folders()
@@ -65,7 +66,7 @@ class Door:
     def nft(self) -> Nft:
         if self._nft is None:
             with inside(self.path):
-                self._nft = Nft(lively=self._lively)
+                self._nft = Nft("" if self._lively else self.path, self._lively, self._blank)
         return self._nft
 
     @property
@@ -157,7 +158,7 @@ class Doors:
         netlink = self._namespaces.create(ns, _open_with_lo)
         self.forget(ns)
         stands = self._stands.setdefault(ns, set())
-        self._keep(ns, Door(self._namespaces.path(ns), netlink, next_index=2, stands=stands))
+        self._keep(ns, Door(self._namespaces.path(ns), netlink, next_index=2, stands=stands, blank=True))
 
     def forget(self, ns: str) -> None:
         """The namespace is not what it was."""

@@ -171,9 +171,7 @@ class LinuxHost:
         with self._turn:
             if not (ns == HOST or self._namespaces.exists(ns)):
                 return None
-            door = self._doors[ns]
-            names = {device.index: device.name for device in door.devices()}
-            return roads.road(door.netlink, names, target, source, arrives)
+            return roads.road(self._doors[ns].netlink, target, source, arrives)
 
     def rulesets(self, ns: str) -> tuple[str, tuple[str, ...]]:
         with self._turn:

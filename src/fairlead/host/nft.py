@@ -18,19 +18,21 @@ How it works
     same text in a namespace nobody else can reach (``host.listings`` remembers it).
 
 Rules
-    1. A context belongs to the namespace it was opened in, and to one thread at a time.
+    1. A context belongs to the namespace it was opened in, and to one thread at a time. But names of devices it looks
+       up where its caller is, by a dump of all there are: so the caller goes there, where there are few.
     2. The whole table is never listed to add or remove an element.
     3. Nobody puts words into our commands: what could end an element is refused.
-    4. Rules name devices by name (``iifname``), not by index (``iif``): the index would be
-       looked up in the namespace of the caller.
+    4. Rules name devices by name (``iifname``), not by index (``iif``), but for "lo".
 """
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -42,7 +44,7 @@ from fairlead.host import libnftables, nftwire
 from fairlead.host.libnftables import JSON, TERSE
 from fairlead.host.listings import intact, mark
 from fairlead.host.netlink import NETFILTER, Netlink, Request, text
-from fairlead.host.netns import in_new
+from fairlead.host.netns import HERE, in_new, inside
 
 TABLE = "inet fairlead"
 _INET, _GET_TABLE, _GET_CHAIN = 1, (10 << 8) | 1, (10 << 8) | 4
@@ -60,8 +62,11 @@ Undo = Callable[[], None]
 class Nft:
     """libnftables of one namespace. Make it while the thread is there; use it from anywhere."""
 
-    def __init__(self, lively: bool = False) -> None:
-        """``lively``: elements come and go here, so they have a socket of their own."""
+    def __init__(self, path: str | int = "", lively: bool = False, blank: bool = False) -> None:
+        """``path`` of the namespace, or an open file of it; "": where all threads are. ``lively``: elements come and go
+        here, so they have a socket of their own. ``blank``: it was just made, nothing can be there."""
+        self._path = path
+        self.blank = blank
         self._context = libnftables.Context()
         self._netlink = Netlink.here(NETFILTER) if lively else None
         self._layouts: Mapping[str, nftwire.Layout] = {}
@@ -76,7 +81,9 @@ class Nft:
 
     def run(self, commands: str) -> None:
         """One transaction; raises ``Denied`` when the kernel or the parser refuses it."""
-        code, _, error = self._context.run(commands)
+        with self._there():
+            code, _, error = self._context.run(commands)
+        self.blank = False
         if code:
             raise Denied(error)
 
@@ -116,8 +123,12 @@ class Nft:
 
     def output(self, command: str, flags: int = 0) -> str:
         """What a command lists; "" when that is not there."""
-        code, output, _ = self._context.run(command, flags)
+        with self._there():
+            code, output, _ = self._context.run(command, flags)
         return "" if code else output
+
+    def _there(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._path == "" else inside(self._path)
 
     def read(self, what: str) -> list[dict[str, Any]]:
         """JSON objects of ``table inet fairlead`` or ``map inet fairlead x``; none when it is not there."""
@@ -148,6 +159,7 @@ def apply(nft: Nft, skeleton: Skeleton | None, elements: Sequence[Element], fres
 
     ``fresh``: the namespace is new, nothing can be there.
     """
+    fresh = fresh or nft.blank
     if skeleton is not None and (fresh or not stands(nft, skeleton)):
         return _replace_table(nft, skeleton, elements, fresh)
     if not elements:
@@ -279,7 +291,7 @@ _layouts = lru_cache(maxsize=8)(nftwire.layouts)
 @lru_cache(maxsize=1)
 def elsewhere() -> Nft:
     """A context in a namespace that nobody can reach."""
-    return in_new(Nft)
+    return in_new(lambda: Nft(os.open(HERE, os.O_RDONLY | os.O_CLOEXEC)))
 
 
 @lru_cache(maxsize=256)

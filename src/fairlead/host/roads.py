@@ -16,11 +16,12 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 from fairlead.core.terrain import Road
+from fairlead.host import links
 from fairlead.host.netlink import Netlink, Refused, Request, attribute, attributes, string, u32
 from fairlead.host.routing import RTM_GETROUTE, RTM_GETRULE, family_of
 
@@ -40,31 +41,37 @@ _REASONS = {
 }
 
 
-def road(netlink: Netlink, names: Mapping[int, str], target: str, source: str = "", arrives: str = "") -> Road | None:
+def road(netlink: Netlink, target: str, source: str = "", arrives: str = "") -> Road | None:
     """How a packet for ``target`` is sent; ``arrives``: the device it came in by (then with a source).
 
     None when that cannot be asked: the device is gone."""
-    index = next((number for number, name in names.items() if name == arrives), 0)
+    came = _device(netlink, links.find(arrives)) if arrives else None
+    index = came.index if came else 0
     if arrives and not index:
         return None
     answers = netlink.ask([_question(target, source, index, flags) for flags in (0, _MATCH[family_of(target)])])
     if isinstance(answers[0], bytes):
         entry = answers[1] if isinstance(answers[1], bytes) else answers[0]
-        found = _read(answers[0], entry, names)
+        found = _read(netlink, answers[0], entry)
         found = _refused(netlink, target, found.kind) if found.kind in _REFUSING else found
         return _with_rules(netlink, found, target)
     if not isinstance(answers[0], Refused) or answers[0].errno not in _REASONS:
         return None
     found = _refused(netlink, target, _REASONS[answers[0].errno])
     if arrives and found.kind == "blackhole" and not found.prefix:  # since 6.14 one errno for what may not come in
-        found = Road(kind="martian" if _returns(netlink, names, source) == arrives else "rp_filter")
+        found = Road(kind="martian" if _returns(netlink, source) == arrives else "rp_filter")
     return _with_rules(netlink, found, target)
 
 
-def _returns(netlink: Netlink, names: Mapping[int, str], source: str) -> str:
+def _returns(netlink: Netlink, source: str) -> str:
     """The device by which an answer would leave."""
-    back = road(netlink, names, source)
+    back = road(netlink, source)
     return back.device if back else ""
+
+
+def _device(netlink: Netlink, question: Request) -> links.Seen | None:
+    (answer,) = netlink.ask([question])
+    return links.seen(answer) if isinstance(answer, bytes) else None
 
 
 def _question(target: str, source: str, index: int, flags: int) -> Request:
@@ -79,14 +86,15 @@ def _question(target: str, source: str, index: int, flags: int) -> Request:
     return Request(RTM_GETROUTE, 0, body)
 
 
-def _read(answer: bytes, entry: bytes, names: Mapping[int, str]) -> Road:
+def _read(netlink: Netlink, answer: bytes, entry: bytes) -> Road:
     kind = struct.unpack_from("=B", answer, 7)[0]
     way, match = attributes(answer, 12), attributes(entry, 12)
     family, size, _, _, table, origin = struct.unpack_from("=BBBBBB", entry)
     table = struct.unpack("=I", match[15])[0] if 15 in match else table
     gateway = match.get(5) or way.get(5)
+    device = _device(netlink, links.numbered(struct.unpack("=I", way[4])[0])) if 4 in way else None
     return Road(
-        device=names.get(struct.unpack("=I", way[4])[0], "") if 4 in way else "",
+        device=device.name if device else "",
         gateway=str(ip_address(gateway)) if gateway else "",
         source=str(ip_address(way[7])) if 7 in way else "",
         prefix=f"{ip_address(match.get(1, bytes(16 if family == socket.AF_INET6 else 4)))}/{size}",
@@ -116,7 +124,7 @@ def _refusing_routes(netlink: Netlink, target: str) -> Iterator[Road]:
     family = family_of(target)
     for message in netlink.dump(RTM_GETROUTE, struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)):
         if message[0] == family and _KINDS.get(message[7]) in _REFUSING:
-            each = _read(message, message, {})
+            each = _read(netlink, message, message)
             if ip_address(target) in ip_network(each.prefix):
                 yield each
 
