@@ -6,6 +6,7 @@ import datetime
 from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -44,11 +45,13 @@ from fairlead.core.service import (
 from fairlead.core.sharednetworks import ingress_request
 from fairlead.core.swarmspec import CaConfig, Cluster, ClusterSpec, Encryption, FileSpec, Trust
 from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound, Unavailable, Unsupported
+from fairlead.store.base import Entry
 from fairlead.store.memory import MemoryStore
 from fairlead.swarm.ca import Authority
 from fairlead.swarm.control import Control
 from fairlead.swarm.state import State
 from lane.certificates import certificate
+from unit.jumping import in_jumping_time
 
 BUSYBOX = ContainerSpec(image="busybox")
 
@@ -68,9 +71,9 @@ class Deaf(State):
 
     deaf = False
 
-    async def current(self) -> None:
+    async def current(self, within: float | None = None) -> None:
         if not self.deaf:
-            await super().current()
+            await super().current(within)
 
 
 class Office:
@@ -346,19 +349,39 @@ async def test_a_job_runs_anew_with_every_change(office: Office) -> None:
     assert (office.only().job.iteration, office.only().job.last_execution) == (1, office.now)  # type: ignore[union-attr]
 
 
-async def test_without_a_majority_nothing_is_written(office: Office) -> None:
+def test_without_a_majority_nothing_is_written_and_people_hear_of_it_soon() -> None:
     class Away(MemoryStore):
-        async def commit(self, *given: object) -> int:  # type: ignore[override]
-            raise Unavailable("no majority")
+        away = False
 
-        async def get(self, key: str) -> None:
-            raise Unavailable("no majority")
+        async def commit(self, *given: Any) -> int:
+            if self.away:
+                raise Unavailable("no majority")
+            return await super().commit(*given)
 
-    office.state._ledger = Away()
-    for deaf in (False, True):
-        office.state.deaf = deaf
-        with pytest.raises(Unavailable, match="The swarm does not have a leader"):
+        async def get(self, key: str) -> Entry | None:
+            if self.away:
+                raise Unavailable("no majority")
+            return await super().get(key)
+
+    async def tell() -> None:
+        ledger, clock = Away(), asyncio.get_running_loop().time
+        took = []
+        async with opened(ledger) as office:
+            await office.put(Cluster("c1", Trust("root"), worker="w", manager="m"))
             await office.control.create_service(web())
+            ledger.away = True
+            asyncio.get_running_loop().call_later(8, setattr, ledger, "away", False)
+            await office.control.create_service(web("second"))
+            ledger.away = True
+            for number in range(3):
+                begun = clock()
+                with pytest.raises(Unavailable, match="The swarm does not have a leader"):
+                    await office.control.create_service(web(f"other{number}"))
+                took.append(round(clock() - begun))
+            assert {service.spec.name for service in office.control.services()} == {"web", "second"}
+        assert took == [10, 2, 2]
+
+    in_jumping_time(tell())
 
 
 async def test_who_asks_after_it_was_done_elsewhere_sees_it() -> None:
