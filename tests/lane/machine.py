@@ -75,9 +75,8 @@ def run(
     cwd: str | None = None,
 ) -> Result:
     """Run to its end, whatever that is; never raises for an exit code."""
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout * SLOWER, env=env, input=stdin, cwd=cwd
-    )
+    patience = timeout * SLOWER * strain()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patience, env=env, input=stdin, cwd=cwd)
     return Result(command, done.returncode, done.stdout, done.stderr)
 
 
@@ -233,8 +232,9 @@ class Lan(Place):
                 try:
                     asked, peer = self.names.recvfrom(4096)
                     self.names.sendto(_answer(asked, self.address), peer)
-                except OSError:
-                    return
+                except OSError:  # a question of a machine that has gone; or we close
+                    if self.names.fileno() < 0:
+                        return
 
         threading.Thread(target=serve, daemon=True).start()
 
