@@ -15,6 +15,8 @@ Rules
        the kernel made of the MAC.
     2. Several wishes for one device that were not met yet are one.
     3. A device or a namespace that is gone by then has nothing to announce. What cannot be sent is not sent again.
+    4. The thread begins a breath later, when whoever asked has long gone on: two threads of this process at work
+       at once, each of many short calls to the kernel, take three times as long as one after the other.
 
 What it does not do: wait until the port forwards (``making``). What was before this process it does not know.
 """
@@ -41,6 +43,8 @@ _ALL_NODES_ADDRESS = socket.inet_pton(socket.AF_INET6, "ff02::1")
 _ADVERTISEMENT, _OVERRIDE, _TARGET_MAC, _ICMPV6 = 136, 0x20000000, 2, 58
 _GET_FLAGS, _NO_ARP = 0x8913, 0x80
 _REMEMBERED = 1 << 16
+BREATH, LINGER = 0.02, 50
+"""Seconds until the thread looks whether there is something to say; how many looks in vain it takes to its end."""
 
 
 class Announcer:
@@ -50,7 +54,7 @@ class Announcer:
         self._path = path
         self._changed = threading.Condition()
         self._queue: dict[tuple[str, str], None] = {}
-        self._running = False
+        self._running = self._busy = self._hurried = False
         self._macs: OrderedDict[tuple[str, str], str] = OrderedDict()
         """(bridge or parent, address) -> the MAC it had last"""
 
@@ -75,19 +79,25 @@ class Announcer:
     def settle(self) -> None:
         """Return when everything was announced."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._running)
+            while self._queue or self._busy:
+                self._hurried = True
+                self._changed.notify_all()
+                self._changed.wait()
 
     def _run(self) -> None:
-        while True:
+        idle = 0
+        while idle < LINGER:
             with self._changed:
-                if not self._queue:
-                    self._running = False
-                    self._changed.notify_all()
-                    return
-                ns, link = next(iter(self._queue))
-                del self._queue[ns, link]
-            with suppress(OSError, Refused, Internal):
-                _announce(self._path(ns), link)
+                self._changed.wait_for(lambda: self._hurried, BREATH)
+                waiting, self._queue, self._hurried = self._queue, {}, False
+                idle = 0 if waiting else idle + 1
+                self._busy, self._running = bool(waiting), idle < LINGER
+            for ns, link in waiting:
+                with suppress(OSError, Refused, Internal):
+                    _announce(self._path(ns), link)
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
 
 
 def _announce(path: str, link: str) -> None:
