@@ -182,6 +182,33 @@ async def test_who_is_demoted_while_it_is_away_is_no_manager_and_its_certificate
     leading.cancel()
 
 
+def on_paper(folder: Path, ledger: MemoryStore, cut: Callable[[int], object] = lambda port: None) -> MadeManager:
+    """A manager that was made, and does not run."""
+    now = datetime.datetime.now(datetime.UTC)
+    tools = Tools(
+        etcd=lambda command, place: None,  # type: ignore[arg-type, return-value]
+        open=lambda socket: (None, ledger),  # type: ignore[arg-type, return-value]
+        clock=lambda: SECOND,
+        now=lambda: now,
+        draw=lambda most: 0,
+        cut=cut,
+    )
+    credentials = made(folder, ca.Authority.found(now))
+    credentials.keep_data_key(b"k" * 32)
+    return MadeManager(credentials, "127.0.0.1:2377", Place(folder, folder, folder), tools)
+
+
+async def test_a_store_that_is_started_again_is_no_lost_majority(tmp_path: Path) -> None:
+    class Away(MemoryStore):
+        async def get(self, key: str) -> None:
+            raise Unavailable("connection refused")
+
+    manager = on_paper(tmp_path, Away())
+    assert not await manager.majority()
+    manager._back_by = asyncio.get_running_loop().time() + 10
+    assert await manager.majority()
+
+
 @pytest.mark.proves("swarm-certificates", guard=("swarm/manager.py", "self._tools.cut(members.PORT)", "pass"))
 async def test_connections_to_the_members_are_cut_when_there_is_more_on_the_list(tmp_path: Path) -> None:
     """And what the node has open at the gate. A machine that cannot cut them goes on all the same."""
@@ -193,18 +220,7 @@ async def test_connections_to_the_members_are_cut_when_there_is_more_on_the_list
         if not able:
             raise Unavailable("the kernel cuts no connections")
 
-    now = datetime.datetime.now(datetime.UTC)
-    tools = Tools(
-        etcd=lambda command, place: None,  # type: ignore[arg-type, return-value]
-        open=lambda socket: (None, MemoryStore()),  # type: ignore[arg-type, return-value]
-        clock=lambda: SECOND,
-        now=lambda: now,
-        draw=lambda most: 0,
-        cut=cuts,
-    )
-    credentials = made(tmp_path, ca.Authority.found(now))
-    credentials.keep_data_key(b"k" * 32)
-    manager = MadeManager(credentials, "127.0.0.1:2377", Place(tmp_path, tmp_path, tmp_path), tools)
+    manager = on_paper(tmp_path, MemoryStore(), cuts)
     dismissed: list[tuple[str, Any]] = []
     manager.gate.dismiss = lambda node, *, still=(): dismissed.append((node, still))  # type: ignore[method-assign]
     cluster, spec = Cluster("cluster", Trust("ROOT")), NodeSpec(role="manager")

@@ -440,13 +440,13 @@ class Manager:
         return [*nodes, *self._credentials.notes.managers.values()]
 
     async def majority(self) -> bool:
-        """Whether it can decide anything, just now."""
+        """Whether it can decide anything, just now, or as soon as its store is back."""
         try:
             async with asyncio.timeout(TURN):
                 await self.ledger.get(leader.KEY)
             return True
         except (Unavailable, TimeoutError):
-            return False
+            return self._resting()
 
     def _write_hosts(self) -> None:
         """In place: it is mounted where etcd runs."""
