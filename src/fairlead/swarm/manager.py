@@ -54,8 +54,9 @@ from fairlead.swarm.state import Event, State, Thing
 log = logging.getLogger(__name__)
 
 PAUSE = 0.2
-RESTARTING, TURN = "restarting", 10.0
-"""Key of the manager whose etcd is started again, and the seconds that it has for it."""
+RESTARTING, TURN, SOON = "restarting", 30.0, 10.0
+"""Key of the manager whose etcd is started again; seconds after which it is another's turn though it is not back; and in
+which it should be."""
 
 
 class Process(Protocol):
@@ -385,7 +386,7 @@ class Manager:
                 continue
             self._reload.clear()
             log.info("the managers' store is started again, with the roots that are believed now")
-            self._back_by = asyncio.get_running_loop().time() + TURN
+            self._back_by = asyncio.get_running_loop().time() + SOON
             await self._etcd.restart()
             while True:
                 await asyncio.sleep(PAUSE)
@@ -442,7 +443,7 @@ class Manager:
     async def majority(self) -> bool:
         """Whether it can decide anything, just now, or as soon as its store is back."""
         try:
-            async with asyncio.timeout(TURN):
+            async with asyncio.timeout(SOON):
                 await self.ledger.get(leader.KEY)
             return True
         except (Unavailable, TimeoutError):
