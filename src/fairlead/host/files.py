@@ -34,7 +34,7 @@ def write(item: File) -> Callable[[], None]:
 
 def read(item: File) -> File | None:
     try:
-        with open(item.path, "rb") as file:
+        with open(item.path, "rb", buffering=0) as file:
             mode = os.fstat(file.fileno()).st_mode & 0o7777
             return File(path=item.path, content=file.read().decode(errors="replace"), mode=mode)
     except (FileNotFoundError, NotADirectoryError):
