@@ -55,8 +55,8 @@ log = logging.getLogger(__name__)
 
 PAUSE = 0.2
 RESTARTING, TURN, SOON = "restarting", 30.0, 10.0
-"""Key of the manager whose etcd is started again; seconds after which it is another's turn though it is not back; and in
-which it should be."""
+"""Key of the manager whose etcd is started again; seconds after which it is another's turn though it is not back; and
+in which it should be."""
 
 
 class Process(Protocol):
