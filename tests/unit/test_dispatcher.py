@@ -16,7 +16,7 @@ from fairlead.core.service import SECOND, ContainerSpec, SecretReference, Servic
 from fairlead.core.session import Assign, Beat, Call, Command, Hello, Relay, Reply, Told, Welcome
 from fairlead.core.swarmspec import Cluster, FileSpec, Secret, Trust
 from fairlead.errors import FairleadError, NotFound, Unavailable
-from fairlead.store.base import Change, Entry
+from fairlead.store.base import Change, Entry, Lease
 from fairlead.store.memory import MemoryStore
 from fairlead.swarm.dispatcher import Dispatcher
 from fairlead.swarm.gate import refusal
@@ -403,6 +403,41 @@ def test_a_manager_cut_off_from_the_others_lets_go_of_its_nodes_unless_its_store
         assert over.done()
 
     story("m", tell)
+
+
+def test_a_manager_that_was_away_does_not_say_again_who_left_it_meanwhile() -> None:
+    class Leased(MemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lost = asyncio.Event()
+
+        async def lease(self, ttl: float) -> Lease:
+            lease, self.lost = await super().lease(ttl), asyncio.Event()
+            lease.keep = self.lost.wait  # type: ignore[method-assign, assignment]
+            return lease
+
+    async def tell() -> None:
+        ledger = Leased()
+        attendance = Attendance(ledger, "m", lambda: 15.0, lambda node: None)
+
+        async def said() -> list[bytes]:
+            await asyncio.sleep(1)
+            return [entry.value for entry in await ledger.list("presence/")]
+
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(attendance.run())
+            for node in "ab":
+                attendance.came(node)
+            assert await said() == [b"m", b"m"]
+            attendance.left("a")
+            ledger.lost.set()
+            await asyncio.sleep(0.1)
+            await ledger.put_if("presence/a", b"n")
+            ledger.lost.set()
+            assert await said() == [b"n", b"m"]
+            running.cancel()
+
+    in_jumping_time(tell())
 
 
 def test_who_says_goodbye_is_down_at_once() -> None:

@@ -117,7 +117,7 @@ class Attendance:
             except (Conflict, Unavailable):
                 await asyncio.sleep(PAUSE)
                 continue
-            for node in self._here:
+            for node in self._here - self._leaving.keys():  # who is leaving may be elsewhere by now
                 self._note(node)
             try:
                 await until_lost(lease.keep(), self._write(lease))
