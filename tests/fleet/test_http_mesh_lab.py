@@ -246,6 +246,7 @@ def test_tls_without_a_certificate_is_passed_on_unread(mesh: Fleet, papers: Pape
     first(f"config create blue.cfg {config}")
     first(
         "service create -d --name BLUE --replicas 2 --network ucp-hrm --secret blue --config source=blue.cfg,target=/c"
+        " --stop-signal USR1"
         " --label com.docker.ucp.mesh.http.443=external_route=sni://blue.example.com,internal_port=8443"
         " own-tls /haproxy -db -f /c"
     )
