@@ -25,7 +25,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import api, cluster, growth, overlay, paths, plot, swarm
+from bench import api, cluster, growth, kept, overlay, paths, plot, swarm
 from bench.table import OURS, Goal, Table
 from lane.engines import ENGINES, Engine
 from lane.images import import_images
@@ -114,8 +114,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--engines", default="fairlead,dockerd,podman", help="in the order of the columns, ours first")
     parser.add_argument("--only", default="", help=f"some of {','.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="fewer samples, smaller crowds: a few minutes")
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} and its pictures")
+    parser.add_argument(
+        "--write", action="store_true", help=f"write {PAGE.name} and its pictures; parts not measured stay as they were"
+    )
     chosen = parser.parse_args()
+    if chosen.write and chosen.quick:
+        parser.error("a quick run is not for keeping")
     chosen.parts = chosen.only.split(",") if chosen.only else list(PARTS)
     if unknown := set(chosen.parts) - set(PARTS):
         parser.error(f"no part is called {', '.join(sorted(unknown))}")
@@ -164,6 +168,7 @@ def main() -> int:
     chosen = arguments()
     kinds = chosen.engines.split(",")
     table = Table(kinds, goals(chosen.quick))
+    measured: list[kept.Measured] = []
     begun = time.monotonic()
     lan = Lan()
     run(["nsenter", f"--net={lan.network}", *FRAMES_ALONE.split()])
@@ -174,30 +179,38 @@ def main() -> int:
             job = api.Job(table, lan, engines, chosen.quick, options)
             for part in chosen.parts:
                 print(f"{time.monotonic() - begun:6.1f} s  {part}", file=sys.stderr, flush=True)
-                PARTS[part](job)
+                measured += _measured(part, job, versions)
         finally:
             for engine in engines:
                 engine.close()
     finally:
         lan.close()
+    rows = kept.merge(table, measured, list(PARTS)) if chosen.write else measured
     drawn = pictures(table, chosen.quick)
     facts = {
         "machine": machine(),
         "bridge-netfilter": "off, unless an engine turns it on",
         "versions": versions,
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "run": f"{'quick' if chosen.quick else 'full'}, {time.monotonic() - begun:.0f} s",
         "python": sys.version.split()[0],
-        "commit": run(["git", "-C", os.path.dirname(__file__), "rev-parse", "--short", "HEAD"]).out,
+        **({"run": "quick"} if chosen.quick else {}),
     }
-    text = table.page(facts, {f"{PICTURES.name}/{name}": title for name, (title, _) in drawn.items()})
+    text = table.page(facts, {f"{PICTURES.name}/{name}": title for name, (title, _) in drawn.items()}, kept.told(rows))
     if chosen.write:
+        kept.keep(rows)
         PAGE.write_text(text)
         PICTURES.mkdir(exist_ok=True)
         for name, (_, image) in drawn.items():
             (PICTURES / name).write_text(image)
     print(text)
     return 0
+
+
+def _measured(part: str, job: api.Job, versions: str) -> list[kept.Measured]:
+    begun, before = time.monotonic(), set(job.table.rows)
+    PARTS[part](job)
+    commit = run(["git", "-C", os.path.dirname(__file__), "rev-parse", "--short", "HEAD"]).out
+    told = part, f"{datetime.now(UTC):%Y-%m-%d}", commit, versions, round(time.monotonic() - begun)
+    return [kept.Measured(*told, title, row) for title, row in job.table.rows.items() if title not in before]
 
 
 def pictures(table: Table, quick: bool) -> dict[str, tuple[str, str]]:

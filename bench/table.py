@@ -10,7 +10,7 @@ how they scatter). A bound within it is neither met nor missed, and that is what
 """
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import comb
 from operator import ge, gt, le, lt
@@ -80,7 +80,8 @@ class Table:
         self.rows: dict[str, Row] = {}
 
     def add(self, title: str, engine: str, value: float, unit: str = "ms", more_is_better: bool = False) -> None:
-        self.rows.setdefault(title, Row(unit, more_is_better)).samples.setdefault(engine, []).append(value)
+        row = self.rows.setdefault(title, Row(unit, more_is_better))
+        row.samples.setdefault(engine, []).append(float(f"{value:.5g}"))
 
     # -- ratios -----------------------------------------------------------------------------
 
@@ -103,16 +104,19 @@ class Table:
 
     # -- the page ---------------------------------------------------------------------------
 
-    def page(self, facts: Mapping[str, str], pictures: Mapping[str, str]) -> str:
+    def page(self, facts: Mapping[str, str], pictures: Mapping[str, str], parts: Sequence[str]) -> str:
+        """``parts``: lines that tell when each was measured."""
         lines = [
             "# Performance: side by side",
             "",
-            "Written by `bench/run --write`. All engines run on one machine in one run, samples taken in turns, there",
-            "and back (ABBA). Medians, and how far the middle half of the samples strays; a ratio is the median of the",
-            "rounds' ratios, ours to theirs. Read ratios: milliseconds are those of a small virtual machine.",
+            "Written by `bench/run --write`. In each part all engines run on one machine at once, samples taken in",
+            "turns, there and back (ABBA). Medians, and how far the middle half of the samples strays; a ratio is the",
+            "median of the rounds' ratios, ours to theirs. Milliseconds are those of a small virtual machine.",
             f"In brackets is where the true ratio lies, nine times of ten; a goal whose bound is in there is {CLOSE}.",
             "",
             *(f"- {name}: {value}" for name, value in facts.items()),
+            "",
+            *parts,
             "",
             "## Goals",
             "",

@@ -2,8 +2,10 @@
 
 import random
 import statistics
+from pathlib import Path
 
 import pytest
+from bench import kept
 from bench.table import CLOSE, OURS, Goal, Ratio, Table, places, quotient
 
 
@@ -45,4 +47,26 @@ def test_the_page_shows_it() -> None:
     for number in range(10):
         table.add("start", OURS, 9 + number * 0.25)
         table.add("start", "dockerd", 10)
-    assert f"| start | dockerd | <= 1.00 | 1.01 (0.93 to 1.10) | {CLOSE} |" in table.page({}, {})
+    assert f"| start | dockerd | <= 1.00 | 1.01 (0.93 to 1.10) | {CLOSE} |" in table.page({}, {}, [])
+
+
+def test_a_part_measured_again_replaces_its_own_rows_and_no_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(kept, "FILE", tmp_path / "samples.jsonl")
+
+    def measured(part: str, commit: str, *titles: str) -> tuple[Table, list[kept.Measured]]:
+        table = Table([OURS], [])
+        for title in titles:
+            table.add(title, OURS, len(commit))
+        return table, [kept.Measured(part, "today", commit, "", 1, title, row) for title, row in table.rows.items()]
+
+    order = ["first", "second"]
+    for part, commit, *titles in (("second", "a", "c", "d"), ("first", "aa", "b"), ("second", "aaa", "c")):
+        table, new = measured(part, commit, *titles)
+        kept.keep(kept.merge(table, new, order))
+    assert {title: row.samples for title, row in table.rows.items()} == {"b": {OURS: [2.0]}, "c": {OURS: [3.0]}}
+    assert kept.told(kept.merge(Table([], []), [], order))[2:] == [
+        "| first | today | aa | 1 s |",
+        "| second | today | aaa | 1 s |",
+    ]
