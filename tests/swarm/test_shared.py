@@ -20,7 +20,7 @@ from fairlead.swarm.ca import Identity
 from fairlead.swarm.farewells import Farewells
 from fairlead.swarm.keeping import LIFETIME, Keeping
 from fairlead.swarm.leader import Leader
-from fairlead.swarm.loans import Borrowed, Held, Loans
+from fairlead.swarm.loans import LEASE, Borrowed, Held, Loans
 from fairlead.swarm.ring import KEY, encode_ring, read_ring
 from fairlead.swarm.sharedstore import LARGEST, SHARED, Question, SharedStore, SharedVerbs, read
 from fairlead.swarm.state import Event, State
@@ -216,6 +216,16 @@ def test_who_is_between_two_managers_borrows_when_there_is_one_again_and_not_for
         asyncio.get_running_loop().call_later(8, session.find)
         assert await node.address(RED, OURS, "", (), first) == "10.0.1.2"
         assert 8 <= clock() < 9
+        lease, refused = session.served[LEASE], [Unavailable("the connection ended")]
+
+        async def again(who: Identity, body: msgspec.Raw) -> AsyncIterator[Any]:
+            if refused:
+                raise refused.pop()
+            async for reply in lease(who, body):
+                yield reply
+
+        session.served[LEASE] = again
+        assert await node.address(RED, "a" * 64, "", (), first) == "10.0.1.3"
         session.lose()
         with pytest.raises(Unavailable, match="no manager"):
             await node.address(RED, THEIRS, "", (), first)
