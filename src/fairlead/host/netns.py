@@ -1,6 +1,6 @@
 """Network namespaces: the only place that changes which one a thread is in.
 
-    create(name)     a helper thread unshares, bind-mounts itself to <root>/<name>, ends
+    create(name)     this thread unshares, bind-mounts its new namespace to <root>/<name>, and is back
     destroy(name)    unmount, unlink; the kernel takes the rest down behind our back
     inside(path)     this thread visits, and is back at the end of the block
     socket_in(path)  a socket of that namespace for somebody who stays here
@@ -21,7 +21,6 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -69,23 +68,16 @@ def socket_in(path: str, family: int, type: int, protocol: int = 0) -> socket.so
 
 
 def in_new(work: Callable[[], T]) -> T:
-    """``work()`` in a fresh namespace, by a thread of its own; the namespace lives on in what ``work`` opened."""
-    result: list[T] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
+    """``work()`` by this thread in a fresh namespace, which lives on in what ``work`` opened."""
+    here = os.open(HERE, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _call("unshare", CLONE_NEWNET)
         try:
-            _call("unshare", CLONE_NEWNET)
-            result.append(work())
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=run, name="new namespace")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return result[0]
+            return work()
+        finally:
+            _return(here)
+    finally:
+        os.close(here)
 
 
 class Namespaces:
