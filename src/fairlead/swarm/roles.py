@@ -63,9 +63,9 @@ class Roles:
                     await self._news.wait()
 
     def _awaited(self) -> set[str]:
-        """Who is to have a vote, and could."""
+        """Who is to have a vote, and could. One that has just joined is seen when it has its vote, not before."""
         nodes = self._state.nodes.values()
-        return {node.id for node in nodes if node.spec.role == "manager" and node.state == "ready"}
+        return {node.id for node in nodes if node.spec.role == "manager" and node.state != "down"}
 
     async def _promote(self, members: list[Member]) -> None:
         for member in members:
