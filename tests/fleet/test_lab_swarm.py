@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from fairlead.lab.machine import SOURCE
+from lane.machine import eventually
 
 
 def test_a_lab_that_is_a_swarm(tmp_path: Path) -> None:
@@ -19,8 +20,9 @@ def test_a_lab_that_is_a_swarm(tmp_path: Path) -> None:
     up = lab("up", "--swarm", "2m1w")
     try:
         assert up.returncode == 0 and "they are one swarm" in up.stderr, up.stderr
-        told = lab("exec", "manager2", "fairlead", "node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}").stdout
-        assert sorted(told.splitlines()) == ["manager1 Leader", "manager2 Reachable", "worker1 "]
+        asked = ("exec", "manager2", "fairlead", "node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}")
+        there = ["manager1 Leader", "manager2 Reachable", "worker1 "]
+        eventually(lambda: sorted(lab(*asked).stdout.splitlines()) == there, "the managers reach each other")
     finally:
         lab("down")
     assert not list((tmp_path / "labs").iterdir())
