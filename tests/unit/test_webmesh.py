@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from fairlead.core import proxywords, serving, webmesh
 from fairlead.core.model import ServicePart
-from fairlead.core.proxyconfig import LEDGER, ROUTES
+from fairlead.core.proxyconfig import BACKENDS, LEDGER, ROUTES
 from fairlead.core.proxywords import Told
 from fairlead.core.service import ServicePort
 from fairlead.core.serving import ROUTE, Backend
@@ -384,3 +384,15 @@ def test_what_a_task_expects_of_its_ports_stays_with_it() -> None:
     own = ServicePart("s", "red", "t1", ports=("8080:80/tcp;v2", "eth1@53:53/udp"))
     new = replace(own, ports=("10.1.2.3@8080:80/tcp", "53:53/udp"))
     assert serving.relabelled(own, new).ports == ("10.1.2.3@8080:80/tcp;v2", "53:53/udp")
+
+
+def test_who_finds_no_place_is_named() -> None:
+    tasks = [task(n, f"80=s{n}.example.com/", service=f"s{n:03}") for n in range(BACKENDS + 2)]
+    proxy = Haproxy()
+    proxy.hear(*tasks[:-1])
+    web = webmesh.wanted(tasks, {})
+    assert {key.service for key in proxywords.without_place(web, proxy.told())} == {
+        tasks[-1].part.service,
+        tasks[-2].part.service,
+    }
+    assert proxywords.without_place(webmesh.wanted(tasks[2:], {}), Told({}, {}, {})) == set()

@@ -154,6 +154,11 @@ def follows(told: Told, task: str, serving: bool) -> bool:
     return not any(server.serving for server in found)
 
 
+def without_place(web: Web, told: Told) -> set[Key]:
+    """What HAProxy has no backend for: its configuration names as many as there will ever be."""
+    return web.servers.keys() - _places(web, told).keys()
+
+
 def _places(web: Web, told: Told) -> dict[Key, str]:
     """Each its backend; those that have one keep it, and one that still has servers of others is given to nobody."""
     held = {key: told.ledger[str(key)] for key in web.servers if str(key) in told.ledger}

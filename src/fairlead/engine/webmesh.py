@@ -24,13 +24,13 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from fairlead.core import proxywords, webmesh
+from fairlead.core import proxyconfig, proxywords, webmesh
 from fairlead.core.container import Container
 from fairlead.core.model import ServicePart
 from fairlead.core.proxywords import Told
 from fairlead.core.serving import Backend
 from fairlead.core.session import Assign
-from fairlead.core.webmesh import File
+from fairlead.core.webmesh import File, Key
 from fairlead.engine.catalog import Catalog
 from fairlead.engine.endpoints import Endpoints
 from fairlead.errors import Unavailable
@@ -61,6 +61,8 @@ class WebMesh:
         """container -> what it had when it was asked last"""
         self._left: set[str] = set()
         """containers"""
+        self._left_out: set[Key] = set()
+        """what was told of already"""
         self._news = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -160,6 +162,7 @@ class WebMesh:
             web = webmesh.wanted(tasks, self._secrets)
             try:
                 told = await self._ask(container)
+                self._tell_of(proxywords.without_place(web, told), container)
                 commands = proxywords.difference(web, told)
                 for command in commands:
                     if complaint := proxywords.complaint(await self._say(container, command)):
@@ -169,6 +172,16 @@ class WebMesh:
                 self._seen.pop(container.id, None)
                 log.info("HAProxy %s cannot be told: %s", container.name, problem)
                 return False
+
+    def _tell_of(self, left_out: set[Key], container: Container) -> None:
+        """Each once, as long as it is so."""
+        for key in left_out - self._left_out:
+            log.error(
+                "port %s of service %s has no place in the HTTP mesh: HAProxy %s holds %s at most, and %s whose TLS it"
+                " does not end; remove a service from the mesh, or enter this one's port by -p",
+                key.port, key.service, container.name, proxyconfig.BACKENDS, proxyconfig.RAW_BACKENDS,
+            )  # fmt: skip
+        self._left_out = left_out
 
     async def _ask(self, container: Container) -> Told:
         told = proxywords.read(*[await self._say(container, question) for question in proxywords.QUESTIONS])
