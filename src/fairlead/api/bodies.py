@@ -17,13 +17,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 from fairlead.api.heads import CHUNKED, Malformed
+from fairlead.core.patterns import pattern
 
 HIGH = 1 << 20
 LOW = 256 << 10
 LONGEST_LINE = 4096
 """Bytes of the line before a chunk, or of a trailer."""
 
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;.*)?", re.DOTALL)
+_SIZE = pattern(rb"([0-9A-Fa-f]{1,15})[ \t]*(;.*)?", re.DOTALL)
 
 
 class Body:

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -33,6 +32,7 @@ from typing import cast
 from fairlead.api import heads
 from fairlead.api.bodies import Body
 from fairlead.api.web import Answer, Request, Taken
+from fairlead.core.patterns import pattern
 from fairlead.errors import Invalid
 
 log = logging.getLogger("fairlead.api")
@@ -44,7 +44,7 @@ GRACE = 0.3
 """Seconds a handler gets to finish an answer for a client that closed its half."""
 LINGER = 1.0
 
-_HIJACKS = re.compile(
+_HIJACKS = pattern(
     r"POST (/v[0-9.]+)?/(containers/[^/]+/attach|exec/[^/]+/start)|GET (/v[0-9.]+)?/containers/[^/]+/attach/ws"
 )
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -13,10 +13,10 @@ Rule: it never recurses, so a million opening brackets are only a long loop.
 
 from __future__ import annotations
 
-import re
+from fairlead.core.patterns import pattern
 
 _SPACE = " \t\r\n"
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_NUMBER = pattern(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _WORDS = {"t": "true", "f": "false", "n": "null"}
 _CLOSING = {"{": "}", "[": "]"}
 _ESCAPES = '"\\/bfnrt'

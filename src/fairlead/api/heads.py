@@ -15,10 +15,9 @@ What it does not do: wait, or read a body (``bodies``).
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
+from fairlead.core.patterns import pattern
 from fairlead.errors import Invalid
 
 LARGEST = 1 << 20
@@ -27,9 +26,9 @@ CHUNKED = -1
 """The length of a body that says by itself where it ends."""
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_LINE = re.compile(rb"(%b) ([^\x00-\x20\x7f]+) HTTP/1\.([01])" % _TOKEN)
-_FIELD = re.compile(rb"(%b):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)" % _TOKEN)
-_START = re.compile(rb"[A-Za-z]+( |$)")
+_LINE = pattern(rb"(%b) ([^\x00-\x20\x7f]+) HTTP/1\.([01])" % _TOKEN)
+_FIELD = pattern(rb"(%b):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)" % _TOKEN)
+_START = pattern(rb"[A-Za-z]+( |$)")
 
 
 class Malformed(Invalid):

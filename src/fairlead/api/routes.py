@@ -16,10 +16,11 @@ from functools import cache
 from typing import NamedTuple
 
 from fairlead.api.web import NEWEST, OLDEST, Handler, Route
+from fairlead.core.patterns import pattern
 from fairlead.errors import Invalid, NotFound
 
-_VERSIONED = re.compile(r"/v([0-9][0-9.]*)(/.*)")
-_NAME = re.compile(r"\{(\w+)(:[^}]*)?\}")
+_VERSIONED = pattern(r"/v([0-9][0-9.]*)(/.*)")
+_NAME = pattern(r"\{(\w+)(:[^}]*)?\}")
 
 
 Late = Mapping[tuple[str, ...], Callable[[], Iterable[Route]]]
@@ -99,4 +100,4 @@ def _pattern(path: str) -> re.Pattern[str]:
         pieces.append(re.escape(path[at : found.start()]))
         pieces.append(f"(?P<{found[1]}>{(found[2] or ':[^/]+')[1:]})")
         at = found.end()
-    return re.compile("".join(pieces) + re.escape(path[at:]), re.DOTALL)
+    return pattern("".join(pieces) + re.escape(path[at:]), re.DOTALL)

@@ -13,11 +13,11 @@ Rules
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from fairlead.core.patterns import pattern
 from fairlead.errors import Invalid
 
 BRIDGE = "com.docker.network.bridge."
@@ -44,12 +44,12 @@ RATE_IN, RATE_OUT = f"{RATE}_in", f"{RATE}_out"
 MODES = ("nat", "nat-unprotected", "routed", "isolated")
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
-_DEVICE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
-_RATE = re.compile(r"([0-9]{1,9})([kmg]?)bit")
+_DEVICE = pattern(r"[A-Za-z0-9_.-]{1,15}")
+_RATE = pattern(r"([0-9]{1,9})([kmg]?)bit")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 SLOWEST, FASTEST = 8_000, 10**12
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-_SETTING = re.compile(r"net\.(ipv4|ipv6|mpls)\.([a-z0-9_]+)\.(IFNAME|ifname)\.([a-z0-9_]+)=([^\n=]*)")
+_INTEGER = pattern(r"[+-]?[0-9]+")
+_SETTING = pattern(r"net\.(ipv4|ipv6|mpls)\.([a-z0-9_]+)\.(IFNAME|ifname)\.([a-z0-9_]+)=([^\n=]*)")
 
 
 class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,6 +34,7 @@ from msgspec.structs import replace
 
 from fairlead.core import addresses, rules
 from fairlead.core.model import Endpoint, Network
+from fairlead.core.patterns import pattern
 from fairlead.core.serving import HEAVIEST, Backend, policy, within
 from fairlead.core.wanted import Inlet, Leg, MeshPort, Plan, Route, Rule, Sysctl, Wanted
 
@@ -49,7 +50,7 @@ AT = "fairlead.publish.address"
 """label of a service: an address or a device of nodes at which alone its ports are published"""
 PROXY, V2 = "fairlead.publish.proxy", "v2"
 """label of a service, and what it may say: its published TCP ports tell its tasks of their clients by PROXY's header"""
-PUBLISHED = re.compile(
+PUBLISHED = pattern(
     r"(?:(?P<at>[A-Za-z0-9_.:-]{1,45})@)?(?P<published>[0-9]{1,5}):(?P<target>[0-9]{1,5})"
     r"/(?P<protocol>tcp|udp|sctp)(?P<proxied>;v2)?"
 )

@@ -19,6 +19,7 @@ import re
 
 import msgspec
 
+from fairlead.core.patterns import pattern
 from fairlead.errors import Invalid
 
 DEFAULT_DOMAIN = "docker.io"
@@ -30,11 +31,11 @@ _DOMAIN_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = rf"(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[(?:[a-fA-F0-9:]+)\])(?::[0-9]+)?"
 _TAG = r"[\w][\w.-]{0,127}"
 _DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
-_NAME = re.compile(rf"{_DOMAIN}/{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
-_WHOLE = re.compile(rf"(?P<name>.+?)(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?", re.ASCII)
-_TAG_ONLY = re.compile(_TAG, re.ASCII)
-_ID = re.compile(r"(?:sha256:)?([a-f0-9]{64})")
-_SHORT = re.compile(r"(?:sha256:)?([a-f0-9]{1,64})")
+_NAME = pattern(rf"{_DOMAIN}/{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
+_WHOLE = pattern(rf"(?P<name>.+?)(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?", re.ASCII)
+_TAG_ONLY = pattern(_TAG, re.ASCII)
+_ID = pattern(r"(?:sha256:)?([a-f0-9]{64})")
+_SHORT = pattern(r"(?:sha256:)?([a-f0-9]{1,64})")
 
 
 class Reference(msgspec.Struct, frozen=True, order=True):

@@ -17,18 +17,19 @@ import msgspec
 from fairlead.core import addresses
 from fairlead.core.mesh import PUBLISHED
 from fairlead.core.model import Network, Remote, ServicePart, Subnet
+from fairlead.core.patterns import pattern
 from fairlead.core.serving import HEAVIEST, POLICIES, ROUTE
 from fairlead.errors import Invalid
 
 VNI = "com.docker.network.driver.overlay.vxlanid_list"
 MTU = "com.docker.network.driver.mtu"
 MOST_NAMES = 64
-_ID = re.compile(r"[0-9a-f]{64}")
-_NETWORK_ID = re.compile(r"[0-9a-f]{64}|[0-9a-z]{25}")
-_WORD = re.compile(r"[0-9a-z]{1,64}")
-_MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
-_NAME = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
-_PORT = re.compile(r"[0-9]{1,5}/(tcp|udp|sctp)")
+_ID = pattern(r"[0-9a-f]{64}")
+_NETWORK_ID = pattern(r"[0-9a-f]{64}|[0-9a-z]{25}")
+_WORD = pattern(r"[0-9a-z]{1,64}")
+_MAC = pattern(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
+_NAME = pattern(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
+_PORT = pattern(r"[0-9]{1,5}/(tcp|udp|sctp)")
 _REMOTE = msgspec.json.Decoder(Remote)
 _NETWORK = msgspec.json.Decoder(Network)
 

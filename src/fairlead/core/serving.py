@@ -12,7 +12,6 @@ Rules
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from math import prod
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from msgspec.structs import replace
 
 from fairlead.core import addresses
 from fairlead.core.model import Network, ServicePart
+from fairlead.core.patterns import pattern
 from fairlead.core.wanted import Vip
 from fairlead.errors import Invalid
 
@@ -33,9 +33,9 @@ POLICIES = ("", "round-robin", "source")
 CHANCE = "random"
 """the first of them, as people write it"""
 HEAVIEST = 100
-_WEIGHT = re.compile(r"[1-9][0-9]{0,2}")
+_WEIGHT = pattern(r"[1-9][0-9]{0,2}")
 _HOST, _PATH, _SECRET = "[a-z0-9.-]{1,253}", "[A-Za-z0-9._~/%+-]{0,200}", "[A-Za-z0-9_.-]{1,64}"
-ROUTE = re.compile(
+ROUTE = pattern(
     rf"(?P<port>[0-9]{{1,5}})=(?P<place>{_HOST}/{_PATH}|https://{_HOST}/{_PATH}|sni://{_HOST}/|(?:http|sni)://)"
     rf"(?P<sticky>;sticky)?(?:;tls=(?P<tls>{_SECRET}(?:,{_SECRET})?))?(?:;to=(?P<to>https?://{_HOST}(?::[0-9]{{1,5}})?/{_PATH}))?"
 )

@@ -28,6 +28,7 @@ import msgspec
 from fairlead.core import mounts as parsing
 from fairlead.core.container import Config, Container, HostConfig, Mount
 from fairlead.core.mounts import LOCAL, Wish
+from fairlead.core.patterns import pattern
 from fairlead.engine.events import Events
 from fairlead.engine.records import Records
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 replace = msgspec.structs.replace
 
 ANONYMOUS = "com.docker.volume.anonymous"
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
+_NAME = pattern(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
 _OPTIONS = {"type", "device", "o", "size"}
 
 

@@ -26,13 +26,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
+from fairlead.core.patterns import pattern
 from fairlead.core.wanted import Fence
 from fairlead.host import nft
 from fairlead.host.listings import mark
 from fairlead.host.nft import Denied, Nft
 
-_NAME = re.compile(r"^table netdev fairlead-(\S+)$", re.MULTILINE)
-_DEVICE = re.compile(r'device "[^"]*"')
+_NAME = pattern(r"^table netdev fairlead-(\S+)$", re.MULTILINE)
+_DEVICE = pattern(r'device "[^"]*"')
 
 
 def make(nft: Nft, fences: Sequence[Fence]) -> Callable[[], None]:

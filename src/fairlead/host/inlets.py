@@ -23,17 +23,17 @@ Rules
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
+from fairlead.core.patterns import pattern
 from fairlead.core.wanted import Inlet
 from fairlead.host import nft
 from fairlead.host.nft import Denied, Nft
 
 TABLE = "inet fairlead-ingress"
 _ANEW = f"add table {TABLE}\ndelete table {TABLE}\n"
-_PORT = re.compile(r"(tcp|udp|sctp) \. [0-9]{1,5}")
+_PORT = pattern(r"(tcp|udp|sctp) \. [0-9]{1,5}")
 
 
 def make(nft: Nft, inlet: Inlet) -> Callable[[], None]:

@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
+from fairlead.core.patterns import pattern
 from fairlead.core.wanted import Leg, MeshPort
 from fairlead.host import nft, turns
 from fairlead.host.nft import Denied, Nft
@@ -74,10 +75,10 @@ add rule {TABLE} input ct state new ip6 daddr . meta l4proto . th dport @refused
 add rule {TABLE} refuse meta l4proto tcp reject with tcp reset
 add rule {TABLE} refuse reject
 """
-_CHAIN = re.compile(r"^\tchain ((?:tcp|udp|sctp)-\S+) \{\n(.*?)^\t\}\n", re.MULTILINE | re.DOTALL)
-_ELEMENTS = re.compile(r"^\t\telements = \{.*?\}\n", re.MULTILINE | re.DOTALL)
-_LEGS = re.compile(r"^\tset legs \{.*?^\t\}", re.MULTILINE | re.DOTALL)
-_WORD = re.compile(r'"([^"]+)"')
+_CHAIN = pattern(r"^\tchain ((?:tcp|udp|sctp)-\S+) \{\n(.*?)^\t\}\n", re.MULTILINE | re.DOTALL)
+_ELEMENTS = pattern(r"^\t\telements = \{.*?\}\n", re.MULTILINE | re.DOTALL)
+_LEGS = pattern(r"^\tset legs \{.*?^\t\}", re.MULTILINE | re.DOTALL)
+_WORD = pattern(r'"([^"]+)"')
 
 
 def make(nft: Nft, legs: Sequence[Leg], ports: Sequence[MeshPort]) -> Callable[[], None]:

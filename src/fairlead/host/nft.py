@@ -38,6 +38,7 @@ from typing import Any
 
 import msgspec
 
+from fairlead.core.patterns import pattern
 from fairlead.core.wanted import Element, Skeleton
 from fairlead.errors import Internal, Invalid, Unsupported
 from fairlead.host import libnftables, nftwire
@@ -49,12 +50,12 @@ from fairlead.host.netns import HERE, in_new, inside
 TABLE = "inet fairlead"
 _INET, _GET_TABLE, _GET_CHAIN = 1, (10 << 8) | 1, (10 << 8) | 4
 _CHUNK = 100
-_COMMENT = re.compile(r'^\tcomment "fairlead ([0-9a-f]+)"\n', re.MULTILINE)
+_COMMENT = pattern(r'^\tcomment "fairlead ([0-9a-f]+)"\n', re.MULTILINE)
 _ANY_TABLE = f"add table {TABLE}\ndelete table {TABLE}\n"
-_DECLARES = re.compile(r"^\s*(?:table inet|chain) (\S+) \{", re.MULTILINE)
-_SETS = re.compile(r"^\t(?:set|map) (\S+) \{\n(.*?)^\t\}", re.MULTILINE | re.DOTALL)
-_FILLED_BY_PACKETS = re.compile(r"^\t\t(?:flags .*\b(?:dynamic|timeout)\b|timeout )", re.MULTILINE)
-_UNSAFE = re.compile(r"[^\w .:/\-*@%\"]")
+_DECLARES = pattern(r"^\s*(?:table inet|chain) (\S+) \{", re.MULTILINE)
+_SETS = pattern(r"^\t(?:set|map) (\S+) \{\n(.*?)^\t\}", re.MULTILINE | re.DOTALL)
+_FILLED_BY_PACKETS = pattern(r"^\t\t(?:flags .*\b(?:dynamic|timeout)\b|timeout )", re.MULTILINE)
+_UNSAFE = pattern(r"[^\w .:/\-*@%\"]")
 
 Undo = Callable[[], None]
 

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from struct import pack
 
+from fairlead.core.patterns import pattern
 from fairlead.core.wanted import Element
 from fairlead.host.netlink import ACK, CREATE, EXCL, NESTED, Request, nested, text
 
@@ -32,8 +33,8 @@ _HEADER = pack("=BBH", _INET, 0, 0)
 _BATCH = pack("=BB", 0, 0) + pack(">H", _NFTABLES)
 _CHUNK = 500
 """Elements in one message: a list of them is an attribute, which has room for 64 KiB."""
-_DECLARED = re.compile(r"^\s*(?:set|map) (\w+) \{([^}]*)\}", re.MULTILINE)
-_TYPES = re.compile(r"^\s*type ([^;:\n]+)(?: : ([^;\n]+))?$", re.MULTILINE)
+_DECLARED = pattern(r"^\s*(?:set|map) (\w+) \{([^}]*)\}", re.MULTILINE)
+_TYPES = pattern(r"^\s*type ([^;:\n]+)(?: : ([^;\n]+))?$", re.MULTILINE)
 
 Words = tuple[Callable[[str], bytes], ...]
 Layout = tuple[Words, Words]

@@ -11,15 +11,15 @@ Rules
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from math import gcd
 from typing import TypeVar
 
+from fairlead.core.patterns import pattern
 from fairlead.errors import Invalid
 
 SEED = 0xFA1
-_CHOICE = re.compile(r"(jhash|numgen random|numgen inc)")
+_CHOICE = pattern(r"(jhash|numgen random|numgen inc)")
 T = TypeVar("T")
 
 

@@ -30,6 +30,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
+from fairlead.core.patterns import pattern
 from fairlead.core.wanted import Vip
 from fairlead.host import nft, turns, vipwire
 from fairlead.host.doors import Door
@@ -57,10 +58,10 @@ add rule {TABLE} refuse ip6 daddr @refuse6 goto no
 add rule {TABLE} no meta l4proto tcp reject with tcp reset
 add rule {TABLE} no reject with icmpx type host-unreachable
 """
-_CHAIN = re.compile(r"^\tchain vip-(\S+) \{\n(.*?)^\t\}\n", re.MULTILINE | re.DOTALL)
-_ELEMENTS = re.compile(r"^\t\telements = \{.*?\}\n", re.MULTILINE | re.DOTALL)
-_PLACES = re.compile(r" : ([0-9a-f.:]+)")
-_ONE = re.compile(r"dnat ip6? to ([0-9a-f.:]+)\n")
+_CHAIN = pattern(r"^\tchain vip-(\S+) \{\n(.*?)^\t\}\n", re.MULTILINE | re.DOTALL)
+_ELEMENTS = pattern(r"^\t\telements = \{.*?\}\n", re.MULTILINE | re.DOTALL)
+_PLACES = pattern(r" : ([0-9a-f.:]+)")
+_ONE = pattern(r"dnat ip6? to ([0-9a-f.:]+)\n")
 
 
 def make(door: Door, vips: Sequence[Vip]) -> Callable[[], None]:

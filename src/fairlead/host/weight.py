@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import re
 
+from fairlead.core.patterns import pattern
+
 BLOCK = 512
-_SIZE = re.compile(rb"\d+ size=(\d+)\n")
+_SIZE = pattern(rb"\d+ size=(\d+)\n")
 
 
 class Weight:
