@@ -2,7 +2,7 @@
 
     {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]} --parse_bindings--> PortRequest --choose--> PortBinding
                                                                              ^                       |
-                                                    (taken, free, how this network publishes)        0.0.0.0:8080
+                                                       (taken, how this network publishes)           0.0.0.0:8080
                                                                                                      [::]:8080
 
 A request that names no host address gets a binding in each family that the
@@ -14,20 +14,21 @@ Rules
        IPv4 address, :: every IPv6 address, neither takes anything of the other family.
     2. All or nothing: one port that cannot be had fails them all, in Docker's words.
     3. Ports that we choose come lowest first out of 32768..60999, or out of the range
-       that was asked for, and those that somebody listens on are skipped.
+       that was asked for.
     4. Explicit ports are settled before chosen ones, so that a container never takes
        with one hand what it asks for with the other.
     5. Where a network routes (gateway mode ``routed``) nothing of the host is taken:
        the binding says only which port of the container is open (host port 0).
 
-What it does not do: ask the machine. ``free`` does, and is passed in.
+What it does not do: ask the machine whether some program has the port. Who takes it
+finds out, and calls what was refused taken.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -41,8 +42,6 @@ NAT_MODES = ("nat", "nat-unprotected")
 
 Taken = Iterable[tuple[str, str, int]]
 """(protocol, host address, host port) of every binding in force."""
-Free = Callable[[str, str, int], bool]
-"""Whether nobody on this machine listens at (protocol, host address, host port)."""
 
 
 # -- reading what was asked ----------------------------------------------------------------
@@ -129,7 +128,6 @@ def choose(
     ipv6: bool = False,
     mode4: str = "nat",
     mode6: str = "nat",
-    free: Free = lambda protocol, address, port: True,
 ) -> tuple[PortBinding, ...]:
     """What is in force for ``requests``, in their order; ``Conflict`` when one cannot be had.
 
@@ -137,38 +135,32 @@ def choose(
     at all in that family). ``ipv4``, ``ipv6``: the families that can be served.
     ``mode4``, ``mode6``: gateway modes of the network; nothing is bound in ``isolated``.
     """
-    desk = _Desk(taken, free)
+    desk = _Desk(taken)
     modes = {4: mode4, 6: mode6}
     served = {4: ipv4 and mode4 != "isolated", 6: ipv6 and mode6 != "isolated"}
     everywhere = [address for address in (host_ip4, host_ip6) if address]
-    places: dict[str, tuple[list[str], list[str]]] = {}
     requests = list(requests)
-    settled: dict[int, int] = {}
-    for request in requests:
-        if request.host_ip not in places:
-            asked = [request.host_ip] if request.host_ip else everywhere
-            addresses = [address for address in asked if served[_family(address)]]
-            places[request.host_ip] = addresses, [a for a in addresses if modes[_family(a)] in NAT_MODES]
-    for index in sorted(range(len(requests)), key=lambda index: _freedom(requests[index])):
-        bound = places[requests[index].host_ip][1]
-        settled[index] = desk.settle(requests[index], bound) if bound else 0
+    places: dict[str, tuple[list[str], list[str]]] = {}
+    for host_ip in {request.host_ip for request in requests}:
+        addresses = [address for address in ([host_ip] if host_ip else everywhere) if served[_family(address)]]
+        places[host_ip] = addresses, [address for address in addresses if modes[_family(address)] in NAT_MODES]
+    freedom = [_freedom(request) for request in requests]
+    settled = [0] * len(requests)
+    for index in sorted(range(len(requests)), key=freedom.__getitem__):
+        request = requests[index]
+        if bound := places[request.host_ip][1]:
+            settled[index] = desk.settle(request, bound)
     found: dict[PortBinding, None] = {}
-    for index, request in enumerate(requests):
+    for request, port in zip(requests, settled, strict=True):
         addresses, bound = places[request.host_ip]
         for address in addresses:
-            port = settled[index] if address in bound else 0
-            found[PortBinding(request.port, request.protocol, address, port)] = None
+            found[PortBinding(request.port, request.protocol, address, port if address in bound else 0)] = None
     return tuple(found)
 
 
 def _freedom(request: PortRequest) -> int:
     """How many host ports would do: those with the least choice are served first."""
     return request.host_last - request.host_first if request.host_last else len(EPHEMERAL)
-
-
-def _open(request: PortRequest) -> bool:
-    """Whether the host port is ours to choose, within limits or without."""
-    return request.host_first != request.host_last or not request.host_first
 
 
 def _family(address: str) -> int:
@@ -178,48 +170,49 @@ def _family(address: str) -> int:
 class _Desk:
     """Who holds which port, while a choice is being made."""
 
-    def __init__(self, taken: Taken, free: Free) -> None:
-        self._holders: dict[tuple[str, int, int], set[str]] = defaultdict(set)
-        self._free = free
-        self._passed: dict[tuple[str, tuple[str, ...], range], int] = {}
-        """how many candidates were given or refused already: what was refused once is refused again"""
+    def __init__(self, taken: Taken) -> None:
+        self._holders: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+        """(protocol, port) -> addresses, of either family"""
+        self._passed: dict[tuple[str, tuple[str, ...], int, int], int] = {}
+        """the first port that was not given or refused yet: what was refused once is refused again"""
         for protocol, address, port in taken:
             if port:
-                self._holders[protocol, _family(address), port].add(address)
+                self._holders[protocol, port].add(address)
 
     def settle(self, request: PortRequest, addresses: Sequence[str]) -> int:
         """One port for all these addresses, held from now on."""
-        candidates = _candidates(request)
-        if not _open(request):
-            if refusal := self._refusal(request.protocol, addresses, candidates[0]):
-                raise Conflict(refusal)
-            return self._hold(request.protocol, addresses, candidates[0])
-        asked = request.protocol, tuple(addresses), candidates
-        for at in range(self._passed.get(asked, 0), len(candidates)):
-            self._passed[asked] = at + 1
-            if not self._refusal(request.protocol, addresses, candidates[at]):
-                return self._hold(request.protocol, addresses, candidates[at])
-        limits = f"{request.host_first}-{request.host_last}" if request.host_last else f"{EPHEMERAL[0]}-{EPHEMERAL[-1]}"
-        raise Conflict(f"Bind for {_shown(addresses[0], limits)} failed: all ports are allocated")
-
-    def _hold(self, protocol: str, addresses: Sequence[str], port: int) -> int:
-        for address in addresses:
-            self._holders[protocol, _family(address), port].add(address)
+        port = request.host_first
+        if port == 0 or port != request.host_last:
+            port = self._lowest(request, addresses)
+        elif address := self._refused(request.protocol, port, addresses):
+            raise Conflict(f"Bind for {_shown(address, port)} failed: port is already allocated")
+        self._holders[request.protocol, port].update(addresses)
         return port
 
-    def _refusal(self, protocol: str, addresses: Sequence[str], port: int) -> str:
+    def _lowest(self, request: PortRequest, addresses: Sequence[str]) -> int:
+        """The port is ours to choose, within limits or without."""
+        first, last = request.host_first, request.host_last
+        if not last:
+            first, last = EPHEMERAL[0], EPHEMERAL[-1]
+        asked = request.protocol, tuple(addresses), first, last
+        for port in range(self._passed.get(asked, first), last + 1):
+            self._passed[asked] = port + 1
+            if not self._refused(request.protocol, port, addresses):
+                return port
+        raise Conflict(f"Bind for {_shown(addresses[0], f'{first}-{last}')} failed: all ports are allocated")
+
+    def _refused(self, protocol: str, port: int, addresses: Sequence[str]) -> str:
+        """The first of these addresses where somebody has that port already; "" when nobody has."""
+        holders = self._holders.get((protocol, port))
+        if not holders:
+            return ""
         for address in addresses:
-            family = _family(address)
-            holders = self._holders.get((protocol, family, port))
-            if holders and (address == EVERY[family] or address in holders or EVERY[family] in holders):
-                return f"Bind for {_shown(address, port)} failed: port is already allocated"
-            if not self._free(protocol, address, port):
-                return f"failed to bind host port {_shown(address, port)}/{protocol}: address already in use"
+            every = EVERY[_family(address)]
+            if address in holders or every in holders:
+                return address
+            if address == every and any(_family(other) == _family(every) for other in holders):
+                return address
         return ""
-
-
-def _candidates(request: PortRequest) -> range:
-    return range(request.host_first, request.host_last + 1) if request.host_last else EPHEMERAL
 
 
 def _shown(address: str, port: int | str) -> str:

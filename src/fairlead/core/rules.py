@@ -390,32 +390,36 @@ def binding_elements(
     found: dict[tuple[str, str], Element] = {}
     for binding in () if network.internal else bindings:
         family = _family(binding.host_ip)
-        target = address6 if family == 6 else address4
-        if target:
-            for element in _of_binding(binding, family, target, network):
+        target, mode = (address6, network.mode6) if family == 6 else (address4, network.mode4)
+        if not target:
+            continue
+        if binding.host_port and mode in NAT_MODES:
+            element = _published(binding, family, target)
+            found[element.map, element.item] = element
+        if mode == "routed" or (mode in NAT_MODES and (network.direct or network.trusted)):
+            for element in _exposed(binding, family, target, network):
                 found[element.map, element.item] = element
     return tuple(found.values())
 
 
-def _of_binding(binding: PortBinding, family: int, target: str, network: NetworkRules) -> list[Element]:
-    mode = network.mode(family)
-    port = f"{binding.protocol} . {binding.port}"
-    found = []
-    if mode in NAT_MODES and binding.host_port:
-        item, value = f"{binding.protocol} . {binding.host_port}", f"{target} . {binding.port}"
-        why = f"host port {binding.host_port} leads to port {binding.port} of the container"
-        if binding.host_ip in ("0.0.0.0", "::"):
-            found.append(Element(map=f"published{family}", item=item, value=value, why=why))
-        else:
-            found.append(Element(map=f"published_at{family}", item=f"{binding.host_ip} . {item}", value=value, why=why))
-    if mode == "routed" or (mode in NAT_MODES and network.direct):
-        why = "reachable at the container's own address"
-        found.append(Element(map=f"exposed{family}", item=f"{target} . {port}", why=why))
-    elif mode in NAT_MODES:
-        for device in network.trusted:
-            why = f"reachable from {device} at the container's own address"
-            found.append(Element(map=f"trusted{family}", item=f"{quoted(device)} . {target} . {port}", why=why))
-    return found
+def _published(binding: PortBinding, family: int, target: str) -> Element:
+    host_ip, host_port, port = binding.host_ip, binding.host_port, binding.port
+    name, item = f"published{family}", f"{binding.protocol} . {host_port}"
+    if host_ip not in ("0.0.0.0", "::"):
+        name, item = f"published_at{family}", f"{host_ip} . {item}"
+    why = f"host port {host_port} leads to port {port} of the container"
+    return Element(map=name, item=item, value=f"{target} . {port}", why=why)
+
+
+def _exposed(binding: PortBinding, family: int, target: str, network: NetworkRules) -> Iterator[Element]:
+    """Who may come to the container's own address: everybody, or whoever comes in by certain devices."""
+    item = f"{target} . {binding.protocol} . {binding.port}"
+    if network.direct or network.mode(family) == "routed":
+        yield Element(map=f"exposed{family}", item=item, why="reachable at the container's own address")
+        return
+    for device in network.trusted:
+        why = f"reachable from {device} at the container's own address"
+        yield Element(map=f"trusted{family}", item=f"{quoted(device)} . {item}", why=why)
 
 
 def _family(text: str) -> int:

@@ -270,36 +270,37 @@ class Publisher:
         """
         bindings = [binding for binding in bindings if binding.host_port]
         pairs = _every_tcp(bindings, "::") & _every_tcp(bindings, "0.0.0.0") if self._ipv4_is_held() else set()
-        return [
-            self._relay_port(endpoint, binding, (binding.host_port, binding.port) in pairs)
-            for binding in bindings
-            if binding.host_ip != "0.0.0.0"
-            or binding.protocol != "tcp"
-            or (binding.host_port, binding.port) not in pairs
-        ]
-
-    def _relay_port(self, endpoint: Endpoint, binding: PortBinding, paired: bool) -> RelayPort:
-        target, carried = self._target(endpoint, binding), self._relayed(endpoint, binding)
-        return RelayPort(
-            id=f"{endpoint.id[:12]} {binding.protocol} {binding.host_ip} {binding.host_port}",
-            protocol=binding.protocol,
-            address=binding.host_ip,
-            port=binding.host_port,
-            target=target if carried else "",
-            target_port=binding.port,
-            both=paired and binding.protocol == "tcp" and binding.host_ip == "::",
-            container="" if carried else target,
-        )
+        ways = {address: self._way(endpoint, address) for address in {binding.host_ip for binding in bindings}}
+        found, owner = [], endpoint.id[:12]
+        for binding in bindings:
+            protocol, address, port = binding.protocol, binding.host_ip, binding.host_port
+            paired = bool(pairs) and protocol == "tcp" and (port, binding.port) in pairs
+            if paired and address == "0.0.0.0":
+                continue
+            target, container = ways[address]
+            found.append(
+                RelayPort(
+                    id=f"{owner} {protocol} {address} {port}",
+                    protocol=protocol,
+                    address=address,
+                    port=port,
+                    target=target,
+                    target_port=binding.port,
+                    both=paired and address == "::",
+                    container=container,
+                )
+            )
+        return found
 
     def _ipv4_is_held(self) -> bool:
         return self._facts.firewall or not self._facts.userland_proxy
 
-    def _relayed(self, endpoint: Endpoint, binding: PortBinding) -> bool:
-        other_family = ":" in binding.host_ip and not endpoint.ipv6
-        return self._facts.userland_proxy and (other_family or not self._facts.firewall)
-
-    def _target(self, endpoint: Endpoint, binding: PortBinding) -> str:
-        return endpoint.address6 if ":" in binding.host_ip and endpoint.ipv6 else endpoint.address4
+    def _way(self, endpoint: Endpoint, host_ip: str) -> tuple[str, str]:
+        """Where the relay carries what comes to this address, "" if it only holds it; and where that leads then."""
+        six = ":" in host_ip
+        address = endpoint.address6 if six and endpoint.ipv6 else endpoint.address4
+        carried = self._facts.userland_proxy and ((six and not endpoint.ipv6) or not self._facts.firewall)
+        return (address, "") if carried else ("", address)
 
 
 def _every_tcp(bindings: Iterable[PortBinding], address: str) -> set[tuple[int, int]]:

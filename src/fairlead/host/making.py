@@ -98,7 +98,8 @@ class Making:
         remover: Remover,
         announcer: Announcer,
     ) -> None:
-        self._objects = objects
+        self._objects = [item for item in objects if not isinstance(item, Element)]
+        """only the firewall is about elements, of which there may be thousands"""
         self._by_kind: dict[type[Wanted], list[Any]] = defaultdict(list)
         for item in objects:
             self._by_kind[type(item)].append(item)
