@@ -56,18 +56,18 @@ _PAUSE = 1.0
 SCTP = 132
 _KINDS = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0), "sctp": (socket.SOCK_STREAM, SCTP)}
 
+Asked = tuple[str, str, int, tuple[str, int], bool, bool]
+"""What makes it another listener: protocol, address, port, target, both, carries."""
+
 
 class Port:
     """One port of ours: held, or with those who serve it."""
 
-    __slots__ = (
-        "address", "asked", "both", "carries", "family", "leads", "port", "protocol", "serving", "sock", "target",
-    )  # fmt: skip
+    __slots__ = ("address", "asked", "both", "carries", "family", "port", "protocol", "serving", "sock", "target")
 
-    def __init__(self, said: dict[str, Any]) -> None:
-        self.asked = _asked(said)
-        self.protocol, self.address, self.port, self.target, self.both, self.carries = self.asked
-        self.leads = _leads(said) if self.carries else Lead(*self.target)
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.protocol, self.address, self.port, self.target, self.both, self.carries = asked
         self.family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
         if self.protocol not in _KINDS or not 0 <= self.port < 65536:
             raise Invalid(f"bad port {self.port}/{self.protocol}")
@@ -78,19 +78,16 @@ class Port:
         self.sock: socket.socket | None = None
         self.serving: Splices | Flows | None = None
 
-    def same(self, said: dict[str, Any]) -> bool:
-        """Whether this port is what ``said`` asks for."""
-        return self.asked == _asked(said)
-
     def bound(self) -> int:
         return self.port or int(self.sock.getsockname()[1]) if self.sock is not None else self.port
 
 
-def _asked(said: dict[str, Any]) -> tuple[str, str, int, tuple[str, int], bool, bool]:
-    """What makes it another listener."""
-    target = str(said.get("target") or ""), int(said.get("target_port") or 0)
-    where = str(said["protocol"]), str(said["address"]), int(said["port"])
-    return *where, target, bool(said.get("both")), bool(said.get("carries"))
+def _asked(said: dict[str, Any]) -> Asked:
+    get = said.get
+    target = str(get("target") or ""), int(get("target_port") or 0)
+    return (
+        str(said["protocol"]), str(said["address"]), int(said["port"]), target, bool(get("both")), bool(get("carries"))
+    )  # fmt: skip
 
 
 def _leads(said: dict[str, Any]) -> Leads:
@@ -158,17 +155,19 @@ class Relay:
 
     def _one(self, said: dict[str, Any]) -> int:
         """Have a port: serve it when it leads somewhere, else hold it; its number."""
-        id_ = str(said["id"])
+        id_, asked = str(said["id"]), _asked(said)
         known = self._ports.get(id_)
         if known is not None:
-            if known.same(said):
+            if known.asked == asked:
                 if isinstance(known.serving, Splices) and known.carries:
                     known.serving.leads = _leads(said)
                 return known.bound()
             self.close({"ids": [id_]})
-        port = Port(said)
-        if port.target[0] or port.carries:
-            self._serve(port)
+        port = Port(asked)
+        if port.carries:
+            self._serve(port, _leads(said))
+        elif port.target[0]:
+            self._serve(port, Lead(*port.target))
         else:
             port.sock = _held(port)
         self._ports[id_] = port
@@ -189,7 +188,7 @@ class Relay:
     def exit(self, said: dict[str, Any]) -> None:
         self._loop.later(0, self._loop.stop)
 
-    def _serve(self, port: Port) -> None:
+    def _serve(self, port: Port, leads: Lead | Leads) -> None:
         if port.protocol == "sctp":
             raise Invalid("sctp cannot be relayed")
         sock = _socket(port)
@@ -199,7 +198,7 @@ class Relay:
             sock.bind((port.address, port.port))
             if port.protocol == "tcp":
                 sock.listen(BACKLOG)
-                port.serving = splices = Splices(self._loop, port.leads)
+                port.serving = splices = Splices(self._loop, leads)
                 self._loop.watch(sock, lambda: self._accept(port, sock, splices))
             else:
                 port.serving = flows = Flows(self._loop, sock, port.target)
