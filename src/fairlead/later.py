@@ -1,21 +1,24 @@
-"""Modules of the standard library that a start imports, and nobody needs before it has answered.
+"""Modules that a start imports, and nobody needs before it has answered: Python's own, and some of ours.
 
     postpone()           before asyncio, msgspec and logging are imported
     import ssl           a module that is still empty
     ssl.SSLContext       now it is loaded, once, and is the module it always was
 
 asyncio imports OpenSSL, for a program that may never speak TLS; traceback, which logging imports, brings a reader of
-Python's source along; msgspec prefers what ``typing_extensions`` has for older Pythons to the same in ``typing``.
-Together they are a tenth of what a start imports.
+Python's source along; msgspec prefers what ``typing_extensions`` has for older Pythons to the same in ``typing``; uuid
+asks platform, which can read the banners of all Pythons there ever were, for the name of the system. Ours are what only
+some networks need, and what makes containers: whoever uses them imports the module, not names out of it.
 
 Rules
     1. A module that was imported already is left alone.
     2. What loads a module late gets the same object everybody got before, whichever thread asks first.
     3. ``from ssl import x`` is asking for it.
+    4. Nothing is said in its place but what ``KNOWN`` has, and that is what it would say itself.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
@@ -25,9 +28,15 @@ from typing import Any
 
 POSTPONED = (
     *("ssl", "asyncio.sslproto", "hashlib", "hmac", "secrets", "base64"),
-    *("inspect", "tokenize", "textwrap", "locale"),
+    *("inspect", "tokenize", "textwrap", "locale", "platform", "json", "msgspec.inspect"),
     *("shutil", "tarfile", "tempfile", "gzip", "bz2", "lzma", "zlib"),
+    *("fairlead.core.mesh", "fairlead.core.ocispec", "fairlead.core.complaints", "fairlead.core.users"),
+    *("fairlead.host.conmon", "fairlead.host.ociexec", "fairlead.host.ps", "fairlead.host.seccomp"),
+    *("fairlead.host.inlets", "fairlead.host.mesh", "fairlead.host.vips"),
+    *("fairlead.host.conntrack", "fairlead.host.shaping"),
 )
+KNOWN = {"platform": {"system": lambda: os.uname().sysname}}
+"""module -> what of it can be said without it"""
 _lock = RLock()
 
 
@@ -40,6 +49,7 @@ def postpone() -> None:
             spec = PathFinder.find_spec(name, place)
             if spec is not None and spec.loader is not None:
                 module = sys.modules[name] = module_from_spec(spec)
+                module.__dict__.update(KNOWN.get(name, {}))
                 module.__class__ = _Late
     if "typing_extensions" not in sys.modules:
         sys.modules["typing_extensions"] = None  # type: ignore[assignment]  # Python's word for "not here"

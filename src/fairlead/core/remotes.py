@@ -14,8 +14,7 @@ import re
 
 import msgspec
 
-from fairlead.core import addresses
-from fairlead.core.mesh import PUBLISHED
+from fairlead.core import addresses, mesh
 from fairlead.core.model import Network, Remote, ServicePart, Subnet
 from fairlead.core.patterns import pattern
 from fairlead.core.serving import HEAVIEST, POLICIES, ROUTE
@@ -61,7 +60,7 @@ def _check_part(key: str, part: ServicePart) -> None:
     check(key, "weight", 0 < part.weight <= HEAVIEST)
     check(key, "policy", part.policy in POLICIES)
     check(key, "routes", len(part.routes) <= MOST_NAMES and all(map(ROUTE.fullmatch, part.routes)))
-    check(key, "published ports", len(part.ports) <= 256 and all(map(PUBLISHED.fullmatch, part.ports)))
+    check(key, "published ports", len(part.ports) <= 256 and all(map(mesh.PUBLISHED.fullmatch, part.ports)))
 
 
 def fits(row: Remote, network: Network) -> bool:

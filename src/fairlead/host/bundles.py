@@ -21,12 +21,10 @@ from typing import Any
 
 import msgspec
 
-from fairlead.core import users
+from fairlead.core import ocispec, users
 from fairlead.core.container import Device, HostConfig
 from fairlead.core.life import UNKNOWN, Ended
 from fairlead.core.ociresources import DeviceNode
-from fairlead.core.ocispec import Facts, parse_security
-from fairlead.core.users import Identity
 from fairlead.errors import FairleadError, Invalid
 from fairlead.host import rooted
 from fairlead.host.programs import started_at
@@ -104,11 +102,11 @@ class Bundle:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def facts(cgroup: int, cgroup_parent: str) -> Facts:
+def facts(cgroup: int, cgroup_parent: str) -> ocispec.Facts:
     """What this machine is."""
     apparmor = _read("/sys/module/apparmor/parameters/enabled").startswith("Y")
     bounds = [line.split()[1] for line in _read("/proc/self/status").splitlines() if line.startswith("CapBnd:")]
-    return Facts(
+    return ocispec.Facts(
         machine=os.uname().machine,
         cgroup=cgroup,
         cgroup_parent=cgroup_parent,
@@ -126,7 +124,7 @@ def _read(path: str) -> str:
         return ""
 
 
-def identity(rootfs: str, user: str, groups: Sequence[str] | None) -> Identity:
+def identity(rootfs: str, user: str, groups: Sequence[str] | None) -> users.Identity:
     """Who ``user`` is in this image."""
     with rooted.root(rootfs) as top:
         return users.resolve(user, groups, _text(top, "/etc/passwd"), _text(top, "/etc/group"))
@@ -210,7 +208,7 @@ def disks(paths: Sequence[str]) -> dict[str, tuple[int, int]]:
 
 def seccomp_profile(host: HostConfig) -> dict[str, Any] | None:
     """The user's profile (the client sends the file's text), None for the default or none."""
-    text = parse_security(host.security_opt).seccomp
+    text = ocispec.parse_security(host.security_opt).seccomp
     if text in ("", "unconfined", "builtin"):
         return None
     try:

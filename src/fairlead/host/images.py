@@ -26,7 +26,6 @@ import bz2
 import gzip
 import hashlib
 import itertools
-import json
 import lzma
 import os
 import shutil
@@ -36,6 +35,8 @@ from collections.abc import AsyncIterable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+import msgspec
 
 from fairlead.core.imagespec import Blob, ImageRecord, write_index, write_manifest
 from fairlead.errors import Internal, Invalid
@@ -76,7 +77,7 @@ class Layout:
             folder.mkdir(parents=True, exist_ok=True)
         os.chmod(self.folder, 0o700)
         self._write("oci-layout", LAYOUT.encode())
-        self._write("policy.json", json.dumps(POLICY).encode())
+        self._write("policy.json", msgspec.json.encode(POLICY))
         self._write("registries.conf", REGISTRIES.encode())
 
     def _write(self, name: str, content: bytes) -> None:

@@ -24,25 +24,23 @@ import select
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from fairlead.core import complaints, loglines
+from fairlead.core import complaints, loglines, ocispec
 from fairlead.core.container import Container, Mount
 from fairlead.core.life import Ended, ExecSpec, Recovered
 from fairlead.core.model import Sandbox
 from fairlead.core.ociresources import disk_paths, limits
-from fairlead.core.ocispec import Facts, Place, cgroup_path, spec
 from fairlead.core.usage import Machine, NetworkUse, Usage, interfaces
 from fairlead.errors import Conflict, Internal, NotFound
-from fairlead.host import bundles, conmon, ps
+from fairlead.host import bundles, conmon, ociexec, ps, seccomp
 from fairlead.host.bundles import Bundle, Life
 from fairlead.host.cgroups import Cgroups, machine
-from fairlead.host.ociexec import Exec, start_exec
 from fairlead.host.programs import Finished, parent_of, readable, run, started_at
-from fairlead.host.seccomp import Filters
 
 HOST_FILES = {"hosts": "/etc/hosts", "hostname": "/etc/hostname", "resolv.conf": "/etc/resolv.conf"}
 SECONDS_TO_END = 5.0
@@ -84,10 +82,9 @@ class Oci:
         self._data = data_root
         self._tasks = tasks
         self._cgroups = cgroups or Cgroups()
-        self._facts: Facts = bundles.facts(self._cgroups.version, cgroup_parent)
+        self._cgroup_parent = cgroup_parent
         self._crun = crun
         self._conmon = conmon
-        self._filters = Filters()
         self._running: dict[str, Running] = {}
         self._ends: asyncio.Queue[Ended] = asyncio.Queue()
         self._created: list[Callable[[str], Awaitable[None]]] = []
@@ -98,6 +95,15 @@ class Oci:
         for name in ("containers", "exits", "crun"):
             (self._root / name).mkdir(parents=True, exist_ok=True, mode=0o711)
         self._cgroups.ready()
+
+    @cached_property
+    def _facts(self) -> ocispec.Facts:
+        """What this machine is; who only comes back need not know."""
+        return bundles.facts(self._cgroups.version, self._cgroup_parent)
+
+    @cached_property
+    def _filters(self) -> seccomp.Filters:
+        return seccomp.Filters()
 
     # -- create, start --------------------------------------------------------------------
 
@@ -120,7 +126,7 @@ class Oci:
         bundle.make(config)
         try:
             pid = await self._keep(bundle, container)
-            life = _life(pid, cgroup_path(container, self._facts))
+            life = _life(pid, ocispec.cgroup_path(container, self._facts))
             bundle.remember(life)
             self._adopt(bundle, life)
             for call in self._created:
@@ -191,10 +197,12 @@ class Oci:
         except OSError:
             raise Conflict(f"container {id} is not running") from None
 
-    async def exec(self, container: Container, exec_id: str, spec: ExecSpec, attached: bool) -> Exec:
+    async def exec(self, container: Container, exec_id: str, spec: ExecSpec, attached: bool) -> ociexec.Exec:
         running = self._find(container.id)
         program = [self._conmon, "--api-version", "1", *self._runtime_words()]
-        return await start_exec(program, self._root, running.bundle, container, exec_id, spec, attached, self._facts)
+        return await ociexec.start_exec(
+            program, self._root, running.bundle, container, exec_id, spec, attached, self._facts
+        )
 
     def pid(self, id: str) -> int:
         running = self._running.get(id)
@@ -278,7 +286,7 @@ class Oci:
     ) -> dict[str, Any]:
         host = container.host
         directory = self._data / "containers" / (sandbox.container or container.id)
-        place = Place(
+        place = ocispec.Place(
             rootfs=rootfs,
             network=None if sandbox.mode == "host" else sandbox.path,
             files={place: str(directory / name) for name, place in HOST_FILES.items() if (directory / name).exists()},
@@ -290,7 +298,7 @@ class Oci:
         )
         identity = bundles.identity(rootfs, container.config.user, host.group_add)
         bundles.make_working_directory(rootfs, container.config.working_dir or "/")
-        config = spec(container, identity, mounts, place, self._facts)
+        config = ocispec.spec(container, identity, mounts, place, self._facts)
         profile = config["linux"].get("seccomp")
         compiled = self._filters.compile(profile) if profile else None
         if compiled:
