@@ -27,6 +27,12 @@ async def test_a_unix_socket_is_for_root_and_its_group() -> None:
         assert not path.exists()
 
 
+def test_a_group_has_the_number_that_etc_group_gives_it() -> None:
+    known = [line.split(":") for line in Path("/etc/group").read_text().splitlines()]
+    assert [server._group(name) for name, _, number, *_ in known[:3]] == [int(number) for _, _, number, *_ in known[:3]]
+    assert server._group("nobody-called-a-group-so") is None
+
+
 async def test_a_dead_socket_is_replaced_and_a_living_one_is_not() -> None:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "s"

@@ -26,12 +26,12 @@ Rules
 from __future__ import annotations
 
 import asyncio
-import grp
 import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -207,9 +207,10 @@ def _unix_socket(path: str, group: str) -> socket.socket:
             opened.bind(path)
         finally:
             os.umask(before)
-        with suppress(KeyError, PermissionError):
-            if group:
-                os.chown(path, -1, int(group) if group.isdigit() else grp.getgrnam(group).gr_gid)
+        number = int(group) if group.isdigit() else _group(group)
+        if number is not None:
+            with suppress(PermissionError):
+                os.chown(path, -1, number)
     except OSError as error:
         opened.close()
         raise Conflict(f"failed to load listeners: can't create unix socket {path}: {error.strerror}") from error
@@ -218,6 +219,16 @@ def _unix_socket(path: str, group: str) -> socket.socket:
         raise
     opened.setblocking(False)
     return opened
+
+
+def _group(name: str) -> int | None:
+    """Its number by /etc/group, where dockerd looks, too: other name services may be far away, or not there yet."""
+    with suppress(OSError):
+        for line in Path("/etc/group").read_text(errors="replace").splitlines():
+            fields = line.split(":")
+            if fields[0] == name and fields[2:] and fields[2].isdigit():
+                return int(fields[2])
+    return None
 
 
 def _refuse_living(path: str) -> None:

@@ -71,7 +71,7 @@ class Images:
         await self._records.load()
         self._index()
         used = {container.image for container in self._containers()}
-        await asyncio.to_thread(self._disk.sweep, list(self._records), used)
+        self._disk.sweep(list(self._records), used)  # nobody is answered yet who could wait for it
         self._disk.write_index(self._records)
 
     def _index(self) -> None:
