@@ -8,7 +8,6 @@ m1, m2, m3 manage; w1 works       m2: its data is on a small disk       m3: its 
 import itertools
 import os
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -27,9 +26,8 @@ from fleet import test_history_lab as history
 from fleet.askers import ASKING, asked
 from fleet.test_chaos_lab import FAILOVER, LATER, MANAGERS, Fleet
 from fleet.test_history_lab import call
-from lane.client import default
 from lane.history import OK, WRITE, Operation, unexplained
-from lane.images import root_tar
+from lane.images import import_images
 from lane.machine import eventually
 
 DISK = 300
@@ -44,8 +42,6 @@ RATE = 40
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("lab")
-    image = folder / "root.tar"
-    image.write_bytes(root_tar())
     with World(one_cable(*MANAGERS, "w1"), str(folder)) as world:
         disk = world["m2"].folder / "data"
         world["m2"].run("mkdir", "-p", str(disk))
@@ -54,9 +50,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         world["m3"].start_daemon(env=clock_of_its_own(world.folder))
         made = Fleet(world, folder)
         for host in made.hosts.values():
-            for name, command in (("busybox", '["sh"]'), ("nginx", '["httpd","-f","-p","80","-h","/www"]')):
-                words = [default(), "import", "-c", f"CMD {command}", str(image), name]
-                subprocess.run(words, env=host.docker.env, check=True, capture_output=True)
+            import_images(host.docker, folder, ("busybox", "nginx"))
         made.found()
         yield made
 
