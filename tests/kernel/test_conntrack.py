@@ -1,6 +1,7 @@
 """Flows of a mapping that came or went are forgotten, and no others."""
 
 import socket
+import subprocess
 
 import pytest
 
@@ -59,6 +60,40 @@ def test_flows_are_forgotten_by_who_answers_them(host: LinuxHost) -> None:
     assert flows() == {(17, "127.0.0.2", 5300), (17, "::1", 5300)}
     host.forget_answers([("udp", "::1", 5300), ("udp", "127.0.0.2", 5300)])
     assert flows() == set()
+    host.remove([TRACKING])
+
+
+def test_who_calls_again_and_is_led_to_another_is_not_forgotten(
+    host: LinuxHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between our look and our word: the same client from the same port, answered by a task that is not gone."""
+    seen, ports = conntrack._flows, range(20000, 20050)
+
+    def call(task: str) -> None:
+        chain = f"type nat hook output priority -100; ip daddr 127.0.0.9 dnat to {task};"
+        words = f"table ip t {{ }}; delete table ip t; table ip t {{ chain c {{ {chain} }}; }}"
+        subprocess.run(["nft", words], check=True)
+        for port in ports:
+            conntrack.forget([("udp", "127.0.0.9", port)])
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.bind(("127.0.0.1", port))
+                client.sendto(b"hello", ("127.0.0.9", port))
+
+    def looked(netlink: Netlink, question: bytes, way: int) -> list[tuple[tuple[int, str, int], bytes]]:
+        found = list(seen(netlink, question, way))
+        if way == conntrack._REPLY:
+            call("127.0.0.2")
+        return found
+
+    call("127.0.0.1")
+    monkeypatch.setattr(conntrack, "_flows", looked)
+    host.forget_answers([("udp", "127.0.0.1", port) for port in ports])
+    monkeypatch.undo()
+    netlink = Netlink.here(NETFILTER)
+    again = list(conntrack._flows(netlink, conntrack._header(socket.AF_UNSPEC), conntrack._REPLY))
+    netlink.close()
+    subprocess.run(["nft", "delete table ip t"], check=True)
+    assert {(17, "127.0.0.2", port) for port in ports} <= {flow for flow, _ in again}
     host.remove([TRACKING])
 
 

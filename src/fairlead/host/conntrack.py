@@ -5,7 +5,12 @@ of a container long gone. When a mapping comes or goes, every flow whose *origin
 destination is the published address and port is deleted; when a task goes to which
 mappings led, every flow that it answers.
 
-    dump --> delete each by its own tuple
+    dump --> delete each by the tuple it was chosen for
+
+A client may open the same connection again between the two, and be led to another
+task: by what it called, that would be the flow we meant, even by its id (a hash of
+that and of where it is in memory, which is the same place again). By who answers it
+is another. So flows of a task that is gone are named by its answers.
 
 A dump costs the kernel some milliseconds, for it walks its whole table, and us some
 microseconds for every flow. So a quiet machine is asked for everything at once; a busy
@@ -110,14 +115,14 @@ def _flows(netlink: Netlink, question: bytes, way: int) -> Iterator[tuple[tuple[
     ends, end = ((2, 4), 3) if way == _ORIGINAL else ((1, 3), 2)
     for message in netlink.dump(_GET, question):
         found = attributes(message, 4)
-        told = attributes(found.get(way, b""))
+        told = attributes(told_of := found.get(way, b""))
         address, protocol = attributes(told.get(_IP, b"")), attributes(told.get(_PROTOCOL, b""))
         destination = address.get(ends[0]) or address.get(ends[1])
         whole = destination is not None and len(destination) in (4, 16) and protocol.get(1) and end in protocol
-        if destination is None or not whole or _ORIGINAL not in found:
+        if destination is None or not whole:
             continue
         port = int.from_bytes(protocol[end][:2], "big")
-        body = _header(message[0]) + attribute(_ORIGINAL | NESTED, found[_ORIGINAL])
+        body = _header(message[0]) + attribute(way | NESTED, told_of)
         for kind in (_ID, _ZONE):
             if kind in found:
                 body += attribute(kind, found[kind])
