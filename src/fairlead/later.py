@@ -30,8 +30,15 @@ POSTPONED = (
     *("ssl", "asyncio.sslproto", "hashlib", "hmac", "secrets", "base64"),
     *("inspect", "tokenize", "textwrap", "locale", "platform", "json", "msgspec.inspect"),
     *("shutil", "tarfile", "tempfile", "gzip", "bz2", "lzma", "zlib"),
-    *("fairlead.core.mesh", "fairlead.core.ocispec", "fairlead.core.complaints", "fairlead.core.users"),
-    *("fairlead.host.conmon", "fairlead.host.ociexec", "fairlead.host.ps", "fairlead.host.seccomp"),
+    *("fairlead.core.mesh", "fairlead.core.remotes", "fairlead.engine.farewell"),
+    *("fairlead.core.complaints", "fairlead.core.ociresources", "fairlead.core.ocispec", "fairlead.core.users"),
+    *(
+        "fairlead.host.conmon",
+        "fairlead.host.ociexec",
+        "fairlead.host.ps",
+        "fairlead.host.rooted",
+        "fairlead.host.seccomp",
+    ),
     *("fairlead.host.inlets", "fairlead.host.mesh", "fairlead.host.vips"),
     *("fairlead.host.conntrack", "fairlead.host.shaping"),
 )

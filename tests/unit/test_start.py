@@ -21,9 +21,9 @@ LATE = {
         *("fairlead.engine.encryption", "fairlead.engine.execs", "fairlead.engine.explain", "fairlead.engine.system"),
         *("fairlead.engine.leasesclient", "fairlead.engine.streams", "fairlead.engine.transfers"),
         *("fairlead.core.ruleset", "fairlead.core.terrain", "fairlead.core.validate"),
-        *("fairlead.core.mesh", "fairlead.core.ocispec", "fairlead.core.users", "fairlead.core.webmesh"),
+        *("fairlead.core.mesh", "fairlead.core.ocispec", "fairlead.core.remotes", "fairlead.core.webmesh"),
         *("fairlead.host.archive", "fairlead.host.build", "fairlead.host.registry"),
-        *("fairlead.host.conmon", "fairlead.host.ociexec", "fairlead.host.seccomp"),
+        *("fairlead.host.conmon", "fairlead.host.ociexec", "fairlead.host.rooted", "fairlead.host.seccomp"),
         *("fairlead.host.inlets", "fairlead.host.mesh", "fairlead.host.vips"),
     },
 }

@@ -30,14 +30,14 @@ class Records(Generic[T]):
     def __init__(self, store: Store, prefix: str, type: type[T], key: str = "id") -> None:
         self._store = store
         self._prefix = prefix
-        self._decoder = msgspec.json.Decoder(type)
+        self._type = type
         self._key = key
         self._known: dict[str, T] = {}
 
     async def load(self) -> None:
         for entry in await self._store.list(self._prefix + "/"):
             try:
-                value = self._decoder.decode(entry.value)
+                value = msgspec.json.decode(entry.value, type=self._type)
             except msgspec.MsgspecError as error:
                 raise Internal(f"cannot read the record {entry.key}: {error}") from error
             self._known[getattr(value, self._key)] = value

@@ -21,10 +21,9 @@ from typing import Any
 
 import msgspec
 
-from fairlead.core import ocispec, users
+from fairlead.core import ociresources, ocispec, users
 from fairlead.core.container import Device, HostConfig
 from fairlead.core.life import UNKNOWN, Ended
-from fairlead.core.ociresources import DeviceNode
 from fairlead.errors import FairleadError, Invalid
 from fairlead.host import rooted
 from fairlead.host.programs import started_at
@@ -146,14 +145,14 @@ def make_working_directory(rootfs: str, path: str) -> None:
             raise FairleadError(f"Cannot mkdir: {path} is not a directory") from None
 
 
-def devices(host: HostConfig) -> list[DeviceNode]:
+def devices(host: HostConfig) -> list[ociresources.DeviceNode]:
     """The devices a container asked for; a privileged one gets them all."""
     if host.privileged:
         return list(_all_devices())
     return [node for device in host.devices or () for node in _asked(device)]
 
 
-def _asked(device: Device) -> Iterator[DeviceNode]:
+def _asked(device: Device) -> Iterator[ociresources.DeviceNode]:
     """One device, or all below a directory."""
     source = os.path.realpath(device.path_on_host)
     place = device.path_in_container or device.path_on_host
@@ -172,7 +171,7 @@ def _asked(device: Device) -> Iterator[DeviceNode]:
     yield found
 
 
-def _all_devices() -> Iterator[DeviceNode]:
+def _all_devices() -> Iterator[ociresources.DeviceNode]:
     for directory, inner, names in os.walk("/dev"):
         inner[:] = [name for name in inner if f"{directory}/{name}" not in _NOT_DEVICES]
         for name in names:
@@ -181,7 +180,7 @@ def _all_devices() -> Iterator[DeviceNode]:
                 yield node
 
 
-def _node(source: str, place: str, access: str) -> DeviceNode | None:
+def _node(source: str, place: str, access: str) -> ociresources.DeviceNode | None:
     try:
         found = os.stat(source)
     except OSError:
@@ -191,7 +190,7 @@ def _node(source: str, place: str, access: str) -> DeviceNode | None:
     if kind is None:
         return None
     major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
-    return DeviceNode(place, kind, major, minor, access, found.st_mode & 0o777, found.st_uid, found.st_gid)
+    return ociresources.DeviceNode(place, kind, major, minor, access, found.st_mode & 0o777, found.st_uid, found.st_gid)
 
 
 def disks(paths: Sequence[str]) -> dict[str, tuple[int, int]]:

@@ -31,7 +31,7 @@ import ipaddress
 import os
 import re
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
@@ -70,7 +70,7 @@ class Nft:
         self.blank = blank
         self._context = libnftables.Context()
         self._netlink = Netlink.here(NETFILTER) if lively else None
-        self._layouts: Mapping[str, nftwire.Layout] = {}
+        self._known = ""
 
     def close(self) -> None:
         if self._netlink is not None:
@@ -78,7 +78,7 @@ class Nft:
 
     def knows(self, skeleton: Skeleton) -> None:
         """The table is this one: from now on its plain elements need no words."""
-        self._layouts = _layouts(skeleton.text)
+        self._known = skeleton.text
 
     def run(self, commands: str) -> None:
         """One transaction; raises ``Denied`` when the kernel or the parser refuses it."""
@@ -92,7 +92,7 @@ class Nft:
         """Make (or delete) elements without words, in one transaction; False: nothing was done, take the long way."""
         if self._netlink is None:
             return False
-        requests = nftwire.change("fairlead", self._layouts, elements, delete=delete)
+        requests = nftwire.change("fairlead", _layouts(self._known), elements, delete=delete)
         try:
             return requests is not None and self._netlink.transact(requests) is None
         except OSError:

@@ -30,11 +30,10 @@ from typing import Any
 
 import msgspec
 
-from fairlead.core import complaints, loglines, ocispec
+from fairlead.core import complaints, loglines, ociresources, ocispec
 from fairlead.core.container import Container, Mount
 from fairlead.core.life import Ended, ExecSpec, Recovered
 from fairlead.core.model import Sandbox
-from fairlead.core.ociresources import disk_paths, limits
 from fairlead.core.usage import Machine, NetworkUse, Usage, interfaces
 from fairlead.errors import Conflict, Internal, NotFound
 from fairlead.host import bundles, conmon, ociexec, ps, seccomp
@@ -179,7 +178,7 @@ class Oci:
 
     async def update(self, container: Container) -> None:
         running = self._find(container.id)
-        parts = limits(container.host, bundles.disks(sorted(disk_paths(container.host))))
+        parts = ociresources.limits(container.host, bundles.disks(sorted(ociresources.disk_paths(container.host))))
         running.bundle.write("resources.json", parts)
         await self._must("update", "--resources", str(running.bundle.path / "resources.json"), container.id)
         if "pids" not in parts:
@@ -293,7 +292,7 @@ class Oci:
             joined=joined,
             env=env,
             devices=bundles.devices(host),
-            disks=bundles.disks(sorted(disk_paths(host))),
+            disks=bundles.disks(sorted(ociresources.disk_paths(host))),
             profile=bundles.seccomp_profile(host),
         )
         identity = bundles.identity(rootfs, container.config.user, host.group_add)

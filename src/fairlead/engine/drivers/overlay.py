@@ -34,10 +34,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from fairlead.core import addresses, inside
+from fairlead.core import addresses, inside, remotes
 from fairlead.core.bridgeoptions import endpoint_options
 from fairlead.core.model import Endpoint, Network, NetworkRequest, Remote
-from fairlead.core.remotes import MTU, VNI
 from fairlead.core.wanted import Element, Forwarding, Link, Namespace, Neighbour, Plan, Shaper, Sysctl, Wanted
 from fairlead.engine.drivers.base import Attachment, Facts, Publishing
 from fairlead.errors import Invalid, Unsupported
@@ -60,9 +59,9 @@ class Overlay:
     def check(self, request: NetworkRequest, facts: Facts) -> None:
         if not facts.firewall:
             raise Unsupported("overlay networks need the engine's firewall: without it anybody could send into them")
-        mtu = request.options.get(MTU, "")
+        mtu = request.options.get(remotes.MTU, "")
         if mtu and not (mtu.isdecimal() and int(mtu) >= SMALLEST[6 if request.ipv6 else 4]):
-            raise Invalid(f"overlay network {request.name}: {MTU}={mtu} is no MTU")
+            raise Invalid(f"overlay network {request.name}: {remotes.MTU}={mtu} is no MTU")
 
     def network(self, network: Network, facts: Facts) -> Plan:
         """Nothing: a host that has no container on the network has nothing of it."""
@@ -146,7 +145,7 @@ def namespace(network: Network) -> str:
 
 def vni(network: Network) -> str:
     """The network's identifier on the wire: 24 bits, the same on all hosts; "…" while nobody has chosen it."""
-    return network.options.get(VNI, "…")
+    return network.options.get(remotes.VNI, "…")
 
 
 def _port(network: Network, facts: Facts) -> int:
@@ -204,7 +203,7 @@ def _path(network: Network, facts: Facts) -> Iterator[Wanted]:
 
 def _mtu(network: Network, facts: Facts) -> int:
     """The user's, or what fits into the underlay's."""
-    if chosen := int(network.options.get(MTU, 0)):
+    if chosen := int(network.options.get(remotes.MTU, 0)):
         return chosen
     wrapping = WRAPPING[6 if ":" in facts.vtep else 4]
     if ENCRYPTED not in network.options:
