@@ -145,3 +145,14 @@ def test_another_skeleton_keeps_everybodys_elements(host: FakeHost, kernel: Kern
     kernel.want("red", (element,))
     kernel.want("base", (Skeleton(ns=HOST, text="set ours { type ifname; } # and more"),))
     assert there(host, element) == [True]
+
+
+def test_two_looks_at_once_each_learn_what_was_touched() -> None:
+    """Though both have heard the same so far: nothing."""
+    kernel, link = Kernel(FakeHost()), Link(name="red0", kind="bridge")
+    with kernel._journal():
+        with kernel._journal() as second:
+            first = kernel._journals[0]
+            assert kernel._journals[1] is second
+        kernel._touch([link])
+        assert link.key in first and link.key not in second

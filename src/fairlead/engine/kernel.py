@@ -202,7 +202,8 @@ class Kernel:
         try:
             yield touched
         finally:
-            self._journals.remove(touched)
+            # By identity: two that hold the same are two.
+            self._journals = [journal for journal in self._journals if journal is not touched]
 
     def _touch(self, objects: Iterable[Wanted]) -> None:
         keys = [item.key for item in objects] if self._journals else ()
