@@ -11,8 +11,6 @@ Complaints are dockerd's. The lists at the end hold the options of dockerd that
 mean nothing here, each with the reason that its warning gives.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from collections.abc import Callable, Sequence

@@ -7,8 +7,6 @@ Docker's own router, reduced to what its clients rely on: no redirects between
 like a wrong path, ``HEAD`` exists only where it is said, ``OPTIONS`` everywhere.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping

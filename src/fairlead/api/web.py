@@ -10,8 +10,6 @@ Rules
     3. Nothing of a request can end a header of an answer: line ends in a value are our fault, and an error.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping

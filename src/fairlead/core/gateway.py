@@ -7,8 +7,6 @@ network's name. A family without a candidate has no default route, and
 published ports of that family have nowhere to go.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

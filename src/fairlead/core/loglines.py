@@ -9,8 +9,6 @@ Rules
     2. A line that was cut off by a crash is skipped, never an error.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple

@@ -14,8 +14,6 @@ starts the count of waits anew.
 Times are the RFC 3339 texts of the container's state (UTC); no clock is read.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from fairlead.core.container import NEVER, Container

@@ -10,8 +10,6 @@ Rules
        one): each address leads to those who know it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from math import prod
 from typing import NamedTuple

@@ -23,8 +23,6 @@ What it does not do: touch anything. ``host.linux`` knows how each object is
 made, removed and read back; ``host.fake`` keeps the same promises in a dict.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple

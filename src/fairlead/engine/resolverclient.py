@@ -21,8 +21,6 @@ Rules
     3. A refused ``open`` leaves the client wanting what it wanted before.
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar

@@ -10,8 +10,6 @@ Rules
     3. A program that is not installed is ``Unsupported``, by name.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence

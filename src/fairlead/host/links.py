@@ -23,8 +23,6 @@ Rules
        through ip(6)tables, unless their options say so.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import struct
 from collections.abc import Callable, Mapping

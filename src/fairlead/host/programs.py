@@ -13,8 +13,6 @@ Rules
 Output goes to files in memory rather than pipes: a grandchild that keeps them open keeps nobody waiting.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

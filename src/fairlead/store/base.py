@@ -28,8 +28,6 @@ Rules
        value under a lease gives that lease again.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
