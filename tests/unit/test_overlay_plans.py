@@ -4,10 +4,10 @@ import msgspec
 import pytest
 
 from fairlead.core.model import Endpoint, Ipam, Network, NetworkRequest, Remote, Subnet
-from fairlead.core.remotes import VNI
+from fairlead.core.remotes import MTU, VNI
 from fairlead.core.wanted import Link, as_text
 from fairlead.engine.drivers.base import Facts
-from fairlead.engine.drivers.overlay import MTU, Overlay
+from fairlead.engine.drivers.overlay import Overlay
 from fairlead.errors import Invalid, Unsupported
 from lane.golden import same_as
 
