@@ -128,8 +128,7 @@ def fleet(
     hosts = Fleet(lan)
     engines: list[Engine] = []
 
-    def begin(engine: Engine) -> None:
-        engine.start()
+    def furnish(engine: Engine) -> None:
         engine.docker.binary = default()
         import_images(engine.docker, engine.base, images, more)
         engine.docker.binary = client
@@ -138,9 +137,10 @@ def fleet(
         for last, name in enumerate(names, FIRST):
             engines.append(kind(lan, last))
             engines[-1].machine.inside(["hostname", name])
+            engines[-1].start()
             hosts[name] = Host(engines[-1], name)
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(begin, engines))
+            list(pool.map(furnish, engines))
         yield hosts
     finally:
         for engine in engines:

@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,6 +85,7 @@ class Engine:
 
     def start(self, timeout: float = 60) -> float:
         """Start the daemon; returns the seconds until it answered."""
+        assert threading.current_thread() is threading.main_thread(), "it ends with the *thread* that it follows"
         begun = time.perf_counter()
         with open(self.log, "ab") as log:
             words = [*FOLLOW, *self.machine.command(self.command())]
