@@ -17,6 +17,7 @@ from fairlead.errors import Internal, Unavailable
 from fairlead.lab.machine import SOURCE
 from fairlead.lab.topology import one_cable
 from fairlead.lab.world import World
+from lane.machine import eventually
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
 
@@ -66,8 +67,12 @@ def test_orphans_are_buried(tmp_path: Path) -> None:
     with World(base=str(tmp_path)) as world:
         (one,) = world.hosts
         one.run("setsid", "--fork", "true")
-        states = one.run("ps", "-eo", "stat=,comm=").stdout.split("\n")
-        assert not [line for line in states if line.startswith("Z") and "true" in line]
+
+        def zombies() -> list[str]:
+            states = one.run("ps", "-eo", "stat=,comm=").stdout.split("\n")
+            return [line for line in states if line.startswith("Z") and "true" in line]
+
+        eventually(lambda: not zombies(), "all are buried")
 
 
 def test_a_killed_maker_takes_its_world_along(tmp_path: Path) -> None:
