@@ -65,7 +65,7 @@ class Nft:
 
     def __init__(self, path: str | int = "", lively: bool = False, blank: bool = False) -> None:
         """``path`` of the namespace, or an open file of it; "": where all threads are. ``lively``: elements come and go
-        here, so they have a socket of their own. ``blank``: it was just made, nothing can be there."""
+        here, so they have a socket of their own. ``blank``: it was just made, and nothing of ours can be there."""
         self._path = path
         self.blank = blank
         self._context = libnftables.Context()
@@ -160,8 +160,7 @@ def apply(nft: Nft, skeleton: Skeleton | None, elements: Sequence[Element], fres
 
     ``fresh``: the namespace is new, nothing can be there.
     """
-    fresh = fresh or nft.blank
-    if skeleton is not None and (fresh or not stands(nft, skeleton)):
+    if skeleton is not None and (fresh or nft.blank or not stands(nft, skeleton)):
         return _replace_table(nft, skeleton, elements, fresh)
     if not elements:
         return _nothing
@@ -196,7 +195,7 @@ def remove_table(nft: Nft) -> None:
 
 
 def _replace_table(nft: Nft, skeleton: Skeleton, elements: Sequence[Element], fresh: bool) -> Undo:
-    before = "" if fresh else nft.listing(elements=True)
+    before = "" if fresh or nft.blank else nft.listing(elements=True)
     _run(nft, ("" if fresh else _ANY_TABLE) + table_text(skeleton.text) + _commands("add", elements), skeleton.key)
     nft.knows(skeleton)
     return lambda: nft.run(_ANY_TABLE + before)
