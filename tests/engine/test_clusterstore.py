@@ -30,6 +30,7 @@ class Flaky(MemoryStore):
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusterstore, "CALM", 60.0)
     monkeypatch.setattr(clusterstore, "ANXIOUS", 0.001)
+    monkeypatch.setattr(clusterstore, "FIRST", 0.05)
 
 
 async def until(store: ClusterStore, up: bool) -> None:
@@ -42,6 +43,8 @@ async def test_down_says_no_at_once_and_how_to_see_it() -> None:
     inner = Flaky()
     inner.away = True
     store = ClusterStore(inner, "consul://10.0.0.1:8500/network", "curl http://10.0.0.1:8500/v1/status/leader")
+    with pytest.raises(Unavailable, match="no answer within"):
+        await store.get("k")  # nobody asks it
     before = inner.asked
     for verb in (store.get("k"), store.list(""), store.put_if("k", b""), store.delete_if("k"), store.lease(5)):
         with pytest.raises(Unavailable) as told:
@@ -49,6 +52,18 @@ async def test_down_says_no_at_once_and_how_to_see_it() -> None:
     assert inner.asked == before, "nobody waits for a store that is away"
     for word in ("--cluster-store=consul://10.0.0.1:8500/network", "curl http", "local networks do not need it"):
         assert word in told.value.message
+
+
+async def test_what_is_wanted_before_the_first_answer_waits_for_it() -> None:
+    inner = Flaky()
+    store = ClusterStore(inner, "etcd://a:2379")
+    async with asyncio.TaskGroup() as tasks:
+        written = tasks.create_task(store.put_if("k", b"1"))
+        await asyncio.sleep(0)
+        running = tasks.create_task(store.run())
+        await written
+        running.cancel()
+    assert (await store.get("k")) == Entry("k", b"1", written.result())
 
 
 async def test_it_comes_and_goes_and_comes() -> None:

@@ -8,7 +8,8 @@ Rules
     1. Nothing of this machine waits for it: the engine starts without it, and local
        networks do not know that it exists.
     2. While it is away every verb but ``watch`` raises ``Unavailable`` without trying,
-       saying which option names it and how to see it oneself.
+       saying which option names it and how to see it oneself. The engine has only just
+       begun, and nobody knows yet? The first answer is awaited, ``FIRST`` seconds at most.
     3. A watch waits and goes on by itself (``store.base``): nobody has to start it again.
     4. One failed request proves nothing. It only makes ``run`` ask at once.
 """
@@ -32,6 +33,8 @@ CALM = 2.0
 """Seconds between two questions while it answers."""
 ANXIOUS = 0.5
 """... and while it does not."""
+FIRST = 5.0
+"""Seconds for the first answer; then the store counts as away."""
 
 
 class ClusterStore:
@@ -42,10 +45,10 @@ class ClusterStore:
         self._name = name
         self._see = see
         self._up = asyncio.Event()
-        self._asked = False
+        self._known = asyncio.Event()
         self._doubt = asyncio.Event()
         self._tell: list[Callable[[bool], None]] = []
-        self.trouble = "it was not asked yet"
+        self.trouble = "its first answer is awaited"
 
     @property
     def up(self) -> bool:
@@ -76,7 +79,8 @@ class ClusterStore:
                     await self._doubt.wait()
 
     def _found(self, up: bool, trouble: str = "") -> None:
-        changed, self._asked = up != self.up or not self._asked, True
+        changed = up != self.up or not self._known.is_set()
+        self._known.set()
         self.trouble = trouble
         (self._up.set if up else self._up.clear)()
         if not changed:
@@ -101,7 +105,16 @@ class ClusterStore:
 
     # -- the store's verbs ----------------------------------------------------------------
 
+    async def _first(self) -> None:
+        """A command may be quicker than the store's first answer, which is no reason to refuse it."""
+        try:
+            async with asyncio.timeout(None if self._known.is_set() else FIRST):
+                await self._known.wait()
+        except TimeoutError:
+            self._found(False, f"no answer within {FIRST:g} seconds")
+
     async def _try(self, deed: Callable[[Store], Awaitable[T]]) -> T:
+        await self._first()
         if not self.up:
             raise Unavailable(self.complaint)
         try:
