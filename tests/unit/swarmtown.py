@@ -37,6 +37,8 @@ class Town:
         self.bad: Callable[[Task], bool] = lambda task: False
         self.lost: Callable[[], bool] = lambda: False
         """whether what was decided now cannot be written"""
+        self.deaf: set[str] = set()
+        """nodes that hear nothing, though they seem to be here"""
         self.leader = self.elect()
         self.history: list[Counter[str]] = []
 
@@ -140,6 +142,8 @@ class Town:
         for task in list(self.tasks.values()):
             node = self.nodes.get(task.node)
             if node is None or node.state != "ready" or task.status.state.ended or task.status.state < State.ASSIGNED:
+                continue
+            if node.id in self.deaf:
                 continue
             if task.desired > State.RUNNING:
                 if self.due.get(task.id, (0, State.NEW))[1] != State.SHUTDOWN:

@@ -188,6 +188,25 @@ def test_a_dead_node_is_not_waited_for() -> None:
     assert sum(town.spread().values()) == 3 and len(town.running()) == 3, "what came back was shut down"
 
 
+def test_what_a_node_never_said_that_it_has_goes_elsewhere_once_nobody_hears_the_node() -> None:
+    town = settled(replicated(2))
+    ran = {task.id for task in town.running()}
+    town.deaf.add("c")
+    town.update(mode=Mode(replicated=Replicated(3)))
+    town.run(2)
+    assert town.spread() == {"a": 1, "b": 1}, "c is dead, and nobody knows"
+    town.avail("c", state="unknown")
+    town.run(2)
+    assert town.slots() == [1, 2, 3]
+    town.avail("a", state="unknown")
+    town.run(2)
+    assert ran < {task.id for task in town.running()}, "what runs is waited for"
+    town.deaf.clear()
+    town.avail("c")
+    town.run(10)
+    assert len(town.running()) == 3 and len([task for task in town.tasks.values() if task.wanted]) == 3
+
+
 def test_a_constraint_that_no_longer_holds_moves_the_task() -> None:
     east = Placement(constraints=("node.labels.zone==east",))
     town = Town(replicated(0, task_template=TaskSpec(placement=east)))
@@ -418,6 +437,7 @@ STEPS = some.one_of(
         some.just("avail"), some.tuples(some.sampled_from("abcd"), some.sampled_from(["active", "drain", "pause"]))
     ),
     some.tuples(some.just("down"), some.sampled_from("abcd")),
+    some.tuples(some.just("unknown"), some.sampled_from("abcd")),
     some.tuples(some.just("back"), some.sampled_from("abcd")),
     some.tuples(some.just("wait"), some.integers(0, 20)),
     some.tuples(some.just("elect"), some.none()),
@@ -451,8 +471,8 @@ def test_it_always_comes_to_what_was_asked(
                 town.end(town.running()[value % len(town.running())].id)
             case "avail":
                 town.avail(value[0], value[1], town.nodes[value[0]].state)
-            case "down" | "back":
-                town.avail(value, town.nodes[value].spec.availability, "down" if what == "down" else "ready")
+            case "down" | "unknown" | "back":
+                town.avail(value, town.nodes[value].spec.availability, "ready" if what == "back" else what)
             case "wait":
                 town.run(value)
             case "elect":

@@ -79,10 +79,13 @@ class Draft:
         return alike and (node is None or allowed(node, asked))
 
     def may_stay(self, task: Task) -> bool:
-        """Where it is."""
+        """Where it is. Its node may never have heard of it: then nobody waits for a node that nobody hears. (A global
+        service has nowhere else to go.)"""
         if not task.node:
             return True
         node = self.nodes.get(task.node)
+        if task.slot and task.status.state <= State.ASSIGNED and self.silent(task):
+            return False
         return node is not None and node.keeps_tasks and allowed(node, self.service.spec.task_template)
 
     def _host_ports(self) -> tuple[ServicePort, ...]:

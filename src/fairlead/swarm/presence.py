@@ -28,15 +28,15 @@ from fairlead.core.cluster import Manager, Node, State, Task, TaskStatus
 from fairlead.core.service import SECOND
 from fairlead.errors import Conflict, Unavailable
 from fairlead.store.base import ANY, Entry, Lease, Ledger
-from fairlead.swarm.leader import PAUSE, PIECE, Guard, give_up, until_lost
+from fairlead.swarm.leader import PAUSE, PIECE, TERM, Guard, give_up, until_lost
 from fairlead.swarm.state import Event, Thing
 from fairlead.swarm.state import State as SwarmState
 
 log = logging.getLogger(__name__)
 
 PREFIX = "presence/"
-TTL = 5.0
-"""seconds after which a dead manager's sessions count as ended"""
+TTL = TERM
+"""seconds after which a dead manager's sessions count as ended: as soon as another leads, who would give him tasks"""
 BEATS = 3
 """that may fail to come"""
 AT_ONCE = 32
