@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from storage import Disk, once, tar
@@ -15,7 +16,7 @@ from storage import Disk, once, tar
 from fairlead.core.imagespec import BuildPlace, BuildRequest, Credentials
 from fairlead.engine.builds import Builds
 from fairlead.errors import FairleadError, Invalid
-from fairlead.host.build import Buildah
+from fairlead.host.build import Buildah, Run
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
@@ -238,3 +239,65 @@ async def test_a_long_here_document(disk: Disk, builds: Builds) -> None:
     await build(builds, BuildRequest(tags=("a",)), ("Dockerfile", b"FROM base\nRUN <<EOF\n" + lines + b"EOF\n"))
     root = Path(await disk.layout.unpack(disk.images.get("a")))
     assert (root / "lines").read_text().endswith("line 4999\n")
+
+
+def _ids(told: list[str]) -> list[str]:
+    return re.findall(r"^ ---> ([0-9a-f]{12})$", "".join(told), re.MULTILINE)
+
+
+STAGES = b"FROM base AS one\nENV A=b\nRUN echo x >/x\nFROM base\nCOPY --from=one /x /y\nCMD c\n"
+
+
+async def test_the_image_of_each_step_is_one(disk: Disk, builds: Builds) -> None:
+    base = disk.images.get("base")
+    told = await build(builds, BuildRequest(tags=("t",)), ("Dockerfile", STAGES))
+    steps = [disk.images.get(id) for id in _ids(told)]
+    assert [(step.parent, step.tags) for step in steps] == [
+        ("", ("base:latest",)), (base.id, ()), (steps[1].id, ()),
+        ("", ("base:latest",)), (base.id, ()), (steps[4].id, ("t:latest",)),
+    ]  # fmt: skip
+    assert steps[1].config.env and "A=b" in steps[1].config.env and len(steps[1].layers) == 1
+    assert (Path(await disk.layout.unpack(steps[2])) / "x").read_bytes() == b"x\n"
+    assert all(step.layers[0] == base.layers[0] for step in steps), "what is here is not fetched again"
+    history = disk.images.history("t")
+    assert [step.id for step in history] == [steps[5].id, steps[4].id, base.id]
+    assert disk.images.built_on() - {""} == {base.id, steps[1].id, steps[4].id}
+
+
+async def test_images_of_steps_go_with_the_last_that_needs_them(disk: Disk, builds: Builds) -> None:
+    told = await build(builds, BuildRequest(tags=("t",)), ("Dockerfile", STAGES))
+    _, first, second, _, copied, last = (disk.images.get(id).id for id in _ids(told))
+    gone, _ = await disk.images.prune(lambda image: True)
+    assert [each.deleted for each in gone if each.deleted in (first, second, copied, last)] == [second, first]
+    with pytest.raises(FairleadError, match="image has dependent child images"):
+        await disk.images.remove(copied)
+    await disk.images.remove("t")
+    assert [image.tags for image in disk.images.list()] == [("base:latest",)]
+    again = await build(builds, BuildRequest(), ("Dockerfile", STAGES))
+    assert again.count(" ---> Using cache\n") == 4 and _ids(again) == _ids(told)
+    assert (Path(await disk.layout.unpack(disk.images.get(second))) / "x").read_bytes() == b"x\n"
+
+
+async def test_a_build_that_fails_leaves_the_images_of_its_steps(disk: Disk, builds: Builds) -> None:
+    told: list[str] = []
+    file = tar(("Dockerfile", b"FROM base\nRUN echo x >/x\nRUN exit 7\n"))
+    with pytest.raises(FairleadError, match="non-zero code: 7"):
+        async for line in builds.build(BuildRequest(), once(file), lambda domain: Credentials()):
+            told.append(line["stream"])
+    made = disk.images.get(_ids(told)[-1])
+    assert (Path(await disk.layout.unpack(made)) / "x").read_bytes() == b"x\n"
+
+
+async def test_what_is_here_stays_while_a_build_takes_over(
+    disk: Disk, builds: Builds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base goes while the layers above it are fetched."""
+    fetch = Run._fetch
+
+    async def interrupted(*words: Any) -> Any:
+        await disk.images.remove("base")
+        return await fetch(*words)
+
+    monkeypatch.setattr(Run, "_fetch", interrupted)
+    await build(builds, BuildRequest(tags=("t",)), ("Dockerfile", b"FROM base\nRUN echo x >/x\n"))
+    assert (Path(await disk.layout.unpack(disk.images.get("t"))) / "bin/busybox").exists()

@@ -39,8 +39,12 @@ class Parts:
 
 
 @pytest.fixture
-async def ask(tmp_path: Path) -> AsyncIterator[Any]:
-    disk = await Disk(tmp_path).open()
+async def disk(tmp_path: Path) -> Disk:
+    return await Disk(tmp_path).open()
+
+
+@pytest.fixture
+async def ask(disk: Disk, tmp_path: Path) -> AsyncIterator[Any]:
     image = await disk.image("busybox", ("f", b"1"), changes=('CMD ["sh"]',))
     await disk.volumes.create("vv")
     container = disk.container(image)
@@ -67,3 +71,19 @@ async def test_we_answer_as_docker_does(ask: Any, request_: str, status: str, te
     got_status, got = await ask(method, path, "".join(body))
     shown = re.sub(r"\b[0-9a-f]{12}\b", "SID", re.sub(r"[0-9a-f]{64}", "ID", got.strip())).replace("\r\n", "\\n")
     assert (got_status, shown) == (status, text)
+
+
+async def test_images_that_others_are_built_on_are_listed_when_asked_for(ask: Any, disk: Disk) -> None:
+    base = disk.images.get("busybox")
+    middle = await disk.images.add(msgspec.structs.replace(base, id=f"sha256:{'a' * 64}", parent=base.id, tags=()))
+    top = await disk.images.add(msgspec.structs.replace(base, id=f"sha256:{'b' * 64}", parent=middle.id, tags=()))
+
+    async def listed(query: str) -> set[str]:
+        _, text = await ask("GET", f"/images/json{query}", "")
+        return {image["Id"] for image in msgspec.json.decode(text)}
+
+    assert await listed("") == {base.id, top.id}
+    assert await listed("?all=1") == {base.id, middle.id, top.id}
+    only = "?filters=%7B%22dangling%22:%5B%22true%22%5D%7D"
+    assert await listed(only) == {top.id}
+    assert await listed(f"{only}&all=1") == {top.id}

@@ -162,3 +162,30 @@ def test_messages_are_those_in_which_dockerd_sends_it() -> None:
     assert list(messages(told)) == [
         *("Step 1/2 : RUN x", "\n", " ---> Running in 111111111111\n", red, "10%\r", "hi\r\n", "no end"),
     ]
+
+
+def test_what_was_made_and_on_what() -> None:
+    _, teller = story(
+        "FROM a AS one\nENV A=1\nARG X\nFROM scratch\nCOPY x /\nFROM one\nRUN x\n",
+        "[1/3] STEP 1/2: FROM a AS one\n",
+        "[1/3] STEP 2/2: ENV A=1\n",
+        "--> 1d97ac4331c\n",
+        "[1/3] STEP 3/3: ARG X\n",
+        "--> 1d97ac4331c\n",
+        "[2/3] STEP 1/2: FROM scratch\n",
+        "[2/3] STEP 2/2: COPY x /\n",
+        "--> 2d97ac4331c\n",
+        "[3/3] STEP 1/2: FROM 1d97ac4331c\n",
+        "[3/3] STEP 2/2: RUN x\n",
+        "[3/3] COMMIT\n",
+        "--> 3d97ac4331c\n",
+    )
+    one, two, three = (f"{digit}d97ac4331c{'f' * 53}" for digit in "123")
+    assert teller.made == {one: BASE, two: "", three: one}
+
+
+def test_an_argument_without_a_value_is_no_complaint() -> None:
+    warning = (
+        r'time="2026-11-22T06:23:40Z" level=warning msg="missing \"X\" build argument. Try adding \"--build-arg X"'
+    )
+    assert story("FROM a\nARG X\n", f"!{warning}\n")[0] == "Step 1/2 : FROM a\n"

@@ -61,6 +61,7 @@ class Images:
         if "filter" in request.query and http.version(request) < (1, 41):
             wanted.setdefault("reference", []).append(http.text(request, "filter"))
         check, version, images = self._matcher(wanted), http.version(request), self._engine.images
+        hidden = set() if http.flag(request, "all") and not _switch(wanted, "dangling") else images.built_on()
         shared = http.flag(request, "shared-size")
         patterns = wanted.get("reference", ())
         return http.answer(
@@ -72,7 +73,7 @@ class Images:
                     len(images.users(image.id)),
                 )
                 for image in images.list()
-                if check(image)
+                if check(image) and (image.tags or image.digests or image.id not in hidden)
             ]
         )
 

@@ -29,7 +29,7 @@ class Space:
         }
 
     def _images(self, version: tuple[int, int]) -> list[dict[str, Any]]:
-        images = self._engine.images
+        images, hidden = self._engine.images, self._engine.images.built_on()
         return [
             {
                 **wire_images.summary(image, version, images.shared_size(image)),
@@ -37,6 +37,7 @@ class Space:
                 "Containers": len(images.users(image.id)),
             }
             for image in images.list()
+            if image.tags or image.digests or image.id not in hidden
         ]
 
     async def _containers(self, version: tuple[int, int]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ Sizes are bytes, times RFC 3339 text, digests ``sha256:…``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -102,6 +103,8 @@ class Fetched(msgspec.Struct, frozen=True):
     """of the manifest it came with"""
     names: tuple[str, ...] = ()
     """the tags an archive gives it"""
+    parent: str = ""
+    """the image it was built on, here: a step of the same build, or what the Dockerfile starts from"""
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -304,8 +307,10 @@ class Step(msgspec.Struct, frozen=True):
     tags: tuple[str, ...]
 
 
-def history(image: ImageRecord) -> list[Step]:
-    """Newest step first; only the top one has the image's id, the others are ``<missing>``, as in Docker."""
+def history(image: ImageRecord, parents: Iterable[ImageRecord] = ()) -> list[Step]:
+    """Newest step first, each with the image it made as far as that is here: ``image``, its parent, and so on.
+
+    The others are ``<missing>``, as in Docker."""
     layers = list(image.layers)
     told = list(image.history) or [History(created=image.created) for _ in layers]
     steps: list[Step] = []
@@ -313,6 +318,6 @@ def history(image: ImageRecord) -> list[Step]:
         size = 0 if step.empty or not layers else layers.pop(0).full_size
         steps.append(Step("<missing>", step.created or NEVER, step.created_by, step.comment, size, ()))
     steps.reverse()
-    if steps:
-        steps[0] = msgspec.structs.replace(steps[0], id=image.id, tags=image.tags)
+    for number, made in zip(range(len(steps)), (image, *parents), strict=False):
+        steps[number] = msgspec.structs.replace(steps[number], id=made.id, tags=made.tags)
     return steps

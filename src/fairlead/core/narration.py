@@ -34,6 +34,7 @@ _STEP = re.compile(r"(?:\[(\d+)/\d+\] )?STEP (\d+)/(\d+): (.*)")
 _MADE = re.compile(r"--> (Using cache )?([0-9a-f]{11,64})$")
 _UNUSED = re.compile(r"\[Warning\] one or more build args were not consumed: \[(.*)\]")
 _RESULT = re.compile(r"[0-9a-f]{64}")
+_UNSET = re.compile(r'time=".*" level=warning msg="missing .* build argument\. Try adding ')
 _COMMIT = re.compile(r"(?:\[\d+/\d+\] )?COMMIT")
 _NOISE = (
     "Getting image source signatures", "Copying blob ", "Copying config ", "Writing manifest to", "Storing signat",
@@ -61,8 +62,10 @@ class Narration:
         self._number = number
         self._step: Line | None = None
         self._stage = 0
-        self._made: dict[int, str] = {}
-        """stage -> id of its latest step"""
+        self._latest: dict[int, str] = {}
+        """stage -> the image of its latest step, 64 digits"""
+        self.made: dict[str, str] = {}
+        """the image of each step so far -> the one before it; "" if there is none"""
         self._container = ""
         self.step = ""
         """the step the builder is at, as it says it"""
@@ -119,17 +122,20 @@ class Narration:
             return f"Step {self._before(stage) + number}/{self._recipe.steps} : {line.text}\n"
         self._step = None
         told = "" if stage == 0 else f"Step {self._before(stage) + 1}/{self._recipe.steps} : {line.text}\n"
-        self._made[stage] = self._base(stage)
-        return f"{told} ---> {self._made[stage]}\n"
+        self._latest[stage] = self._base(stage)
+        return f"{told} ---> {self._latest[stage][:12]}\n"
 
     def _ends(self, printed: str, id: str, *, cached: bool) -> str:
         running = "" if cached else self._running()
         self._step = None
-        id = self._made[self._stage] = (id if len(id) == 64 else self._whole(id))[:12]
+        id = id if len(id) == 64 else self._whole(id)
+        parent, self._latest[self._stage] = self._latest.get(self._stage, ""), id
+        if id != parent:
+            self.made.setdefault(id, parent)
         if cached:
-            return f" ---> Using cache\n ---> {id}\n"
+            return f" ---> Using cache\n ---> {id[:12]}\n"
         removed = f" ---> Removed intermediate container {self._container}\n" if self._container else ""
-        return f"{running}{printed}{removed} ---> {id}\n"
+        return f"{running}{printed}{removed} ---> {id[:12]}\n"
 
     def _running(self) -> str:
         """Told once for each step that has a container."""
@@ -152,12 +158,12 @@ class Narration:
     def _base(self, stage: int) -> str:
         base = self._recipe.stages[stage].base if stage < len(self._recipe.stages) else ""
         if isinstance(base, int):
-            return self._made.get(base, "")
-        return "" if base == SCRATCH else self._images.get(base, "").removeprefix("sha256:")[:12]
+            return self._latest.get(base, "")
+        return "" if base == SCRATCH else self._images.get(base, "").removeprefix("sha256:")
 
     def _is_noise(self, plain: str) -> bool:
         """Bookkeeping of the builder's."""
-        return plain.startswith(_NOISE) or bool(_COMMIT.fullmatch(plain))
+        return plain.startswith(_NOISE) or bool(_COMMIT.fullmatch(plain) or _UNSET.match(plain))
 
 
 def messages(text: str) -> Iterator[str]:

@@ -6,20 +6,23 @@
 
 Rules
     1. What the Dockerfile starts from is looked up here first, as Docker's classic builder does.
-    2. A build that fails leaves no image; its cache stays for the next try.
+    2. Each step's image is an image here, without a name, built on the one before: what the story
+       prints can be inspected, run and tagged. They come when the build ends, also when it fails.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
 from fairlead.core import reference
-from fairlead.core.imagespec import BuildPlace, BuildRequest, Credentials
+from fairlead.core.imagespec import BuildPlace, BuildRequest, Credentials, ImageRecord
 from fairlead.core.narration import messages
+from fairlead.core.reference import Reference
 from fairlead.engine.images import Images
 from fairlead.engine.storage import Builder, BuildRun
 from fairlead.engine.transfers import Line, Transfers
+from fairlead.errors import FairleadError
 
 Places = Callable[[BuildRequest], AbstractAsyncContextManager[BuildPlace | None]]
 """Opens the place where the steps of a build run."""
@@ -52,10 +55,15 @@ class Builds:
                 if not request.quiet:
                     yield line
             async with self._places(request) if run.runs else nullcontext() as place:
-                async for text in run.run(place):
-                    for message in () if request.quiet else messages(text):
-                        yield {"stream": message}
-            image = await self._transfers.adopt(await run.result(), names)
+                try:
+                    async for text in run.run(place):
+                        for message in () if request.quiet else messages(text):
+                            yield {"stream": message}
+                except FairleadError:
+                    with suppress(FairleadError):  # what is to be told is why the step failed
+                        await self._adopt(run)
+                    raise
+            image = (await self._adopt(run, names))[-1]
         for name in names:
             self._images.tell("tag", image.id, name.familiar)
         if request.quiet:
@@ -65,6 +73,12 @@ class Builds:
         yield {"stream": f"Successfully built {image.short}\n"}
         for name in names:
             yield {"stream": f"Successfully tagged {name.familiar}\n"}
+
+    async def _adopt(self, run: BuildRun, names: Sequence[Reference] = ()) -> list[ImageRecord]:
+        """Remember the images of its steps; the last one gets the names."""
+        made = await run.images(self._images.blobs())
+        last = len(made) - 1
+        return [await self._transfers.adopt(each, names if at == last else ()) for at, each in enumerate(made)]
 
     async def _offer(
         self, run: BuildRun, request: BuildRequest, credentials: Callable[[str], Credentials]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,7 +26,7 @@ import msgspec
 
 from fairlead.core import imagespec, reference
 from fairlead.core.container import Container
-from fairlead.core.imagespec import ImageRecord
+from fairlead.core.imagespec import Blob, ImageRecord
 from fairlead.core.reference import Reference
 from fairlead.engine.events import Events
 from fairlead.engine.records import Records
@@ -116,7 +116,15 @@ class Images:
         return self._records.get(id)
 
     def history(self, ref: str) -> list[imagespec.Step]:
-        return imagespec.history(self.get(ref))
+        image = self.get(ref)
+        return imagespec.history(image, self._parents(image))
+
+    def _parents(self, image: ImageRecord) -> Iterator[ImageRecord]:
+        """What it was built on, what that was built on, and so on, as far as it is here."""
+        parent = self._records.get(image.parent)
+        while parent is not None:
+            yield parent
+            parent = self._records.get(parent.parent)
 
     def users(self, id: str) -> list[Container]:
         """Containers made from this image, or with it mounted."""
@@ -128,6 +136,14 @@ class Images:
 
     def children(self, id: str) -> list[ImageRecord]:
         return [image for image in self._records if image.parent == id]
+
+    def built_on(self) -> set[str]:
+        """Ids of those that others were built on."""
+        return {image.parent for image in self._records}
+
+    def blobs(self) -> dict[str, Blob]:
+        """The layers that are here, by the digest of their content."""
+        return {layer.diff_id: layer for image in self._records for layer in image.layers}
 
     def shared_size(self, image: ImageRecord) -> int:
         """Bytes of its layers that other images have too."""
@@ -149,7 +165,7 @@ class Images:
             if known is None:
                 image = replace(image, manifest=self._disk.manifest(image))
             else:
-                image = replace(known, layers=image.layers if not known.layers else known.layers)
+                image = replace(known, layers=known.layers or image.layers, parent=known.parent or image.parent)
             fresh = tuple(digest for digest in digests if digest not in image.digests)
             image = await self._records.put(replace(image, digests=image.digests + fresh))
             for name in names:

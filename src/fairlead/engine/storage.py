@@ -138,7 +138,10 @@ class BuildRun(Protocol):
 
         ``FairleadError`` with the reason if one fails."""
 
-    async def result(self) -> Fetched: ...
+    async def images(self, known: Mapping[str, Blob]) -> list[Fetched]:
+        """The image of each step there was so far, what is built on behind what it is built on; the result is the last.
+
+        ``known``: blobs of layers that are here, by the digest of their content."""
 
 
 class Builder(Protocol):

@@ -153,6 +153,7 @@ class Transfers:
             config_size=fetched.config.size,
             layers=fetched.layers,
             size=sum(layer.full_size for layer in fetched.layers),
+            parent=fetched.parent,
         )
         return await self._images.add(record, names, digests)
 

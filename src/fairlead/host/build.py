@@ -17,11 +17,13 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import os
 import re
 import resource
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ import msgspec
 
 from fairlead.core import dockerfile, heredocs
 from fairlead.core.container import Config
-from fairlead.core.imagespec import BuildPlace, BuildRequest, Fetched, ImageRecord
+from fairlead.core.imagespec import Blob, BuildPlace, BuildRequest, Fetched, ImageRecord, read_config
 from fairlead.core.narration import Narration
 from fairlead.errors import FairleadError, Internal, Invalid
 from fairlead.host import command, moved, rooted
@@ -67,6 +69,30 @@ class Buildah:
         """buildah with our storage, and what it is to do."""
         home = ["--root", str(self.folder / "root"), "--runroot", str(self.folder / "run")]
         return [*OWN_MOUNTS, "buildah", *home, "--storage-driver", self.storage_driver, *rest]
+
+    @property
+    def _images(self) -> Path:
+        """Where the storage keeps what images are: a list, and a folder each."""
+        return self.folder / "root" / f"{self.storage_driver}-images"
+
+    def whole(self, digits: str) -> str:
+        """The id of an image in the storage that begins so; what was given when there is none."""
+        try:
+            known = msgspec.json.decode((self._images / "images.json").read_bytes(), type=list[dict[str, Any]])
+            return next((entry["id"] for entry in known if entry["id"].startswith(digits)), digits)
+        except (OSError, msgspec.MsgspecError, KeyError):
+            return digits
+
+    def configuration(self, id: str) -> bytes:
+        """An image's configuration as the storage has it; names with a colon are in base64 there."""
+        name = "=" + base64.b64encode(_id(id).encode()).decode()
+        try:
+            content = (self._images / id / name).read_bytes()
+        except OSError as error:
+            raise Internal(f"cannot take over the built image: {error}") from None
+        if hashlib.sha256(content).hexdigest() != id:
+            raise Internal(f"image configuration {_id(id)} is not what its digest says")
+        return content
 
     @asynccontextmanager
     async def begin(self, request: BuildRequest, stream: AsyncIterable[bytes]) -> AsyncIterator[Run]:
@@ -122,20 +148,11 @@ class Run:
         self.runs = any(line.word == "RUN" for stage in self._recipe.stages for line in stage.lines)
         self._images: dict[str, str] = {}
         self._bases: dict[str, Config] = {}
-        self._narration = Narration(self._recipe, self._images, self._whole, lambda: secrets.token_hex(6))
+        self._narration = Narration(self._recipe, self._images, builder.whole, lambda: secrets.token_hex(6))
 
     def opening(self) -> Iterator[str]:
         """What is told before the first image is looked for."""
         return self._narration.opening()
-
-    def _whole(self, digits: str) -> str:
-        """The id of an image in the builder's storage that begins so; what was given when there is none."""
-        place = self._builder.folder / "root" / f"{self._builder.storage_driver}-images" / "images.json"
-        try:
-            known = [entry["id"] for entry in msgspec.json.decode(place.read_bytes(), type=list[dict[str, Any]])]
-        except (OSError, msgspec.MsgspecError, KeyError):
-            return digits
-        return next((id for id in known if id.startswith(digits)), digits)
 
     def _dockerfile(self) -> str:
         wanted = self._request.dockerfile
@@ -215,14 +232,39 @@ class Run:
         words += _lower_limits()
         return [*words, "--identity-label=false"]
 
-    async def result(self) -> Fetched:
-        """The built image, its blobs ours."""
+    async def images(self, known: Mapping[str, Blob]) -> list[Fetched]:
+        """The image of each step so far, the result last, their blobs ours. ``known``: layers we have, by diff id.
+
+        Layers are fetched from the last image backwards: it has all of its stage."""
+        made = dict(self._narration.made)
+        if self._narration.result:
+            made[self._narration.result] = made.pop(self._narration.result, "")
+        contents = {id: self._builder.configuration(id) for id in made}
+        stacks = {id: read_config(content)[1] for id, content in contents.items()}
+        layers = {id: known[id] for id in {each for stack in stacks.values() for each in stack} & known.keys()}
+        for blob in layers.values():
+            self._layout.keep(blob.digest)
+        for id in reversed(made):
+            if not layers.keys() >= set(stacks[id]):
+                fetched = await self._fetch(id, layers)
+                layers |= {blob.diff_id: blob for blob in fetched.layers}
+        return [
+            Fetched(self._layout.put(contents[id]), tuple(layers[each] for each in stacks[id]), parent=_id(parent))
+            for id, parent in made.items()
+        ]
+
+    async def _fetch(self, id: str, layers: Mapping[str, Blob]) -> Fetched:
+        """An image of the builder's storage with its layers, those we have aside."""
         words = ["push", "--quiet", "--disable-compression", "--signature-policy", self._layout.policy]
-        words = self._builder.words(*words, self._narration.result, "dir:result")
+        words = self._builder.words(*words, id, f"dir:{id}")
         done = await command.run(words, cwd=str(self._folder), env=self._layout.environment())
         if done.code:
             raise Internal(f"cannot take over the built image: {done.err.strip()}")
-        return await self._skopeo.adopt(self._folder / "result")
+        return await self._skopeo.adopt(self._folder / id, layers_here=layers)
+
+
+def _id(digits: str) -> str:
+    return f"sha256:{digits}" if digits else ""
 
 
 async def _receive(stream: AsyncIterable[bytes], folder: Path) -> None:

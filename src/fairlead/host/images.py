@@ -122,7 +122,8 @@ class Layout:
             if not self._busy:
                 self._fresh.clear()
 
-    def _keep(self, digest: str) -> None:
+    def keep(self, digest: str) -> None:
+        """Do not sweep this blob before all workspaces are closed."""
         with self._fresh_lock:
             if self._busy:
                 self._fresh.add(digest)
@@ -161,7 +162,7 @@ class Layout:
         """A small blob (configuration, manifest)."""
         digest = "sha256:" + hashlib.sha256(content).hexdigest()
         place = self.path(digest)
-        self._keep(digest)
+        self.keep(digest)
         if not place.exists():
             fresh = self._work / f"{next(self._numbers)}.blob"
             fresh.write_bytes(content)
@@ -204,7 +205,7 @@ class Layout:
             )
         blob = Blob(digest, place.stat().st_size, kind, content, full)
         os.chmod(place, 0o600)
-        self._keep(digest)
+        self.keep(digest)
         place.replace(self.path(digest))
         return blob
 

@@ -24,9 +24,10 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -167,8 +168,10 @@ class Skopeo:
 
     # -- folders of skopeo's -------------------------------------------------------------------
 
-    async def adopt(self, source: Path, names: tuple[str, ...] = ()) -> Fetched:
-        """Check what skopeo wrote into a ``dir:`` folder and make it ours."""
+    async def adopt(
+        self, source: Path, names: tuple[str, ...] = (), layers_here: Mapping[str, Blob] = MappingProxyType({})
+    ) -> Fetched:
+        """Check what skopeo wrote into a ``dir:`` folder and make it ours; not the layers we have."""
         manifest = (source / "manifest.json").read_bytes()
         id, layers = read_manifest(manifest)
         content = (source / self._layout.path(id).name).read_bytes()
@@ -179,7 +182,7 @@ class Skopeo:
             raise Invalid(f"image {id} has {len(layers)} layers, but its configuration names {len(diff_ids)}")
         blobs: list[Blob] = []
         for (digest, _, _), diff_id in zip(layers, diff_ids, strict=True):
-            known = next((blob for blob in blobs if blob.diff_id == diff_id), None)
+            known = layers_here.get(diff_id) or next((blob for blob in blobs if blob.diff_id == diff_id), None)
             blobs.append(known or await self._layout.take_layer(source / self._layout.path(digest).name, diff_id))
         own = "sha256:" + hashlib.sha256(manifest).hexdigest()
         return Fetched(self._layout.put(content), tuple(blobs), own, names)
