@@ -27,6 +27,7 @@ from fairlead.swarm.manager import Manager as MadeManager
 from fairlead.swarm.manager import Tools
 from fairlead.swarm.members import PORT, Member, Place
 from fairlead.swarm.peers import Peers
+from fairlead.swarm.revoking import Revoking
 from fairlead.swarm.ring import KEY, encode_ring, read_ring
 from fairlead.swarm.roles import Roles
 from fairlead.swarm.rows import GossipRows
@@ -209,7 +210,7 @@ async def test_a_store_that_is_started_again_is_no_lost_majority(tmp_path: Path)
     assert await manager.majority()
 
 
-@pytest.mark.proves("swarm-certificates", guard=("swarm/manager.py", "self._tools.cut(members.PORT)", "pass"))
+@pytest.mark.proves("swarm-certificates", guard=("swarm/revoking.py", "self._cut(PORT)", "pass"))
 async def test_connections_to_the_members_are_cut_when_there_is_more_on_the_list(tmp_path: Path) -> None:
     """And what the node has open at the gate. A machine that cannot cut them goes on all the same."""
     cut: list[int] = []
@@ -224,7 +225,10 @@ async def test_connections_to_the_members_are_cut_when_there_is_more_on_the_list
     dismissed: list[tuple[str, Any]] = []
     manager.gate.dismiss = lambda node, *, still=(): dismissed.append((node, still))  # type: ignore[method-assign]
     cluster, spec = Cluster("cluster", Trust("ROOT")), NodeSpec(role="manager")
-    nodes = [Node(id, spec, manager=Manager(address=id), serials={f"{at}c": 1}) for at, id in enumerate(("m2", "m3"))]
+    nodes = [
+        Node(id, spec, manager=Manager(address=id), serials={f"{at}c": 9 * SECOND})
+        for at, id in enumerate(("m2", "m3"))
+    ]
     await manager.state.commit([cluster, *nodes])
     manager.hear(manager._follow)
     manager._revoke()
@@ -239,6 +243,42 @@ async def test_connections_to_the_members_are_cut_when_there_is_more_on_the_list
     assert cut == [PORT, PORT] and dismissed[1:] == [("m3", ())]
     assert await manager.state.commit([replace(_demoted(manager.state.nodes["m2"]), spec=spec)])
     assert cut == [PORT, PORT], "fewer on the list: nobody to cut off"
+
+
+@pytest.mark.proves("swarm-certificates", guard=("swarm/revoking.py", "before.good - good or listed", "listed"))
+def test_connections_to_the_members_end_with_the_certificate_and_not_with_the_engine(tmp_path: Path) -> None:
+    """What was cut by one engine is not cut again by the next; what ended while there was none, is."""
+    now, cut = [SECOND], list[int]()
+    keys = made(tmp_path, ca.Authority.found(datetime.datetime.now(datetime.UTC)))
+
+    def engine() -> Callable[..., None]:
+        nodes = {"m1": {"1a": 90 * SECOND}, "m2": {"2a": 50 * SECOND, "2b": 80 * SECOND}}
+        revoking = Revoking(keys, tmp_path, cut.append, lambda: now[0], lambda: datetime.datetime.now(datetime.UTC))
+        revoking.begin()
+
+        def looks(*gone: str) -> None:
+            cluster = Cluster("cluster", Trust("ROOT"), revoked={"3a": 99 * SECOND} | dict.fromkeys(gone, 99 * SECOND))
+            manager = NodeSpec(role="manager")
+            revoking.look(cluster, [Node(id, manager, serials=serials) for id, serials in nodes.items()])
+
+        return looks
+
+    look = engine()
+    look()
+    assert cut == [PORT], "nobody knows what there was before"
+    look()
+    engine()()
+    assert cut == [PORT], "the engine was started again, and that is all"
+    now[0] = 50 * SECOND
+    look()
+    look()
+    assert cut == [PORT] * 2
+    now[0] = 80 * SECOND
+    look = engine()
+    look()
+    assert cut == [PORT] * 3, "while no engine was there"
+    engine()("4a")
+    assert cut == [PORT] * 4, "given and taken while no engine was there"
 
 
 def _demoted(node: Node) -> Node:

@@ -25,14 +25,13 @@ from msgspec.structs import replace
 
 from fairlead.core import tokens
 from fairlead.core.cluster import Node, new_id
-from fairlead.core.revoked import revoked
 from fairlead.core.session import Hello, Relay
 from fairlead.core.swarmspec import Cluster, ClusterSpec
 from fairlead.core.tidings import Tiding, tiding
 from fairlead.core.tokens import parse_unlock_key
 from fairlead.errors import Conflict, Unavailable
 from fairlead.store.base import Ledger
-from fairlead.swarm import ca, gate, joining, leader, members
+from fairlead.swarm import ca, gate, joining, leader, members, revoking
 from fairlead.swarm.control import Control
 from fairlead.swarm.control_base import NO_LEADER
 from fairlead.swarm.credentials import Credentials, replace_file
@@ -126,7 +125,7 @@ class Manager:
         self._heard: dict[str, str] = {}
         """what the state does not know yet"""
         self._moved, self._reload, self._settings = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._revoked: set[str] | None = None
+        self._revoking = revoking.Revoking(credentials, place.certificates, tools.cut, tools.clock, tools.now)
         self._back_by = 0.0
         """until then, by the loop's clock, our etcd is being started again"""
 
@@ -164,8 +163,7 @@ class Manager:
         self.rekeyed()
         if self._begun_with() not in ("", self._credentials.notes.roots):
             self._reload.set()  # it went on without us, and we ended before it was started again
-        if not (listed := self._place.certificates / members.REVOKED).exists():  # etcd would let nobody in
-            self._credentials.revoke(listed, (), self._tools.now())
+        self._revoking.begin()
         self._write_hosts()
         self._answer()
         self.gate.listen(self._credentials.notes.listen)
@@ -207,6 +205,7 @@ class Manager:
         self._standing = group.create_task(leader.stand(self.ledger, self.me, self._lead))
         group.create_task(self._tell_address())
         group.create_task(self._follow_roots())
+        group.create_task(self._stay_strict())
         self.ready.set()
 
     def _herald(self, event: Event) -> None:
@@ -357,17 +356,13 @@ class Manager:
             self.gate.dismiss(after.id, still=gate.NODES)
 
     def _revoke(self) -> None:
-        """etcd reads the list when a connection begins: those that stand are cut, and the members connect again."""
-        found = revoked(self.cluster(), self.state.nodes.values())
-        if found == self._revoked:
-            return
-        self._credentials.revoke(self._place.certificates / members.REVOKED, found, self._tools.now())
-        if found - (self._revoked or set()):
-            try:
-                self._tools.cut(members.PORT)
-            except Unavailable as error:
-                log.warning("who has a connection to the managers' store keeps it: %s", error.message)
-        self._revoked = found
+        self._revoking.look(self.cluster(), self.state.nodes.values())
+
+    async def _stay_strict(self) -> None:
+        """Certificates end with time, too."""
+        while True:
+            await asyncio.sleep(revoking.LOOK)
+            self._revoke()
 
     async def _follow_roots(self) -> None:
         """Starts etcd anew, one manager at a time, when it has to believe others."""
