@@ -296,20 +296,25 @@ async def test_a_published_port_leads_to_a_task_elsewhere(street: Street, source
     assert answer.source == seen, "nobody is rewritten but who is of this host"
 
 
-async def test_own_tasks_come_first_and_answer_by_this_node(street: Street) -> None:
+async def test_own_tasks_come_first_without_ingress_between(street: Street) -> None:
     await own(street)
     answer = await street.says("world", "host:8080", check=True)
     assert answer.place == "container api.2" and not answer.differs, text(answer)
-    assert [hop.at for hop in answer.hops][-3:] == ["inlet", "arrive", "answer"] and "10.0.0.2, this node" in last(
-        answer
-    )
+    assert "api.2 on this host, 172.18.0.3" in text(answer) and "docker_gwbridge" in text(answer)
+
+
+async def test_what_comes_by_ingress_is_answered_by_this_node(street: Street) -> None:
+    await own(street)
+    answer = await street.says("host", "10.0.0.8:80", check=True)
+    assert [hop.at for hop in answer.hops][-3:] == ["inlet", "arrive", "answer"] and not answer.differs, text(answer)
+    assert "10.0.0.2, this node" in last(answer)
 
 
 async def test_a_task_without_a_way_back_to_the_node_answers_nobody(street: Street) -> None:
     await own(street)
     ways = [item for item in street.paper.kernel.wanted() if isinstance(item, Rule)]
     street.paper.host.lose(ways)
-    answer = await street.says("world", "host:8080", check=True)
+    answer = await street.says("host", "10.0.0.8:80", check=True)
     assert answer.differs and any("no way back to this node's address on ingress" in line for line in answer.differs)
 
 
@@ -317,7 +322,7 @@ async def test_what_a_task_takes_by_ingress(street: Street) -> None:
     await own(street)
     inlet = next(item for item in street.paper.kernel.wanted() if isinstance(item, Inlet))
     street.paper.host.things[inlet.key] = replace(inlet, ports=("tcp . 81",))
-    answer = await street.says("world", "host:8080", check=True)
+    answer = await street.says("host", "10.0.0.8:80", check=True)
     assert answer.differs and "takes tcp . 81, not 10.0.0.8 port 80 tcp" in answer.differs[-1]
     out = await street.says("api.2", "10.0.0.5:80")
     assert not out.works and "the rest is refused" in last(out) and "a network of their own" in out.advice[0]

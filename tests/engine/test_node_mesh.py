@@ -14,6 +14,7 @@ from fairlead.core.model import (
     EndpointSettings,
     Ipam,
     Network,
+    NetworkRequest,
     PortRequest,
     Remote,
     Sandbox,
@@ -112,6 +113,31 @@ async def test_its_own_tasks_come_first(paper: Paper, node: Mesh) -> None:
     assert led(paper)["tcp 8080"] == {"10.8.0.12:80"}
     await paper.endpoints.detach(stack, INGRESS, endpoint)
     assert led(paper)["tcp 8080"] == {"10.8.0.12:80"}
+
+
+async def test_an_own_task_is_reached_by_its_way_out_as_long_as_it_has_one(paper: Paper, node: Mesh) -> None:
+    await paper.overlays.learn(row(12, WEB))
+    stack, endpoint = await own(paper, 14)
+    bridge = await paper.controller.create(NetworkRequest("gw"))
+    out = Endpoint(
+        id="out".ljust(64, "0"), network=bridge.id, container=endpoint.container, sandbox=endpoint.sandbox, name="gw",
+        interface="eth1", device="vethout", ipv4="172.18.0.3/16", gateway4="172.18.0.1", mac="02:42:ac:12:00:03",
+        way_out=True,
+    )  # fmt: skip
+    await paper.sandboxes.join(stack, bridge, out)
+    await paper.endpoints.stand(out)
+    assert led(paper) == {"tcp 8080": {"172.18.0.3:80"}, "udp 5300": {"172.18.0.3:53"}}
+    (port,) = [item for item in paper.host.look() if isinstance(item, MeshPort) and item.port == 8080]
+    assert ("fd08::14", 80, 1) in port.targets, "it has no IPv6 there"
+    assert node.reached("172.18.0.3").part.task == "t14"
+    await paper.endpoints.detach(stack, bridge, out)
+    assert led(paper)["tcp 8080"] == {"10.8.0.14:80"} and ("tcp", "172.18.0.3", 80) in paper.host.forgotten
+    await paper.sandboxes.join(stack, bridge, out)
+    await paper.endpoints.stand(out)
+    del paper.host.forgotten[:]
+    await paper.endpoints.detach(stack, INGRESS, endpoint)
+    assert led(paper)["tcp 8080"] == {"10.8.0.12:80"}
+    assert {("tcp", "10.8.0.14", 80), ("tcp", "172.18.0.3", 80)} <= set(paper.host.forgotten)
 
 
 def carried(paper: Paper, port: int = 8080) -> dict[str, set[str]]:

@@ -18,7 +18,7 @@ from fairlead.core.mesh import Published
 from fairlead.core.model import Endpoint, EndpointSettings, Ipam, Network, Remote, ServicePart, Subnet
 from fairlead.core.remotes import VNI
 from fairlead.core.serving import Backend
-from fairlead.core.wanted import Address, Link, MeshPort, Namespace, Plan, Route
+from fairlead.core.wanted import Address, Link, MeshPort, Namespace, Plan, Route, Sysctl
 from fairlead.engine.drivers.base import Facts
 from fairlead.engine.drivers.overlay import Overlay
 from fairlead.lab.machine import Machine
@@ -142,6 +142,8 @@ def task(number: int) -> Plan:
         Namespace(name=ns),
         Link(name="gw0", kind="bridge"),
         Address(link="gw0", address="172.18.0.1/16"),
+        Sysctl(path="net/ipv4/conf/gw0/route_localnet", value="1"),
+        *rules.network_elements(rules.NetworkRules(device="gw0", subnets=("172.18.0.0/16",), icc=False)),
         Link(name=f"gw{number}", kind="veth", master="gw0", peer="eth1", peer_ns=ns),
         Address(ns=ns, link="eth1", address=f"172.18.0.{number}/16"),
         Route(ns=ns, destination="0.0.0.0/0", gateway="172.18.0.1", link="eth1"),
@@ -170,7 +172,7 @@ def node(world: World, name: str, serving: tuple[int, ...] = (12, 13)) -> Plan:
 
 def port_plan(name: str, serving: tuple[int, ...]) -> Plan:
     known = {number: backend(number, number in serving) for number in TASKS.values()}
-    here = [known[TASKS[name]]] if name in TASKS else []
+    here = {known[TASKS[name]]: (f"172.18.0.{TASKS[name]}", "")} if name in TASKS else {}
     of = [(Published("tcp", 8080), 80), (Published("udp", 5300), 53)]
     found = (mesh.published(port, INGRESS, dict.fromkeys(known.values(), target), here) for port, target in of)
     return tuple(item for items in found for item in items)
@@ -226,17 +228,33 @@ def test_a_node_calls_itself(world: World) -> None:
         assert (four.split()[0], six.split()[0]) == (one.address4, one.address6)
 
 
-def test_one_client_calls_by_two_nodes_from_one_port(world: World) -> None:
-    """The task has two connections from the same address; neither is taken for the other."""
-    for name in ("one", "two"):
-        make(world[name], port_plan(name, (12,)))
-    client, one, two = world["outside"], world["one"], world["two"]
+def test_a_node_calls_its_own_task(world: World) -> None:
+    two = world["two"]
     for kind, port in (("tcp", 8080), ("udp", 5300)):
-        for mine, first, second in (
-            (client.address4, one.address4, two.address4),
-            (client.address6, one.address6, two.address6),
+        local, four, six = calls(two, kind, ("127.0.0.1", port), (two.address4, port), (two.address6, port))
+        assert (local, four, six) == ("172.18.0.1 two", f"{two.address4} two", f"{two.address6} two")
+
+
+def test_its_own_task_is_reached_without_ingress_between(world: World) -> None:
+    client, two = world["outside"], world["two"]
+    two.run("ip", "link", "set", mesh.LEG, "down")
+    for kind, port in (("tcp", 8080), ("udp", 5300)):
+        assert calls(client, kind, (two.address4, port)) == [f"{client.address4} two"]
+
+
+def test_one_client_calls_by_two_nodes_from_one_port(world: World) -> None:
+    """The task has two connections from the same address; neither is taken for the other, whichever came first."""
+    for name in HOSTS:
+        make(world[name], port_plan(name, (12,)))
+    client, one, two, three = (world[name] for name in ("outside", *HOSTS))
+    for kind, port in (("tcp", 8080), ("udp", 5300)):
+        for mine, *nodes in (
+            (client.address4, one.address4, two.address4, three.address4),
+            (client.address6, one.address6, two.address6, three.address6),
         ):
-            assert calls(client, kind, (first, port), (second, port), source=4444) == [f"{mine} two"] * 2
+            targets = [(node, port) for node in nodes]
+            assert calls(client, kind, *targets, source=4444) == [f"{mine} two"] * 3
+            assert calls(client, kind, *targets[::-1], source=4445) == [f"{mine} two"] * 3
 
 
 def test_a_tcp_connection_knows_its_way_back_by_itself(world: World) -> None:

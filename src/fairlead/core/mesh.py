@@ -15,7 +15,8 @@ Rules
     1. Nobody but the target is written over, so what a task answers is for the client, wherever that is. The way to go
        follows from the MAC of the node that let the call in: its last four bytes are a mark, and a mark has a table.
        So nodes' addresses on ingress, and no other address, make their MACs.
-    2. A node with serving tasks of its own sends them what comes in there. What stands stays where it is.
+    2. A node with serving tasks of its own sends them what comes in there, by the bridge on which they reach the world:
+       ingress would be a second cable to the same sandbox. What stands stays where it is.
     3. What a task wants PROXY's header on is carried by the relay, which alone can put words before a connection.
     4. A family in which a sandbox knows no way to the world answers by ingress alone.
 
@@ -55,6 +56,11 @@ PUBLISHED = pattern(
     r"/(?P<protocol>tcp|udp|sctp)(?P<proxied>;v2)?"
 )
 """as a row has it: ``8080:80/tcp``, ``192.0.2.1@8080:80/tcp``, ``eth1@8080:80/tcp``, ``8080:80/tcp;v2``"""
+
+
+Near = tuple[str, str]
+"""A task's own addresses (IPv4, IPv6) on the bridge by which it reaches the world; "": it has none there."""
+NOWHERE: Near = ("", "")
 
 
 class Published(NamedTuple):
@@ -109,18 +115,18 @@ def published(
     port: Published,
     network: Network,
     backends: Mapping[Backend, int],
-    here: Iterable[Backend],
+    here: Mapping[Backend, Near],
     addresses: Iterable[str] = ("",),
 ) -> tuple[MeshPort, ...]:
-    """One port, given all tasks behind it (with their own port) and which of them are on this node.
+    """One port, given all tasks behind it (with their own port) and how this node reaches those that are on it.
 
     ``addresses``: of this node, at which it is published; "": at all.
     """
     chosen, own = _chosen(backends, here)
     targets = [
-        (address, target, _weight(backend))
+        (near or address, target, _weight(backend))
         for backend, target in chosen
-        for address in (backend.ipv4, backend.ipv6)
+        for address, near in zip((backend.ipv4, backend.ipv6), here.get(backend, NOWHERE), strict=True)
         if address and within(network, address)
     ]
     one = MeshPort(

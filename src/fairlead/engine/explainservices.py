@@ -128,7 +128,11 @@ class Directory:
 
     def task(self, address: str) -> str:
         """Who has an address: ``web.1 on worker2``; "" when it is no task's."""
-        spots = (spot for spot in self.spots() if address in (spot.backend.ipv4, spot.backend.ipv6))
+        node = self._mesh()
+        own = node.reached(address) if node else None
+        spots = (
+            spot for spot in self.spots() if address in (spot.backend.ipv4, spot.backend.ipv6) or spot.backend == own
+        )
         return next((spot.title for spot in spots), "")
 
     def networks(self, service: Known) -> dict[str, str]:

@@ -3,6 +3,7 @@
     a manager: this node's address on ingress  --enter-->  leg: guard, device, a row that others read
     rows of ingress: tasks  --heard-->  port -> tasks                 one wish a port; the relay holds it meanwhile
     rows of ingress: legs   --heard-->  a way back in each own task   one wish a task and leg
+    an own task's way out   --heard-->  ports lead to it there        the ports of that task
 
     owner "mesh"                      the leg
     owner "mesh tcp 8080"             a published port
@@ -33,7 +34,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from fairlead.core import mesh, serving
-from fairlead.core.mesh import Published
+from fairlead.core.mesh import NOWHERE, Near, Published
 from fairlead.core.model import Endpoint, Network, ServicePart
 from fairlead.core.serving import Backend
 from fairlead.core.wanted import Plan
@@ -87,6 +88,8 @@ class Mesh:
         self._refused: set[Published] = set()
         self._sandboxes: dict[str, str] = {}
         """endpoint of an own task -> its sandbox"""
+        self._near: dict[str, Near] = {}
+        """endpoint of an own task -> where this node reaches it, without ingress between"""
         overlays.services.listeners.append(self)
 
     @property
@@ -102,6 +105,11 @@ class Mesh:
         """What the relay carries: at which addresses of this node ("": at all), and to whom."""
         return {port: (self._reserved[port], leads) for port, leads in self._carried.items() if port in self._reserved}
 
+    def reached(self, address: str) -> Backend | None:
+        """The own task that this node reaches there."""
+        ids = (id for id, near in self._near.items() if address in near and id in self._tasks)
+        return next((self._tasks[id][1] for id in ids), None)
+
     # -- this node --------------------------------------------------------------------------------
 
     async def enter(self, network: Network, addresses: Iterable[str]) -> None:
@@ -116,6 +124,7 @@ class Mesh:
         self.leg = leg
         self._want(OWNER, self._leg_plan(network, leg), "this node's way into ingress")
         self._meet(network)
+        self._renew()
         await self._endpoints.stand(leg)
         for endpoint in self._own(network.id):
             self._answer_task(endpoint.id, network.id)
@@ -133,6 +142,7 @@ class Mesh:
         await self._endpoints.unstand(leg)
         await self._overlays.hold(mesh.STAND_IN, ())
         self._legs = {id: known for id, known in self._legs.items() if known[0] != leg.network}  # nobody tells us now
+        self._near = {}
 
     def _leg_plan(self, network: Network, leg: Endpoint) -> Plan:
         guard = mesh.leg_plan(network, self._facts.has_ipv6)
@@ -152,6 +162,7 @@ class Mesh:
             return
         self._overlays.adopt(mesh.STAND_IN, [network])
         self._meet(network)
+        self._renew()
         self._kernel.adopt(OWNER, self._leg_plan(network, self.leg), "this node's way into ingress")
         for endpoint in self._own(network.id):
             self._sandboxes[endpoint.id] = endpoint.sandbox
@@ -192,12 +203,17 @@ class Mesh:
             self._answer_leg(endpoint, network_id)
         if endpoint in self._tasks or before:
             self._answer_task(endpoint, network_id)
+        left = _answers(before, (before.ipv4, before.ipv6)) if before and endpoint not in self._tasks else []
+        if endpoint in self._sandboxes or endpoint in self._near or self._is_local(network_id):
+            for id, was in self._renew().items():
+                task = self._tasks[id][1] if id in self._tasks else before
+                if task:
+                    ports |= mesh.ports(task.part.ports).keys()
+                    left += _answers(task, was)
         for port in ports:
             await self._lead(port)
-        if before and endpoint not in self._tasks:
-            gone = mesh.ports(before.part.ports).items()
-            there = [address for address in (before.ipv4, before.ipv6) if address]
-            self._host.forget_answers([(port.protocol, address, own) for port, own in gone for address in there])
+        if left:
+            self._host.forget_answers(left)
 
     def _note(self, network_id: str, endpoint: str, part: ServicePart | None, ipv4: str, ipv6: str) -> set[Published]:
         """Which ports it is a change for."""
@@ -217,6 +233,20 @@ class Mesh:
 
     def _is_ingress(self, network_id: str) -> bool:
         return any(network.id == network_id and network.ingress for network in self._controller.networks())
+
+    def _is_local(self, network_id: str) -> bool:
+        return any(network.id == network_id and not network.shared for network in self._controller.networks())
+
+    # -- the short way to own tasks -----------------------------------------------------------------
+
+    def _renew(self) -> dict[str, Near]:
+        """Own tasks that are reached otherwise now -> how they were."""
+        was, self._near = self._near, {}
+        for endpoint in self._own(self.leg.network) if self.leg else ():
+            out = next((one for one in self._endpoints.of_sandbox(endpoint.sandbox) if one.way_out), None)
+            self._near[endpoint.id] = (out.address4, out.address6) if out else NOWHERE
+        either = {*was, *self._near}
+        return {id: was.get(id, NOWHERE) for id in either if was.get(id) != self._near.get(id)}
 
     # -- ways back --------------------------------------------------------------------------------
 
@@ -332,11 +362,11 @@ class Mesh:
         behind, own = self._tasks_behind(port, network)
         return Leads((Lead(*lead) for lead in mesh.carried(port, network, behind, own)), serving.policy(behind))
 
-    def _tasks_behind(self, port: Published, network: Network) -> tuple[dict[Backend, int], list[Backend]]:
-        """All, with their own port; those on this node."""
+    def _tasks_behind(self, port: Published, network: Network) -> tuple[dict[Backend, int], dict[Backend, Near]]:
+        """All, with their own port; those on this node, with where it reaches them."""
         here = {endpoint.id for endpoint in self._own(network.id)}
         behind = {self._tasks[id][1]: own for id, own in self._behind[port].items() if self._tasks[id][0] == network.id}
-        return behind, [self._tasks[id][1] for id in self._behind[port] if id in here]
+        return behind, {self._tasks[id][1]: self._near.get(id, NOWHERE) for id in self._behind[port] if id in here}
 
     def _want(self, owner: str, plan: Plan, title: str) -> None:
         try:
@@ -348,6 +378,12 @@ class Mesh:
 
 def _owner(port: Published) -> str:
     return " ".join(filter(None, (OWNER, port.protocol, str(port.port), port.at)))
+
+
+def _answers(task: Backend, addresses: Near) -> list[tuple[str, str, int]]:
+    """What a task answers from, called by its published ports: protocol, address, port."""
+    found = mesh.ports(task.part.ports).items()
+    return [(port.protocol, address, own) for port, own in found for address in addresses if address]
 
 
 def _held(addresses: tuple[str, ...]) -> tuple[str, ...]:
