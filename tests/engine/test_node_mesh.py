@@ -1,6 +1,7 @@
 """The mesh on a node of paper: its leg, the swarm's published ports, and how its own tasks answer."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import msgspec
@@ -29,7 +30,7 @@ from fairlead.engine.machine import Machine, Wishes
 from fairlead.engine.mesh import Mesh
 from fairlead.engine.relayclient import RelayPort
 from fairlead.engine.sandboxes import Resolving, Stack
-from fairlead.errors import FairleadError
+from fairlead.errors import FairleadError, Internal
 
 INGRESS = Network(
     id="i" * 25, name="ingress", created="", driver="overlay", scope="swarm", ingress=True, ipv6=True,
@@ -102,6 +103,24 @@ async def test_a_node_answers_on_every_published_port(paper: Paper, node: Mesh) 
     assert ("tcp", "10.8.0.13", 80) in paper.host.forgotten
     await paper.overlays.unlearn(row(12).id)
     assert not led(paper) and not paper.relay.ports
+
+
+async def test_nobody_waits_while_the_kernel_forgets_connections(
+    paper: Paper, node: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be very many; and where it cannot, the port follows its tasks all the same."""
+    threads = []
+
+    def forget(targets: object) -> None:
+        threads.append(threading.current_thread())
+        raise Internal("no")
+
+    await paper.overlays.learn(row(12, WEB))
+    await paper.overlays.learn(row(13, WEB))
+    monkeypatch.setattr(paper.host, "forget_answers", forget)
+    await paper.overlays.unlearn(row(12).id)
+    assert led(paper)["tcp 8080"] == {"10.8.0.13:80"}
+    assert threads and threading.current_thread() not in threads
 
 
 async def test_its_own_tasks_come_first(paper: Paper, node: Mesh) -> None:

@@ -213,7 +213,13 @@ class Mesh:
         for port in ports:
             await self._lead(port)
         if left:
-            self._host.forget_answers(left)
+            await asyncio.to_thread(self._forget, left)  # what a node with many connections has to look through
+
+    def _forget(self, answers: list[tuple[str, str, int]]) -> None:
+        try:
+            self._host.forget_answers(answers)
+        except FairleadError as problem:
+            log.warning("connections to a task that is gone: %s", problem.message)
 
     def _note(self, network_id: str, endpoint: str, part: ServicePart | None, ipv4: str, ipv6: str) -> set[Published]:
         """Which ports it is a change for."""
