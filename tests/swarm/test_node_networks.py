@@ -13,13 +13,17 @@ from fairlead.core.model import Endpoint, EndpointSettings, Ipam, Network, Remot
 from fairlead.core.remotes import VNI
 from fairlead.core.session import Assign
 from fairlead.core.swarmspec import SharedNetwork
+from fairlead.core.wanted import Link
 from fairlead.engine.sandboxes import Resolving
+from fairlead.errors import NotFound
 from fairlead.store.memory import MemoryStore
 from fairlead.swarm import shared as module
 from fairlead.swarm.ca import Identity
 from fairlead.swarm.farewells import Farewells
+from fairlead.swarm.loans import Loans
 from fairlead.swarm.shared import Ground, Shared
 from fairlead.swarm.sharedstore import SharedVerbs
+from fairlead.swarm.state import State
 from gossip.stock import free_port
 from swarm.test_shared import Session
 
@@ -60,7 +64,8 @@ class Node:
         folder.mkdir()
         self.paper: Paper = engine(folder / "engine", node=self.id, vtep="")
         self.folder = folder / "swarm"
-        self.session = Session(Identity(self.id, "manager", "c"), SharedVerbs(ledger).served)
+        loans = Loans(State(ledger), lambda ear: lambda: None).served
+        self.session = Session(Identity(self.id, "manager", "c"), SharedVerbs(ledger).served, loans)
         self.shared = self.made()
 
     def made(self) -> Shared:
@@ -85,6 +90,7 @@ class Node:
 @pytest.fixture
 async def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Node]]:
     monkeypatch.setattr(module, "GOSSIP_PORT", free_port())
+    monkeypatch.setattr(module, "LOOK", 0.05)
     ledger = MemoryStore()
     made = [Node(number, ledger, tmp_path / str(number)) for number in (2, 3)]
     for node in made:
@@ -160,3 +166,44 @@ async def test_after_a_restart_it_is_there_before_anybody_is_asked(nodes: list[N
     assert (one.paper.facts.vtep, one.paper.facts.overlay_port) == ("127.0.0.2", 5789)
     assert one.paper.sharing.cluster is not None and one.paper.sharing.scope() == "swarm"
     await again.ready([RED.id])
+
+
+LAN = SharedNetwork("l" * 25, Network("l" * 25, "lan", "", "bridge", "swarm", config_from="here", ipam=Ipam(driver="")))
+
+
+async def test_a_network_that_is_each_nodes_own_is_made_by_what_the_node_says(nodes: list[Node]) -> None:
+    """Addresses are the node's to give, nobody else hears of them, and it goes as it came."""
+    one, _ = nodes
+    paper = one.paper
+    before = devices(paper)
+    await one.shared.assign(Assign(whole=True, networks=(LAN,)))
+    with pytest.raises(NotFound, match='configuration network "here" does not exist'):
+        await one.shared.ready([LAN.id])
+    pool = Subnet(subnet="192.168.50.0/24", ip_range="192.168.50.128/25", gateway="192.168.50.1")
+    await paper.network("here", config_only=True, ipam=Ipam(config=(pool,)))
+    await asyncio.gather(*(one.shared.ready([LAN.id]) for _ in range(3)))
+    made = paper.controller.network("lan")
+    assert (made.id, made.scope, made.ipam.config[0].subnet) == (LAN.id, "swarm", "192.168.50.0/24")
+    task = ServicePart("s", "web", "t")
+    container = await paper.container("web", settings={"lan": EndpointSettings(part=task)})
+    stack = await paper.open(container)
+    assert paper.addresses(container) == {"lan": "192.168.50.128"}
+    await one.shared.assign(Assign(drop=(("networks", LAN.id),)))
+    await asyncio.sleep(4 * module.LOOK)
+    assert one.shared._parts and not await one.shared._parts.rows.list("endpoints/")
+    assert LAN.id in {network.id for network in paper.controller.networks()}, "somebody is on it"
+    await paper.attachments.close(stack)
+    await until(lambda: LAN.id not in {network.id for network in paper.controller.networks()})
+    assert devices(paper) == before
+
+
+def devices(paper: Paper) -> set[str]:
+    return {item.name for item in paper.host.look() if isinstance(item, Link)}
+
+
+async def test_one_that_people_may_use_comes_without_a_task(nodes: list[Node]) -> None:
+    one, _ = nodes
+    open_to_all = replace(LAN, spec=replace(LAN.spec, attachable=True))
+    await one.shared.assign(Assign(whole=True, networks=(LAN, open_to_all)))
+    await one.paper.network("here", config_only=True)
+    await until(lambda: LAN.id in {network.id for network in one.paper.controller.networks()})

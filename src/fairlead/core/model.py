@@ -91,8 +91,9 @@ class Network(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def shared(self) -> bool:
-        """On several hosts: of a cluster's store (``global``) or of a swarm."""
-        return self.scope in ("global", "swarm")
+        """On several hosts as one: of a cluster's store (``global``) or of a swarm. Of a swarm's networks of other
+        drivers each node has its own."""
+        return self.scope == "global" or (self.scope == "swarm" and self.driver == "overlay")
 
 
 class ServicePart(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

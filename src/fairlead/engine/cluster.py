@@ -238,7 +238,7 @@ class Cluster:
 
     def _rows(self, networks: Networks) -> Iterable[Remote]:
         for network in networks.networks():
-            for endpoint in networks.endpoints(network.id) if network.scope == self.scope else ():
+            for endpoint in networks.endpoints(network.id) if network.shared and network.scope == self.scope else ():
                 yield Remote(
                     id=endpoint.id,
                     network=network.id,

@@ -142,10 +142,10 @@ class Controller:
         self._events.publish("network", "create", network.id, {"name": network.name, "type": network.driver})
         return network
 
-    def settle(self, request: NetworkRequest, elsewhere: Iterable[Network] = ()) -> Network:
+    def settle(self, request: NetworkRequest, elsewhere: Iterable[Network] = (), of: Network | None = None) -> Network:
         """The network that ``create`` would make of this now, every check passed and nothing made.
 
-        ``elsewhere``: networks of the cluster that this host may not know yet.
+        ``elsewhere``: networks of the cluster that this host may not know yet. ``of``: what it is in a swarm.
         """
         self._check_name(request, elsewhere)
         request = self._with_defaults(request)
@@ -153,7 +153,7 @@ class Controller:
         if not request.config_only:
             self._drivers[request.driver].check(request, self._facts)
             parents.check(request, self._records, self._host.link_exists)
-        network = self._settle(request, elsewhere)
+        network = self._settle(request, elsewhere, of)
         self._check_device(network)
         return network
 
@@ -166,12 +166,37 @@ class Controller:
         if self._records.get(network.id) != network:
             await self._records.put(network)
 
+    async def bring(self, network: Network) -> None:
+        """One of the swarm's, of a driver whose networks are each node's own: as its configuration network says here.
+
+        Raises as ``create`` does.
+        """
+        if network.id in self._records:
+            return
+        request = NetworkRequest(
+            name=network.name,
+            driver=network.driver,
+            internal=network.internal,
+            attachable=network.attachable,
+            config_from=network.config_from,
+            ipv6=network.ipv6 or None,
+            options=network.options,
+            labels=network.labels,
+        )
+        await self._bring_up(self.settle(request, of=network))
+
     async def dismiss(self, id: str) -> None:
         """Some host of the cluster removed it."""
+        network = self._records.get(id)
         if self._endpoints.of_network(id):
             log.error("network %s was removed from the cluster while containers of this host are on it", id)
-        elif id in self._records:
-            await self._records.drop(id)
+        elif network is not None:
+            await self._take_away(network)
+
+    async def _take_away(self, network: Network) -> None:
+        await self._hand_on(network)
+        self._kernel.drop(network.id)
+        await self._records.drop(network.id)
 
     async def ensure(self, network: Network) -> None:
         """A predefined network, as the settings want it now (under its old id if it was there before)."""
@@ -259,15 +284,15 @@ class Controller:
         if request.ipv4 is False and not request.ipv6:
             raise Invalid("IPv4 or IPv6 must be enabled")
 
-    def _settle(self, request: NetworkRequest, elsewhere: Iterable[Network]) -> Network:
+    def _settle(self, request: NetworkRequest, elsewhere: Iterable[Network], of: Network | None) -> Network:
         """The request with every open question answered: id, time, families, address pools."""
         ipv4, ipv6 = request.ipv4 is not False, bool(request.ipv6)
         network = Network(
-            id=self._new_id(),
+            id=of.id if of else self._new_id(),
             name=request.name,
-            created=self._now(),
+            created=of.created if of else self._now(),
             driver="null" if request.config_only else request.driver,
-            scope="global" if self._is_shared(request) else "local",
+            scope=of.scope if of else "global" if self._is_shared(request) else "local",
             internal=request.internal,
             attachable=request.attachable,
             config_only=request.config_only,
@@ -287,7 +312,7 @@ class Controller:
         """Canonical pools, chosen ones where the user left it to us; ``Forbidden`` on an overlap, naming the other."""
         others = [other for other in self._records if not other.config_only]
         routes = [prefix for prefix, device in self._host.routes() if not self._is_device_of(others, device)]
-        pools = self._pools if network.scope == "local" else replace(self._pools, pools=SHARED_POOLS)
+        pools = self._pools if not network.shared else replace(self._pools, pools=SHARED_POOLS)
         return addresses.settle_pools(network, [*others, *elsewhere], routes, pools)
 
     def _is_device_of(self, networks: list[Network], device: str) -> bool:
@@ -318,9 +343,7 @@ class Controller:
             raise Forbidden(NO_MANAGER)
         if network.scope == "global":
             await self._dissolve(network)
-        await self._hand_on(network)
-        self._kernel.drop(network.id)
-        await self._records.drop(network.id)
+        await self._take_away(network)
         self._events.publish("network", "destroy", network.id, {"name": network.name, "type": network.driver})
 
     async def _dissolve(self, network: Network) -> None:

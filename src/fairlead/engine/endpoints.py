@@ -292,7 +292,7 @@ class Endpoints:
     def _choose(self, container: Container, stack: Stack, network: Network, settings: EndpointSettings) -> Endpoint:
         attachment = self._drivers[network.driver].attachment(network)
         mac = self._mac_address(container, network, settings)
-        last, given = self._last.get((container.id, network.id)), settings.part is not None
+        last, given = self._last.get((container.id, network.id)), settings.part is not None and network.shared
         ipv4, gateway4 = self._address(container, network, settings.ipv4, last.address4 if last else "", 4, given)
         ipv6, gateway6 = self._address(container, network, settings.ipv6, last.address6 if last else "", 6, given)
         id, holder = self._new_id(), (ipv4 or ipv6) if attachment.through_host else ""

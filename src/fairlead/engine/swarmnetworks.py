@@ -4,7 +4,8 @@
                      Known(network, here): of the swarm's, few matter to one node (``here``)
 
 Rules
-    1. A network of the swarm is one network, whether it has come to this node or not; the swarm says what it is.
+    1. A network of the swarm is one network, whether it has come to this node or not; the swarm says what it is, and
+       of one that each node makes by its own configuration, the node.
     2. A name belongs to one network, here or in the swarm.
     3. Overlays and whatever is asked for with ``--scope swarm`` are made in the swarm, by managers; all others here.
     4. ``host`` and ``bridge`` are every node's own, and a service may ask for them: who looks for them among the
@@ -64,7 +65,10 @@ class SwarmNetworks:
 
     def _all(self, control: Control) -> list[Known]:
         own = {network.id: network for network in self._own.networks()}
-        shared = [Known(network.spec, bool(self._own.endpoints(network.id))) for network in control.networks()]
+        shared = [
+            Known(own.get(network.id, network.spec), bool(self._own.endpoints(network.id)))
+            for network in control.networks()
+        ]
         known = {network.id for network, _ in shared}
         return [
             *shared,

@@ -11,6 +11,8 @@ Rules
     2. A network goes when it is not assigned any more and nobody here is on it.
     3. Frames arrive at the data path's address, wherever this machine moves: then all is told anew.
     4. Nothing of the swarm's networks is left behind by ``end``.
+    5. Of a network whose driver is of one node (macvlan) each node makes its own, when a task needs it; one that people
+       may attach containers to, as soon as the configuration network that it names is there.
 
 What it does not do: give addresses (``loans``, the leader), run tasks (``tasks``).
 """
@@ -31,6 +33,7 @@ from fairlead.core.cluster import Attachment, Node
 from fairlead.core.effects import Address
 from fairlead.core.model import Endpoint, Network, Remote, ServicePart
 from fairlead.core.session import Assign
+from fairlead.core.sharednetworks import OF_NODES
 from fairlead.engine import wayout
 from fairlead.engine.cluster import Cluster
 from fairlead.engine.controller import Controller
@@ -105,6 +108,8 @@ class Shared:
         self._peers: Peers | None = None
         self._wanted: set[str] = set()
         """networks that are assigned"""
+        self._of_nodes: dict[str, Network] = {}
+        """those of which each node makes its own"""
         self._ending, self._ended = asyncio.Event(), asyncio.Event()
         self._writing = asyncio.Lock()
         """what tasks are seen as: read and written by one at a time"""
@@ -264,9 +269,11 @@ class Shared:
             self._wanted.clear()
         self._wanted |= {network.id for network in assign.networks}
         self._wanted -= {id for kind, id in assign.drop if kind == "networks"}
-        for network in assign.networks:
-            if network.spec.driver == "overlay":
-                await self._ground.controller.accept(network.spec)
+        for network in (shared.spec for shared in assign.networks):
+            if network.shared:
+                await self._ground.controller.accept(network)
+            elif network.driver in OF_NODES:
+                self._of_nodes[network.id] = network
         self._ground.web.assigned(assign)
         self._told.set()
         self._news.set()
@@ -295,7 +302,11 @@ class Shared:
                     await mesh.enter(network, addresses)
 
     async def ready(self, networks: Iterable[str]) -> None:
-        """These (ids) can have containers of this node. Raises ``Unavailable`` when not yet."""
+        """These (ids) can have containers of this node. Raises ``Unavailable`` when not yet, and why one of which each
+        node makes its own cannot be made here."""
+        networks = tuple(networks)
+        for network in filter(None, map(self._of_nodes.get, networks)):
+            await self._ground.controller.bring(network)
         known = {network.id for network in self._ground.controller.networks()}
         if missing := [id for id in networks if id not in known]:
             raise Unavailable(f"network {missing[0]} is not known here yet")
@@ -345,12 +356,18 @@ class Shared:
         return [network for network in self._ground.controller.networks() if network.scope == SCOPE]
 
     async def _dismiss(self) -> None:
-        """Until cancelled: networks that are not wanted and have nobody go."""
+        """Until cancelled: networks that are not wanted and have nobody go; those that people may use come."""
         await self._told.wait()
         while True:
             for network in self._networks():
                 if network.id not in self._wanted and not self._ground.controller.endpoints(network.id):
                     await self._ground.controller.dismiss(network.id)
+            self._of_nodes = {id: network for id, network in self._of_nodes.items() if id in self._wanted}
+            for network in [network for network in self._of_nodes.values() if network.attachable]:
+                try:
+                    await self.ready([network.id])
+                except FairleadError as problem:
+                    log.debug("network %s: %s", network.name, problem.message)
             await asyncio.sleep(LOOK)
 
     def _having(self, network: str) -> Iterable[str]:
