@@ -38,7 +38,7 @@ from fairlead.engine.relayclient import RelayPort
 from fairlead.engine.resolverclient import EndpointNames
 from fairlead.engine.sandboxes import Sandboxes, Stack
 from fairlead.engine.sharing import Sharing
-from fairlead.errors import Conflict, FairleadError, Internal
+from fairlead.errors import Conflict, FairleadError
 from fairlead.host.fake import FakeHost
 from fairlead.host.halves import X25519
 from fairlead.store.base import Store
@@ -61,17 +61,10 @@ class PaperNames:
 
     def __init__(self) -> None:
         self.served: dict[str, dict[str, tuple[str, ...]]] = {}
-        self.place = "redirect"
-        """where it listens, in a sandbox"""
-        self.refused = ""
-        """a network whose names it cannot serve"""
 
     async def serve(self, stack: Stack) -> Skeleton:
-        names = {network.name: endpoint.names for network, endpoint in stack.attached}
-        if self.refused in names:
-            raise Internal("the resolver refused")
-        self.served[stack.sandbox.id] = names
-        return Skeleton(ns=stack.sandbox.namespace, text=self.place)
+        self.served[stack.sandbox.id] = {network.name: endpoint.names for network, endpoint in stack.attached}
+        return Skeleton(ns=stack.sandbox.namespace, text="redirect")
 
     async def forget(self, stack: Stack) -> None:
         self.served.pop(stack.sandbox.id, None)
@@ -81,8 +74,7 @@ class PaperNames:
     async def resume(self) -> None: ...
 
     def redirect(self, stack: Stack) -> Skeleton | None:
-        known = stack.sandbox.id in self.served
-        return Skeleton(ns=stack.sandbox.namespace, text="redirect") if known else None
+        return Skeleton(ns=stack.sandbox.namespace, text="redirect")
 
 
 class PaperResolver:

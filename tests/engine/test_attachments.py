@@ -7,7 +7,7 @@ import pytest
 from paper import Paper
 
 from fairlead.core.model import EndpointSettings, Ipam, Network, PortRequest, Subnet
-from fairlead.core.wanted import Address, Element, File, Link, Route, Skeleton, Wanted
+from fairlead.core.wanted import Address, Element, File, Link, Route, Wanted
 from fairlead.engine.drivers.base import Facts
 from fairlead.errors import FairleadError, Forbidden, Internal, Invalid, NotFound
 
@@ -58,29 +58,6 @@ async def test_an_open_that_fails_leaves_nothing(paper: Paper, monkeypatch: pyte
     assert await paper.store.list("endpoints/") == []
     assert paper.relay.ports == {}
     assert paper.names.served == {}
-
-
-async def test_names_and_kernel_change_together_or_not_at_all(paper: Paper) -> None:
-    await paper.network("a")
-    await paper.network("b")
-    web = await paper.container("web", "a")
-    await paper.open(web)
-    before, served = paper.host.look(), dict(paper.names.served)
-    paper.names.refused = "b"
-    with pytest.raises(Internal, match="the resolver refused"):
-        await paper.attachments.connect(web, paper.controller.network("b"), EndpointSettings())
-    assert set(paper.host.look()) == set(before) and paper.names.served == served
-
-
-async def test_a_resolver_that_listens_elsewhere_now_is_followed(paper: Paper) -> None:
-    await paper.network("a")
-    await paper.network("b")
-    web = await paper.container("web", "a")
-    await paper.open(web)
-    paper.names.place = "elsewhere"
-    await paper.attachments.connect(web, paper.controller.network("b"), EndpointSettings())
-    texts = [item.text for item in paper.kernel.wanted(web.id) if isinstance(item, Skeleton)]
-    assert texts == ["elsewhere"]
 
 
 async def test_a_taken_port_fails_and_leaves_nothing(paper: Paper) -> None:

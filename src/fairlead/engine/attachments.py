@@ -16,6 +16,7 @@ Rules
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -23,7 +24,6 @@ import msgspec
 
 from fairlead.core.container import Container
 from fairlead.core.model import Endpoint, EndpointSettings, Network, Sandbox
-from fairlead.engine.beside import beside
 from fairlead.engine.controller import Controller
 from fairlead.engine.endpoints import Endpoints, names_of
 from fairlead.engine.hostfiles import HostFiles
@@ -173,9 +173,13 @@ class Attachments:
     async def publish_beside(self, process: Awaitable[int], container: Container, stack: Stack | None) -> int:
         """``publish`` while other programs make the process, which then waits for our word; its pid.
 
-        The ports come first: they wait for another program, the relay, which takes a thousand of them one by one.
+        Both go to their ends, then what went wrong is raised: nothing is left half done.
         """
-        _, pid = await beside(self.publish(container, stack), process)
+        pid, refusal = await asyncio.gather(process, self.publish(container, stack), return_exceptions=True)
+        if isinstance(refusal, BaseException):
+            raise refusal
+        if isinstance(pid, BaseException):
+            raise pid
         return pid
 
     # -- one network ----------------------------------------------------------------------------

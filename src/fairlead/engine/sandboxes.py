@@ -34,7 +34,6 @@ from fairlead.core.addresses import overlap
 from fairlead.core.gateway import Candidate, gateway
 from fairlead.core.model import Endpoint, Lease, Network, Sandbox
 from fairlead.core.wanted import Namespace, Plan, Route, Skeleton, Wanted
-from fairlead.engine.beside import beside
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.kernel import Kernel
 
@@ -166,39 +165,23 @@ class Sandboxes:
             self._kernel.want(stack_id, self.plan(stack), stack.title)
 
     async def _become(self, stack: Stack, attached: list[tuple[Network, Endpoint]]) -> None:
-        before, redirect = stack.networks, stack.redirect
+        before = stack.networks
         old, stack.attached = stack.attached, attached
         try:
             stack.lent = self._lent(stack)
             await self._overlays.hold(stack.sandbox.id, [*before, *stack.networks])
-            await self._settle(stack)
+            stack.redirect = await self._names.serve(stack) if self._has_names(stack) else None
+            self._kernel.want(stack.sandbox.id, self.plan(stack), stack.title)
             if not stack.redirect:
                 await self._names.forget(stack)  # it may have left its last network with names: they must go too
             await self._overlays.hold(stack.sandbox.id, stack.networks)
         except BaseException:
-            stack.attached, stack.redirect = old, redirect
+            stack.attached = old
             stack.lent = self._lent(stack)
-            try:
-                await self._make(stack)
-            finally:
-                await self._overlays.hold(stack.sandbox.id, before)
-                if self._has_names(stack):
-                    await self._names.serve(stack)
+            await self._overlays.hold(stack.sandbox.id, before)
+            if self._has_names(stack):
+                await self._names.serve(stack)
             raise
-
-    async def _settle(self, stack: Stack) -> None:
-        """Names and kernel objects. Who is served already stays served at the same place: then neither waits for the
-        other."""
-        stack.redirect = known = self._names.redirect(stack) if self._has_names(stack) else None
-        if known is not None:
-            stack.redirect, _ = await beside(self._names.serve(stack), self._make(stack))
-        elif self._has_names(stack):
-            stack.redirect = await self._names.serve(stack)
-        if known is None or stack.redirect != known:
-            await self._make(stack)
-
-    async def _make(self, stack: Stack) -> None:
-        self._kernel.want(stack.sandbox.id, self.plan(stack), stack.title)
 
     # -- the plan -----------------------------------------------------------------------
 
