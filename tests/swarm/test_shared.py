@@ -315,6 +315,22 @@ async def test_a_farewell_is_over_when_everybody_thanked() -> None:
         await leaving
 
 
+def test_nobody_waits_for_the_thanks_of_who_has_failed() -> None:
+    nodes = {"me", "w1", "w2"}
+    owner = Farewells(lambda node, words: None, lambda network: nodes, "me")
+
+    async def story() -> None:
+        owner.begin([OURS], serving=True)
+        greeting = asyncio.ensure_future(owner.over({OURS: "red"}, serving=True))
+        owner.thanked("w1", b"\xfb+" + OURS.encode())
+        await asyncio.sleep(1)
+        assert not greeting.done()
+        nodes.discard("w2")
+        await greeting
+
+    assert in_jumping_time(story()) < 1.5
+
+
 async def test_a_store_and_a_swarm_do_not_go_together() -> None:
     swarm = LateSwarm(lambda: pytest.fail("made"), lambda: True, store=True)
     for deed in (swarm.init(InitRequest()), swarm.join(JoinRequest()), swarm.run()):

@@ -8,7 +8,7 @@ One that stops is signalled after its farewell is over. One that serves is said 
 the next task of an update leaves when the world knows who has taken its place, and no node is ever left with nobody.
 
 A word of thanks is one datagram, sealed like all gossip. Whoever has not thanked after ``BOUND`` seconds is not waited
-for: he failed, or his word was lost, and by then he has the row.
+for: he failed, or his word was lost, and by then he has the row. Nor is who gossip gives up meanwhile: he hears nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ MARK = b"\xfb"
 SERVING, LEAVING = b"+", b"-"
 BOUND = 3.0
 """Seconds in which gossip tells everybody."""
+LOOK = 0.2
+"""Seconds between looks whether somebody who is waited for is given up by gossip."""
 
 
 class Farewells:
@@ -55,7 +57,9 @@ class Farewells:
                 async with asyncio.timeout(BOUND):
                     while any(self._missing(word, network) for word, network in words.items()):
                         self._news.clear()
-                        await self._news.wait()
+                        with suppress(TimeoutError):
+                            async with asyncio.timeout(LOOK):
+                                await self._news.wait()
         finally:
             for word in words:
                 self._heard.pop(word, None)
