@@ -8,7 +8,7 @@ One that stops is signalled after its farewell is over. One that serves is said 
 the next task of an update leaves when the world knows who has taken its place, and no node is ever left with nobody.
 
 A word of thanks is one datagram, sealed like all gossip. Whoever has not thanked after ``BOUND`` seconds is not waited
-for: he failed, or his word was lost, and by then he has the row. Nor is who gossip gives up meanwhile: he hears nothing.
+for: he failed, or his word was lost, and by then he has the row. Nor is who gossip gives up: he hears nothing.
 """
 
 from __future__ import annotations
