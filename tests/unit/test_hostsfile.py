@@ -206,8 +206,7 @@ def test_the_redirect() -> None:
     assert skeleton.ns == "sb1"
     assert skeleton.text == text("""
         chain names {
-            type filter hook output priority 100; policy accept;
-            oif != "lo" accept
+            type filter hook ingress device "lo" priority 0; policy accept;
             ip daddr 127.0.0.11 udp dport 53 udp dport set 40001
             ip daddr 127.0.0.11 tcp dport 53 tcp dport set 40002
         }

@@ -341,13 +341,13 @@ def redirect_chain(udp_port: int, tcp_port: int) -> str:
     Port numbers are written over, packet by packet; NAT would have the kernel
     track every connection of the container, those to the world too. Should the
     container track by itself, it sees port 53 both ways: questions are changed
-    after its look at them, answers before. What goes to others by a cable is asked
-    one question, and not by name: "lo" is number 1 in every namespace.
+    after its look at them, where they come in by "lo", answers before. So what goes
+    to others by a cable is asked one question, and not by name: "lo" is number 1 in
+    every namespace.
     """
     return f"""\
 chain names {{
-    type filter hook output priority 100; policy accept;
-    oif != "lo" accept
+    type filter hook ingress device "lo" priority 0; policy accept;
     ip daddr {RESOLVER} udp dport 53 udp dport set {udp_port}
     ip daddr {RESOLVER} tcp dport 53 tcp dport set {tcp_port}
 }}

@@ -6,6 +6,7 @@
 
 A packet meets a handful of rules, however many networks and ports there are, and one that goes on its way in a
 connection meets the fewest: looking up the name of a device costs as much as ten comparisons, so it is asked last.
+What other hosts' tunnels send is most of what a busy host hears: it is asked first, in the chain itself.
 
     client -> host:8080        guard, published:  published4[tcp . 8080] -> 172.17.0.2 . 80     forward: dnat, enters
     host   -> 127.0.0.1:8080   output, published: the same map; leaves with the bridge's address (postrouting)
@@ -193,16 +194,13 @@ _SETS = """\
 _CHAINS = """\
     chain guard {
         type filter hook prerouting priority raw; policy accept;
-        meta l4proto udp jump known
+        meta l4proto udp th dport . @th,96,24 . ip saddr @vteps4 iifname != @networks notrack accept
         ip daddr 127.0.0.0/8 iifname != "lo" counter drop comment "loopback addresses do not come from outside"
         ip saddr 127.0.0.0/8 iifname != "lo" counter drop comment "nor from containers"
-        meta l4proto udp jump unknown
+        meta l4proto udp jump from_tunnels
     }
-    chain known {
-        th dport . @th,96,24 . ip saddr @vteps4 iifname != @networks notrack accept
+    chain from_tunnels {
         th dport . @th,96,24 . ip6 saddr @vteps6 iifname != @networks notrack accept
-    }
-    chain unknown {
         th dport . @th,96,24 @sealed meta ipsec missing counter drop comment "in clear"
         th dport . @th,96,24 @overlays goto overlay
     }
@@ -213,10 +211,10 @@ _CHAINS = """\
     }
     chain leaving {
         type filter hook output priority raw; policy accept;
-        meta l4proto udp jump tunnels
+        meta l4proto udp th dport . @th,96,24 . ip daddr @vteps4 notrack accept
+        meta l4proto udp jump to_tunnels
     }
-    chain tunnels {
-        th dport . @th,96,24 . ip daddr @vteps4 notrack accept
+    chain to_tunnels {
         th dport . @th,96,24 . ip6 daddr @vteps6 notrack accept
         th dport . @th,96,24 @sealed rt ipsec missing counter drop comment "in clear"
         th dport . @th,96,24 @overlays notrack
