@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.errors import Unavailable
+from fairlead.errors import Conflict, Unavailable
 from fairlead.lab.keyvalue import program
 from fairlead.lab.topology import one_cable
 from fairlead.lab.world import World
@@ -130,6 +130,17 @@ async def test_managers_join_one_after_the_other(managers: dict[str, Manager]) -
     assert entry and entry.value == b"v"
     listed = await managers["bert"].members.list()
     assert sorted((member.node, member.learner) for member in listed) == [(name, False) for name in NODES]
+
+
+async def test_another_takes_over_while_all_goes_on(managers: dict[str, Manager]) -> None:
+    await grown(managers)
+    (first,) = [manager for manager in managers.values() if await manager.members.leading()]
+    other = next(member for member in await first.members.list() if member.node != first.name)
+    await first.members.hand_over(other.id)
+    assert await managers[other.node].members.leading() and not await first.members.leading()
+    await first.store.put_if("key", b"value")
+    with pytest.raises(Conflict):
+        await first.members.hand_over(other.id)
 
 
 async def test_all_addresses_change_at_once(managers: dict[str, Manager]) -> None:

@@ -42,6 +42,7 @@ from fairlead.swarm.keeping import LIFETIME, Keeping
 from fairlead.swarm.leader import Guard, Leader
 from fairlead.swarm.loans import Loans
 from fairlead.swarm.members import Members, Place
+from fairlead.swarm.offices import Offices
 from fairlead.swarm.presence import BEATS, RollCall
 from fairlead.swarm.roles import Roles
 from fairlead.swarm.rotation import Rotation, belief
@@ -296,7 +297,8 @@ class Manager:
         grace = BEATS * spec.dispatcher.heartbeat_period / 1e9
         calls = RollCall(self.state, self.ledger, self.me, self._dispatching().boards.tasks, clock, grace)
         keeping = Keeping(self.state, self.ledger, clock, self._fresh_key, lifetime=self._tools.lifetime)
-        parts = (decides, calls, Roles(self.state, self.members), Rotation(self.state), keeping)
+        roles, offices = Roles(self.state, self.members), Offices(self.state, self.members, self.me)
+        parts = (decides, calls, roles, offices, Rotation(self.state), keeping)
         with contextlib.ExitStack() as ears:
             for part in parts:
                 ears.callback(self.hear(part.hear))

@@ -130,12 +130,12 @@ class Members:
 
     async def list(self) -> list[Member]:
         """As the majority has it; raises ``Unavailable`` without one."""
-        answer = await self._ask("member/list", {"linearizable": True})
+        answer = await self._ask("cluster/member/list", {"linearizable": True})
         return [_member(one) for one in answer.get("members", ())]
 
     async def add(self, node: str) -> str:
         """A learner; it has to be started then. Its id."""
-        answer = await self._ask("member/add", {"peerURLs": [peer_url(node)], "isLearner": True}, again=False)
+        answer = await self._ask("cluster/member/add", {"peerURLs": [peer_url(node)], "isLearner": True}, again=False)
         return str(answer["member"]["ID"])
 
     async def promote(self, id: str) -> None:
@@ -151,13 +151,22 @@ class Members:
 
     async def promote_now(self, id: str) -> None:
         """``Conflict`` when it has not caught up yet."""
-        await self._ask("member/promote", {"ID": id}, again=False)
+        await self._ask("cluster/member/promote", {"ID": id}, again=False)
 
     async def remove(self, id: str) -> None:
-        await self._ask("member/remove", {"ID": id}, again=False)
+        await self._ask("cluster/member/remove", {"ID": id}, again=False)
+
+    async def leading(self) -> bool:
+        """Whether the one here leads the others."""
+        told = await self._ask("maintenance/status", {})
+        return bool(told.get("leader")) and told["leader"] == told["header"]["member_id"]
+
+    async def hand_over(self, id: str) -> None:
+        """That one leads the others from now on, if the one here does now."""
+        await self._ask("maintenance/transfer-leadership", {"targetID": id}, again=False)
 
     async def _ask(self, path: str, body: dict[str, Any], *, again: bool = True) -> dict[str, Any]:
-        answer = await self._etcd.ask("POST", f"/v3/cluster/{path}", msgspec.json.encode(body), again=again)
+        answer = await self._etcd.ask("POST", f"/v3/{path}", msgspec.json.encode(body), again=again)
         try:
             told = msgspec.json.decode(answer.body, type=dict[str, Any])
         except msgspec.MsgspecError:
