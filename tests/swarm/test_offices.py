@@ -8,7 +8,7 @@ from fairlead.core.cluster import Node, NodeSpec
 from fairlead.errors import Conflict
 from fairlead.store.memory import MemoryStore
 from fairlead.swarm.members import Member
-from fairlead.swarm.offices import AGAIN, Offices
+from fairlead.swarm.offices import AGAIN, LOOK, Offices
 from fairlead.swarm.state import State
 from unit.jumping import in_jumping_time
 
@@ -44,7 +44,7 @@ def test_another_etcd_leads_that_has_a_vote_and_is_here(obeys: bool, times: int)
         states = {"m1": "ready", "m2": "ready", "m3": "down", "m4": "ready"}
         await state.commit([Node(id, NodeSpec(role="manager"), state=states[id]) for id in states])
         leading = asyncio.ensure_future(Offices(state, etcd, "m1").lead(("leader", 1)))  # type: ignore[arg-type]
-        await asyncio.sleep(2.5 * AGAIN)
+        await asyncio.sleep(2.5 * AGAIN + LOOK)
         leading.cancel()
         assert [id for _, id in etcd.asked] == ["4"] * times
 

@@ -6,7 +6,9 @@ When a machine is gone, etcd without a leader elects one in a second or two, and
 swarm's leader too. Were both the same machine, the one election would wait for the other: six seconds in the lab, and
 three so.
 
-Rule: an etcd that does not take over stops writing for a second, so it is not asked again before ``AGAIN``.
+Rules
+    1. A new leader looks after ``LOOK``: by then it is known who went with the one before.
+    2. Who is asked and does not take over has stopped all writing for a second: nobody is asked again before ``AGAIN``.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from fairlead.swarm.state import Event, State
 log = logging.getLogger(__name__)
 
 LOOK, AGAIN = 5.0, 60.0
-"""Seconds between two looks, and after which another is asked to take over."""
+"""seconds"""
 
 
 class Offices:
@@ -37,12 +39,13 @@ class Offices:
 
     async def lead(self, guard: Guard) -> None:
         """Until cancelled."""
+        asked = False
         while True:
+            await asyncio.sleep(AGAIN if asked else LOOK)
             asked = False
             with suppress(Conflict, Unavailable):
                 if await self._members.leading():
                     asked = await self._hand_over()
-            await asyncio.sleep(AGAIN if asked else LOOK)
 
     async def _hand_over(self) -> bool:
         """Whether somebody could be asked."""
