@@ -70,3 +70,9 @@ def test_many_elements_are_few_commands() -> None:
         "create element inet fairlead s "
     ]
     assert " : " not in nft._commands("delete", items)
+
+
+def test_a_root_without_protocols_is_told_what_it_lacks() -> None:
+    said = "netlink: Error: Could not resolve protocol name\nadd rule inet fairlead in meta l4proto tcp drop\n"
+    complaint = nft.Denied(said).as_error("table inet fairlead").message
+    assert complaint == "cannot make table inet fairlead: /etc/protocols is missing (Debian: the package netbase)"

@@ -146,8 +146,11 @@ class Denied(Exception):
         self.exists = "File exists" in words
         self.absent = "No such file or directory" in words
         self.unsupported = "Operation not supported" in words
+        self.nameless = "Could not resolve protocol name" in words  # "tcp" in a rule, in a root without /etc/protocols
 
     def as_error(self, what: object) -> Internal | Unsupported:
+        if self.nameless:
+            return Unsupported(f"cannot make {what}: /etc/protocols is missing (Debian: the package netbase)")
         kind = Unsupported if self.unsupported else Internal
         return kind(f"cannot make {what}: nftables: {self}")
 
@@ -196,7 +199,7 @@ def remove_table(nft: Nft) -> None:
 
 def _replace_table(nft: Nft, skeleton: Skeleton, elements: Sequence[Element], fresh: bool) -> Undo:
     before = "" if fresh or nft.blank else nft.listing(elements=True)
-    _run(nft, ("" if fresh else _ANY_TABLE) + table_text(skeleton.text) + _commands("add", elements), skeleton.key)
+    _run(nft, ("" if fresh else _ANY_TABLE) + table_text(skeleton.text) + _commands("add", elements), f"table {TABLE}")
     nft.knows(skeleton)
     return lambda: nft.run(_ANY_TABLE + before)
 
