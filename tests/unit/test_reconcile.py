@@ -408,6 +408,19 @@ def test_what_failed_of_a_job_is_tried_again() -> None:
     assert sum(task.status.state == State.COMPLETE for task in town.tasks.values()) == 2
 
 
+def test_a_job_that_never_began_begins_elsewhere_though_it_is_not_to_begin_twice() -> None:
+    town = Town(ServiceSpec(mode=Mode(replicated_job=ReplicatedJob(1, 1)), task_template=rule(condition="none")))
+    town.deaf.add("a")
+    town.run(2)
+    assert not town.running()
+    town.avail("a", state="unknown")
+    town.run(2)
+    (begun,) = town.running()
+    town.avail(begun.node, state="unknown")
+    town.run(2)
+    assert town.running() == [begun]
+
+
 def test_a_job_runs_again_as_another_iteration() -> None:
     town = job(1, 1)
     town.run(5)

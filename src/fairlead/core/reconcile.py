@@ -117,6 +117,8 @@ def _follow(draft: Draft, place: int | str, task: Task, displaced: bool = False)
 def _again(task: Task, now: int, displaced: bool = False) -> tuple[int, ...] | None:
     """None: its restart policy has no follower for it; else the restarts that the follower has to count."""
     rule = service.restart(task.spec)
+    if task.status.state <= State.ASSIGNED:
+        return task.restarts  # it never began
     if rule.condition == "none" or (rule.condition == "on-failure" and task.status.state == State.COMPLETE):
         return None
     if not rule.max_attempts or displaced:
