@@ -132,6 +132,8 @@ class PaperRuntime:
             raise Conflict(f"container {id} is not running")
         return self.wires[id]
 
+    def check_user(self, container: Container, user: str) -> None: ...
+
     async def exec(self, container: Container, exec_id: str, spec: ExecSpec, attached: bool) -> PaperExec:
         made = PaperExec(spec, attached)
         self.execs.append(made)

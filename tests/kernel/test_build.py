@@ -69,7 +69,10 @@ async def test_the_second_build_is_the_first(builds: Builds, disk: Disk) -> None
     await build(builds, BuildRequest(tags=("a",)), file)
     assert (await build(builds, BuildRequest(tags=("b",), quiet=True), file)) == [disk.images.get("a").id + "\n"]
     assert disk.images.get("a").id == disk.images.get("b").id
-    assert await builds.prune() > 0
+    freed = await builds.prune()
+    told = [(event.kind, event.action) for event in disk.events._last]
+    assert freed > 0 and disk.events._last[-1].attributes == {"reclaimed": str(freed)}
+    assert told[-4:] == [("image", "create"), ("image", "tag"), ("image", "tag"), ("builder", "prune")]
 
 
 async def test_a_failed_step_is_told_in_dockers_words(builds: Builds, disk: Disk) -> None:

@@ -238,3 +238,11 @@ async def test_a_data_root_on_overlayfs_falls_back_to_copies(tmp_path: Path) -> 
         await inner.filesystem.remove(held)
     finally:
         await outer.filesystem.remove(base)
+
+
+async def test_what_is_copied_is_told(disk: Disk, container: Container) -> None:
+    await joined(disk.filesystem.get(container, "/etc"))
+    await disk.filesystem.put(container, "/etc", once(tar(("n", b"1"))))
+    await joined(disk.filesystem.export(container))
+    told = [event.action for event in disk.events._last if event.kind == "container" and event.id == container.id]
+    assert told == ["archive-path", "extract-to-dir", "export"]

@@ -292,3 +292,35 @@ async def test_many_at_once(box: Bench) -> None:
         end = await box.end()
         ends[end.id] = end.code
     assert ends == {one.id: n for n, one in enumerate(boxes)}
+
+
+async def test_shared_memory_is_shared_with_who_joins(box: Bench) -> None:
+    waits = {"open_stdin": True}
+    donor = container("sh", "-c", "echo hi >/dev/shm/x; read x", config=waits, ipc_mode="shareable", shm_size=1 << 20)
+    await box.create(donor)
+    await box.oci.start(donor.id)
+    look = "until cat /dev/shm/x 2>/dev/null; do :; done; grep ' /dev/shm ' /proc/mounts; echo there >/dev/shm/y"
+    guest = container("sh", "-c", look, ipc_mode=f"container:{donor.id}")
+    await box.create(guest, joined={"ipc": box.oci.pid(donor.id)})
+    await box.oci.start(guest.id)
+    assert (await box.end()).code == 0
+    said, mount = box.log(guest).splitlines()
+    assert said == "hi" and "nosuid,nodev,noexec" in mount and "size=1024k" in mount
+    place = box.top / "run/containers" / donor.id / "shm"
+    assert (place / "y").read_text() == "there\n"
+    await box.oci.delete(donor.id, force=True)
+    assert str(place) not in Path("/proc/self/mountinfo").read_text()
+
+
+async def test_the_hosts_shared_memory_comes_with_its_queues(box: Bench) -> None:
+    """Which need not be mounted on the host."""
+    assert await box.output("grep", "-c", " /dev/mqueue mqueue", "/proc/mounts", ipc_mode="host") == "1"
+
+
+async def test_who_is_nobody_in_the_container_is_said_before(box: Bench) -> None:
+    one = container("sleep", "9")
+    await box.create(one)
+    box.oci.check_user(one, "0:0")
+    for user, words in (("nosuch", "unable to find user nosuch"), ("0:-1", "uids and gids must be in range")):
+        with pytest.raises(FairleadError, match=words):
+            box.oci.check_user(one, user)

@@ -78,13 +78,14 @@ def test_the_hosts_network_has_the_hosts_sysctls() -> None:
 def test_shared_memory_by_mode() -> None:
     def shm(**host):
         joined = {"ipc": 9} if host.get("ipc_mode", "").startswith("container:") else {}
-        made = make(place=Place(rootfs="/r", joined=joined), **host)["mounts"]
+        shared = "/s" if joined or host.get("ipc_mode") == "shareable" else ""
+        made = make(place=Place(rootfs="/r", joined=joined, shm=shared), **host)["mounts"]
         return next(({**m} for m in made if m["destination"] == "/dev/shm"), None)
 
     assert "size=1024" in shm(shm_size=1024)["options"]
     assert shm(ipc_mode="none") is None
     assert shm(ipc_mode="host")["source"] == "/dev/shm"
-    assert shm(ipc_mode="container:x")["source"] == "/proc/9/root/dev/shm"
+    assert shm(ipc_mode="container:x")["source"] == shm(ipc_mode="shareable")["source"] == "/s"
 
 
 def test_mounts_of_the_user_replace_and_follow() -> None:
@@ -206,6 +207,8 @@ def test_users(user: str, add: list[str] | None, expected: tuple) -> None:
         ("eve", "unable to find user eve: no matching entries in passwd file"),
         ("ann:eve", "unable to find group eve: no matching entries in group file"),
         ("4294967295", "uids and gids must be in range"),
+        ("-1", "uids and gids must be in range"),
+        ("1:-1", "uids and gids must be in range"),
     ],
 )
 def test_nobody(user: str, says: str) -> None:

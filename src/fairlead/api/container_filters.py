@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fairlead.api import http
 from fairlead.core.container import NEVER, Container
-from fairlead.core.model import Endpoint
 from fairlead.errors import FairleadError, Invalid
 
 ACCEPTED = (
@@ -26,7 +25,8 @@ _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(\w+))?")
 class Facts(NamedTuple):
     """What the filters ask about a container that its record does not hold."""
 
-    endpoints: Callable[[Container], Sequence[Endpoint]]
+    ports: Callable[[Container], Sequence[Mapping[str, Any]]]
+    """as the list shows them"""
     network_ids: Mapping[str, str]
     """name or id as asked -> id"""
     images: Callable[[str], str]
@@ -40,6 +40,7 @@ Test = Callable[[Container], bool]
 def matcher(wanted: http.Filters, facts: Facts) -> Test:
     """One test of all the filters; ``Invalid`` (or what dockerd answers) for values that make no sense."""
     tests = [make(wanted[name], facts) for name, make in _MAKERS.items() if wanted.get(name)]
+    tests += _open(wanted, facts)
     return lambda container: all(test(container) for test in tests)
 
 
@@ -116,21 +117,20 @@ def _since(values: Sequence[str], facts: Facts) -> Test:
     return lambda c: all(c.created > limit for limit in limits)
 
 
-def _publish(values: Sequence[str], facts: Facts) -> Test:
-    wanted = set[tuple[int, str]]().union(*(_ports("publish", value) for value in values))
-    return lambda c: any((b.host_port, b.protocol) in wanted for e in facts.endpoints(c) for b in e.bindings)
-
-
-def _expose(values: Sequence[str], facts: Facts) -> Test:
-    wanted = set[tuple[int, str]]().union(*(_ports("expose", value) for value in values))
+def _open(wanted: http.Filters, facts: Facts) -> list[Test]:
+    """``publish`` and ``expose``: one port of the list's column will do, by either. Outside, 0 is none."""
+    outside, inside = (
+        set[tuple[int, str]]().union(*(_ports(name, value) for value in wanted.get(name, ())))
+        for name in ("publish", "expose")
+    )
 
     def test(container: Container) -> bool:
-        exposed = set[tuple[int, str]]().union(
-            *(_ports("expose", port) for port in container.config.exposed_ports or {} if _PORTS.fullmatch(port))
+        return any(
+            (port.get("PublicPort", 0), port["Type"]) in outside or (port["PrivatePort"], port["Type"]) in inside
+            for port in facts.ports(container)
         )
-        return bool(wanted & (exposed | {(request.port, request.protocol) for request in container.ports}))
 
-    return test
+    return [test] if outside or inside else []
 
 
 def _ports(name: str, value: str) -> set[tuple[int, str]]:
@@ -167,7 +167,5 @@ _MAKERS: dict[str, Callable[[Sequence[str], Facts], Test]] = {
     "ancestor": _ancestor,
     "before": _before,
     "since": _since,
-    "publish": _publish,
-    "expose": _expose,
     "is-task": _is_task,
 }

@@ -81,7 +81,7 @@ class Containers:
 
     def _facts(self) -> container_filters.Facts:
         return container_filters.Facts(
-            endpoints=lambda container: self._containers.endpoints(container.id),
+            ports=lambda container: wire_containers.ports(container, self._places.of(container)),
             network_ids=self._places.network_ids(),
             images=self._image_id,
             find=self._containers.get,

@@ -316,7 +316,7 @@ def summary(container: Container, place: Place, version: Version, links: Sequenc
         "ImageID": container.image,
         "Command": _command(container),
         "Created": times.nanoseconds(container.created) // times.SECOND,
-        "Ports": _ports(container, place),
+        "Ports": ports(container, place),
         "Labels": container.config.labels or {},
         "State": container.state.status,
         "Status": status(container.state, times.now()),
@@ -337,7 +337,8 @@ def _command(container: Container) -> str:
     return " ".join([container.path, *words])
 
 
-def _ports(container: Container, place: Place) -> list[dict[str, Any]]:
+def ports(container: Container, place: Place) -> list[dict[str, Any]]:
+    """Those of a running container: published, with their place outside, and exposed."""
     if not container.state.running or not _tells_ports(place):
         return []
     bindings = sorted((b for e in place.endpoints for b in e.bindings), key=_binding_order)

@@ -308,7 +308,7 @@ def check_wishes(network: Network, settings: EndpointSettings) -> None:
     for text in settings.link_local:
         if _address(text) is None:
             complaints.append(f"invalid link-local IP address: {text}")
-    if not network.predefined and settings.part is None:
+    if settings.part is None:
         for family, wish in ((4, settings.ipv4), (6, settings.ipv6)):
             complaints.extend(_about_wish(wish, [pool for pool in given if family_of(pool.subnet) == family]))
     if complaints:

@@ -35,7 +35,7 @@ READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trig
 def mounts(
     container: Container, user: Sequence[Mount], files: Mapping[str, str], shm: str = ""
 ) -> list[dict[str, Any]]:
-    """The list in the order of mounting. ``files``: place -> host path; ``shm``: another container's /dev/shm."""
+    """The list in the order of mounting. ``files``: place -> host path; ``shm``: host path of a shared /dev/shm."""
     host = container.host
     made = {item["destination"]: item for item in _defaults(host.privileged)}
     made.update(_shared_memory(host.ipc_mode, host.shm_size or SHM_SIZE, shm))
@@ -62,15 +62,14 @@ def _defaults(privileged: bool) -> list[dict[str, Any]]:
 
 
 def _shared_memory(mode: str, size: int, other: str) -> dict[str, dict[str, Any]]:
-    """/dev/shm by ipc mode: our own, nobody's, the host's, or another container's."""
+    """/dev/shm by ipc mode: our own, nobody's, the host's, or one that containers share."""
     place = "/dev/shm"
     if mode == "none":
         return {}
     if mode == "host":
-        queues = "/dev/mqueue"
-        return {place: _mount(place, "bind", place, "rbind"), queues: _mount(queues, "bind", queues, "rbind")}
+        return {place: _mount(place, "bind", place, "rbind")}
     if other:
-        return {place: _mount(place, "bind", other, "rbind")}
+        return {place: _mount(place, "bind", other, "rbind", "nosuid", "noexec", "nodev")}
     return {place: _mount(place, "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", f"size={size}")}
 
 

@@ -61,6 +61,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """place inside -> host path, of hosts, hostname and resolv.conf"""
     joined: Mapping[str, int] = msgspec.field(default_factory=dict)
     """``pid``, ``ipc`` -> process whose namespace is shared"""
+    shm: str = ""
+    """host path of a /dev/shm that it shares with other containers; "": one of its own"""
     env: Sequence[str] = ()
     """weaker than the container's own (links)"""
     devices: Sequence[DeviceNode] = ()
@@ -79,12 +81,11 @@ def spec(
     rights = rights_of(host, facts)
     init = bool(host.init) and (host.pid_mode == "" or host.pid_mode == "private")
     files = {**place.files, **({INIT: facts.init} if init else {})}
-    shm = f"/proc/{place.joined['ipc']}/root/dev/shm" if "ipc" in place.joined else ""
     made: dict[str, Any] = {
         "ociVersion": "1.0.2",
         "process": _process(container, identity, rights, security, place, init, facts),
         "root": {"path": place.rootfs, **({"readonly": True} if host.readonly_rootfs else {})},
-        "mounts": ocimounts.mounts(container, mounts, files, shm),
+        "mounts": ocimounts.mounts(container, mounts, files, place.shm),
         "linux": _linux(container, security, rights, mounts, place, facts),
     }
     if host.uts_mode != "host":

@@ -78,10 +78,10 @@ def _group(wanted: str, known: list[_Group], complaint: str) -> int:
 
 
 def _number(text: str) -> int | None:
-    if not _is_id(text):
+    if not _is_id(text.removeprefix("-")):
         return None
     value = int(text)
-    if value > LARGEST:
+    if not 0 <= value <= LARGEST:
         raise FairleadError(f"uids and gids must be in range 0-{LARGEST}")
     return value
 

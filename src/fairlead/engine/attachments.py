@@ -34,6 +34,7 @@ from fairlead.errors import FairleadError, Forbidden, Invalid, NotFound
 from fairlead.host.base import Host
 
 SETTING_UP = "failed to set up container networking"
+NOT_HOST = "cannot connect container to host network - container must be created in host network mode"
 SHARED = "container sharing network namespace with another container or host cannot be connected to any other network"
 PRIVATE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
 
@@ -243,7 +244,9 @@ class Attachments:
         await self._endpoints.change(stack, changed)
 
     def _refuse_connect(self, container: Container, network: Network) -> None:
-        if mode_of(container) != "own" or network.driver == "host":
+        if mode_of(container) == "own" and network.driver == "host":
+            raise Invalid(NOT_HOST)
+        if mode_of(container) != "own":
             raise Invalid(SHARED)
         if network.driver == "null" or any(self._is_none(name) for name in container.networks):
             raise Invalid(PRIVATE)

@@ -76,9 +76,15 @@ class Builds:
 
     async def _adopt(self, run: BuildRun, names: Sequence[Reference] = ()) -> list[ImageRecord]:
         """Remember the images of its steps; the last one gets the names."""
+        adopted: list[ImageRecord] = []
         made = await run.images(self._images.blobs())
-        last = len(made) - 1
-        return [await self._transfers.adopt(each, names if at == last else ()) for at, each in enumerate(made)]
+        for number, fetched in enumerate(made, 1):
+            known = fetched.config.digest in self._images
+            image = await self._transfers.adopt(fetched, names if number == len(made) else ())
+            if not known:
+                self._images.tell("create", image.id, image.id)
+            adopted.append(image)
+        return adopted
 
     async def _offer(
         self, run: BuildRun, request: BuildRequest, credentials: Callable[[str], Credentials]
@@ -96,7 +102,9 @@ class Builds:
 
     async def prune(self) -> int:
         """Throw the cache away; bytes freed."""
-        return await self._builder.prune()
+        freed = await self._builder.prune()
+        self._images.tell_pruned("builder", freed)
+        return freed
 
     def cache_size(self) -> int:
         """Bytes of the cache. Blocking."""

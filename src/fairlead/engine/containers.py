@@ -418,14 +418,14 @@ class Containers:
         self._attachments.rewrite(await self._catalog.put(replace(container, host=host)))
 
     async def connect(self, network_ref: str, ref: str, settings: EndpointSettings) -> None:
-        network, container = self._controller.network(network_ref), self.get(ref)
+        container, network = self.get(ref), self._controller.network(network_ref)
         self._creation.check_endpoint(network, settings)
         async with self._life(container).lock:
             container = await self._attachments.connect(self.get(container.id), network, settings)
             await self._catalog.put(container)
 
     async def disconnect(self, network_ref: str, ref: str, force: bool = False) -> None:
-        network, container = self._controller.network(network_ref), self._catalog.find(ref) if force else self.get(ref)
+        container, network = self._catalog.find(ref) if force else self.get(ref), self._controller.network(network_ref)
         if container is None:
             return await self._controller.strike(network, ref)
         async with self._life(container).lock:

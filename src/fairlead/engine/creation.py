@@ -31,7 +31,7 @@ from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.images import Images
 from fairlead.engine.links import Links
 from fairlead.engine.volumes import Volumes
-from fairlead.errors import FairleadError, Invalid, NotFound
+from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
 
 replace = msgspec.structs.replace
 
@@ -148,8 +148,9 @@ class Creation:
         except NotFound as error:
             raise FairleadError(f"joining network namespace of container: {error.message}") from error
         if not other.state.running:
-            raise FairleadError(
-                f"joining network namespace of container: container {other.id} is not running: start it first"
+            raise Conflict(
+                "cannot join network namespace of a non running container:"
+                f" container {other.name} is {other.state.status}"
             )
         return await self.sandbox(other)
 
@@ -167,12 +168,17 @@ class Creation:
         }
 
     def _process_of(self, kind: str, ref: str) -> int:
+        failed = f"failed to join {kind.upper()} namespace"
         try:
             other = self._catalog.get(ref)
         except NotFound as error:
-            raise FairleadError(f"joining {kind.upper()} namespace of container: {error.message}") from error
+            raise FairleadError(f"{failed}: {error.message}") from error
         if not other.state.running:
-            raise FairleadError(f"joining {kind.upper()} namespace of container: container {other.id} is not running")
+            refusal = Conflict if kind == "ipc" else FairleadError
+            raise refusal(f"{failed}: container {other.id} is not running")
+        if kind == "ipc" and other.host.ipc_mode in ("private", "none"):
+            hint = "non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+            raise Invalid(f"{failed}: container {other.id}: {hint}")
         return other.state.pid
 
     def check_endpoint(self, network: Network, settings: EndpointSettings) -> None:
@@ -214,7 +220,8 @@ class Creation:
             ulimits=host.ulimits or defaults.ulimits or host.ulimits,
             init=host.init if host.init is not None else defaults.init,
             runtime=host.runtime or "runc",
-            ipc_mode=host.ipc_mode or "private",
+            ipc_mode=self._joining(host.ipc_mode) or "private",
+            pid_mode=self._joining(host.pid_mode),
             cgroupns_mode=host.cgroupns_mode or defaults.cgroupns_mode or "host",
             masked_paths=_paths(host, host.masked_paths, ocimounts.MASKED),
             readonly_paths=_paths(host, host.readonly_paths, ocimounts.READONLY),
@@ -229,6 +236,14 @@ class Creation:
         """The network mode as it is kept: another container by its id, which stays when its name does not."""
         other = self._catalog.find(mode.removeprefix("container:")) if mode.startswith("container:") else None
         return f"container:{other.id}" if other else "bridge" if mode in ("", "default") else mode
+
+    def _joining(self, mode: str) -> str:
+        """The same for the other namespaces; who is to be joined must be there. ``Invalid`` if not."""
+        kind, _, ref = mode.partition(":")
+        try:
+            return f"{kind}:{self._catalog.get(ref).id}" if kind == "container" else mode
+        except NotFound as error:
+            raise Invalid(error.message) from error
 
     def _hostname(self, host: HostConfig, id: str) -> str:
         """The name a container gets that asked for none: that of the stack it uses."""
@@ -245,12 +260,13 @@ class Creation:
         if mode_of_host(host) == "container":
             return {}, [MAC_DEPRECATED] if config.mac_address else []
         mode = "none" if config.network_disabled else host.network_mode
+        asked = {"bridge" if name == "default" else name: settings for name, settings in asked.items()}
         main = asked.get(mode, EndpointSettings())
         warnings = []
         if config.mac_address:
             main = replace(main, mac=config.mac_address)
             warnings.append(MAC_DEPRECATED)
-        networks = {mode: main, **{name: settings for name, settings in asked.items() if name not in (mode, "default")}}
+        networks = {mode: main, **{name: settings for name, settings in asked.items() if name != mode}}
         for name, settings in networks.items():
             self._check_settings(name, settings)
         return networks, warnings

@@ -149,6 +149,11 @@ class Execs:
         container = self._active(ref)
         if not config.cmd:
             raise Invalid("No exec command specified")
+        if config.user:
+            try:
+                self._runtime.check_user(container, config.user)
+            except FairleadError as error:
+                raise Invalid(error.message) from error
         parse(config.detach_keys)
         self._make_room()
         record = ExecRecord(self._new_id(), container.id, config)

@@ -160,6 +160,7 @@ class Filesystem:
     async def get(self, container: Container, path: str) -> AsyncIterator[bytes]:
         """A tar of what is at ``path``."""
         async with self.hold(container) as place:
+            self._images.tell_of(container, "archive-path", {})
             async for piece in self._files.get(place, path):
                 yield piece
 
@@ -172,10 +173,12 @@ class Filesystem:
             raise Forbidden("container rootfs is marked read-only")
         async with self.hold(container) as place:
             await self._files.put(place, path, stream, no_overwrite, container.config.user if copy_ids else "")
+        self._images.tell_of(container, "extract-to-dir", {})
 
     async def export(self, container: Container) -> AsyncIterator[bytes]:
         """A tar of the whole root, without mounts."""
         async with self.hold(container) as place:
+            self._images.tell_of(container, "export", {})
             async for piece in self._files.export(place):
                 yield piece
 

@@ -205,6 +205,10 @@ class Images:
         image = self._records.get(id)
         self._events.publish("image", action, id, {**(image.labels if image else {}), "name": name})
 
+    def tell_pruned(self, kind: str, freed: int) -> None:
+        """Images, or the builder's cache, were cleared away; ``freed`` bytes."""
+        self._events.publish(kind, "prune", "", {"reclaimed": str(freed)})
+
     def tell_of(self, container: Container, action: str, facts: dict[str, str]) -> None:
         """A fact about a container, in which an image has a part."""
         known = {**(container.config.labels or {}), "image": container.config.image, "name": container.name}
@@ -321,7 +325,7 @@ class Images:
                 gone += await self._delete(self._records[image.id], prune=True)
             self._done()
         freed = before - self.layers_size()
-        self._events.publish("image", "prune", "", {"reclaimed": str(freed)})
+        self.tell_pruned("image", freed)
         return gone, freed
 
     async def released(self, id: str, container: str) -> None:

@@ -105,6 +105,9 @@ class Runtime(Protocol):
 
     async def exec(self, container: Container, exec_id: str, spec: ExecSpec, attached: bool) -> ExecProcess: ...
 
+    def check_user(self, container: Container, user: str) -> None:
+        """``FairleadError`` in Docker's words when there is nobody of that name in the container, which runs."""
+
     async def reopen_log(self, id: str) -> None:
         """The log file was renamed: write to a new one of the old name."""
 

@@ -119,6 +119,7 @@ class Transfers:
                 )
             )  # fmt: skip
             image = await self._images.add(image, [name] if name else [])
+        self._images.tell("create", image.id, image.id)
         self._tagged(image, name)
         facts = {"comment": comment, "imageID": image.id, "imageRef": name.familiar if name else ""}
         self._images.tell_of(container, "commit", facts)

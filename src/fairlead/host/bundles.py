@@ -25,10 +25,12 @@ from fairlead.core import ociresources, ocispec, users
 from fairlead.core.container import Device, HostConfig
 from fairlead.core.life import UNKNOWN, Ended
 from fairlead.errors import FairleadError, Invalid
-from fairlead.host import rooted
+from fairlead.host import layers, rooted
 from fairlead.host.programs import started_at
 
 INITS = ("/usr/bin/docker-init", "/usr/bin/tini-static", "/usr/bin/catatonit", "/usr/libexec/podman/catatonit")
+_PLAIN = 2 | 4 | 8
+"""mount(2): no set-user-ID programs, no devices, no programs at all"""
 _NOT_DEVICES = ("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/hugepages", "/dev/console")
 
 
@@ -65,6 +67,21 @@ class Bundle:
         self.path.mkdir(parents=True, mode=0o700)
         self.write("config.json", config)
 
+    @property
+    def rootfs(self) -> str:
+        """Where the container's files are."""
+        return str(msgspec.json.decode((self.path / "config.json").read_bytes())["root"]["path"])
+
+    @property
+    def shm(self) -> Path:
+        """Where a container's /dev/shm is that others may share (``--ipc shareable``)."""
+        return self.path / "shm"
+
+    def share_memory(self, size: int) -> None:
+        """Make it; ``size`` in bytes. No container can mount what is mounted in another only."""
+        self.shm.mkdir()
+        layers.mount("shm", str(self.shm), "tmpfs", _PLAIN, f"mode=1777,size={size}")
+
     def write(self, name: str, document: Any) -> None:
         (self.path / name).write_bytes(msgspec.json.encode(document))
 
@@ -98,6 +115,7 @@ class Bundle:
     def remove(self) -> None:
         with suppress(FileNotFoundError):
             self._exit.unlink()
+        layers.umount(str(self.shm))
         shutil.rmtree(self.path, ignore_errors=True)
 
 

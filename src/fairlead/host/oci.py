@@ -30,7 +30,7 @@ from typing import Any
 
 import msgspec
 
-from fairlead.core import complaints, loglines, ociresources, ocispec
+from fairlead.core import complaints, loglines, ocimounts, ociresources, ocispec
 from fairlead.core.container import Container, Mount
 from fairlead.core.life import Ended, ExecSpec, Recovered
 from fairlead.core.model import Sandbox
@@ -123,6 +123,8 @@ class Oci:
         config = self._configure(container, sandbox, rootfs, mounts, env, joined or {})
         bundle = Bundle(self._root, container.id)
         bundle.make(config)
+        if container.host.ipc_mode == "shareable":
+            bundle.share_memory(container.host.shm_size or ocimounts.SHM_SIZE)
         try:
             pid = await self._keep(bundle, container)
             life = _life(pid, ocispec.cgroup_path(container, self._facts))
@@ -202,6 +204,9 @@ class Oci:
         return await ociexec.start_exec(
             program, self._root, running.bundle, container, exec_id, spec, attached, self._facts
         )
+
+    def check_user(self, container: Container, user: str) -> None:
+        bundles.identity(self._find(container.id).bundle.rootfs, user, container.host.group_add)
 
     def pid(self, id: str) -> int:
         running = self._running.get(id)
@@ -290,6 +295,7 @@ class Oci:
             network=None if sandbox.mode == "host" else sandbox.path,
             files={place: str(directory / name) for name, place in HOST_FILES.items() if (directory / name).exists()},
             joined=joined,
+            shm=self._shm(container),
             env=env,
             devices=bundles.devices(host),
             disks=bundles.disks(sorted(ociresources.disk_paths(host))),
@@ -304,6 +310,14 @@ class Oci:
             text = base64.b64encode(compiled).decode()
             config.setdefault("annotations", {})["run.oci.seccomp_bpf_data"] = text
         return config
+
+    def _shm(self, container: Container) -> str:
+        """The /dev/shm it shares: its own, that of another container, or the host's if the other has that."""
+        mode, _, other = container.host.ipc_mode.partition(":")
+        if mode not in ("shareable", "container"):
+            return ""
+        place = Bundle(self._root, other or container.id).shm
+        return str(place) if not other or place.exists() else "/dev/shm"
 
     async def _keep(self, bundle: Bundle, container: Container) -> int:
         """Let conmon make it; its process id."""
