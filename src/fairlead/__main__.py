@@ -53,9 +53,12 @@ def main() -> int:
 def daemon(words: Sequence[str], program: str) -> int:
     """Parse the engine's options and run it until it is told to stop."""
     from fairlead import later
+    from fairlead.core import patterns
 
     gc.disable()  # all that is imported and restored stays; ``daemon`` turns it on again when it listens
     later.postpone()
+    with patterns.everywhere():
+        import logging  # noqa: F401  # it compiles four patterns, and asks one
     from fairlead import __version__, settings
     from fairlead.errors import Invalid
 

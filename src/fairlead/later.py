@@ -4,10 +4,10 @@
     import ssl           a module that is still empty
     ssl.SSLContext       now it is loaded, once, and is the module it always was
 
-asyncio imports OpenSSL, for a program that may never speak TLS; traceback, which logging imports, brings a reader of
-Python's source along; msgspec prefers what ``typing_extensions`` has for older Pythons to the same in ``typing``; uuid
-asks platform, which can read the banners of all Pythons there ever were, for the name of the system. Ours are what only
-some networks need, and what makes containers: whoever uses them imports the module, not names out of it.
+asyncio imports OpenSSL, for a program that may never speak TLS; logging imports traceback, which brings a reader of
+Python's source along; pathlib takes one function out of urllib, and looks at the paths of Windows; uuid asks platform,
+which can read the banners of all Pythons there ever were, for the name of the system. Ours are what only some networks
+need, and what makes containers: whoever uses them imports the module, not names out of it.
 
 Rules
     1. A module that was imported already is left alone.
@@ -20,30 +20,35 @@ from __future__ import annotations
 
 import os
 import sys
+import typing
+import urllib  # noqa: F401  # that ``urllib.parse`` is found in it
+from importlib import import_module
 from importlib.machinery import PathFinder
-from importlib.util import find_spec, module_from_spec
 from threading import RLock
 from types import ModuleType
 from typing import Any
 
 POSTPONED = (
-    *("ssl", "asyncio.sslproto", "hashlib", "hmac", "secrets", "base64"),
-    *("inspect", "tokenize", "textwrap", "locale", "platform", "json", "msgspec.inspect"),
-    *("shutil", "tarfile", "tempfile", "gzip", "bz2", "lzma", "zlib"),
-    *("fairlead.core.mesh", "fairlead.core.remotes", "fairlead.engine.farewell"),
-    *("fairlead.core.complaints", "fairlead.core.ociresources", "fairlead.core.ocispec", "fairlead.core.users"),
-    *(
-        "fairlead.host.conmon",
-        "fairlead.host.ociexec",
-        "fairlead.host.ps",
-        "fairlead.host.rooted",
-        "fairlead.host.seccomp",
-    ),
-    *("fairlead.host.inlets", "fairlead.host.mesh", "fairlead.host.vips"),
-    *("fairlead.host.conntrack", "fairlead.host.shaping"),
+    *("ssl", "asyncio.sslproto", "asyncio.staggered", "hashlib", "hmac", "secrets", "base64", "urllib.parse"),
+    *("inspect", "traceback", "tokenize", "textwrap", "locale", "platform", "json", "msgspec.inspect"),
+    *("subprocess", "ntpath", "shutil", "tarfile", "tempfile", "gzip", "bz2", "lzma"),
+    *("fairlead.core.advertise", "fairlead.core.complaints", "fairlead.core.files", "fairlead.core.links"),
+    *("fairlead.core.mesh", "fairlead.core.ociresources", "fairlead.core.ocispec", "fairlead.core.reference"),
+    *("fairlead.core.remotes", "fairlead.core.restart", "fairlead.core.signals", "fairlead.core.usage"),
+    *("fairlead.core.users", "fairlead.engine.ends", "fairlead.engine.farewell", "fairlead.engine.ipam"),
+    *("fairlead.engine.top", "fairlead.host.command", "fairlead.host.conmon", "fairlead.host.conntrack"),
+    *("fairlead.host.files", "fairlead.host.inlets", "fairlead.host.inotify", "fairlead.host.making"),
+    *("fairlead.host.mesh", "fairlead.host.nftwire", "fairlead.host.ociexec", "fairlead.host.orphans"),
+    *("fairlead.host.ps", "fairlead.host.rooted", "fairlead.host.seccomp", "fairlead.host.shaping"),
+    *("fairlead.host.vips", "fairlead.host.weight", "fairlead.store.leases"),
 )
-KNOWN = {"platform": {"system": lambda: os.uname().sysname}}
-"""module -> what of it can be said without it"""
+KNOWN: dict[str, dict[str, Any]] = {
+    "platform": {"system": lambda: os.uname().sysname},
+    "subprocess": {"PIPE": -1, "STDOUT": -2, "DEVNULL": -3},
+    "traceback": {"extract_stack": lambda: sys.modules["traceback"].extract_stack(sys._getframe(1))},
+    "urllib.parse": {"quote_from_bytes": lambda given: sys.modules["urllib.parse"].quote(given)},
+}
+"""module -> what of it can be said without it; none of them is a package"""
 _lock = RLock()
 
 
@@ -51,18 +56,31 @@ def postpone() -> None:
     """From now on these are loaded when something is asked of them."""
     for name in POSTPONED:
         if name not in sys.modules:
-            package, _, _ = name.rpartition(".")
-            place = find_spec(package).submodule_search_locations if package else None  # type: ignore[union-attr]
-            spec = PathFinder.find_spec(name, place)
-            if spec is not None and spec.loader is not None:
-                module = sys.modules[name] = module_from_spec(spec)
-                module.__dict__.update(KNOWN.get(name, {}))
-                module.__class__ = _Late
-    if "typing_extensions" not in sys.modules:
-        sys.modules["typing_extensions"] = None  # type: ignore[assignment]  # Python's word for "not here"
-        try:
-            import msgspec  # noqa: F401
-        finally:
+            module = sys.modules[name] = _Late(name)
+            vars(module).update(KNOWN.get(name, {}))
+            package, _, last = name.rpartition(".")
+            if package in sys.modules:
+                setattr(sys.modules[package], last, module)
+    _import_msgspec()
+
+
+def _import_msgspec() -> None:
+    """Without two things that it tries, and that cost more than itself.
+
+    It prefers what ``typing_extensions`` has for older Pythons to the same in ``typing``: ``None`` is Python's word for
+    a module that is not there. And it names a type ahead, to see how that is done; the first to do so, as whoever calls
+    ``compile`` first, makes Python build all the classes of its syntax trees.
+    """
+    named_ahead = typing.ForwardRef
+    hidden = "typing_extensions" not in sys.modules
+    try:
+        if hidden:
+            sys.modules["typing_extensions"] = None  # type: ignore[assignment]
+        typing.ForwardRef = lambda *_, **__: None  # type: ignore[assignment,misc]
+        import msgspec  # noqa: F401
+    finally:
+        typing.ForwardRef = named_ahead  # type: ignore[misc]
+        if hidden:
             del sys.modules["typing_extensions"]
 
 
@@ -71,10 +89,24 @@ class _Late(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         """Called for what is not there, which is everything but ``__name__``, ``__spec__`` and their like."""
+        if name == "__path__" and self.__name__ in KNOWN:  # ``from x import y`` asks whether x is a package
+            raise AttributeError(name)
         with _lock:
             if self.__class__ is _Late and not vars(self).setdefault("__loading__", False):
                 self.__dict__["__loading__"] = True
-                self.__spec__.loader.exec_module(self)  # type: ignore[union-attr]
+                _load(self)
                 self.__class__ = ModuleType
                 del self.__dict__["__loading__"]
             return ModuleType.__getattribute__(self, name)
+
+
+def _load(module: ModuleType) -> None:
+    """Find it where it would have been found, and run it."""
+    from importlib.util import module_from_spec
+
+    package = module.__name__.rpartition(".")[0]
+    spec = PathFinder.find_spec(module.__name__, import_module(package).__path__ if package else None)
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError(f"No module named {module.__name__!r}", name=module.__name__)
+    vars(module).update(vars(module_from_spec(spec)))
+    spec.loader.exec_module(module)

@@ -14,29 +14,29 @@ mean nothing here, each with the reason that its warning gives.
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
-from urllib.parse import unquote
+from typing import Any
+from urllib import parse
 
 import msgspec
 
 from fairlead.errors import Invalid
 
 
-class AddressPool(NamedTuple):
+class AddressPool(msgspec.Struct, frozen=True):
     """Subnets of ``size`` prefix bits are cut from ``base`` (canonical CIDR)."""
 
     base: str
     size: int
 
 
-class Ulimit(NamedTuple):
+class Ulimit(msgspec.Struct, frozen=True):
     """A limit of processes; -1 is unlimited."""
 
     soft: int
     hard: int
 
 
-class StoreAddress(NamedTuple):
+class StoreAddress(msgspec.Struct, frozen=True):
     """Where the cluster store is. ``kind``: consul, etcd, zk, boltdb; ``places``: address:port; ``path``: within it."""
 
     kind: str
@@ -52,7 +52,7 @@ class StoreAddress(NamedTuple):
         return f"{self.kind}://{login}{','.join(self.places)}{path}"
 
 
-class Advertised(NamedTuple):
+class Advertised(msgspec.Struct, frozen=True):
     """Where other hosts find this one: an address or an interface, and a port."""
 
     where: str
@@ -298,7 +298,7 @@ def store_address(text: str) -> StoreAddress:
             raise Invalid("boltdb:// needs the absolute path of a file, as in boltdb:///var/lib/cluster.db")
         return StoreAddress(kind, (), rest)
     login, _, rest = rest.rpartition("@")
-    user, _, password = (unquote(part) for part in login.partition(":"))
+    user, _, password = (parse.unquote(part) for part in login.partition(":"))
     hosts, _, path = rest.partition("/")
     places = tuple(_place(place, STORE_PORTS[kind]) for place in hosts.split(","))
     return StoreAddress(kind, places, path.strip("/"), user, password)

@@ -62,9 +62,9 @@ from fairlead.engine.sandboxes import Sandboxes
 from fairlead.engine.sharing import Sharing
 from fairlead.engine.volumes import Volumes
 from fairlead.errors import FairleadError
+from fairlead.host import inotify
 from fairlead.host.child import Child
 from fairlead.host.images import Layout
-from fairlead.host.inotify import Changes
 from fairlead.host.layers import Layers
 from fairlead.host.linux import LinuxHost
 from fairlead.host.oci import Oci
@@ -292,7 +292,11 @@ class Build(Later):
 
     def _build_streams(self) -> None:
         self.logs = Logs(
-            self.data / "containers", self.runtime, Changes, lambda id: self.containers.wait(id), self.tasks
+            self.data / "containers",
+            self.runtime,
+            lambda path: inotify.Changes(path),
+            lambda id: self.containers.wait(id),
+            self.tasks,
         )
         self.streams = late(self.make_streams)
         self.runtime.when_created(self._watch_log)

@@ -171,8 +171,8 @@ def test_log_options() -> None:
     def of(type: str = "", **options: str):
         return loglines.settings(LogConfig(type, {name.replace("_", "-"): value for name, value in options.items()}))
 
-    assert of() == (True, 0, 1)
-    assert of("json-file", max_size="10m", max_file="3") == (True, 10 << 20, 3)
+    assert of() == loglines.LogSettings(True, 0, 1)
+    assert of("json-file", max_size="10m", max_file="3") == loglines.LogSettings(True, 10 << 20, 3)
     assert not of("none").kept
     with pytest.raises(Invalid, match="unknown log opt 'nope' for json-file log driver"):
         of(nope="1")

@@ -11,7 +11,8 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import NamedTuple
+
+import msgspec
 
 from fairlead.api.web import NEWEST, OLDEST, Handler, Route
 from fairlead.core.patterns import pattern
@@ -28,7 +29,7 @@ class TooOld(Invalid):
     """dockerd answers this one as plain text."""
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True):
     handler: Handler
     names: dict[str, str]
 

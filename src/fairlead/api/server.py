@@ -33,7 +33,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib import parse
 
 import msgspec
 
@@ -144,16 +144,16 @@ def _factory(app: App, context: SSLContext | None) -> Callable[[], asyncio.Proto
 
 async def _listen(listener: Listener, factory: Callable[[], Any], undo: AsyncExitStack) -> list[str]:
     loop = asyncio.get_running_loop()
-    where = urlsplit(listener.address)
-    if where.scheme == "fd":
-        return [await _serve_handed(one, factory, undo) for one in _handed_over(where.netloc)]
-    if where.scheme == "unix":
-        path = where.path
+    scheme, _, path = listener.address.partition("://")
+    if scheme == "fd":
+        return [await _serve_handed(one, factory, undo) for one in _handed_over(path)]
+    if scheme == "unix":
         opened = _unix_socket(path, listener.group)
         undo.callback(_unlink, path)
         server = await loop.create_unix_server(factory, sock=opened, backlog=1024)
         address = listener.address
-    elif where.scheme == "tcp":
+    elif scheme == "tcp":
+        where = parse.urlsplit(listener.address)
         try:
             server = await loop.create_server(factory, where.hostname or "127.0.0.1", where.port or 0, backlog=1024)
         except OSError as error:

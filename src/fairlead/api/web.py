@@ -14,8 +14,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
-from urllib.parse import parse_qsl, unquote
+from typing import Any, Protocol
+from urllib import parse
+
+import msgspec
 
 from fairlead import __version__
 from fairlead.api.bodies import Body
@@ -61,7 +63,7 @@ class Query(dict[str, str]):
     """The parameters of a request; of one that is given several times, the first."""
 
     def __init__(self, text: str) -> None:
-        self._pairs = parse_qsl(text, keep_blank_values=True)
+        self._pairs = parse.parse_qsl(text, keep_blank_values=True) if text else []
         super().__init__(reversed(self._pairs))
 
     def getall(self, name: str) -> list[str]:
@@ -80,7 +82,7 @@ class Request:
         if not target.startswith("/"):  # a proxy's form: http://host/path
             target = "/" + target.partition("://")[2].partition("/")[2]
         self.raw_path, _, self._query = target.partition("#")[0].partition("?")
-        self.path = unquote(self.raw_path)
+        self.path = parse.unquote(self.raw_path) if "%" in self.raw_path else self.raw_path
         self.names: dict[str, str] = {}
         self.api: tuple[int, int] = NEWEST
         self.abandonable = False
@@ -217,7 +219,7 @@ def _date() -> str:
 # -- routes -------------------------------------------------------------------------------------
 
 
-class Route(NamedTuple):
+class Route(msgspec.Struct, frozen=True):
     """A method and a path with names in it, and who answers."""
 
     method: str

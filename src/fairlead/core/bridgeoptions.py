@@ -44,7 +44,7 @@ RATE_IN, RATE_OUT = f"{RATE}_in", f"{RATE}_out"
 MODES = ("nat", "nat-unprotected", "routed", "isolated")
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
-_DEVICE = pattern(r"[A-Za-z0-9_.-]{1,15}")
+_OF_DEVICES = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 _RATE = pattern(r"([0-9]{1,9})([kmg]?)bit")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 SLOWEST, FASTEST = 8_000, 10**12
@@ -144,7 +144,7 @@ class _Reader:
 
     def mtu(self) -> int:
         value = self._options.get(MTU, "0")
-        if not _INTEGER.fullmatch(value):
+        if not (value.isascii() and value.isdigit()) and not _INTEGER.fullmatch(value):
             raise _unreadable(MTU, value, f'strconv.Atoi: parsing "{value}": invalid syntax')
         number = int(value)
         if not 0 <= number <= 65535 or 0 < number < 68:
@@ -184,7 +184,7 @@ def _unreadable(key: str, value: str, why: str) -> Invalid:
 
 def is_device_name(text: str) -> bool:
     """What both the kernel and nftables take for a device's name and nothing more (no ``%d``, no ``*``)."""
-    return bool(_DEVICE.fullmatch(text)) and text not in (".", "..")
+    return 0 < len(text) <= 15 and _OF_DEVICES.issuperset(text) and text not in (".", "..")
 
 
 # -- endpoints --------------------------------------------------------------------------
@@ -229,9 +229,11 @@ def endpoint_complaints(options: Mapping[str, str]) -> Iterator[str]:
 
 def _rate(text: str) -> int:
     """Bits a second of ``10mbit``, in whole bytes; 0 for "", -1 for what is none."""
+    if not text:
+        return 0
     found = _RATE.fullmatch(text)
     rate = int(found[1]) * _UNITS[found[2]] // 8 * 8 if found else -1
-    return 0 if not text else rate if SLOWEST <= rate <= FASTEST else -1
+    return rate if SLOWEST <= rate <= FASTEST else -1
 
 
 def _settings(text: str) -> Iterator[tuple[str, str]]:

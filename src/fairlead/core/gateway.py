@@ -8,12 +8,13 @@ published ports of that family have nowhere to go.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+import msgspec
 
 from fairlead.core.model import Endpoint, Network
 
 
-class Candidate(NamedTuple):
+class Candidate(msgspec.Struct, frozen=True):
     """One endpoint of a sandbox, its network, and whether that network can lead out (``Attachment.default_route``)."""
 
     endpoint: Endpoint

@@ -12,8 +12,6 @@ Rules
 Sizes are bytes, times RFC 3339 text, digests ``sha256:…``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -12,10 +12,12 @@ Rules
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
-from urllib.parse import quote_plus
+from urllib import parse
 
+import msgspec
+
+from fairlead.core import restart
 from fairlead.core.container import Container, LogConfig
-from fairlead.core.restart import nanoseconds
 from fairlead.errors import Invalid
 
 LONGEST = 16 << 10
@@ -57,7 +59,7 @@ class Assembler:
         if stream is None or parts[2] not in (b"F", b"P"):
             return None
         try:
-            begun = self._open.pop(stream) if stream in self._open else (nanoseconds(parts[0].decode()), b"")
+            begun = self._open.pop(stream) if stream in self._open else (restart.nanoseconds(parts[0].decode()), b"")
         except ValueError:
             return None
         time, text = begun[0], begun[1] + parts[3]
@@ -90,7 +92,7 @@ def attributes(container: Container) -> str:
     found = {**_picked(variables, options, "env"), **_picked(config.labels or {}, options, "labels")}
     if "tag" in options:
         found["tag"] = _tag(options["tag"], container)
-    return ",".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in sorted(found.items()))
+    return ",".join(f"{parse.quote_plus(name)}={parse.quote_plus(value)}" for name, value in sorted(found.items()))
 
 
 def _picked(known: Mapping[str, str], options: Mapping[str, str], what: str) -> dict[str, str]:
@@ -110,7 +112,7 @@ def _tag(template: str, container: Container) -> str:
     return re.sub(r"\{\{\s*\.(\w+)\s*\}\}", lambda found: fields.get(found[1], found[0]), template)
 
 
-class LogSettings(NamedTuple):
+class LogSettings(msgspec.Struct, frozen=True):
     """``kept`` False: no file at all. ``largest`` bytes a file (0: no limit), ``files`` of them."""
 
     kept: bool = True

@@ -10,12 +10,26 @@ mistake in the expression shows at its first use.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, AnyStr, cast
+
+_compile = re.compile
 
 
 def pattern(text: AnyStr, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[AnyStr]:
     """``re.compile(text, flags)``, at its first use."""
     return cast("re.Pattern[AnyStr]", _Pattern(text, flags))
+
+
+@contextmanager
+def everywhere() -> Iterator[None]:
+    """Whoever says ``re.compile`` meanwhile gets such a one: for importing what compiles more than it asks."""
+    re.compile = pattern  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        re.compile = _compile
 
 
 class _Pattern:
@@ -24,5 +38,5 @@ class _Pattern:
 
     def __getattr__(self, name: str) -> Any:
         """Called for what is not there yet; what was found stays."""
-        found = self.__dict__[name] = getattr(re.compile(*self._asked), name)
+        found = self.__dict__[name] = getattr(_compile(*self._asked), name)
         return found

@@ -14,7 +14,7 @@ starts the count of waits anew.
 Times are the RFC 3339 texts of the container's state (UTC); no clock is read.
 """
 
-from typing import NamedTuple
+import msgspec
 
 from fairlead.core.container import NEVER, Container
 
@@ -25,7 +25,7 @@ AWAY = 3.0
 """The longest wait for something that is away: one start costs little, and people wait for it."""
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True):
     """What follows the end of a process."""
 
     again: bool

@@ -12,8 +12,8 @@ Rules
 
 from collections.abc import Iterable
 from math import prod
-from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from fairlead.core import addresses
@@ -40,7 +40,7 @@ ROUTE = pattern(
 """what leads to a task by the HTTP mesh, as its row has it (``core.webmesh``)"""
 
 
-class Backend(NamedTuple):
+class Backend(msgspec.Struct, frozen=True):
     """One task on one network. Addresses without prefix length."""
 
     part: ServicePart

@@ -25,7 +25,7 @@ made, removed and read back; ``host.fake`` keeps the same promises in a dict.
 
 from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec.structs import replace
@@ -79,7 +79,7 @@ ASIDE = ("owner", "why", "secret")
 """Fields that take no part in comparison."""
 
 
-class _Shape(NamedTuple):
+class _Shape(msgspec.Struct, frozen=True):
     """How a kind is read; found once, since keys are asked for, and objects compared, thousands at a time."""
 
     key: Callable[[Any], Key]

@@ -33,7 +33,7 @@ from fairlead.core import links, restart, signals
 from fairlead.core.container import Config, Container, Health, HostConfig
 from fairlead.core.loglines import timestamp
 from fairlead.core.model import Endpoint, EndpointSettings, Network, Sandbox
-from fairlead.engine import ends
+from fairlead.engine import ends, top
 from fairlead.engine.attachments import Attachments
 from fairlead.engine.catalog import Catalog
 from fairlead.engine.controller import Controller
@@ -41,7 +41,6 @@ from fairlead.engine.events import Events, facts
 from fairlead.engine.filesystem import Filesystem
 from fairlead.engine.health import Healths
 from fairlead.engine.runtime import Ended, Runtime
-from fairlead.engine.top import top
 from fairlead.engine.volumes import Volumes
 from fairlead.errors import Conflict, FairleadError, NotFound, NotModified, Unavailable
 
@@ -375,7 +374,7 @@ class Containers:
 
     async def top(self, ref: str, arguments: str = "") -> tuple[list[str], list[list[str]]]:
         """Titles and rows, as ``ps`` has them with these arguments."""
-        return await top(self._catalog, self._runtime, self._events, ref, arguments)
+        return await top.top(self._catalog, self._runtime, self._events, ref, arguments)
 
     async def resize(self, ref: str, rows: int, columns: int) -> None:
         """The size of its terminal."""

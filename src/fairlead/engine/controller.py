@@ -30,7 +30,6 @@ from fairlead.core.wanted import Plan
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.events import Events
-from fairlead.engine.ipam import Lender
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.machine import Machine
 from fairlead.engine.overlays import Spread
@@ -43,6 +42,7 @@ from fairlead.store.base import Store
 
 if TYPE_CHECKING:
     from fairlead.engine.cluster import Cluster
+    from fairlead.engine.ipam import Lender
 
 log = logging.getLogger(__name__)
 

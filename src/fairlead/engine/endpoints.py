@@ -34,9 +34,9 @@ import msgspec
 from fairlead.core import addresses, ports
 from fairlead.core.container import Container
 from fairlead.core.model import Endpoint, EndpointSettings, Lease, Network, PortBinding
+from fairlead.engine import ipam
 from fairlead.engine.drivers.base import Driver
 from fairlead.engine.events import Events
-from fairlead.engine.ipam import Holder, Lender
 from fairlead.engine.members import Members
 from fairlead.engine.records import Records
 from fairlead.engine.sandboxes import Sandboxes, Stack
@@ -65,7 +65,7 @@ class Endpoints:
         drivers: dict[str, Driver],
         events: Events,
         new_id: Callable[[], str],
-        lenders: Mapping[str, Lender] | None = None,
+        lenders: Mapping[str, ipam.Lender] | None = None,
         sharing: Sharing | None = None,
         services: Services | None = None,
     ) -> None:
@@ -238,10 +238,10 @@ class Endpoints:
             raise
         return endpoint
 
-    def _holder(self, container: Container, stack: Stack, network: Network, endpoint: Endpoint) -> Holder:
+    def _holder(self, container: Container, stack: Stack, network: Network, endpoint: Endpoint) -> ipam.Holder:
         own = container.config.hostname
         last = self._last.get((container.id, network.id))
-        return Holder(
+        return ipam.Holder(
             network=network,
             endpoint=endpoint,
             namespace=stack.sandbox.path,

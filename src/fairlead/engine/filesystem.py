@@ -21,8 +21,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from fairlead.core import files
 from fairlead.core.container import Container
-from fairlead.core.files import Change, PathStat, Place
 from fairlead.engine.images import Images
 from fairlead.errors import Forbidden, NotFound
 
@@ -132,18 +132,18 @@ class Filesystem:
     # -- for people ---------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def hold(self, container: Container) -> AsyncIterator[Place]:
+    async def hold(self, container: Container) -> AsyncIterator[files.Place]:
         """The container's files for a while, whether it runs or not."""
         self._held[container.id] += 1
         try:
             root = await self._mount(container)
             pid = container.state.pid if container.state.running else 0
-            yield Place(root, pid, container.mounts, container.id)
+            yield files.Place(root, pid, container.mounts, container.id)
         finally:
             self._held[container.id] -= 1
             self._umount(container)
 
-    async def changes(self, container: Container) -> list[Change]:
+    async def changes(self, container: Container) -> list[files.Change]:
         """What differs from the image, sorted by path."""
         return await asyncio.to_thread(self._layers.changes, container.id, await self._lower(container))
 
@@ -153,7 +153,7 @@ class Filesystem:
         image = self._images.by_id(container.image)
         return own, own + (image.size if image else 0)
 
-    async def info(self, container: Container, path: str) -> PathStat:
+    async def info(self, container: Container, path: str) -> files.PathStat:
         async with self.hold(container) as place:
             return await self._files.info(place, path)
 

@@ -20,14 +20,13 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from fairlead.core import imagespec, reference
 from fairlead.core.container import Container
 from fairlead.core.imagespec import Blob, ImageRecord
-from fairlead.core.reference import Reference
 from fairlead.engine.events import Events
 from fairlead.engine.records import Records
 from fairlead.errors import Conflict, Invalid, NotFound
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 replace = msgspec.structs.replace
 
 
-class Gone(NamedTuple):
+class Gone(msgspec.Struct, frozen=True):
     """One line of what a removal did: either a name or an id."""
 
     untagged: str = ""
@@ -102,7 +101,7 @@ class Images:
         """The image of exactly this name; None if there is none. ``Invalid`` if it is no name."""
         wanted = reference.parse(ref).tagged()
         if wanted.digest:
-            wanted = Reference(wanted.domain, wanted.path, "", wanted.digest)
+            wanted = reference.Reference(wanted.domain, wanted.path, "", wanted.digest)
         return self._records.get(self._names.get(wanted.familiar, ""))
 
     def _starting_with(self, ref: str) -> list[ImageRecord]:
@@ -157,7 +156,7 @@ class Images:
     # -- adding and naming -------------------------------------------------------------------
 
     async def add(
-        self, image: ImageRecord, names: Iterable[Reference] = (), digests: Iterable[str] = ()
+        self, image: ImageRecord, names: Iterable[reference.Reference] = (), digests: Iterable[str] = ()
     ) -> ImageRecord:
         """Remember an image whose blobs are complete, and give it names; known already is fine."""
         async with self._lock:
@@ -185,7 +184,7 @@ class Images:
             self._done()
         self.tell("tag", image.id, name.familiar)
 
-    async def _name(self, image: ImageRecord, name: Reference) -> ImageRecord:
+    async def _name(self, image: ImageRecord, name: reference.Reference) -> ImageRecord:
         """Move a name to an image. Under the lock."""
         text = name.familiar
         holder = self._records.get(self._names.get(text, ""))

@@ -6,14 +6,12 @@ A lead is chosen as the kernel's maps choose: by weight at random, in turn, or b
 every node). The header is version 2 of haproxy's PROXY protocol: binary, before the first byte of the connection.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import os
 import socket
 import zlib
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _PROXIED = 0x21
@@ -29,7 +27,7 @@ class Lead(NamedTuple):
     weight: int = 1
     proxied: bool = False
 
-    def choose(self, client: str) -> Lead:
+    def choose(self, client: str) -> Self:
         """There is no other."""
         return self
 

@@ -23,7 +23,7 @@ Rules
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -71,7 +71,7 @@ class EndpointNames(msgspec.Struct, frozen=True, kw_only=True):
     """what it offers, as ``80/tcp``: for SRV questions"""
 
 
-class Ports(NamedTuple):
+class Ports(msgspec.Struct, frozen=True):
     """Where the resolver listens on 127.0.0.11 within a sandbox."""
 
     udp: int

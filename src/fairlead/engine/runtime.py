@@ -17,12 +17,14 @@ Rules
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fairlead.core.container import Container, Mount
 from fairlead.core.life import UNKNOWN, Ended, ExecSpec, Recovered
 from fairlead.core.model import Sandbox
-from fairlead.core.usage import Machine, NetworkUse, Usage
+
+if TYPE_CHECKING:
+    from fairlead.core.usage import Machine, NetworkUse, Usage
 
 __all__ = ["UNKNOWN", "Ended", "ExecProcess", "ExecSpec", "Recovered", "Runtime", "Wire"]
 

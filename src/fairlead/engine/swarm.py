@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -84,7 +84,7 @@ class JoinRequest(msgspec.Struct, frozen=True):
         return f"JoinRequest({self.remotes})"
 
 
-class ServiceLine(NamedTuple):
+class ServiceLine(msgspec.Struct, frozen=True):
     """A line that a task said. ``details``: as Docker writes them, whose line it is included."""
 
     task: Task

@@ -8,8 +8,6 @@ Looked up here, because only the host knows: users of the image, devices, the
 machine's facts. Everything inside the image is opened through ``host.rooted``.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -119,7 +117,7 @@ class Bundle:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def facts(cgroup: int, cgroup_parent: str) -> ocispec.Facts:
+def facts(cgroup: int, cgroup_parent: str) -> "ocispec.Facts":
     """What this machine is."""
     apparmor = _read("/sys/module/apparmor/parameters/enabled").startswith("Y")
     bounds = [line.split()[1] for line in _read("/proc/self/status").splitlines() if line.startswith("CapBnd:")]
@@ -141,7 +139,7 @@ def _read(path: str) -> str:
         return ""
 
 
-def identity(rootfs: str, user: str, groups: Sequence[str] | None) -> users.Identity:
+def identity(rootfs: str, user: str, groups: Sequence[str] | None) -> "users.Identity":
     """Who ``user`` is in this image."""
     with rooted.root(rootfs) as top:
         return users.resolve(user, groups, _text(top, "/etc/passwd"), _text(top, "/etc/group"))
@@ -163,14 +161,14 @@ def make_working_directory(rootfs: str, path: str) -> None:
             raise FairleadError(f"Cannot mkdir: {path} is not a directory") from None
 
 
-def devices(host: HostConfig) -> list[ociresources.DeviceNode]:
+def devices(host: HostConfig) -> "list[ociresources.DeviceNode]":
     """The devices a container asked for; a privileged one gets them all."""
     if host.privileged:
         return list(_all_devices())
     return [node for device in host.devices or () for node in _asked(device)]
 
 
-def _asked(device: Device) -> Iterator[ociresources.DeviceNode]:
+def _asked(device: Device) -> "Iterator[ociresources.DeviceNode]":
     """One device, or all below a directory."""
     source = os.path.realpath(device.path_on_host)
     place = device.path_in_container or device.path_on_host
@@ -189,7 +187,7 @@ def _asked(device: Device) -> Iterator[ociresources.DeviceNode]:
     yield found
 
 
-def _all_devices() -> Iterator[ociresources.DeviceNode]:
+def _all_devices() -> "Iterator[ociresources.DeviceNode]":
     for directory, inner, names in os.walk("/dev"):
         inner[:] = [name for name in inner if f"{directory}/{name}" not in _NOT_DEVICES]
         for name in names:
@@ -198,7 +196,7 @@ def _all_devices() -> Iterator[ociresources.DeviceNode]:
                 yield node
 
 
-def _node(source: str, place: str, access: str) -> ociresources.DeviceNode | None:
+def _node(source: str, place: str, access: str) -> "ociresources.DeviceNode | None":
     try:
         found = os.stat(source)
     except OSError:

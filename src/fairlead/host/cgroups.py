@@ -28,7 +28,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from fairlead.core.usage import DiskUse, Machine, Usage
+from fairlead.core import usage as spent
 
 log = logging.getLogger(__name__)
 
@@ -99,24 +99,24 @@ class Cgroups:
             found += [int(word) for word in _words(Path(place) / "cgroup.procs")]
         return found
 
-    def usage(self, path: str) -> Usage:
+    def usage(self, path: str) -> spent.Usage:
         """What the group at ``path`` counts."""
         if not path or not self._directory("memory", path).is_dir():
-            return Usage()
+            return spent.Usage()
         return self._usage2(self._root / path.lstrip("/")) if self.version == 2 else self._usage1(path)
 
     def _directory(self, controller: str, path: str) -> Path:
         top = self._root if self.version == 2 else self._root / controller
         return top / path.lstrip("/")
 
-    def _usage1(self, path: str) -> Usage:
+    def _usage1(self, path: str) -> spent.Usage:
         memory, cpu = self._directory("memory", path), self._directory("cpuacct", path)
         throttling = _table(self._directory("cpu", path) / "cpu.stat")
         used = _table(cpu / "cpuacct.stat")
         detail = _table(memory / "memory.stat")
         limit = _number(memory / "memory.limit_in_bytes")
         disks = self._directory("blkio", path)
-        return Usage(
+        return spent.Usage(
             version=1,
             cpu=_number(cpu / "cpuacct.usage"),
             cpu_user=used.get("user", 0) * _TICK,
@@ -136,10 +136,10 @@ class Cgroups:
             disk_operations=_disks1(disks / "blkio.throttle.io_serviced_recursive"),
         )
 
-    def _usage2(self, place: Path) -> Usage:
+    def _usage2(self, place: Path) -> spent.Usage:
         cpu = _table(place / "cpu.stat")
         data, operations = _disks2(place / "io.stat")
-        return Usage(
+        return spent.Usage(
             version=2,
             cpu=cpu.get("usage_usec", 0) * 1000,
             cpu_user=cpu.get("user_usec", 0) * 1000,
@@ -159,11 +159,11 @@ class Cgroups:
         )
 
 
-def machine() -> Machine:
+def machine() -> spent.Machine:
     """Processor time of the whole machine, and what it has."""
     with open("/proc/stat", "rb") as file:
         ticks = [int(word) for word in file.readline().split()[1:9]]
-    return Machine(sum(ticks) * _TICK, os.sysconf("SC_NPROCESSORS_ONLN"), os.sysconf("SC_PHYS_PAGES") * _PAGE)
+    return spent.Machine(sum(ticks) * _TICK, os.sysconf("SC_NPROCESSORS_ONLN"), os.sysconf("SC_PHYS_PAGES") * _PAGE)
 
 
 def _mount_controller(place: Path, controller: str) -> None:
@@ -192,20 +192,20 @@ def _table(path: Path) -> dict[str, int]:
     return {name: int(value) for name, value in zip(words[::2], words[1::2], strict=False) if value.isdigit()}
 
 
-def _disks1(path: Path) -> tuple[DiskUse, ...]:
+def _disks1(path: Path) -> tuple[spent.DiskUse, ...]:
     """``8:0 Read 4096`` lines."""
     try:
         lines = [line.split() for line in path.read_text().splitlines()]
     except OSError:
         return ()
     rows = [(*line[0].partition(":")[::2], line[1], line[2]) for line in lines if len(line) == 3 and ":" in line[0]]
-    return tuple(DiskUse(int(major), int(minor), what.lower(), int(value)) for major, minor, what, value in rows)
+    return tuple(spent.DiskUse(int(major), int(minor), what.lower(), int(value)) for major, minor, what, value in rows)
 
 
-def _disks2(path: Path) -> tuple[tuple[DiskUse, ...], tuple[DiskUse, ...]]:
+def _disks2(path: Path) -> tuple[tuple[spent.DiskUse, ...], tuple[spent.DiskUse, ...]]:
     """``8:0 rbytes=4096 wbytes=0 rios=1 wios=0 …`` lines -> bytes, operations."""
-    data: list[DiskUse] = []
-    operations: list[DiskUse] = []
+    data: list[spent.DiskUse] = []
+    operations: list[spent.DiskUse] = []
     try:
         lines = [line.split() for line in path.read_text().splitlines()]
     except OSError:
@@ -214,6 +214,6 @@ def _disks2(path: Path) -> tuple[tuple[DiskUse, ...], tuple[DiskUse, ...]]:
         major, _, minor = line[0].partition(":")
         counts = dict(word.split("=", 1) for word in line[1:] if "=" in word)
         for short, what in (("r", "read"), ("w", "write")):
-            data.append(DiskUse(int(major), int(minor), what, int(counts.get(short + "bytes", 0))))
-            operations.append(DiskUse(int(major), int(minor), what, int(counts.get(short + "ios", 0))))
+            data.append(spent.DiskUse(int(major), int(minor), what, int(counts.get(short + "bytes", 0))))
+            operations.append(spent.DiskUse(int(major), int(minor), what, int(counts.get(short + "ios", 0))))
     return tuple(data), tuple(operations)

@@ -14,12 +14,13 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+
+import msgspec
 
 from fairlead.errors import Unsupported
 
 
-class Done(NamedTuple):
+class Done(msgspec.Struct, frozen=True):
     """How it ended. ``out`` as bytes, ``err`` as text."""
 
     code: int

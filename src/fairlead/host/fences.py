@@ -22,7 +22,6 @@ What it does not do: look at what comes *to* a container, or at devices without 
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
@@ -32,7 +31,6 @@ from fairlead.host import nft
 from fairlead.host.listings import mark
 from fairlead.host.nft import Denied, Nft
 
-_NAME = pattern(r"^table netdev fairlead-(\S+)$", re.MULTILINE)
 _DEVICE = pattern(r'device "[^"]*"')
 
 
@@ -58,7 +56,10 @@ def remove(nft: Nft, fences: Sequence[Fence]) -> None:
 def look(nft: Nft, wanted: Iterable[Fence]) -> Iterator[Fence]:
     """Every fence there is. One that is not what its table says it is has no addresses."""
     asked = {fence.link: fence for fence in wanted}
-    for link in _NAME.findall(nft.output("list tables netdev")):
+    for name in nft.tables_at_devices():
+        link = name.removeprefix("fairlead-")
+        if link == name:
+            continue
         listing = nft.output(f"list table netdev {_table(link)}")
         wish = asked.get(link)
         intact = wish is not None and _anonymous(listing, link) == _as_it_should_list(wish)

@@ -40,8 +40,7 @@ import msgspec
 
 from fairlead.core.imagespec import Blob, ImageRecord, write_index, write_manifest
 from fairlead.errors import Internal, Invalid
-from fairlead.host import command, rooted
-from fairlead.host.weight import Weight
+from fairlead.host import command, rooted, weight
 
 CHUNK = 1 << 20
 LAYOUT = '{"imageLayoutVersion":"1.0.0"}'
@@ -293,13 +292,13 @@ def _decompressed(place: Path, kind: str) -> Path:
 
 def _digest(place: Path, opener: object = open) -> tuple[str, int]:
     """sha256 of a file's bytes, or of what they decompress to, and what the files in it weigh."""
-    digest, weight = hashlib.sha256(), Weight()
+    digest, weighed = hashlib.sha256(), weight.Weight()
     source: IO[bytes] = opener(place, "rb")  # type: ignore[operator]
     with source:
         while piece := source.read(CHUNK):
             digest.update(piece)
-            weight.feed(piece)
-    return f"sha256:{digest.hexdigest()}", weight.total
+            weighed.feed(piece)
+    return f"sha256:{digest.hexdigest()}", weighed.total
 
 
 def _last(words: str) -> str:

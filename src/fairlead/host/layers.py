@@ -27,7 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from fairlead.core.files import ADDED, DELETED, MODIFIED, Change
+from fairlead.core import files
 from fairlead.errors import Internal, Unsupported
 
 MNT_DETACH = 2
@@ -163,7 +163,7 @@ class Layers:
 
     # -- what is different --------------------------------------------------------------------
 
-    def changes(self, id: str, lower: str) -> list[Change]:
+    def changes(self, id: str, lower: str) -> list[files.Change]:
         """What the container added, changed and deleted, sorted by path."""
         top = self.source(id)
         if not os.path.isdir(top):
@@ -177,7 +177,7 @@ class Layers:
     def size(self, id: str, lower: str) -> int:
         """Bytes of the files that the container added or changed."""
         top = self.source(id)
-        found = (_before(top + change.path) for change in self.changes(id, lower) if change.kind != DELETED)
+        found = (_before(top + change.path) for change in self.changes(id, lower) if change.kind != files.DELETED)
         return sum(info.st_size for info in found if info is not None and not stat.S_ISDIR(info.st_mode))
 
     def pack(self, id: str, lower: str, out: IO[bytes]) -> bool:
@@ -189,9 +189,9 @@ class Layers:
         return bool(changes)
 
 
-def _add(tar: tarfile.TarFile, top: str, change: Change) -> None:
+def _add(tar: tarfile.TarFile, top: str, change: files.Change) -> None:
     name = change.path.lstrip("/")
-    if change.kind == DELETED:
+    if change.kind == files.DELETED:
         head, _, tail = name.rpartition("/")
         tar.addfile(tarfile.TarInfo(f"{head}/.wh.{tail}" if head else f".wh.{tail}"))
         return
@@ -210,7 +210,7 @@ def _add(tar: tarfile.TarFile, top: str, change: Change) -> None:
         tar.addfile(info, file)
 
 
-def _compare(top: str, lower: str, path: str, whole: bool) -> Iterator[Change]:
+def _compare(top: str, lower: str, path: str, whole: bool) -> Iterator[files.Change]:
     """Changes below a directory that both sides have. ``whole``: ``top`` shows everything; what is missing is gone."""
     with os.scandir(top) as found:
         names = {entry.name for entry in found}
@@ -219,36 +219,36 @@ def _compare(top: str, lower: str, path: str, whole: bool) -> Iterator[Change]:
         yield from _one(here, there, f"{path}/{name}", whole)
     if whole:
         for name in set(os.listdir(lower)) - names:
-            yield Change(DELETED, f"{path}/{name}")
+            yield files.Change(files.DELETED, f"{path}/{name}")
 
 
-def _one(here: str, there: str, path: str, whole: bool) -> Iterator[Change]:
+def _one(here: str, there: str, path: str, whole: bool) -> Iterator[files.Change]:
     now, before = os.lstat(here), _before(there)
     if stat.S_ISCHR(now.st_mode) and now.st_rdev == 0:
         if before is not None:
-            yield Change(DELETED, path)
+            yield files.Change(files.DELETED, path)
         return
     if not stat.S_ISDIR(now.st_mode):
         if before is None or not _same(now, before):
-            yield Change(ADDED if before is None else MODIFIED, path)
+            yield files.Change(files.ADDED if before is None else files.MODIFIED, path)
         return
     if before is None or not stat.S_ISDIR(before.st_mode):
-        yield Change(ADDED if before is None else MODIFIED, path)
+        yield files.Change(files.ADDED if before is None else files.MODIFIED, path)
         yield from _all_new(here, path)
         return
     inner = list(_compare(here, there, path, whole or _is_opaque(here)))
     if inner or not _same(now, before):
-        yield Change(MODIFIED, path)
+        yield files.Change(files.MODIFIED, path)
     yield from inner
 
 
-def _all_new(folder: str, path: str) -> Iterator[Change]:
+def _all_new(folder: str, path: str) -> Iterator[files.Change]:
     with os.scandir(folder) as found:
         for entry in found:
             info = entry.stat(follow_symlinks=False)
             if stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:
                 continue
-            yield Change(ADDED, f"{path}/{entry.name}")
+            yield files.Change(files.ADDED, f"{path}/{entry.name}")
             if entry.is_dir(follow_symlinks=False):
                 yield from _all_new(entry.path, f"{path}/{entry.name}")
 

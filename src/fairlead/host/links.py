@@ -26,7 +26,6 @@ Rules
 import ipaddress
 import struct
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import msgspec
 
@@ -46,7 +45,7 @@ LONGEST_ALIAS = 255
 MARK = "fairlead:"
 
 
-class Option(NamedTuple):
+class Option(msgspec.Struct, frozen=True):
     """How one option travels: its attribute, its shape, names for its values."""
 
     attribute: int

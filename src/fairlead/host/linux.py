@@ -40,10 +40,22 @@ from fairlead.core.wanted import (
     Wanted,
 )
 from fairlead.errors import FairleadError, Internal
-from fairlead.host import beside, conntrack, fences, files, ipsec, links, listings, looking, nft, routing, sysctls
+from fairlead.host import (
+    beside,
+    conntrack,
+    fences,
+    files,
+    ipsec,
+    links,
+    listings,
+    looking,
+    making,
+    nft,
+    routing,
+    sysctls,
+)
 from fairlead.host.announcing import Announcer
 from fairlead.host.doors import Doors
-from fairlead.host.making import Making, by_namespace
 from fairlead.host.monitor import Monitor
 from fairlead.host.netlink import Netlink
 from fairlead.host.netns import Namespaces, inside
@@ -89,7 +101,7 @@ class LinuxHost:
                 if isinstance(item, Link)
                 for name in ((item.ns, item.name), (item.peer_ns, item.peer))
             )
-            Making(objects, self._doors, self._namespaces, self._remover, self._announcer).run()
+            making.Making(objects, self._doors, self._namespaces, self._remover, self._announcer).run()
             self._settings.also(_settings_of(objects))
 
     def remove(self, objects: Sequence[Wanted]) -> None:
@@ -284,7 +296,7 @@ class _Removal:
     def _cut(self) -> list[Leaving]:
         """Stop traffic through the devices that go; returns them."""
         leaving = []
-        for ns, wanted in by_namespace(item for item in self._objects if isinstance(item, Link)).items():
+        for ns, wanted in making.by_namespace(item for item in self._objects if isinstance(item, Link)).items():
             if not self._stands(ns):
                 continue
             netlink = self._doors[ns].netlink
@@ -305,7 +317,7 @@ class _Removal:
         items = [
             item for item in items if item.ns not in self._doomed and (item.ns, routing.link_of(item)) not in leaving
         ]
-        for ns, group in by_namespace(items).items():
+        for ns, group in making.by_namespace(items).items():
             if not self._stands(ns):
                 continue
             netlink = self._doors[ns].netlink
@@ -351,7 +363,7 @@ class _Removal:
         for deed in beside.remove(self._doors, self._objects, lambda ns: ns not in self._doomed and self._stands(ns)):
             self._try(deed)
         skeletons = {item.ns for item in self._objects if isinstance(item, Skeleton)}
-        elements = by_namespace(item for item in self._objects if isinstance(item, Element))
+        elements = making.by_namespace(item for item in self._objects if isinstance(item, Element))
         for ns in dict.fromkeys([*elements, *skeletons]):
             if ns in self._doomed or not self._stands(ns):
                 continue

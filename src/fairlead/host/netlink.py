@@ -26,7 +26,8 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 REQUEST, ACK, REPLACE, EXCL, CREATE, APPEND, DUMP = 0x1, 0x4, 0x100, 0x200, 0x400, 0x800, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -48,12 +49,15 @@ class Refused(Exception):
         self.errno = number
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, frozen=True):
     """One message without its header's numbers: type, flags besides REQUEST, everything after the header."""
 
     kind: int
     flags: int
     body: bytes
+
+
+_ATTRIBUTE = struct.Struct("=HH").unpack_from
 
 
 def attribute(kind: int, data: bytes) -> bytes:
@@ -83,13 +87,21 @@ def nested(kind: int, *parts: bytes) -> bytes:
 
 def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
     """Attributes by kind; the last of a kind wins."""
-    return dict(each_attribute(data, offset))
+    found = {}
+    end = len(data) - 3
+    while offset < end:
+        size, kind = _ATTRIBUTE(data, offset)
+        if size < 4:
+            break
+        found[kind & 0x3FFF] = data[offset + 4 : offset + size]
+        offset += (size + 3) & ~3
+    return found
 
 
 def each_attribute(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    end = len(data)
-    while offset + 4 <= end:
-        size, kind = struct.unpack_from("=HH", data, offset)
+    end = len(data) - 3
+    while offset < end:
+        size, kind = _ATTRIBUTE(data, offset)
         if size < 4:
             return
         yield kind & 0x3FFF, data[offset + 4 : offset + size]
@@ -191,11 +203,12 @@ class Netlink:
         first = self._sequence + 1
         self._sequence += len(chunk)
         parts = []
-        for number, (kind, flags, body) in enumerate(chunk, first):
+        for number, asked in enumerate(chunk, first):
+            flags = REQUEST | asked.flags
             if acknowledge and number == self._sequence:
                 flags |= ACK
-            parts.append(struct.pack("=IHHII", 16 + len(body), kind, REQUEST | flags, number, 0) + body)
-            if trailing := -len(body) % 4:
+            parts.append(struct.pack("=IHHII", 16 + len(asked.body), asked.kind, flags, number, 0) + asked.body)
+            if trailing := -len(asked.body) % 4:
                 parts.append(b"\0" * trailing)
         self._socket.send(b"".join(parts))
         return first

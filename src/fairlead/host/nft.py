@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -44,17 +43,13 @@ from fairlead.errors import Internal, Invalid, Unsupported
 from fairlead.host import libnftables, nftwire
 from fairlead.host.libnftables import JSON, TERSE
 from fairlead.host.listings import intact, mark
-from fairlead.host.netlink import NETFILTER, Netlink, Request, text
+from fairlead.host.netlink import NETFILTER, Netlink, Request, attributes, string, text
 from fairlead.host.netns import HERE, in_new, inside
 
 TABLE = "inet fairlead"
-_INET, _GET_TABLE, _GET_CHAIN = 1, (10 << 8) | 1, (10 << 8) | 4
+_INET, _NETDEV, _GET_TABLE, _GET_CHAIN = 1, 5, (10 << 8) | 1, (10 << 8) | 4
 _CHUNK = 100
-_COMMENT = pattern(r'^\tcomment "fairlead ([0-9a-f]+)"\n', re.MULTILINE)
 _ANY_TABLE = f"add table {TABLE}\ndelete table {TABLE}\n"
-_DECLARES = pattern(r"^\s*(?:table inet|chain) (\S+) \{", re.MULTILINE)
-_SETS = pattern(r"^\t(?:set|map) (\S+) \{\n(.*?)^\t\}", re.MULTILINE | re.DOTALL)
-_FILLED_BY_PACKETS = pattern(r"^\t\t(?:flags .*\b(?:dynamic|timeout)\b|timeout )", re.MULTILINE)
 _UNSAFE = pattern(r"[^\w .:/\-*@%\"]")
 
 Undo = Callable[[], None]
@@ -109,7 +104,9 @@ class Nft:
         """Whether the table of this text and its chains are there, whatever is in them."""
         if self._netlink is None:
             return False
-        table, *chains = _DECLARES.findall(words)
+        lines = [line.split() for line in words.splitlines()]
+        table = next(line[2] for line in lines if line[:2] == ["table", "inet"])
+        chains = [line[1] for line in lines if line[:1] == ["chain"]]
         body = struct.pack("=BBH", _INET, 0, 0) + text(1, table)
         questions = [Request(_GET_TABLE, 0, body), *(Request(_GET_CHAIN, 0, body + text(3, name)) for name in chains)]
         return all(isinstance(answer, bytes) for answer in self._netlink.ask(questions))
@@ -117,6 +114,13 @@ class Nft:
     def listing(self, elements: bool = False) -> str:
         """Our table as text, "" when there is none."""
         return self.output(f"list table {TABLE}", 0 if elements else TERSE)
+
+    def tables_at_devices(self) -> list[str]:
+        """Names of the tables of family ``netdev``, everybody's."""
+        if self._netlink is None:
+            return [line.split()[2] for line in self.output("list tables netdev").splitlines()]
+        found = self._netlink.dump(_GET_TABLE, struct.pack("=BBH", _NETDEV, 0, 0))
+        return [string(attributes(body, 4)[1]) for body in found]
 
     def everything(self) -> str:
         """All tables, everybody's, as text without the elements of named sets."""
@@ -280,15 +284,15 @@ def table_text(text: str) -> str:
 def stands(nft: Nft, skeleton: Skeleton) -> bool:
     """Whether our table is exactly this skeleton, elements aside."""
     listing = nft.listing()
-    found = _COMMENT.search(listing)
-    ours = found is not None and found.group(1) == mark(skeleton.text)
-    if not (ours and intact(skeleton.text, listing, as_it_should_list)):
+    if not (_signed(listing) == mark(skeleton.text) and intact(skeleton.text, listing, as_it_should_list)):
         return False
     nft.knows(skeleton)
     return True
 
 
-_layouts = lru_cache(maxsize=8)(nftwire.layouts)
+@lru_cache(maxsize=8)
+def _layouts(skeleton: str) -> dict[str, nftwire.Layout]:
+    return nftwire.layouts(skeleton)
 
 
 @lru_cache(maxsize=1)
@@ -321,18 +325,43 @@ def look(nft: Nft, ns: str, wanted: Skeleton | None) -> tuple[Skeleton | None, l
     listing = nft.listing()
     if not listing:
         return None, []
-    if wanted is not None and (found := _COMMENT.search(listing)) and found.group(1) == mark(wanted.text):
+    if wanted is not None and _signed(listing) == mark(wanted.text):
         stands = intact(wanted.text, listing, as_it_should_list)
         if stands:
             nft.knows(wanted)
         skeleton = Skeleton(ns=ns, text=wanted.text if stands else listing)
     else:
         skeleton = Skeleton(ns=ns, text=listing)
-    sets = dict(_SETS.findall(listing))
+    sets = _sets(listing)
     if not sets:
         return skeleton, []
-    kernels_own = {name for name, body in sets.items() if _FILLED_BY_PACKETS.search(body)}
+    kernels_own = {name for name, body in sets.items() if any(map(_filled_by_packets, body))}
     return skeleton, [item for item in _elements(nft.read(f"table {TABLE}"), ns) if item.map not in kernels_own]
+
+
+def _signed(listing: str) -> str:
+    """The mark in the comment of a table, "" when it has none."""
+    return listing.partition('\n\tcomment "fairlead ')[2].partition('"')[0]
+
+
+def _sets(listing: str) -> dict[str, list[str]]:
+    """What is said of each set and map, by name. (Expressions for the same are dearer to compile than all listings.)"""
+    found: dict[str, list[str]] = {}
+    body: list[str] = []
+    for line in listing.splitlines():
+        if line.startswith(("\tset ", "\tmap ")):
+            body = found[line.split()[1]] = []
+        elif line == "\t}":
+            body = []
+        else:
+            body.append(line)
+    return found
+
+
+def _filled_by_packets(line: str) -> bool:
+    """Whether a set of which this is said is none whose elements somebody wished for."""
+    words = line.replace(",", " ").split()
+    return words[:1] == ["timeout"] or (words[:1] == ["flags"] and not {"dynamic", "timeout"}.isdisjoint(words))
 
 
 def _elements(objects: Iterable[dict[str, Any]], ns: str) -> list[Element]:

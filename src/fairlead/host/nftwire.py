@@ -22,6 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from struct import pack
 
+from msgspec.structs import replace
+
 from fairlead.core.patterns import pattern
 from fairlead.core.wanted import Element
 from fairlead.host.netlink import ACK, CREATE, EXCL, NESTED, Request, nested, text
@@ -74,7 +76,7 @@ def change(
                 requests.append(Request(kind, flags, head + nested(3, *spelled[start : start + _CHUNK])))
     except (ValueError, KeyError, OSError):
         return None
-    requests[-1] = requests[-1]._replace(flags=flags | ACK)
+    requests[-1] = replace(requests[-1], flags=flags | ACK)
     return [*requests, Request(_END, 0, _BATCH)]
 
 

@@ -31,10 +31,10 @@ from typing import Any
 import msgspec
 
 from fairlead.core import complaints, loglines, ocimounts, ociresources, ocispec
+from fairlead.core import usage as spent
 from fairlead.core.container import Container, Mount
 from fairlead.core.life import Ended, ExecSpec, Recovered
 from fairlead.core.model import Sandbox
-from fairlead.core.usage import Machine, NetworkUse, Usage, interfaces
 from fairlead.errors import Conflict, Internal, NotFound
 from fairlead.host import bundles, conmon, ociexec, ps, seccomp
 from fairlead.host.bundles import Bundle, Life
@@ -212,22 +212,22 @@ class Oci:
         running = self._running.get(id)
         return running.life.pid if running else 0
 
-    def usage(self, id: str) -> Usage:
+    def usage(self, id: str) -> spent.Usage:
         running = self._running.get(id)
-        return self._cgroups.usage(running.life.cgroup) if running else Usage()
+        return self._cgroups.usage(running.life.cgroup) if running else spent.Usage()
 
     def processes(self, id: str) -> list[int]:
         running = self._running.get(id)
         return self._cgroups.processes(running.life.cgroup) if running else []
 
-    def networks(self, id: str) -> dict[str, NetworkUse]:
+    def networks(self, id: str) -> dict[str, spent.NetworkUse]:
         """Counters of its interfaces, as it sees them."""
         try:
-            return interfaces(Path(f"/proc/{self.pid(id)}/net/dev").read_text()) if self.pid(id) else {}
+            return spent.interfaces(Path(f"/proc/{self.pid(id)}/net/dev").read_text()) if self.pid(id) else {}
         except OSError:
             return {}
 
-    def machine(self) -> Machine:
+    def machine(self) -> spent.Machine:
         return machine()
 
     async def top(self, id: str, arguments: str) -> tuple[list[str], list[list[str]]]:

@@ -13,6 +13,8 @@ Rules
 Output goes to files in memory rather than pipes: a grandchild that keeps them open keeps nobody waiting.
 """
 
+from __future__ import annotations
+
 import asyncio
 import os
 import signal
@@ -20,7 +22,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+
+import msgspec
 
 from fairlead.errors import Unavailable
 
@@ -29,7 +32,7 @@ PATH = f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{sys.prefi
 LARGEST = 1 << 20
 
 
-class Finished(NamedTuple):
+class Finished(msgspec.Struct, frozen=True):
     """How a program ended: its exit code (negative: the signal that ended it) and what it said."""
 
     code: int

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from struct import pack
 
+from msgspec.structs import replace
+
 from fairlead.core.wanted import Vip
 from fairlead.host import turns
 from fairlead.host.netlink import ACK, APPEND, CREATE, Request, attribute, nested, text
@@ -59,7 +61,7 @@ def removed(vips: Sequence[Vip]) -> list[Request]:
 
 def _transaction(requests: Iterable[Request]) -> list[Request]:
     *first, last = requests
-    return [Request(BEGIN, 0, _BATCH), *first, last._replace(flags=last.flags | ACK), Request(END, 0, _BATCH)]
+    return [Request(BEGIN, 0, _BATCH), *first, replace(last, flags=last.flags | ACK), Request(END, 0, _BATCH)]
 
 
 def _changed(vip: Vip, ids: Iterator[int]) -> Iterator[Request]:

@@ -24,8 +24,8 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 from fairlead.errors import Conflict, Internal, Unavailable
+from fairlead.store import leases
 from fairlead.store.base import ANY, Change, Entry, Lease
-from fairlead.store.leases import LocalLease
 from fairlead.store.watching import Watchers, differences
 
 SCHEMA = """
@@ -120,7 +120,7 @@ class SqliteStore:
         return self._watchers.watch(prefix, differences(versions, self._present(prefix), now))
 
     async def lease(self, ttl: float) -> Lease:
-        return LocalLease(self._end)
+        return leases.LocalLease(self._end)
 
     async def _end(self, lease: Lease) -> None:
         for key in [key for key, holder in self._leases.items() if holder is lease]:
