@@ -15,6 +15,7 @@ import pytest
 from storage import Disk, joined, names, once, tar
 
 from fairlead.core.files import ADDED, DELETED, MODIFIED, Change
+from fairlead.engine.images import Gone
 from fairlead.errors import Conflict, Invalid, NotFound
 
 pytestmark = pytest.mark.kernel
@@ -71,7 +72,7 @@ async def test_names_move_and_images_go_with_their_last_name(disk: Disk) -> None
     assert disk.images.get("x").id == second.id
     assert disk.images.get(first.id).tags == ()
     await disk.images.tag("x", "y", "1")
-    assert [tuple(gone) for gone in await disk.images.remove("x")] == [("x:latest", "")]
+    assert await disk.images.remove("x") == [Gone(untagged="x:latest")]
     gone = await disk.images.remove("y:1")
     assert gone[0].untagged == "y:1" and gone[1].deleted == second.id and gone[2].deleted == second.layers[0].diff_id
     assert not disk.layout.rootfs(second.id).exists() and not disk.layout.path(second.layers[0].digest).exists()

@@ -210,7 +210,10 @@ class Connection(asyncio.Protocol):
     @staticmethod
     def hijackable(request: Request) -> bool:
         """Its connection may become a stream; nothing else may follow it."""
-        return _HIJACKS.fullmatch(f"{request.method} {request.raw_path}") is not None
+        path = request.raw_path
+        if "/attach" not in path and not path.endswith("/start"):
+            return False  # and the first answer waits for no expression to be compiled
+        return _HIJACKS.fullmatch(f"{request.method} {path}") is not None
 
     # -- bytes out ------------------------------------------------------------------------------
 

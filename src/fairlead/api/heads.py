@@ -28,7 +28,6 @@ CHUNKED = -1
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _LINE = pattern(rb"(%b) ([^\x00-\x20\x7f]+) HTTP/1\.([01])" % _TOKEN)
 _FIELD = pattern(rb"(%b):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)" % _TOKEN)
-_START = pattern(rb"[A-Za-z]+( |$)")
 
 
 class Malformed(Invalid):
@@ -73,7 +72,7 @@ class Head(msgspec.Struct, frozen=True):
 
 def could_be(start: bytes) -> bool:
     """Whether these bytes may be the start of a head: if not, nothing is gained by waiting for its end."""
-    return _START.match(start) is not None
+    return start.partition(b" ")[0].isalpha()
 
 
 def parse(raw: bytes) -> Head:

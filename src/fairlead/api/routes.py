@@ -40,7 +40,7 @@ def spell(version: tuple[int, ...]) -> str:
 
 def split_version(path: str) -> tuple[tuple[int, int], str]:
     """The version asked for (the newest when none is) and the path without it; ``Invalid`` outside of what we speak."""
-    found = _VERSIONED.fullmatch(path)
+    found = _VERSIONED.fullmatch(path) if path.startswith("/v") else None
     if not found:
         return NEWEST, path
     given, rest = found.groups()
@@ -81,7 +81,9 @@ class Table:
         for words in [words for words in self._late if word in words]:
             self._add(self._late.pop(words)())
         for route in self._routes.get((method, word), ()):
-            match = _pattern(route.path).fullmatch(path)
+            if route.path == path:
+                return Found(route.handler, {})
+            match = _pattern(route.path).fullmatch(path) if "{" in route.path else None
             if match:
                 return Found(route.handler, match.groupdict())
         raise NotFound("page not found")
