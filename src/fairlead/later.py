@@ -28,19 +28,24 @@ from threading import RLock
 from types import ModuleType
 from typing import Any
 
+OURS = {
+    "core": (
+        "advertise complaints files links mesh ocimounts ociresources ocispec reference remotes restart "
+        "signals usage users"
+    ),
+    "engine": "ends farewell ipam top",
+    "host": (
+        "command conmon conntrack files inlets inotify making mesh nftwire ociexec orphans ps rooted "
+        "seccomp shaping vips weight"
+    ),
+    "store": "leases",
+}
+"""package -> modules"""
 POSTPONED = (
     *("ssl", "asyncio.sslproto", "asyncio.staggered", "hashlib", "hmac", "secrets", "base64", "urllib.parse"),
     *("inspect", "traceback", "tokenize", "textwrap", "locale", "platform", "json", "msgspec.inspect"),
     *("subprocess", "ntpath", "shutil", "tarfile", "tempfile", "gzip", "bz2", "lzma"),
-    *("fairlead.core.advertise", "fairlead.core.complaints", "fairlead.core.files", "fairlead.core.links"),
-    *("fairlead.core.mesh", "fairlead.core.ociresources", "fairlead.core.ocispec", "fairlead.core.reference"),
-    *("fairlead.core.remotes", "fairlead.core.restart", "fairlead.core.signals", "fairlead.core.usage"),
-    *("fairlead.core.users", "fairlead.engine.ends", "fairlead.engine.farewell", "fairlead.engine.ipam"),
-    *("fairlead.engine.top", "fairlead.host.command", "fairlead.host.conmon", "fairlead.host.conntrack"),
-    *("fairlead.host.files", "fairlead.host.inlets", "fairlead.host.inotify", "fairlead.host.making"),
-    *("fairlead.host.mesh", "fairlead.host.nftwire", "fairlead.host.ociexec", "fairlead.host.orphans"),
-    *("fairlead.host.ps", "fairlead.host.rooted", "fairlead.host.seccomp", "fairlead.host.shaping"),
-    *("fairlead.host.vips", "fairlead.host.weight", "fairlead.store.leases"),
+    *(f"fairlead.{package}.{name}" for package, names in OURS.items() for name in names.split()),
 )
 KNOWN: dict[str, dict[str, Any]] = {
     "platform": {"system": lambda: os.uname().sysname},
