@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from fairlead.lab import demo
+from fairlead.lab import image as busybox
 from fairlead.lab.machine import Machine
 from fairlead.lab.topology import Topology, one_cable
 from fairlead.lab.world import World
@@ -30,7 +30,7 @@ def topology(store: str) -> Topology:
 def raised(store: str, folder: Path) -> Iterator["Town"]:
     """A town with busybox on every host, while the block lasts. ``folder``: must exist."""
     image = folder / "busybox.tar"
-    demo.busybox_image(image)
+    busybox.make(image)
     with World(topology(store), str(folder)) as world:
         world.start_store()
         world.start_engines(world.topology.hosts)

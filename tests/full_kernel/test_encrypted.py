@@ -13,7 +13,7 @@ import pytest
 
 from cluster.town import Host
 from fairlead.errors import Unavailable
-from fairlead.lab import demo
+from fairlead.lab import image as busybox
 from fairlead.lab.topology import one_cable
 from fairlead.lab.world import World
 from lane.machine import eventually
@@ -57,7 +57,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Two engines, one after the other: three at once are too much for an emulated machine. The third host watches."""
     folder = tmp_path_factory.mktemp("lab")
     image = folder / "busybox.tar"
-    demo.busybox_image(image)
+    busybox.make(image)
     with World(one_cable("node-1", "node-2", "node-3", store="etcd"), str(folder)) as world:
         world.start_store()
         for host in hosts(world):

@@ -13,7 +13,7 @@ import pytest
 
 from cluster.town import Host
 from fairlead.errors import Unavailable
-from fairlead.lab import demo
+from fairlead.lab import image as busybox
 from fairlead.lab.topology import one_cable
 from fairlead.lab.world import World
 from full_kernel.test_encrypted import LISTEN, SPEAK, inside
@@ -31,7 +31,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Two engines in a swarm, a service on an encrypted network; what the engines said stands beside a failure."""
     folder = tmp_path_factory.mktemp("lab")
     image = folder / "busybox.tar"
-    demo.busybox_image(image)
+    busybox.make(image)
     with World(one_cable("node-1", "node-2", "node-3"), str(folder)) as world:
         try:
             one, two = hosts(world)

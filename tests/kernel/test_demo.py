@@ -13,6 +13,7 @@ import pytest
 
 from fairlead.errors import Invalid
 from fairlead.lab import demo
+from fairlead.lab.image import PAGE
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
 
@@ -28,7 +29,7 @@ def test_the_main_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     said = capsys.readouterr().out
     steps = re.findall(r"^  (\d)/8", said, re.M)
     assert steps == [str(number) for number in range(1, demo.STEPS + 1)]
-    assert demo.PAGE.strip() in said
+    assert PAGE.strip() in said
     assert "64 bytes from" in said
     assert "network RED" in said
     assert list(tmp_path.iterdir()) == []

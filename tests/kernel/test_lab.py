@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from fairlead.lab.image import PAGE
 from fairlead.lab.machine import SOURCE
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
@@ -58,6 +59,7 @@ def test_up_map_weather_and_power_cuts(lab: Lab) -> None:
     assert lab.attempt("exec one grep -q nothing /etc/hostname").returncode == 1
     docker_host = lab("env two").splitlines()[0].removeprefix("export DOCKER_HOST=")
     assert Path(docker_host.removeprefix("unix://")).is_socket()
+    assert lab("exec two fairlead run --rm busybox cat /www/index.html") == PAGE
     assert lab.hears("one", "two")
     lab("partition one two")
     assert not lab.hears("one", "two") and lab.hears("one", "outside")

@@ -26,7 +26,7 @@ import click
 import msgspec
 
 from fairlead.errors import FairleadError, Invalid, NotFound, Unavailable
-from fairlead.lab import fleet, keyvalue, picture, topology, tour, weather
+from fairlead.lab import fleet, image, keyvalue, picture, topology, tour, weather
 from fairlead.lab.machine import Machine
 from fairlead.lab.topology import STORE
 from fairlead.lab.world import BOOK, World
@@ -86,12 +86,22 @@ def up(
         if not no_engines:
             world.start_engines(plan.hosts, *options)
             _say(f"{len(plan.hosts)} engines answer after {time.monotonic() - began:.1f} s")
+            _give_image(world)
         if swarm:
             fleet.found(world)
             _say(f"they are one swarm after {time.monotonic() - began:.1f} s")
         world.keep()
     first = next(iter(plan.hosts))
     _say(f'Go on with: eval "$({_typed(folder)} env {first})"   {_typed(folder)} map   {_typed(folder)} down')
+
+
+def _give_image(world: World) -> None:
+    """There is something to run on every host, without a registry."""
+    try:
+        image.give(world.hosts, world.folder)
+        _say(f"each has the image {image.NAME}, with a page in /www")
+    except Unavailable as without:
+        _say(f"No image for them: {without}")
 
 
 def _names(count: int) -> list[str]:

@@ -12,22 +12,20 @@ What it leaves behind: nothing (unless ``--keep``).
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
-import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 from typing import Any
 
-from fairlead.errors import FairleadError, Invalid, Unavailable
+from fairlead.errors import FairleadError, Invalid
+from fairlead.lab import image
+from fairlead.lab.image import PAGE
 from fairlead.lab.machine import Machine
 from fairlead.lab.topology import one_cable
 from fairlead.lab.world import World
 
-PAGE = "Hello from RED.\n"
 STEPS = 8
 
 
@@ -50,40 +48,13 @@ class Steps:
         print(f"  Done in {time.monotonic() - self._began:.1f} s.", flush=True)
 
 
-def busybox_image(path: Path) -> None:
-    """A root filesystem as tar: busybox under all its names, and a page to serve."""
-    binary = shutil.which("busybox")
-    if binary is None:
-        raise Unavailable("busybox is missing (package busybox-static; scripts/setup installs it)")
-    names = subprocess.run([binary, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    with tarfile.open(path, "w") as tar:
-        for folder in ("bin", "dev", "etc", "proc", "sys", "tmp", "www"):
-            entry = tarfile.TarInfo(folder)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
-            tar.addfile(entry)
-        tar.add(Path(binary).resolve(), "bin/busybox")
-        for name in names:
-            if name != "busybox":
-                link = tarfile.TarInfo(f"bin/{name}")
-                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-                tar.addfile(link)
-        for name, text in (
-            ("www/index.html", PAGE),
-            ("etc/passwd", "root:x:0:0:root:/:/bin/sh\n"),
-            ("etc/group", "root:x:0:\n"),
-        ):
-            entry = tarfile.TarInfo(name)
-            entry.size = len(text)
-            tar.addfile(entry, io.BytesIO(text.encode()))
-
-
 def story(world: World, step: Steps) -> None:
     """The main job: engine, image, network, two containers, a name, a port."""
     one = world["one"]
     step("starting the engine on a machine of its own (namespaces only; your network is not touched)")
     one.start_daemon()
     step("making a busybox image")
-    busybox_image(world.folder / "busybox.tar")
+    image.make(world.folder / "busybox.tar")
     fairlead(one, "import", str(world.folder / "busybox.tar"), "busybox:latest")
     step("fairlead network create RED")
     step.said(fairlead(one, "network", "create", "RED")[:12])

@@ -183,11 +183,11 @@ class Machine:
         except (OSError, http.client.HTTPException):
             return False
 
-    def ask(self, path: str) -> bytes:
-        """The body of GET ``path`` from the engine here; OSError or HTTPException when there is none."""
-        connection = _UnixHttp(self.socket, timeout=5)
+    def ask(self, path: str, body: bytes | None = None) -> bytes:
+        """What the engine answers to GET ``path``, or to POST of a ``body``; OSError, HTTPException: there is none."""
+        connection = _UnixHttp(self.socket, timeout=5 if body is None else PATIENCE)
         try:
-            connection.request("GET", path, headers={"Host": "engine"})
+            connection.request("GET" if body is None else "POST", path, body, headers={"Host": "engine"})
             return connection.getresponse().read()
         finally:
             connection.close()

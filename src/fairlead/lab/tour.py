@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from fairlead.errors import Internal
-from fairlead.lab import demo, picture, weather
+from fairlead.lab import image, picture, weather
 from fairlead.lab.topology import OUTSIDE
 from fairlead.lab.weather import Weather
 from fairlead.lab.world import World
@@ -100,10 +100,7 @@ def walk(world: World, steps: Sequence[Step], show: Show, pause: Callable[[], No
 
     ``before``: how many were walked already, of ``all_``.
     """
-    tar = world.folder / "busybox.tar"
-    demo.busybox_image(tar)
-    for host in world.hosts:
-        host.run("fairlead", "import", str(tar), "busybox:latest")
+    image.give(world.hosts, world.folder)
     kept: dict[str, str] = {}
     for number, step in enumerate(steps, before + 1):
         for name, text in kept.items():
