@@ -68,10 +68,11 @@ add rule {TABLE} output fib daddr type local jump choose
 add rule {TABLE} choose ip daddr . meta l4proto . th dport vmap @ports_at4
 add rule {TABLE} choose ip6 daddr . meta l4proto . th dport vmap @ports_at6
 add rule {TABLE} choose meta l4proto . th dport vmap @ports
+add rule {TABLE} input ct state != new accept
 add rule {TABLE} input ip6 daddr ::1 accept
-add rule {TABLE} input ct state new meta l4proto . th dport @refused goto refuse
-add rule {TABLE} input ct state new ip daddr . meta l4proto . th dport @refused_at4 goto refuse
-add rule {TABLE} input ct state new ip6 daddr . meta l4proto . th dport @refused_at6 goto refuse
+add rule {TABLE} input meta l4proto . th dport @refused goto refuse
+add rule {TABLE} input ip daddr . meta l4proto . th dport @refused_at4 goto refuse
+add rule {TABLE} input ip6 daddr . meta l4proto . th dport @refused_at6 goto refuse
 add rule {TABLE} refuse meta l4proto tcp reject with tcp reset
 add rule {TABLE} refuse reject
 """
