@@ -48,9 +48,9 @@ async def test_old_clients_are_told_in_plain_text(client: Client, given: str) ->
     answer = await client.ask("GET", f"/v{given}/networks")
     assert answer.status == 400
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
-    assert answer.text.strip() == (
+    assert answer.text == (
         f"client version {given} is too old. Minimum supported API version is 1.24,"
-        " please upgrade your client to a newer version"
+        " please upgrade your client to a newer version\n"
     )
 
 

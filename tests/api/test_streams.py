@@ -95,6 +95,13 @@ async def test_old_clients_find_a_container_event_in_the_old_fields(client: Clie
     assert (event["status"], event["id"], event["from"]) == ("die", "c" * 64, "busybox")
 
 
+async def test_an_end_alone_asks_for_what_was(client: Client) -> None:
+    """``docker compose events --until 1s``."""
+    client.engine.events.publish("network", "create", "n" * 64)
+    answer = await client.ask("GET", "/events?until=1000000000.5")
+    assert [json.loads(line)["Action"] for line in answer.text.splitlines()] == ["create"]
+
+
 async def test_wait_answers_its_head_before_the_end(client: Client) -> None:
     """``docker run`` starts the container only when it has the head of wait's answer."""
     await make(client)

@@ -297,6 +297,7 @@ async def test_a_program_that_cannot_run_says_so_in_its_output(desk: Desk) -> No
     id = await desk.execs.create("box", ASKED)
     assert await hear(await desk.execs.start(id)) == [(1, b"no such thing\r\n")]
     assert desk.execs.get(id).exit_code == 127
+    assert [action for action, _ in desk.told] == ["exec_create: true ", "exec_start: true "]
     other = await desk.execs.create("box", ASKED)
     with pytest.raises(Internal):
         await desk.execs.start(other, detach=True)

@@ -192,6 +192,13 @@ def test_log_options() -> None:
         ("mount `/a` to `/b`: No such file or directory", "/x", "mount `/a`", 127),
         ("mount `/a` to `/b`: Invalid argument", "/x", "mount `/a`", 128),
         ("", "/x", "no reason given", 128),
+        ("open executable: Permission denied", "", 'exec: "": executable file not found in $PATH', 127),
+        (
+            "chdir `/a`: No such file or directory",
+            "x",
+            'chdir to cwd ("/a") set in config.json failed: no such file',
+            127,
+        ),
     ],
 )
 def test_complaints(words: str, program: str, says: str, code: int) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 
+import msgspec
 import pytest
 
 from fairlead.api import wire_images, wire_volumes
@@ -19,6 +20,8 @@ def test_a_nameless_image_by_version() -> None:
     assert wire_images.summary(IMAGE, (1, 51))["RepoTags"] == []
     old = wire_images.summary(IMAGE, (1, 42))
     assert (old["RepoTags"], old["RepoDigests"], old["VirtualSize"]) == (["<none>:<none>"], ["<none>@<none>"], 5)
+    named = wire_images.summary(msgspec.structs.replace(IMAGE, tags=("a:b",)), (1, 42))
+    assert (named["RepoTags"], named["RepoDigests"]) == (["a:b"], None)
     assert "VirtualSize" not in wire_images.summary(IMAGE, (1, 44))
     assert wire_images.summary(IMAGE, (1, 51))["Created"] == 1767225600
 

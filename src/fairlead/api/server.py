@@ -101,7 +101,7 @@ class App:
             request.abandonable = request.method in ("GET", "HEAD") or getattr(found.handler, "abandonable", False)
             return await found.handler(request)
         except routes.TooOld as error:
-            return web.Response(text=error.message, status=error.status)
+            return web.Response(text=f"{error.message}\n", status=error.status)
         except FairleadError as error:
             level = logging.ERROR if isinstance(error, Internal) else logging.DEBUG
             log.log(level, "%s %s: %s", request.method, request.path, error.message)

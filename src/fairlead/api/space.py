@@ -44,7 +44,7 @@ class Space:
         return [
             {
                 **wire_containers.summary(container, self._places.of(container), version),
-                **await self._places.sizes(container),
+                **{name: size for name, size in (await self._places.sizes(container)).items() if size},
             }
             for container in self._engine.containers.list()
         ]

@@ -34,15 +34,15 @@ _OF_CONTAINERS = {
 
 def summary(image: ImageRecord, version: Version, shared: int = -1, users: int = 0) -> dict[str, Any]:
     """One line of ``GET /images/json``. ``shared``: bytes others have too (-1: not asked); ``users``: containers."""
-    old = version < (1, 43)
+    old, nameless = version < (1, 43), not image.tags and not image.digests
     shown: dict[str, Any] = {
         "Containers": users if version >= COUNTED else -1,
         "Created": seconds(image.created),
         "Id": image.id,
         "Labels": image.config.labels,
         "ParentId": image.parent,
-        "RepoDigests": list(image.digests or (NO_DIGEST if old and not image.tags else ())),
-        "RepoTags": list(image.tags or (NO_NAME if old else ())),
+        "RepoDigests": list(image.digests or (NO_DIGEST if old and nameless else ())) or (None if old else []),
+        "RepoTags": list(image.tags or (NO_NAME if old and nameless else ())) or (None if old else []),
         "SharedSize": shared,
         "Size": image.size,
     }

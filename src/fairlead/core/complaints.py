@@ -43,7 +43,7 @@ def _reason(words: str, program: str) -> tuple[str, int]:
     text = plain(words)
     low = text.lower()
     about_program = "executable" in low or "execv" in low or f"`{program.lower()}`" in low or f"open `{program}" in text
-    if "not found in $path" in low and "/" not in program:
+    if not program or ("not found in $path" in low and "/" not in program):
         return f'exec: "{program}": executable file not found in $PATH', NOT_FOUND
     if about_program and ("no such file or directory" in low or "not found" in low):
         return f'exec: "{program}": stat {program}: no such file or directory', NOT_FOUND
@@ -53,6 +53,9 @@ def _reason(words: str, program: str) -> tuple[str, int]:
         return f'exec: "{program}": is a directory', NOT_EXECUTABLE
     if about_program and ("permission denied" in low or "operation not permitted" in low):
         return f'exec: "{program}": permission denied', NOT_EXECUTABLE
+    if low.startswith("chdir `/") and "no such file or directory" in low:
+        place = text.split("`")[1]
+        return f'chdir to cwd ("{place}") set in config.json failed: no such file or directory', NOT_FOUND
     if "no such file or directory" in low:  # dockerd takes these for the caller's fault, whatever was not there
         return text, NOT_FOUND
     return text, OTHER

@@ -78,7 +78,10 @@ class Events:
     async def stream(
         self, since: int | None = None, until: int | None = None, wants: Callable[[Event], bool] = lambda event: True
     ) -> AsyncIterator[Event]:
-        """Events with ``since <= time <= until`` (nanoseconds; None: from now on, for ever) that ``wants`` accepts."""
+        """Events with ``since <= time <= until`` (nanoseconds) that ``wants`` accepts.
+
+        Without ``until`` for ever; with neither from now on, with ``until`` alone all that are remembered."""
+        since = 0 if since is None and until is not None else since
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self._streams.add(queue)
         past = [event for event in self._last if since is not None and event.time >= since]

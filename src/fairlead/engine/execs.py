@@ -7,7 +7,7 @@
 Rules
     1. An exec runs once. Its record outlives it, so that its exit code can be
        asked for; the oldest records of execs that do not run go when there are ``REMEMBERED``.
-    2. A program that cannot be run ends the exec with 127 or 126. Attached, the
+    2. A program that cannot be run ends the exec with 127 or 126, untold. Attached, the
        reason is its output (Docker's clients expect it there).
     3. Execs end with their container. They do not survive the engine's memory:
        a returning engine does not know them.
@@ -187,12 +187,12 @@ class Execs:
             self._processes[id] = process
             record.pid = await process.begin()
         except FairleadError as error:
-            self._ended(record, getattr(error, "exit_code", CANNOT))
+            self._failed(record, getattr(error, "exit_code", CANNOT))
             if detach:
                 raise
             return await self._explained(record, error)
         except BaseException:
-            self._ended(record, CANNOT)
+            self._failed(record, CANNOT)
             raise
         ending = self._tasks.create_task(self._wait(record, process))
         if detach:
@@ -263,10 +263,14 @@ class Execs:
             code = UNKNOWN
         self._ended(record, code)
 
-    def _ended(self, record: ExecRecord, code: int) -> None:
+    def _failed(self, record: ExecRecord, code: int) -> None:
+        """It never ran, so nobody is told of its death."""
         record.running = False
         record.exit_code = code
         self._processes.pop(record.id, None)
+
+    def _ended(self, record: ExecRecord, code: int) -> None:
+        self._failed(record, code)
         self._tell(record, "exec_die", exitCode=str(code))
 
     def _make_room(self) -> None:
