@@ -29,7 +29,7 @@ from fairlead.core.session import Hello, Relay
 from fairlead.core.swarmspec import Cluster, ClusterSpec
 from fairlead.core.tidings import Tiding, tiding
 from fairlead.core.tokens import parse_unlock_key
-from fairlead.errors import Conflict, Unavailable
+from fairlead.errors import Conflict, FairleadError, Unavailable
 from fairlead.store.base import Ledger
 from fairlead.swarm import ca, gate, joining, leader, members, revoking
 from fairlead.swarm.control import Control
@@ -364,7 +364,10 @@ class Manager:
         """Certificates end with time, too."""
         while True:
             await asyncio.sleep(revoking.LOOK)
-            self._revoke()
+            try:
+                self._revoke()
+            except FairleadError as error:
+                log.error("whom etcd may let in is written down later: %s", error.message)
 
     async def _follow_roots(self) -> None:
         """Starts etcd anew, one manager at a time, when it has to believe others."""
