@@ -37,7 +37,7 @@ def store(settings: Settings, undo: AsyncExitStack) -> ClusterStore | None:
     from fairlead.engine.clusterstore import ClusterStore
     from fairlead.store.opening import open_store, way_to_see
 
-    opened = open_store(*address, options)
+    opened = open_store(address.kind, address.places, address.path, address.user, address.password, options)
     undo.push_async_callback(opened.close)
     return ClusterStore(opened, str(address), way_to_see(address.kind, address.places, "kv.cacertfile" in options))
 
