@@ -367,7 +367,6 @@ def as_go(value: Any) -> str:
 
 _RUNTIME = "processes are always run by crun under conmon"
 _STORAGE = "layers are always kept by overlayfs"
-_SWARM = "it is about swarms"
 _PROXY = "set HTTP_PROXY and NO_PROXY in the engine's environment"
 _SCHEDULE = "skopeo schedules transfers by itself"
 _NAMESPACE = "there is no containerd"
@@ -393,8 +392,8 @@ IGNORED: dict[str, str] = {
     "max-concurrent-uploads": _SCHEDULE,
     "max-download-attempts": _SCHEDULE,
     "metrics-addr": "metrics are not served yet",
-    "network-control-plane-mtu": _SWARM,
-    "swarm-default-advertise-addr": _SWARM,
+    "network-control-plane-mtu": "gossip keeps to packets of 1400 bytes",
+    "swarm-default-advertise-addr": "say --advertise-addr to swarm init and swarm join",
     "raw-logs": "the log is always plain",
     "shutdown-timeout": "each container has the time that its own stop timeout gives it",
     "storage-driver": _STORAGE,
