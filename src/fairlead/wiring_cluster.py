@@ -85,7 +85,7 @@ def advertised(settings: Settings, host: Host) -> Advertised | None:
     address, warning = advertise.settle(wish.where, host.addresses())
     if warning:
         log.warning("%s", warning)
-    return wish._replace(where=address)
+    return Advertised(address, wish.port)
 
 
 def peers(
