@@ -106,11 +106,4 @@ def _led(link: str, own: Sequence[str], answers: Sequence[str]) -> Iterator[str]
 
 @lru_cache(maxsize=4096)
 def _as_it_should_list(text: str) -> str:
-    elsewhere = nft.elsewhere()
-    try:
-        elsewhere.run(_ANEW + text)
-    except Denied:
-        return ""
-    listing = elsewhere.output(f"list table {TABLE}")
-    elsewhere.run(_ANEW)
-    return listing
+    return nft.listed(text, TABLE)

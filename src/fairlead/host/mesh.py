@@ -165,18 +165,11 @@ def _chain(port: MeshPort) -> str:
 @lru_cache(maxsize=4096)
 def _listed(port: MeshPort) -> str:
     """A port's chain, as the kernel lists it."""
-    elsewhere = nft.elsewhere()
-    elsewhere.run(BASE + _made(port))
-    found: dict[str, str] = dict(_CHAIN.findall(elsewhere.output(f"list table {TABLE}")))
-    elsewhere.run(f"delete table {TABLE}\n")
-    return found[_chain(port)]
+    found: dict[str, str] = dict(_CHAIN.findall(nft.listed(BASE + _made(port), TABLE)))
+    return found.get(_chain(port), "")  # no chain of a port that is asked for is empty
 
 
 @lru_cache(maxsize=1)
 def _as_it_should_list() -> str:
     """The table without any port or leg, as the kernel lists it."""
-    elsewhere = nft.elsewhere()
-    elsewhere.run(BASE)
-    listing = elsewhere.output(f"list table {TABLE}")
-    elsewhere.run(f"delete table {TABLE}\n")
-    return listing
+    return nft.listed(BASE, TABLE)

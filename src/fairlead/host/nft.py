@@ -344,13 +344,18 @@ def elsewhere() -> Nft:
 @lru_cache(maxsize=256)
 def as_it_should_list(text: str) -> str:
     """How the kernel lists this skeleton when nobody touched it; "" if it cannot even be made."""
+    return listed(table_text(text), TABLE, TERSE)
+
+
+def listed(commands: str, table: str, flags: int = 0) -> str:
+    """How the kernel lists the table that these commands make when nobody touched it; "" if it cannot even be made."""
     nft = elsewhere()
     try:
-        nft.run(_ANY_TABLE + table_text(text))
+        nft.run(commands)
     except Denied:
         return ""
-    listing = nft.listing()
-    nft.run(f"delete table {TABLE}")
+    listing = nft.output(f"list table {table}", flags)
+    nft.run(f"delete table {table}")
     return listing
 
 

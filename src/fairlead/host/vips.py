@@ -163,8 +163,4 @@ def _address(name: str) -> str:
 @lru_cache(maxsize=1)
 def _as_it_should_list() -> str:
     """The table without any address, as the kernel lists it."""
-    elsewhere = nft.elsewhere()
-    elsewhere.run(BASE)
-    listing = elsewhere.output(f"list table {TABLE}")
-    elsewhere.run(f"delete table {TABLE}\n")
-    return listing
+    return nft.listed(BASE, TABLE)
