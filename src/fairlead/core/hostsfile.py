@@ -341,9 +341,9 @@ def redirect_chain(udp_port: int, tcp_port: int) -> str:
     Port numbers are written over, packet by packet; NAT would have the kernel
     track every connection of the container, those to the world too. Should the
     container track by itself, it sees port 53 both ways: questions are changed
-    after its look at them, where they come in by "lo", answers before. So what goes
-    to others by a cable is asked one question, and not by name: "lo" is number 1 in
-    every namespace.
+    after its look at them, where they come in by "lo" (such a hook is in an inet
+    table since Linux 5.10), answers before. So what goes to others by a cable is
+    asked one question, and not by name: "lo" is number 1 in every namespace.
     """
     return f"""\
 chain names {{
