@@ -268,8 +268,9 @@ def usage(program: str) -> str:
     return "\n".join(lines)
 
 
-BY_FLAG: dict[str, Option] = {flag: option for option, _ in table() for flag in option.flags}
-BY_KEY: dict[str, Option] = {option.key: option for option, _ in table() if option.key}
+_OPTIONS = [option for option, _ in table()]
+BY_FLAG: dict[str, Option] = {flag: option for option in _OPTIONS for flag in option.flags}
+BY_KEY: dict[str, Option] = {option.key: option for option in _OPTIONS if option.key}
 
 
 def parse(argv: Sequence[str], program: str = "fairlead daemon") -> Settings:

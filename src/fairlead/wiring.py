@@ -21,6 +21,7 @@ import re
 import secrets
 import socket
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -33,10 +34,6 @@ from fairlead.engine.containers import Containers
 from fairlead.engine.controller import Controller
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.drivers.bridge import Bridge
-from fairlead.engine.drivers.host import Host as HostDriver
-from fairlead.engine.drivers.ipvlan import Ipvlan
-from fairlead.engine.drivers.macvlan import Macvlan
-from fairlead.engine.drivers.none import Null
 from fairlead.engine.drivers.overlay import Overlay
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.engine import Engine
@@ -117,8 +114,8 @@ class Build(Later):
         self.peers = wiring_cluster.peers(settings, self.cluster, self.advertised, self.events, node, self.data)
         self.facts = self._facts()
         self.overlay = Overlay()
-        kinds: tuple[Driver, ...] = (Bridge(), HostDriver(), Ipvlan(), Macvlan(), Null(), self.overlay)
-        self.drivers = {driver.name: driver for driver in kinds}
+        rare = {name: late(partial(self.make_driver, name)) for name in ("host", "ipvlan", "macvlan", "null")}
+        self.drivers: dict[str, Driver] = {"bridge": Bridge(), "overlay": self.overlay, **rare}
         self.catalog = Catalog(self.store)
         self.parts: dict[str, str] = {}
         self.swarm = wiring_swarm.swarm(self)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fairlead.engine.builds import Builds
     from fairlead.engine.creation import Creation
     from fairlead.engine.doctor import Doctor
+    from fairlead.engine.drivers.base import Driver
     from fairlead.engine.execs import Execs
     from fairlead.engine.explain import Explainer
     from fairlead.engine.leasesclient import Dhcp
@@ -50,6 +51,13 @@ class Later:
 
         def __getattr__(self, name: str) -> Any:
             """The parts that ``Build`` has."""
+
+    def make_driver(self, name: str) -> Driver:
+        """One of which most engines have no network, or none but the predefined one."""
+        from fairlead.engine.drivers import host, ipvlan, macvlan, none
+
+        kinds: tuple[type[Driver], ...] = (host.Host, ipvlan.Ipvlan, macvlan.Macvlan, none.Null)
+        return next(kind for kind in kinds if kind.name == name)()
 
     # -- images and files -----------------------------------------------------------------------
 

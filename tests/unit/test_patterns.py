@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-from fairlead.core.patterns import pattern
+import pytest
+
+from fairlead.core.patterns import everywhere, pattern
 
 
 def test_it_is_the_expression_itself_to_who_asks() -> None:
@@ -22,3 +24,13 @@ def test_it_is_compiled_when_it_is_first_asked() -> None:
     except re.error:
         return
     raise AssertionError("compiled by somebody else?")
+
+
+def test_whoever_is_imported_meanwhile_compiles_late() -> None:
+    real = re.compile
+    with everywhere():
+        late = re.compile("[")
+        good = re.compile("a+")
+    assert re.compile is real and good.fullmatch("aa") is not None
+    with pytest.raises(re.error):
+        late.search("")

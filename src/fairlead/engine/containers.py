@@ -31,6 +31,7 @@ import msgspec
 
 from fairlead.core import links, restart, signals
 from fairlead.core.container import Config, Container, Health, HostConfig
+from fairlead.core.life import Ended
 from fairlead.core.loglines import timestamp
 from fairlead.core.model import Endpoint, EndpointSettings, Network, Sandbox
 from fairlead.engine import ends, top
@@ -40,12 +41,12 @@ from fairlead.engine.controller import Controller
 from fairlead.engine.events import Events, facts
 from fairlead.engine.filesystem import Filesystem
 from fairlead.engine.health import Healths
-from fairlead.engine.runtime import Ended, Runtime
 from fairlead.engine.volumes import Volumes
 from fairlead.errors import Conflict, FairleadError, NotFound, NotModified, Unavailable
 
 if TYPE_CHECKING:
     from fairlead.engine.creation import Creation
+    from fairlead.engine.runtime import Runtime
 
 replace = msgspec.structs.replace
 

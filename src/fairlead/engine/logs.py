@@ -27,14 +27,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import ExitStack, aclosing, suppress
 from itertools import chain
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import msgspec
 
 from fairlead.core.container import Container
 from fairlead.core.loglines import Assembler, LogLine, LogSettings, settings
-from fairlead.engine.runtime import Runtime
 from fairlead.errors import FairleadError, Unsupported
+
+if TYPE_CHECKING:
+    from fairlead.engine.runtime import Runtime
 
 BLOCK = 64 << 10
 CALM = 1.0

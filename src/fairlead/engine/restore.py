@@ -38,12 +38,13 @@ from fairlead.engine.controller import Controller
 from fairlead.engine.endpoints import Endpoints
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.publisher import Publisher
-from fairlead.engine.runtime import Recovered, Runtime
 from fairlead.engine.sandboxes import Sandboxes
 from fairlead.errors import FairleadError, Unavailable
 
 if TYPE_CHECKING:
+    from fairlead.core.life import Recovered
     from fairlead.engine.mesh import Mesh
+    from fairlead.engine.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
