@@ -312,6 +312,18 @@ async def test_shared_memory_is_shared_with_who_joins(box: Bench) -> None:
     assert str(place) not in Path("/proc/self/mountinfo").read_text()
 
 
+@pytest.mark.parametrize(("mode", "hosts"), [("host", True), ("private", False)])
+async def test_the_hosts_shared_memory_is_only_for_who_joins_who_has_it(box: Bench, mode: str, hosts: bool) -> None:
+    donor = container("sleep", "9", ipc_mode=mode)
+    await box.create(donor)
+    await box.oci.start(donor.id)
+    guest = container("grep", " /dev/shm ", "/proc/mounts", ipc_mode=f"container:{donor.id}")
+    await box.create(guest, joined={"ipc": box.oci.pid(donor.id)})
+    await box.oci.start(guest.id)
+    await box.end()
+    assert box.log(guest).startswith("shm ") is not hosts
+
+
 async def test_the_hosts_shared_memory_comes_with_its_queues(box: Bench) -> None:
     """Which need not be mounted on the host."""
     assert await box.output("grep", "-c", " /dev/mqueue mqueue", "/proc/mounts", ipc_mode="host") == "1"

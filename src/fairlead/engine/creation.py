@@ -89,13 +89,13 @@ class Creation:
         self, name: str, config: Config, host: HostConfig, networks: dict[str, EndpointSettings]
     ) -> tuple[Container, ImageRecord, list[str]]:
         """The container without its mounts, its image, and warnings; every check passed, nothing made or promised."""
-        name = self._name(name)
         host, dropped = abilities.supported(host, self._able)
         warned = validate.create(config, host, cpus=len(os.sched_getaffinity(0)), nodes=len(NODES))
         self._volumes.check(host)
         image = self._image(config)
         config = merge.merge(config, image.config)
         self._refuse_nothing_to_run(config)
+        name = self._name(name)
         host = self._with_defaults(host)
         validate.log_config(host.log_config)
         id = self._new_id()
@@ -196,9 +196,9 @@ class Creation:
         return self._images.get(config.image)
 
     def _name(self, name: str) -> str:
-        name = name.removeprefix("/")
         if name:
             validate.container_name(name)
+            name = name.removeprefix("/")
             self._catalog.check_name(name)
             return name
         while self._catalog.find(name := petnames.petname(self._dice())) is not None:

@@ -295,7 +295,7 @@ class Oci:
             network=None if sandbox.mode == "host" else sandbox.path,
             files={place: str(directory / name) for name, place in HOST_FILES.items() if (directory / name).exists()},
             joined=joined,
-            shm=self._shm(container),
+            shm=self._shm(container, joined.get("ipc", 0)),
             env=env,
             devices=bundles.devices(host),
             disks=bundles.disks(sorted(ociresources.disk_paths(host))),
@@ -311,13 +311,15 @@ class Oci:
             config.setdefault("annotations", {})["run.oci.seccomp_bpf_data"] = text
         return config
 
-    def _shm(self, container: Container) -> str:
-        """The /dev/shm it shares: its own, that of another container, or the host's if the other has that."""
+    def _shm(self, container: Container, donor: int) -> str:
+        """The /dev/shm it shares: its own, that of another (process ``donor``), or the host's if the other has that."""
         mode, _, other = container.host.ipc_mode.partition(":")
         if mode not in ("shareable", "container"):
             return ""
         place = Bundle(self._root, other or container.id).shm
-        return str(place) if not other or place.exists() else "/dev/shm"
+        if not other or place.exists():
+            return str(place)
+        return "/dev/shm" if donor and os.path.samefile(f"/proc/{donor}/ns/ipc", "/proc/self/ns/ipc") else ""
 
     async def _keep(self, bundle: Bundle, container: Container) -> int:
         """Let conmon make it; its process id."""
