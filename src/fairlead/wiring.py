@@ -102,7 +102,6 @@ class Build(Later):
         undo.push_async_callback(self.store.close)
         self.host = LinuxHost(self.exec)
         undo.callback(self.host.close)
-        self.host.look_ahead()
         self.events = Events(clock.nanoseconds)
         self.kernel = Kernel(self.host)
         self.machine = Machine(

@@ -6,7 +6,7 @@ import pytest
 
 from fairlead.core import rules
 from fairlead.core.model import PortBinding
-from fairlead.core.wanted import HOST, Address, Element, Namespace, Plan, Skeleton, Wanted, difference
+from fairlead.core.wanted import Address, Element, Namespace, Plan, Skeleton, Wanted, difference
 from fairlead.errors import Internal, Invalid
 from fairlead.host import nft, nftwire
 from fairlead.host.linux import LinuxHost
@@ -122,25 +122,6 @@ def test_a_restarted_engine_knows_its_table(pretend_host: PretendHost, host: Lin
     again = pretend_host.open()
     assert missing(again) == ()
     again.remove(WANTED)
-
-
-def test_what_was_asked_ahead_is_good_once_and_until_we_change_something(
-    pretend_host: PretendHost, host: LinuxHost
-) -> None:
-    again = pretend_host.open()
-    again.look_ahead()
-    asked = again._doors[HOST].nft._ahead
-    assert asked is not None
-    asked.join()
-    pretend_host.run("nft", "flush map inet fairlead sixes")
-    assert missing(again) == ()  # as it was when it was asked
-    assert len(missing(again)) == 1
-    again.look_ahead()
-    again.make(missing(host))
-    assert missing(again) == ()
-    again.look_ahead()
-    again.remove(WANTED)
-    assert missing(again) == WANTED
 
 
 def test_a_returning_engine_need_not_make_the_table_once_more_to_compare_it(

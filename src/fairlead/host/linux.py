@@ -82,11 +82,6 @@ class LinuxHost:
         self._settings = Watched(self._doors[HOST].settings.near)
         self._turn = threading.RLock()
 
-    def look_ahead(self) -> None:
-        """The host's table is what takes longest to look at: begin."""
-        with self._turn:
-            self._doors[HOST].nft.ask_ahead()
-
     def close(self) -> None:
         """Let go of every socket; what was made stays."""
         with self._turn:

@@ -30,7 +30,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import struct
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
@@ -67,10 +66,8 @@ class Nft:
         self._context = libnftables.Context()
         self._netlink = Netlink.here(NETFILTER) if lively else None
         self._known = ""
-        self._ahead: _Ahead | None = None
 
     def close(self) -> None:
-        self._forget_ahead()
         if self._netlink is not None:
             self._netlink.close()
 
@@ -78,23 +75,8 @@ class Nft:
         """The table is this one: from now on its plain elements need no words."""
         self._known = skeleton.text
 
-    def ask_ahead(self) -> None:
-        """Have a thread ask what ``look`` will, while we do something else: neither the library nor the kernel needs
-        Python for it. What it was told is good once, and until we change something here. For the namespace where all
-        threads are."""
-        listing = f"list table {TABLE}"
-        self._ahead = _Ahead(self._context, ((listing, TERSE), (listing, JSON)))
-        self._ahead.start()
-
-    def _forget_ahead(self) -> None:
-        """Also before the context is used: it is for one thread at a time."""
-        if self._ahead is not None:
-            self._ahead.join()
-            self._ahead = None
-
     def run(self, commands: str) -> None:
         """One transaction; raises ``Denied`` when the kernel or the parser refuses it."""
-        self._forget_ahead()
         with self._there():
             code, _, error = self._context.run(commands)
         self.blank = False
@@ -105,7 +87,6 @@ class Nft:
         """Make (or delete) elements without words, in one transaction; False: nothing was done, take the long way."""
         if self._netlink is None:
             return False
-        self._forget_ahead()
         requests = nftwire.change("fairlead", _layouts(self._known), elements, delete=delete)
         try:
             return requests is not None and self._netlink.transact(requests) is None
@@ -147,13 +128,9 @@ class Nft:
 
     def output(self, command: str, flags: int = 0) -> str:
         """What a command lists; "" when that is not there."""
-        if self._ahead is not None:
-            self._ahead.join()
-            if (command, flags) in self._ahead.told:
-                return self._ahead.told.pop((command, flags))
-            self._ahead = None
         with self._there():
-            return _output(self._context, command, flags)
+            code, output, _ = self._context.run(command, flags)
+        return "" if code else output
 
     def _there(self) -> AbstractContextManager[None]:
         return nullcontext() if self._path == "" else inside(self._path)
@@ -162,23 +139,6 @@ class Nft:
         """JSON objects of ``table inet fairlead`` or ``map inet fairlead x``; none when it is not there."""
         output = self.output(f"list {what}", JSON)
         return list(msgspec.json.decode(output)["nftables"]) if output else []
-
-
-class _Ahead(threading.Thread):
-    """Questions and what was told, once it has ended."""
-
-    def __init__(self, context: libnftables.Context, questions: Sequence[tuple[str, int]]) -> None:
-        super().__init__(name="nft", daemon=True)
-        self._context, self._questions = context, questions
-        self.told: dict[tuple[str, int], str] = {}
-
-    def run(self) -> None:
-        self.told = {asked: _output(self._context, *asked) for asked in self._questions}
-
-
-def _output(context: libnftables.Context, command: str, flags: int) -> str:
-    code, output, _ = context.run(command, flags)
-    return "" if code else output
 
 
 class Denied(Exception):
