@@ -265,7 +265,6 @@ def small_words(text: str) -> None:
         validate.link,
         validate.container_name,
         lambda t: hostsfile.extra_hosts([t], ("10.0.0.1",)),
-        lambda t: hostsfile.check_extra_hosts([t]),
         hostsfile.hostname,
         lambda t: hostsfile.check_dns([t]),
         lambda t: validate.security_options([t]),

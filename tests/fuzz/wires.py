@@ -218,7 +218,7 @@ def answer(dice: Dice) -> bytes:
 def told_by_kernel(data: bytes) -> None:
     """Attributes never reach beyond the message; a device is read or refused, whatever its attributes hold."""
     for start in (0, 4, 16):
-        for _, value in netlink.each_attribute(data, start):
+        for value in netlink.attributes(data, start).values():
             assert len(value) <= len(data)
     if len(data) >= 16:
         links.seen(data)

@@ -67,7 +67,7 @@ def test_extra_hosts() -> None:
 )
 def test_extra_hosts_refused_in_dockers_words(said: str, words: str) -> None:
     with pytest.raises(Invalid) as caught:
-        hostsfile.check_extra_hosts([said])
+        hostsfile.extra_hosts([said])
     assert caught.value.message == words
 
 

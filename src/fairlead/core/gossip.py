@@ -152,10 +152,6 @@ class Gossip:
         """Everybody we know, with their tags; we too."""
         return [(member, serf.decode_tags(member.meta)) for member in self.swim.members.table.values()]
 
-    def nearest(self, names: Iterable[str]) -> list[str]:
-        """Names, near ones first, those of unknown distance last."""
-        return sorted(names, key=lambda name: (self.coordinates.distance(name), name))
-
     # -- the inside -----------------------------------------------------------------------------------------------
 
     def _run(self, now: float, step: Callable[[], Effects]) -> Effects:

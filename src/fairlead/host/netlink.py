@@ -98,16 +98,6 @@ def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
     return found
 
 
-def each_attribute(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    end = len(data) - 3
-    while offset < end:
-        size, kind = _ATTRIBUTE(data, offset)
-        if size < 4:
-            return
-        yield kind & 0x3FFF, data[offset + 4 : offset + size]
-        offset += (size + 3) & ~3
-
-
 def string(data: bytes) -> str:
     return data.rstrip(b"\0").decode(errors="replace")
 

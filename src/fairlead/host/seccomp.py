@@ -52,8 +52,6 @@ OPERATORS = {
 _UNKNOWN_CALL = -1
 _OPTIMIZE = 8
 """SCMP_FLTATR_CTL_OPTIMIZE: 2 sorts the calls into a binary tree."""
-_NO_NEW_PRIVILEGES = 3
-"""SCMP_FLTATR_CTL_NNP; only matters when libseccomp itself loads the filter."""
 
 
 class _Compare(ctypes.Structure):
