@@ -44,22 +44,10 @@ class ClusterStore:
         self._store = store
         self._name = name
         self._see = see
-        self._up = asyncio.Event()
+        self.up = False
         self._known = asyncio.Event()
         self._doubt = asyncio.Event()
-        self._tell: list[Callable[[bool], None]] = []
         self.trouble = "its first answer is awaited"
-
-    @property
-    def up(self) -> bool:
-        return self._up.is_set()
-
-    async def wait_up(self) -> None:
-        await self._up.wait()
-
-    def when_changed(self, tell: Callable[[bool], None]) -> None:
-        """Call ``tell(up)`` at every change."""
-        self._tell.append(tell)
 
     async def run(self) -> None:
         """Until cancelled: know whether it is there."""
@@ -82,15 +70,13 @@ class ClusterStore:
         changed = up != self.up or not self._known.is_set()
         self._known.set()
         self.trouble = trouble
-        (self._up.set if up else self._up.clear)()
+        self.up = up
         if not changed:
             return
         if up:
             log.info("cluster store %s answers", self._name)
         else:
             log.error("%s", self.complaint)
-        for tell in self._tell:
-            tell(up)
 
     @property
     def complaint(self) -> str:
