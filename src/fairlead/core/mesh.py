@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -77,8 +76,8 @@ def mac(address: str) -> str:
 
 
 def mark(leg4: str) -> int:
-    """Of what came in by the node with this address on ingress: as the kernel keeps four bytes copied from a frame."""
-    return int.from_bytes(ipaddress.IPv4Address(leg4).packed, sys.byteorder)
+    """Of what came in by the node with this address on ingress: the address, shifted by one (see ``host.inlets``)."""
+    return int(ipaddress.IPv4Address(leg4)) << 1 & 0xFFFFFFFF
 
 
 def leg_plan(network: Network, facts_has_ipv6: bool = True) -> Plan:

@@ -18,6 +18,8 @@ Rules
     4. What can be said once is said to the first packet (a ``nat`` chain is asked about no other; ours before any of
        the task's own): which node it came by. A TCP socket keeps that packet's mark (``tcp_fwmark_accept``:
        ``core.mesh``), so its answers know their way; others are each sent to look for it again (``back``).
+    5. The mark is the MAC's last four bytes, shifted by one: every nft turns the bytes of what it shifts into the
+       machine's own order (of others only 1.1 and later do). The bit that falls off is the subnet's, not the node's.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ def text(inlet: Inlet) -> str:
             f"iifname {link} ct original zone set @ll,80,16",
             "}",
             "chain led { type nat hook prerouting priority dstnat - 1; policy accept;",
-            f"iifname {link} ct mark set @ll,64,32",
+            f"iifname {link} ct mark set @ll,64,32 << 1",
             f"iifname {link} meta l4proto tcp meta mark set ct mark accept",
             *_led(link, inlet.own, inlet.answers),
             "}",
