@@ -105,7 +105,3 @@ class Builds:
         freed = await self._builder.prune()
         self._images.tell_pruned("builder", freed)
         return freed
-
-    def cache_size(self) -> int:
-        """Bytes of the cache. Blocking."""
-        return self._builder.size()

@@ -150,6 +150,3 @@ class Builder(Protocol):
 
     async def prune(self) -> int:
         """Bytes freed."""
-
-    def size(self) -> int:
-        """Bytes the cache holds. Blocking."""

@@ -79,11 +79,6 @@ class GossipRows:
         self._kept.add(network)
         self._have(network)
 
-    def let_go(self, network: str) -> None:
-        """No more than our endpoints need."""
-        self._kept.discard(network)
-        self._leave_if_unused(network)
-
     def nodes(self, network: str) -> frozenset[str]:
         """Those that have it now, as far as we know."""
         return self._tables.nodes(network) if self._tables else frozenset()
