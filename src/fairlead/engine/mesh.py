@@ -238,10 +238,20 @@ class Mesh:
         return {*was, *is_} if before != now else set()
 
     def _is_ingress(self, network_id: str) -> bool:
-        return any(network.id == network_id and network.ingress for network in self._controller.networks())
+        network = self._exactly(network_id)
+        return network is not None and network.ingress
 
     def _is_local(self, network_id: str) -> bool:
-        return any(network.id == network_id and not network.shared for network in self._controller.networks())
+        network = self._exactly(network_id)
+        return network is not None and not network.shared
+
+    def _exactly(self, network_id: str) -> Network | None:
+        """The network of that id: another host says it, so neither a name nor the start of an id will do."""
+        try:
+            network = self._controller.network(network_id)
+        except FairleadError:
+            return None
+        return network if network.id == network_id else None
 
     # -- the short way to own tasks -----------------------------------------------------------------
 
