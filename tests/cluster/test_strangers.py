@@ -56,8 +56,8 @@ class Forger:
     "GHSA-vwm3-crmr-xfxw",
     guard=(
         "core/rules.py",
-        'counter drop comment "VXLAN for a network of ours from a host that is not on it, or from a container"',
-        'counter accept comment "VXLAN for a network of ours from a host that is not on it, or from a container"',
+        'counter drop comment "VXLAN for a network of ours from a host that is not on it"',
+        'counter accept comment "VXLAN for a network of ours from a host that is not on it"',
     ),
 )
 def test_frames_of_a_host_that_is_not_on_the_network(town: Town) -> None:
@@ -86,7 +86,15 @@ def test_frames_of_a_host_that_is_not_on_the_network(town: Town) -> None:
 
 @pytest.mark.proves(
     "GHSA-vwm3-crmr-xfxw",
-    guard=("core/rules.py", "ip saddr @vteps4 iifname != @networks notrack accept", "ip saddr @vteps4 notrack accept"),
+    guard=(
+        "core/rules.py",
+        'iifname @networks counter drop comment "VXLAN for a network of ours from a container"',
+        'iifname @networks counter comment "VXLAN for a network of ours from a container"',
+    ),
+)
+@pytest.mark.proves(
+    "GHSA-vwm3-crmr-xfxw",
+    guard=("core/rules.py", 'ip saddr @vteps4 meta iifkind != "bridge" notrack', "ip saddr @vteps4 notrack"),
 )
 def test_frames_of_a_container_in_the_name_of_another_host(town: Town) -> None:
     one, two, _ = town.hosts

@@ -146,8 +146,8 @@ def test_no_firewall_rule_and_no_memory_for_what_is_within(world: World) -> None
     "GHSA-vwm3-crmr-xfxw",
     guard=(
         "core/rules.py",
-        'counter drop comment "VXLAN for a network of ours',
-        'counter accept comment "VXLAN for a network of ours',
+        'counter drop comment "VXLAN for a network of ours from a host',
+        'counter accept comment "VXLAN for a network of ours from a host',
     ),
 )
 def test_who_is_not_on_the_network_sends_into_it_in_vain(world: World) -> None:

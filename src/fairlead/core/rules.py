@@ -5,7 +5,8 @@
     binding_elements(…)     what ``-p`` is:     (protocol, host port) -> (address, port)
 
 A packet meets a handful of rules, however many networks and ports there are, and one that goes on its way in a
-connection meets the fewest: looking up the name of a device costs as much as ten comparisons, so it is asked last.
+connection meets the fewest: looking up the name of a device costs as much as ten comparisons, so what kind of device
+it is decides first whether that must be asked (what comes by a cable comes from none of our bridges).
 What other hosts' tunnels send is most of what a busy host hears: it is asked first, in the chain itself.
 
     client -> host:8080        guard, published:  published4[tcp . 8080] -> 172.17.0.2 . 80     forward: dnat, enters
@@ -26,7 +27,8 @@ Rules
        "Established" is none. So a connection that came in while our table was away
        (a flushed firewall) is cut when the table is back. What has no connection
        (untracked, invalid) has no reason either.
-    3. Internal networks come before everything: neither dnat nor replies cross their edge.
+    3. Internal networks come before everything: neither dnat nor replies cross their edge. Their devices are bridges
+       and in a set of their own, so whatever comes by another kind of device need not be asked about them.
     4. Published ports are for packets to addresses of this host (``fib daddr type
        local``): what is only passing through to somebody else's port 53 passes.
     5. Sets are keyed by device name where they say who, by address where they say
@@ -73,7 +75,7 @@ loaded at every start. Its chain is asked before ours.
 _SETS = """\
     set networks {
         typeof iifname
-        comment "bridges of ours"
+        comment "networks of ours that others may be reached from"
     }
     set same {
         typeof iifname . oifname
@@ -81,7 +83,7 @@ _SETS = """\
     }
     set internal {
         typeof iifname
-        comment "nothing is forwarded into or out of these"
+        comment "networks of ours that nothing is forwarded into or out of"
     }
     set apart {
         typeof iifname
@@ -194,20 +196,24 @@ _SETS = """\
 _CHAINS = """\
     chain guard {
         type filter hook prerouting priority raw; policy accept;
-        meta l4proto udp th dport . @th,96,24 . ip saddr @vteps4 iifname != @networks notrack accept
+        meta l4proto udp th dport . @th,96,24 . ip saddr @vteps4 meta iifkind != "bridge" notrack accept
         ip daddr 127.0.0.0/8 iifname != "lo" counter drop comment "loopback addresses do not come from outside"
         ip saddr 127.0.0.0/8 iifname != "lo" counter drop comment "nor from containers"
         meta l4proto udp jump from_tunnels
     }
     chain from_tunnels {
-        th dport . @th,96,24 . ip6 saddr @vteps6 iifname != @networks notrack accept
-        th dport . @th,96,24 @sealed meta ipsec missing counter drop comment "in clear"
+        th dport . @th,96,24 . ip6 saddr @vteps6 meta iifkind != "bridge" notrack accept
         th dport . @th,96,24 @overlays goto overlay
     }
     chain overlay {
-        th dport . @th,96,24 . ip saddr @sealed4 iifname != @networks notrack accept
-        th dport . @th,96,24 . ip6 saddr @sealed6 iifname != @networks notrack accept
-        counter drop comment "VXLAN for a network of ours from a host that is not on it, or from a container"
+        iifname @networks counter drop comment "VXLAN for a network of ours from a container"
+        iifname @internal counter drop comment "the same"
+        th dport . @th,96,24 @sealed meta ipsec missing counter drop comment "in clear"
+        th dport . @th,96,24 . ip saddr @vteps4 notrack accept
+        th dport . @th,96,24 . ip6 saddr @vteps6 notrack accept
+        th dport . @th,96,24 . ip saddr @sealed4 notrack accept
+        th dport . @th,96,24 . ip6 saddr @sealed6 notrack accept
+        counter drop comment "VXLAN for a network of ours from a host that is not on it"
     }
     chain leaving {
         type filter hook output priority raw; policy accept;
@@ -237,17 +243,26 @@ _CHAINS = """\
     chain forward {
         type filter hook forward priority filter; policy accept;
         oifname @networks goto entering
+        meta oifkind "bridge" oifname @internal goto closed
+        iifname @networks accept
         iifname @internal counter drop comment "internal: nothing leaves"
         FOREIGN
     }
     chain within {
         iifname @apart ct status dnat accept
         iifname @apart counter drop comment "icc is off"
+        accept
     }
-    chain entering {
+    chain between {
         iifname . oifname @same goto within
         iifname @internal counter drop comment "internal: nothing crosses over"
+    }
+    chain closed {
+        iifname . oifname @same goto within
         oifname @internal counter drop comment "internal: nothing enters"
+    }
+    chain entering {
+        meta iifkind "bridge" jump between
         ct direction reply accept
         ct status dnat accept
         ct state related accept comment "errors about connections that were let in"
@@ -263,15 +278,17 @@ _CHAINS = """\
     }
     chain postrouting {
         type nat hook postrouting priority srcnat; policy accept;
-        ip saddr . oifname @home4 ct status dnat masquerade comment "back into its network by way of the host"
-        ip6 saddr . oifname @home6 ct status dnat masquerade
-        ip saddr . oifname @home4 accept
-        ip6 saddr . oifname @home6 accept
-        oifname @networks ip saddr 127.0.0.0/8 masquerade comment "from the host's loopback"
+        ip saddr . oifname @home4 goto at_home
+        ip6 saddr . oifname @home6 goto at_home
+        ip saddr 127.0.0.0/8 oifname @networks masquerade comment "from the host's loopback"
         snat ip to ip saddr map @source4
         snat ip6 to ip6 saddr map @source6
         ip saddr @masquerade4 masquerade
         ip6 saddr @masquerade6 masquerade
+    }
+    chain at_home {
+        ct status dnat masquerade comment "back into its network by way of the host"
+        accept
     }
 """
 
@@ -343,11 +360,12 @@ def network_elements(network: NetworkRules) -> tuple[Element, ...]:
 
 def _of_network(network: NetworkRules) -> Iterator[Element]:
     device = quoted(network.device)
-    if network.internal:
-        yield Element(map="internal", item=device, why="internal: nothing is forwarded into or out of it")
     if not network.icc:
         yield Element(map="apart", item=device, why="icc is off: containers here do not talk to each other")
-    yield Element(map="networks", item=device, why="what enters here needs a reason")
+    if network.internal:
+        yield Element(map="internal", item=device, why="internal: nothing is forwarded into or out of it")
+    else:
+        yield Element(map="networks", item=device, why="what enters here needs a reason")
     yield Element(map="same", item=f"{device} . {device}", why="what stays in the network passes")
     if network.internal:
         return
