@@ -330,6 +330,7 @@ def reaches(machine: Machine, ns: str, target: str, port: int) -> bool:
     words = ("nsenter", f"--net=/run/fl/netns/{ns}") if ns else ()
     host = f"[{target}]" if ":" in target else target
     done = machine.run(*words, "curl", "-s", "-m", "2", "--http0.9", f"http://{host}:{port}/", check=False)
+    assert done.returncode in (0, 1, 7, 28, 52, 56), done.stderr  # 1: what came is no HTTP; 52, 56: it came to nothing
     return done.returncode not in (7, 28)
 
 

@@ -3,7 +3,8 @@
 usage: python tests/security/guards.py [WORD ...]     only proofs whose test or row contains one of the words
 
 The source is copied; in the copy one guard is replaced; the test runs on the copy, and so do daemons and their helpers:
-they are started by an interpreter of its own that finds the copy first. It must fail, not just be unable to begin.
+they are started by an interpreter of its own that finds the copy first. It must fail, not just be unable to begin, and
+it must pass on the copy as it was: a machine that lacks what the test needs would prove every guard.
 """
 
 import shutil
@@ -18,7 +19,7 @@ from security.rows import SOURCE, TESTS, Proof, proofs
 
 
 def falls(proof: Proof) -> str:
-    """Run one test without its guard; "" when it failed as it should, else what is wrong."""
+    """Run one test with its guard and without; "" when it passed and failed as it should, else what is wrong."""
     with tempfile.TemporaryDirectory(prefix="fl-guards-") as folder:
         copy = Path(folder) / "fairlead"
         shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
@@ -26,23 +27,21 @@ def falls(proof: Proof) -> str:
         text = place.read_text()
         if text.count(proof.guard.text) != 1:
             return f"its guard is {text.count(proof.guard.text)} times in {proof.guard.file}"
+        python = interpreter(Path(folder))
+        whole = _tried(python, proof)
+        if whole.returncode:
+            return f"it does not pass with its guard either:\n{whole.stdout[-2000:]}"
         place.write_text(text.replace(proof.guard.text, proof.guard.instead))
-        words = [
-            interpreter(Path(folder)),
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            "-p",
-            "no:cacheprovider",
-            "--tb=short",
-            proof.node,
-        ]
-        done = subprocess.run(words, cwd=TESTS.parent, capture_output=True, text=True, timeout=300)
+        done = _tried(python, proof)
         failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
         if done.returncode == 1 and failed:
             return ""
         return f"pytest ended with {done.returncode}:\n{done.stdout[-2000:]}"
+
+
+def _tried(python: str, proof: Proof) -> subprocess.CompletedProcess[str]:
+    words = [python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=short", proof.node]
+    return subprocess.run(words, cwd=TESTS.parent, capture_output=True, text=True, timeout=300)
 
 
 def interpreter(folder: Path) -> str:
