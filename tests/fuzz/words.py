@@ -22,6 +22,7 @@ from fairlead.core import (
     validate,
 )
 from fairlead.core.model import Ipam, Subnet
+from fairlead.core.written import family_of, parted
 from fairlead.errors import FairleadError
 from fuzz.mutate import Dice, written
 from fuzz.targets import target
@@ -130,7 +131,8 @@ CIDRS = (
 @reader("addresses", 3, *CIDRS)
 def cidrs(text: str) -> None:
     several(
-        addresses.family_of,
+        family_of,
+        parted,
         lambda t: addresses.contains("10.0.0.0/8", t),
         validate.mac_address,
         lambda t: addresses.check_ipam(

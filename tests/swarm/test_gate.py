@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from fairlead.core import written
 from fairlead.core.cluster import Description, Node
 from fairlead.core.session import Assign, Beat, Enroll, Enrolled, GetRoot, Hello, Relay, Renew, Reply, Root, Welcome
 from fairlead.errors import Conflict, Forbidden, Invalid, Unavailable
@@ -416,7 +417,7 @@ async def test_where_nobody_listens(manager: Card) -> None:
 )
 def test_addresses_as_people_write_them(text: str, host: str, port: int) -> None:
     assert gate.parted(text) == (host, port)
-    assert gate.parted(gate.joined(host, port)) == (host, port)
+    assert gate.parted(written.joined(host, port)) == (host, port)
 
 
 @pytest.mark.parametrize("text", ["box:0", "box:70000", "box:x", "[fd00::1]:"])

@@ -45,6 +45,7 @@ from msgspec.structs import replace
 
 from fairlead.core.model import EndpointSettings, Ipam, Network, Subnet
 from fairlead.core.parents import LAN_DRIVERS, has_gateway
+from fairlead.core.written import family_of
 from fairlead.errors import Forbidden, Invalid, Unavailable
 
 IPNetwork = IPv4Network | IPv6Network
@@ -384,11 +385,6 @@ def gateway_of(pool: Subnet) -> str:
     """Where containers send what leaves: the bridge, or the router that an auxiliary address of Docker's name says."""
     name = "DefaultGatewayIPv6" if family_of(pool.subnet) == 6 else "DefaultGatewayIPv4"
     return pool.auxiliary.get(name) or pool.gateway
-
-
-def family_of(text: str) -> int:
-    """4 or 6, of an address or prefix."""
-    return 6 if ":" in text else 4
 
 
 def overlap(one: str, other: str) -> bool:

@@ -23,6 +23,7 @@ from fairlead.core.others import remedies
 from fairlead.core.steps import NOWHERE, Walked
 from fairlead.core.terrain import is_loopback
 from fairlead.core.wanted import HOST
+from fairlead.core.written import family_of
 from fairlead.errors import Invalid
 
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -124,7 +125,7 @@ def is_address(text: str) -> bool:
 def look_up(asker: Asker, name: str, family: int) -> Answer:
     """Who answers ``name`` in the caller's stack, and with which address of that family."""
     for address, names in asker.hosts:
-        if name in names and (6 if ":" in address else 4) == family:
+        if name in names and family_of(address) == family:
             return Answer(address, f"{name} is {address} in the hosts file of {asker.title}")
     if asker.names is None:
         return Answer("", _plainly(asker, name), False)

@@ -19,6 +19,7 @@ import ipaddress
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
+from fairlead.core.written import joined
 from fairlead.errors import Invalid
 
 NEVER = float("inf")
@@ -31,7 +32,7 @@ class Address(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+        return joined(self.ip, self.port)
 
 
 class Datagram(NamedTuple):

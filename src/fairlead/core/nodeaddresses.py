@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
+from fairlead.core.written import joined, parted
 from fairlead.errors import FairleadError, Invalid
 
 Here = Iterable[tuple[str, str]]
@@ -27,19 +28,19 @@ def listen(text: str, here: Here) -> str:
     """``host:port``."""
     if not text:
         raise Invalid('invalid ListenAddr "": invalid empty address')
-    host, port = _parted(text)
+    host, port = parted(text)
     if not host:
         raise FairleadError(f"could not parse listen address {text}")
     address = _meant(host, here, zero=True)
     if address is None:
         raise FairleadError("listen address must be an IP address or network interface (with optional port number)")
-    return _joined(address, port or PORT)
+    return joined(str(address), port or PORT)
 
 
 def advertise(text: str, listening: str, here: Here) -> str:
     """``host:port``; the port is the one it listens on, where none was said."""
-    host, port = _parted(text) if text else ("", 0)
-    bound, bound_port = _parted(listening)
+    host, port = parted(text) if text else ("", 0)
+    bound, bound_port = parted(listening)
     port = port or bound_port or PORT
     here = list(here)
     if host:
@@ -48,9 +49,9 @@ def advertise(text: str, listening: str, here: Here) -> str:
             raise FairleadError(
                 "advertise address must be a non-zero IP address or network interface (with optional port number)"
             )
-        return _joined(address, port)
+        return joined(str(address), port)
     one = ipaddress.ip_address(bound)
-    return _joined(one if not one.is_unspecified else _only(here), port)
+    return joined(str(one if not one.is_unspecified else _only(here)), port)
 
 
 def data_path(text: str, here: Here) -> str:
@@ -73,7 +74,7 @@ def device_of(wish: str, here: Here) -> str:
 
 def host_of(text: str) -> str:
     """Without the port."""
-    return _parted(text)[0]
+    return parted(text)[0]
 
 
 def _meant(host: str, here: Here, *, zero: bool) -> Address | None:
@@ -123,17 +124,3 @@ def _only(here: Here) -> Address:
 
 def _parsed(here: Here) -> list[tuple[str, Address]]:
     return [(device, ipaddress.ip_interface(text).ip) for device, text in here]
-
-
-def _parted(text: str) -> tuple[str, int]:
-    """(host, port), port 0: none was said."""
-    host, colon, port = text.rpartition(":")
-    if not colon or port.endswith("]") or (":" in host and not host.startswith("[")):
-        return text.strip("[]"), 0
-    if not (port.isascii() and port.isdigit() and int(port) < 65536):
-        raise Invalid(f'invalid port in address "{text}"')
-    return host.strip("[]"), int(port)
-
-
-def _joined(address: Address, port: int) -> str:
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"

@@ -33,6 +33,7 @@ from functools import lru_cache
 from typing import Any
 
 from fairlead.core.model import PortBinding, PortRequest
+from fairlead.core.written import family_of, joined
 from fairlead.errors import Conflict, Invalid
 
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -142,8 +143,8 @@ def choose(
     requests = list(requests)
     places: dict[str, tuple[list[str], list[str]]] = {}
     for host_ip in {request.host_ip for request in requests}:
-        addresses = [address for address in ([host_ip] if host_ip else everywhere) if served[_family(address)]]
-        places[host_ip] = addresses, [address for address in addresses if modes[_family(address)] in NAT_MODES]
+        addresses = [address for address in ([host_ip] if host_ip else everywhere) if served[family_of(address)]]
+        places[host_ip] = addresses, [address for address in addresses if modes[family_of(address)] in NAT_MODES]
     freedom = [_freedom(request) for request in requests]
     settled = [0] * len(requests)
     for index in sorted(range(len(requests)), key=freedom.__getitem__):
@@ -161,10 +162,6 @@ def choose(
 def _freedom(request: PortRequest) -> int:
     """How many host ports would do: those with the least choice are served first."""
     return request.host_last - request.host_first if request.host_last else len(EPHEMERAL)
-
-
-def _family(address: str) -> int:
-    return 6 if ":" in address else 4
 
 
 class _Desk:
@@ -185,7 +182,7 @@ class _Desk:
         if port == 0 or port != request.host_last:
             port = self._lowest(request, addresses)
         elif address := self._refused(request.protocol, port, addresses):
-            raise Conflict(f"Bind for {_shown(address, port)} failed: port is already allocated")
+            raise Conflict(f"Bind for {joined(address, port)} failed: port is already allocated")
         self._holders[request.protocol, port].update(addresses)
         return port
 
@@ -199,7 +196,7 @@ class _Desk:
             self._passed[asked] = port + 1
             if not self._refused(request.protocol, port, addresses):
                 return port
-        raise Conflict(f"Bind for {_shown(addresses[0], f'{first}-{last}')} failed: all ports are allocated")
+        raise Conflict(f"Bind for {joined(addresses[0], f'{first}-{last}')} failed: all ports are allocated")
 
     def _refused(self, protocol: str, port: int, addresses: Sequence[str]) -> str:
         """The first of these addresses where somebody has that port already; "" when nobody has."""
@@ -207,13 +204,9 @@ class _Desk:
         if not holders:
             return ""
         for address in addresses:
-            every = EVERY[_family(address)]
+            every = EVERY[family_of(address)]
             if address in holders or every in holders:
                 return address
-            if address == every and any(_family(other) == _family(every) for other in holders):
+            if address == every and any(family_of(other) == family_of(every) for other in holders):
                 return address
         return ""
-
-
-def _shown(address: str, port: int | str) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

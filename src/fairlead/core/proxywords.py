@@ -32,6 +32,7 @@ from typing import NamedTuple
 
 from fairlead.core.proxyconfig import BACKENDS, CERTIFICATES, LEDGER, RAW_BACKENDS, ROUTES
 from fairlead.core.webmesh import Key, Server, Web
+from fairlead.core.written import joined
 
 _CHECK = "check inter 2s downinter 200ms fall 3 rise 1"
 _ENABLED = 4
@@ -80,8 +81,8 @@ def read(routes: str, ledger: str, servers: str, certificates: str = "", used: s
     for line in servers.splitlines():
         words = line.split()
         if len(words) > 18 and _BACKEND.fullmatch(words[1]):
-            where = f"[{words[4]}]" if ":" in words[4] else words[4]
-            server = Server(f"{where}:{words[18]}", words[6] == "0", words[5] == "2", bool(int(words[13]) & _ENABLED))
+            where, enabled = joined(words[4], words[18]), bool(int(words[13]) & _ENABLED)
+            server = Server(where, words[6] == "0", words[5] == "2", enabled)
             found.setdefault(words[1], {})[words[3]] = server
     noted = _map(ledger)
     names = [line for line in certificates.splitlines() if line and not line.startswith("#")]

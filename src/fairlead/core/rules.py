@@ -54,6 +54,7 @@ import msgspec
 
 from fairlead.core.model import PortBinding
 from fairlead.core.wanted import Element, Plan, Skeleton, Sysctl, Wanted
+from fairlead.core.written import family_of
 
 NAT_MODES = ("nat", "nat-unprotected")
 CLOSING = ("networks", "same", "internal", "apart", "overlays", "sealed", "vteps4", "vteps6", "sealed4", "sealed6")
@@ -375,9 +376,8 @@ def _of_network(network: NetworkRules) -> Iterator[Element]:
         if network.mode(family) == "nat-unprotected":
             yield Element(map=f"open{family}", item=device, why="gateway mode nat-unprotected: open at all ports")
     for subnet in network.subnets:
-        yield Element(
-            map=f"home{_family(subnet)}", item=f"{subnet} . {device}", why="what stays in its network keeps its address"
-        )
+        item = f"{subnet} . {device}"
+        yield Element(map=f"home{family_of(subnet)}", item=item, why="what stays in its network keeps its address")
     if network.masquerade:
         yield from _leaving(network)
 
@@ -385,7 +385,7 @@ def _of_network(network: NetworkRules) -> Iterator[Element]:
 def _leaving(network: NetworkRules) -> Iterator[Element]:
     """How packets of each subnet leave: with the host's address, a certain one of them, or their own."""
     for subnet in network.subnets:
-        family = _family(subnet)
+        family = family_of(subnet)
         source = network.source6 if family == 6 else network.source4
         if network.mode(family) not in NAT_MODES:
             continue
@@ -405,7 +405,7 @@ def binding_elements(
     """
     found: dict[tuple[str, str], Element] = {}
     for binding in () if network.internal else bindings:
-        family = _family(binding.host_ip)
+        family = family_of(binding.host_ip)
         target, mode = (address6, network.mode6) if family == 6 else (address4, network.mode4)
         if not target:
             continue
@@ -436,10 +436,6 @@ def _exposed(binding: PortBinding, family: int, target: str, network: NetworkRul
     for device in network.trusted:
         why = f"reachable from {device} at the container's own address"
         yield Element(map=f"trusted{family}", item=f"{quoted(device)} . {item}", why=why)
-
-
-def _family(text: str) -> int:
-    return 6 if ":" in text else 4
 
 
 def quoted(device: str) -> str:

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from fairlead.core.wanted import Element, Skeleton
+from fairlead.core.written import family_of
 from fairlead.errors import Internal
 
 _PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
@@ -57,7 +58,7 @@ class Packet:
 
     @property
     def family(self) -> int:
-        return 6 if ":" in self.target else 4
+        return family_of(self.target)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from fairlead.core.wanted import (
     Vip,
     Wanted,
 )
+from fairlead.core.written import family_of
 
 MAIN = 254
 """the table in which a stack's ordinary routes are"""
@@ -220,7 +221,7 @@ class Terrain:
     def addresses(self, ns: str, family: int, link: str = "") -> list[str]:
         """Without lengths; link-local ones last. ``link``: of that device alone."""
         here = [item for item in self._addresses[ns] if link in ("", item.link)]
-        mine = [_plain(item) for item in here if _family(item.address) == family]
+        mine = [_plain(item) for item in here if family_of(item.address) == family]
         return sorted((a for a in mine if not is_loopback(a)), key=lambda a: a.startswith("fe80:"))
 
     def home(self, address: str) -> str:
@@ -284,7 +285,7 @@ class Terrain:
         for route in self._routes[ns]:
             if route.table == MAIN and within(target, route.destination):
                 length = int(route.destination.partition("/")[2] or 0)
-                source = route.source or self._source(ns, route, _family(target))
+                source = route.source or self._source(ns, route, family_of(target))
                 way = Way(route.destination, route.link, route.gateway, source, (route,) if ns != HOST else ())
                 found.append(((length * 2, -route.metric), way))
         return max(found, key=lambda pair: pair[0])[1] if found else None
@@ -293,11 +294,11 @@ class Terrain:
         """By which rule and route of a stack packets with that mark go."""
         rule = self._policed.get((ns, family, mark))
         tables = (route for route in self._routes[ns] if rule and route.table == rule.table)
-        road = next((route for route in tables if _family(route.gateway) == family), None)
+        road = next((route for route in tables if family_of(route.gateway) == family), None)
         return (rule, road) if rule and road else None
 
     def _source(self, ns: str, route: Route, family: int) -> str:
-        mine = [item for item in self._addresses[ns] if item.link == route.link and _family(item.address) == family]
+        mine = [item for item in self._addresses[ns] if item.link == route.link and family_of(item.address) == family]
         near = [item for item in mine if route.gateway and within(route.gateway, item.address)]
         candidates = [_plain(item) for item in (*near, *mine)]
         return next((a for a in candidates if not a.startswith("fe80:")), next(iter(candidates), ""))
@@ -308,12 +309,12 @@ class Terrain:
         for route in self._routes[HOST]:
             if route.destination == everything:
                 return route.link
-        others = (i.link for i in self._addresses[HOST] if _family(i.address) == family and i.link != "lo")
+        others = (i.link for i in self._addresses[HOST] if family_of(i.address) == family and i.link != "lo")
         return next((device for device in others if self._kind(device) != "bridge"), "")
 
     def own_address(self, device: str, family: int) -> str:
         """The host's address on a device: what masquerading gives."""
-        mine = [_plain(i) for i in self._addresses[HOST] if i.link == device and _family(i.address) == family]
+        mine = [_plain(i) for i in self._addresses[HOST] if i.link == device and family_of(i.address) == family]
         return next((address for address in mine if not address.startswith("fe80:")), next(iter(mine), ""))
 
     def _kind(self, device: str) -> str:
@@ -327,7 +328,3 @@ def is_loopback(address: str) -> bool:
 
 def _plain(item: Address) -> str:
     return item.address.partition("/")[0]
-
-
-def _family(address: str) -> int:
-    return 6 if ":" in address else 4

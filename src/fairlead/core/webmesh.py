@@ -36,6 +36,7 @@ from fairlead.core.service import (
     TaskSpec,
 )
 from fairlead.core.serving import ROUTE, Backend
+from fairlead.core.written import joined
 from fairlead.errors import Invalid
 
 NAME = "ucp-hrm"
@@ -253,7 +254,7 @@ def wanted(tasks: Iterable[Backend], known: Mapping[str, File] = {}) -> Web:
                 web.routes.setdefault(place, match["to"].removesuffix("/"))
                 continue
             key = Key(task.part.service, int(match["port"]), bool(match["sticky"]), place.startswith("sni:"))
-            address = f"{task.ipv4}:{key.port}" if task.ipv4 else f"[{task.ipv6}]:{key.port}"
+            address = joined(task.ipv4 or task.ipv6, key.port)
             web.servers.setdefault(key, {})[task.part.task] = Server(address, task.part.serving)
             web.routes.setdefault(place, key)
     return web

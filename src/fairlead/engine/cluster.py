@@ -30,6 +30,7 @@ import msgspec
 
 from fairlead.core import addresses, remotes
 from fairlead.core.model import Endpoint, Network, Remote
+from fairlead.core.written import family_of
 from fairlead.engine.claims import Claims, is_meant, subnet_of
 from fairlead.engine.overlays import Overlays
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound, Unavailable
@@ -311,6 +312,6 @@ def _addresses(row: Remote) -> tuple[str, ...]:
 
 def _chooser(network: Network, prefer: str, wish: str) -> Callable[[set[str]], str]:
     """Picks an address of the family of ``prefer`` (which was free here) that is not in a set of taken ones."""
-    family = addresses.family_of(prefer)
-    pools = [pool for pool in network.ipam.config if addresses.family_of(pool.subnet) == family]
+    family = family_of(prefer)
+    pools = [pool for pool in network.ipam.config if family_of(pool.subnet) == family]
     return lambda taken: addresses.lease(pools, taken, wish, prefer, network.name)[0]

@@ -34,6 +34,7 @@ import msgspec
 from fairlead.core import addresses, ports
 from fairlead.core.container import Container
 from fairlead.core.model import Endpoint, EndpointSettings, Lease, Network, PortBinding
+from fairlead.core.written import family_of
 from fairlead.engine import ipam
 from fairlead.engine.drivers.base import Driver
 from fairlead.engine.events import Events
@@ -330,7 +331,7 @@ class Endpoints:
 
         ``leased``: the wish is from whoever gives the network's addresses.
         """
-        pools = [pool for pool in network.ipam.config if addresses.family_of(pool.subnet) == family]
+        pools = [pool for pool in network.ipam.config if family_of(pool.subnet) == family]
         if not pools or (leased and not wish):
             return "", ""
         taken = set() if leased else self._taken(container, network, family)

@@ -30,6 +30,7 @@ from fairlead.core.ruleset import Packet
 from fairlead.core.steps import ELSEWHERE, NOWHERE, WORLD, Hop, Lot, Walked
 from fairlead.core.terrain import Carried, Terrain
 from fairlead.core.wanted import HOST, Wanted
+from fairlead.core.written import family_of
 from fairlead.engine.attachments import Attachments
 from fairlead.engine.catalog import Catalog
 from fairlead.engine.controller import Controller
@@ -367,7 +368,7 @@ def _obstacle(between: str, walked: Walked, free: bool) -> Iterator[Obstacle]:
 
 
 def _family_of(text: str) -> int:
-    return (6 if ":" in text else 4) if is_address(text) else 0
+    return family_of(text) if is_address(text) else 0
 
 
 def _fate(walked: Walked, title: str) -> str:

@@ -29,6 +29,7 @@ from fairlead.core import ports
 from fairlead.core.container import Container
 from fairlead.core.gateway import Candidate
 from fairlead.core.model import Endpoint, Network, PortBinding
+from fairlead.core.written import family_of
 from fairlead.engine.controller import Controller
 from fairlead.engine.drivers.base import Facts, Publishing
 from fairlead.engine.endpoints import Endpoints
@@ -233,7 +234,7 @@ class Publisher:
         for binding in chosen:
             if binding.protocol == "sctp" and binding.host_ip == "::" and 6 not in gateways:
                 continue  # the relay knows no SCTP, and nobody asked for this address
-            family = 6 if ":" in binding.host_ip else 4
+            family = family_of(binding.host_ip)
             owner = gateways.get(family) or gateways[4 if family == 6 else 6]
             bindings.setdefault(owner.endpoint.id, []).append(binding)
         return {id: tuple(carried) for id, carried in bindings.items()}

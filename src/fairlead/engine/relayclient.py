@@ -16,6 +16,7 @@ from functools import partial
 
 import msgspec
 
+from fairlead.core.written import bracketed
 from fairlead.engine import controlclient
 from fairlead.engine.controlclient import Afterwards, ControlClient, Line
 from fairlead.engine.leads import Lead
@@ -48,7 +49,7 @@ class RelayPort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """As Docker names a binding: ``0.0.0.0:8080:172.17.0.2:80/tcp``; of both families, IPv4's."""
         address = "0.0.0.0" if self.both else self.address
         target = self.target or self.container
-        return f"{_bracketed(address)}:{self.port}:{_bracketed(target)}:{self.target_port}/{self.protocol}"
+        return f"{bracketed(address)}:{self.port}:{bracketed(target)}:{self.target_port}/{self.protocol}"
 
 
 def command(path: str) -> list[str]:
@@ -121,7 +122,3 @@ class RelayClient:
         if self._lost is None:
             return []
         return [partial(self._lost, id_, reason) for id_, reason in answer["failed"].items()]
-
-
-def _bracketed(address: str) -> str:
-    return f"[{address}]" if ":" in address else address

@@ -26,7 +26,7 @@ from typing import Protocol
 
 from fairlead.core.wanted import Association, Policy
 from fairlead.errors import Conflict, FairleadError, Internal, Unsupported
-from fairlead.host.netlink import CREATE, EXCL, Netlink, Refused, Request, attribute, attributes
+from fairlead.host.netlink import CREATE, EXCL, Netlink, Refused, Request, attribute, attributes, family_of
 
 XFRM = 6
 """NETLINK_XFRM"""
@@ -64,7 +64,7 @@ def add(item: Item, again: bool = False) -> Request:
 
 def drop(item: Item) -> Request:
     if isinstance(item, Association):
-        family = _family(item.target)
+        family = family_of(item.target)
         return Request(DELETE_STATE, 0, struct.pack("=16s4sHBx", _address(item.target), _spi(item.spi), family, _ESP))
     return Request(DELETE_POLICY, 0, _selector_of(item) + struct.pack("=IB3x", 0, _WAYS[item.way]))
 
@@ -137,7 +137,7 @@ def lacking(refusal: Refused | OSError, address: str) -> Unsupported:
 
 
 def _state(item: Association, key: bytes) -> bytes:
-    family, source, target = _family(item.target), _address(item.source), _address(item.target)
+    family, source, target = family_of(item.target), _address(item.source), _address(item.target)
     size = 128 if family == socket.AF_INET6 else 32
     body = _SELECTOR.pack(target, source, _port(item.port), family, size, size, _UDP, 0, 0)
     body += target + _spi(item.spi) + struct.pack("=B3x", _ESP) + source + _LIFETIME + bytes(12)
@@ -156,18 +156,14 @@ def _policy(item: Policy) -> bytes:
         return body
     source, target = (_address(text.partition("/")[0]) for text in (item.source, item.target))
     number = 0 if item.need == "any" else int(item.need)
-    template = target + _spi(number) + struct.pack("=B3xH2x", _ESP, _family(item.target)) + source
+    template = target + _spi(number) + struct.pack("=B3xH2x", _ESP, family_of(item.target)) + source
     return body + attribute(_TEMPLATE, template + struct.pack("=IBBBxIII", OURS, _TRANSPORT, 0, 0, *[2**32 - 1] * 3))
 
 
 def _selector_of(item: Policy) -> bytes:
     (source, source_size), (target, target_size) = (text.split("/") for text in (item.source, item.target))
     sizes = int(target_size), int(source_size)
-    return _SELECTOR.pack(_address(target), _address(source), _port(item.port), _family(target), *sizes, _UDP, 0, 0)
-
-
-def _family(address: str) -> int:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
+    return _SELECTOR.pack(_address(target), _address(source), _port(item.port), family_of(target), *sizes, _UDP, 0, 0)
 
 
 def _address(text: str) -> bytes:

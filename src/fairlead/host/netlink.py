@@ -102,6 +102,11 @@ def string(data: bytes) -> str:
     return data.rstrip(b"\0").decode(errors="replace")
 
 
+def family_of(text: str) -> int:
+    """AF_INET or AF_INET6, of an address or prefix."""
+    return socket.AF_INET6 if ":" in text else socket.AF_INET
+
+
 class Netlink:
     """One socket of one namespace."""
 

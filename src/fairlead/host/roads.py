@@ -22,8 +22,8 @@ from ipaddress import ip_address, ip_network
 
 from fairlead.core.terrain import Road
 from fairlead.host import links
-from fairlead.host.netlink import Netlink, Refused, Request, attribute, attributes, string, u32
-from fairlead.host.routing import RTM_GETROUTE, RTM_GETRULE, family_of
+from fairlead.host.netlink import Netlink, Refused, Request, attribute, attributes, family_of, string, u32
+from fairlead.host.routing import RTM_GETROUTE, RTM_GETRULE
 
 _MATCH: dict[int, int] = {socket.AF_INET: 0x3000, socket.AF_INET6: 0x2000}
 """the entry that matches, and the table it is in (which IPv6 tells unasked)"""

@@ -22,7 +22,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface
 from fairlead.core.wanted import Address, Forwarding, Neighbour, Route, Rule, Shaper
 from fairlead.errors import Internal
 from fairlead.host import shaping
-from fairlead.host.netlink import APPEND, CREATE, EXCL, REPLACE, Netlink, Request, attribute, attributes, u32
+from fairlead.host.netlink import APPEND, CREATE, EXCL, REPLACE, Netlink, Request, attribute, attributes, family_of, u32
 
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
@@ -44,10 +44,6 @@ Item = Address | Route | Rule | Neighbour | Forwarding | Shaper
 def link_of(item: Item) -> str:
     """The device it is on, "" for none."""
     return "" if isinstance(item, Rule) else item.link
-
-
-def family_of(text: str) -> int:
-    return socket.AF_INET6 if ":" in text else socket.AF_INET
 
 
 def add(item: Item, index: int, again: bool = False) -> Request:

@@ -40,6 +40,7 @@ import msgspec
 from cryptography import x509
 
 from fairlead import errors
+from fairlead.core import written
 from fairlead.core.session import Answered, Asked, FromNode, Refused, ToNode
 from fairlead.errors import FairleadError, Forbidden, Invalid, Unavailable
 from fairlead.swarm import ca
@@ -232,17 +233,11 @@ def _barred(address: str, error: BaseException, *, shown: bool) -> FairleadError
 
 
 def parted(address: str) -> tuple[str, int]:
-    """``host:port``, ``[host]:port`` or ``host`` (then the usual port). Raises ``Invalid``."""
-    host, colon, port = address.rpartition(":")
-    if not colon or port.endswith("]") or (":" in host and not host.startswith("[")):
-        host, port = address, str(PORT)
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise Invalid(f"invalid port in address {address!r}")
-    return host.strip("[]"), int(port)
-
-
-def joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    """Of a manager: ``host:port``, ``[host]:port`` or ``host`` (then the usual port). Raises ``Invalid``."""
+    host, port = written.parted(address, PORT)
+    if not port:
+        raise Invalid(f'invalid port in address "{address}"')
+    return host, port
 
 
 def agreed(answer: Any) -> Any:
@@ -291,14 +286,14 @@ class Gate:
 
     def listen(self, address: str) -> str:
         """Takes the port (0: any); the address it got. Raises ``Unavailable``."""
-        host, port = parted(address) if not address.endswith(":0") else (address[:-2].strip("[]"), 0)
+        host, port = written.parted(address, PORT)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self._socket = socket.create_server((host, port), family=family, backlog=MOST)
         except OSError as error:
             raise Unavailable(f"cannot listen on {address}: {error.strerror or error}") from None
         self._socket.setblocking(False)
-        return joined(*self._socket.getsockname()[:2])
+        return written.joined(*self._socket.getsockname()[:2])
 
     async def run(self) -> None:
         """Until cancelled; then every connection is closed, and the port free."""

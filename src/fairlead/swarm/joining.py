@@ -33,6 +33,7 @@ from fairlead.core.cluster import Manager, Node, NodeSpec, new_id
 from fairlead.core.revoked import unexpired
 from fairlead.core.session import Enroll, Enrolled, GetRoot, Issued, Join, Renew, Root
 from fairlead.core.swarmspec import Cluster
+from fairlead.core.written import joined
 from fairlead.errors import FairleadError, Forbidden, Invalid, Unavailable
 from fairlead.swarm import ca, gate
 from fairlead.swarm.ca import Authority, Identity
@@ -236,7 +237,7 @@ class Admission:
         if node is None or node.spec.role != "manager":
             raise Forbidden("this node is not to be a manager")
         host, port = gate.parted(asked.address if not asked.address.startswith(":") else stream.peer + asked.address)
-        await self.moved(node.id, gate.joined(host, port))
+        await self.moved(node.id, joined(host, port))
         for member in await self._members.list():
             if member.node == node.id and member.started:  # it comes back without its data: its vote is void
                 await self._members.remove(member.id)

@@ -29,6 +29,7 @@ from fairlead.core.session import Hello, Relay
 from fairlead.core.swarmspec import Cluster, ClusterSpec
 from fairlead.core.tidings import Tiding, tiding
 from fairlead.core.tokens import parse_unlock_key
+from fairlead.core.written import bracketed, joined
 from fairlead.errors import Conflict, FairleadError, Unavailable
 from fairlead.store.base import Ledger
 from fairlead.swarm import ca, gate, joining, leader, members, revoking
@@ -231,8 +232,7 @@ class Manager:
         others, _, recover = self._beginning
         self._beginning = self._beginning._replace(recover=False)  # the others: until etcd has data of its own
         host, _ = gate.parted(self._credentials.notes.listen)
-        listen = f"[{host}]" if ":" in host else host
-        return members.command(self.me, self._place, listen, others, recover=recover)
+        return members.command(self.me, self._place, bracketed(host), others, recover=recover)
 
     # -- what the port answers ---------------------------------------------------------------------------------------
 
@@ -437,7 +437,7 @@ class Manager:
 
     def places(self) -> list[str]:
         """Where there may be nodes that have to know where we are."""
-        nodes = [gate.joined(node.address, gate.PORT) for node in self.state.nodes.values() if node.address]
+        nodes = [joined(node.address, gate.PORT) for node in self.state.nodes.values() if node.address]
         return [*nodes, *self._credentials.notes.managers.values()]
 
     async def majority(self) -> bool:

@@ -37,6 +37,7 @@ from fairlead.core.bridgeoptions import ANTISPOOF, BridgeOptions, EndpointOption
 from fairlead.core.digest import sha256
 from fairlead.core.model import Endpoint, Network, NetworkRequest
 from fairlead.core.wanted import Address, Element, Fence, Link, Plan, Shaper, Sysctl, Wanted
+from fairlead.core.written import family_of
 from fairlead.engine.drivers.base import Attachment, Facts, Publishing
 from fairlead.errors import Invalid
 
@@ -143,7 +144,7 @@ class Bridge:
 
     def _gateways(self, network: Network, options: BridgeOptions) -> Iterator[Address]:
         for pool in network.ipam.config:
-            six = addresses.family_of(pool.subnet) == 6
+            six = family_of(pool.subnet) == 6
             mode, inhibited = (options.mode6, False) if six else (options.mode4, options.inhibit_ipv4)
             if pool.gateway and mode != "isolated" and not inhibited:
                 address = f"{pool.gateway}/{pool.subnet.partition('/')[2]}"

@@ -38,6 +38,7 @@ from fairlead.core import addresses, inside, remotes
 from fairlead.core.bridgeoptions import endpoint_options
 from fairlead.core.model import Endpoint, Network, NetworkRequest, Remote
 from fairlead.core.wanted import Element, Forwarding, Link, Namespace, Neighbour, Plan, Shaper, Sysctl, Wanted
+from fairlead.core.written import family_of
 from fairlead.engine.drivers.base import Attachment, Facts, Publishing
 from fairlead.errors import Invalid, Unsupported
 
@@ -112,7 +113,7 @@ class Overlay:
 
     def vtep(self, network: Network, address: str, facts: Facts) -> Plan:
         """Another host on this network."""
-        family, kind = 6 if ":" in address else 4, "sealed" if ENCRYPTED in network.options else "vteps"
+        family, kind = family_of(address), "sealed" if ENCRYPTED in network.options else "vteps"
         item = f"{_port(network, facts)} . {vni(network)} . {address}"
         return (
             Element(map=f"{kind}{family}", item=item, why="a host on this network"),
@@ -205,7 +206,7 @@ def _mtu(network: Network, facts: Facts) -> int:
     """The user's, or what fits into the underlay's."""
     if chosen := int(network.options.get(remotes.MTU, 0)):
         return chosen
-    wrapping = WRAPPING[6 if ":" in facts.vtep else 4]
+    wrapping = WRAPPING[family_of(facts.vtep)]
     if ENCRYPTED not in network.options:
         return facts.underlay_mtu - wrapping
     # ESP: what it carries (all but the IP header) and 2 bytes, in fours, with 8 bytes of header, 8 of nonce, 16 of tag.
