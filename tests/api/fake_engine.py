@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 
-from fairlead.core import addresses, validate
+from fairlead.core import addresses, tokens, validate
 from fairlead.core.container import Config, Container, HostConfig, LogConfig
 from fairlead.core.model import Endpoint, EndpointSettings, Ipam, Network, NetworkRequest, Sandbox, Subnet
 from fairlead.engine.events import Events
-from fairlead.engine.swarm import NoSwarm
-from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound, NotModified
+from fairlead.engine.swarm import IN_NONE, NOT_A_MANAGER, Control, InitRequest, JoinRequest, Local
+from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound, NotModified, Unavailable
 
 replace = msgspec.structs.replace
 CREATED = "2026-01-02T03:04:05.000000006Z"
@@ -278,6 +278,44 @@ class FakeFilesystem:
         yield b"tar"
 
 
+class FakeSwarm:
+    """A node that is in none, and never will be."""
+
+    def local(self) -> Local:
+        return Local()
+
+    def control(self) -> Control:
+        raise Unavailable(NOT_A_MANAGER)
+
+    def unlock_key(self) -> str:
+        raise Unavailable(NOT_A_MANAGER)
+
+    async def init(self, request: InitRequest) -> str:
+        raise Unavailable("this engine forms no swarms")
+
+    async def rehearse(self, request: InitRequest) -> tuple[str, ...]:
+        raise Unavailable(NOT_A_MANAGER)
+
+    async def join(self, request: JoinRequest) -> None:
+        try:
+            tokens.parse(request.token)
+        except Invalid as error:
+            raise FairleadError(error.message) from None
+        raise Unavailable("this engine joins no swarms")
+
+    async def leave(self, force: bool) -> None:
+        raise Unavailable(IN_NONE)
+
+    async def unlock(self, key: str) -> None:
+        raise Unavailable(NOT_A_MANAGER)
+
+    async def rest(self) -> None:
+        pass
+
+    async def run(self) -> None:
+        pass
+
+
 def fake_engine() -> Any:
     events = Events(itertools.count(10**18).__next__)
     new_id = ids()
@@ -296,5 +334,5 @@ def fake_engine() -> Any:
         execs=SimpleNamespace(),
         logs=SimpleNamespace(),
         stats=SimpleNamespace(),
-        swarm=NoSwarm(),
+        swarm=FakeSwarm(),
     )

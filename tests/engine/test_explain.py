@@ -21,7 +21,7 @@ from fairlead.engine.explain import Explainer, Explanation
 from fairlead.engine.explainservices import Directory
 from fairlead.engine.naming import Naming
 from fairlead.engine.sandboxes import Stack
-from fairlead.engine.swarm import NoSwarm
+from fairlead.engine.swarm import LateSwarm
 from fairlead.errors import Conflict, Invalid, NotFound
 from lane.golden import same_as
 
@@ -46,7 +46,7 @@ class Shop:
             paper.publisher,
             Naming(None, drivers),  # type: ignore[arg-type]
             paper.files,
-            Directory(paper.controller, paper.overlays, NoSwarm().control),
+            Directory(paper.controller, paper.overlays, LateSwarm(pytest.fail, lambda: False).control),
             lambda family: self.forwards,
         )
 

@@ -32,7 +32,7 @@ from fairlead.engine.explain import Explanation
 from fairlead.engine.explainservices import Directory
 from fairlead.engine.machine import Machine, Wishes
 from fairlead.engine.mesh import Mesh
-from fairlead.engine.swarm import NoSwarm
+from fairlead.engine.swarm import LateSwarm
 
 
 def network(name: str, number: int, **fields: Any) -> Network:
@@ -80,7 +80,7 @@ class Street:
         )
 
     def control(self) -> Any:
-        return self.managers or NoSwarm().control()
+        return self.managers or LateSwarm(pytest.fail, lambda: False).control()
 
     async def build(self) -> None:
         paper = self.paper

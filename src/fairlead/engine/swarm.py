@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from fairlead.core.model import NetworkRequest
-from fairlead.errors import FairleadError, Invalid, Unavailable
+from fairlead.errors import FairleadError, Unavailable
 
 if TYPE_CHECKING:
     from fairlead.core.cluster import Node, NodeSpec, Service, Task
@@ -195,46 +195,6 @@ class Swarm(Protocol):
 
     async def rest(self) -> None:
         """What goes on without us (etcd) is not to."""
-
-
-class NoSwarm:
-    """An engine on paper, without one."""
-
-    def local(self) -> Local:
-        return Local()
-
-    def control(self) -> Control:
-        raise Unavailable(NOT_A_MANAGER)
-
-    def unlock_key(self) -> str:
-        raise Unavailable(NOT_A_MANAGER)
-
-    async def init(self, request: InitRequest) -> str:
-        raise Unavailable("this engine forms no swarms")
-
-    async def rehearse(self, request: InitRequest) -> tuple[str, ...]:
-        raise Unavailable(NOT_A_MANAGER)
-
-    async def join(self, request: JoinRequest) -> None:
-        from fairlead.core import tokens
-
-        try:
-            tokens.parse(request.token)
-        except Invalid as error:
-            raise FairleadError(error.message) from None
-        raise Unavailable("this engine joins no swarms")
-
-    async def leave(self, force: bool) -> None:
-        raise Unavailable(IN_NONE)
-
-    async def unlock(self, key: str) -> None:
-        raise Unavailable(NOT_A_MANAGER)
-
-    async def rest(self) -> None:
-        pass
-
-    async def run(self) -> None:
-        pass
 
 
 class LateSwarm:
