@@ -11,7 +11,9 @@ Rules
 
 ``ready``: in a hybrid hierarchy crun refuses to work while version 2 holds a
 controller that nobody mounted as version 1. We mount those, as systemd would;
-a controller that is in use stays where it is.
+a controller that is in use stays where it is. One that is mounted in another mount
+namespace only (by an engine in a container, say) we mount here, too: crun would
+take the plain folder of its name for the group, and leave what it wrote there.
 
 ``hurry``: moving a process between groups makes the kernel wait for a grace
 period (6 to 15 ms), but moves that follow shortly do not wait again. So we
@@ -53,13 +55,18 @@ class Cgroups:
         """Mount what a hybrid hierarchy leaves unmounted; says so in the log when it cannot."""
         if self.version == 2:
             return
-        for controller in _words(self._root / "unified" / "cgroup.controllers"):
+        for controller in (*_words(self._root / "unified" / "cgroup.controllers"), *self._mounted_elsewhere()):
             place = self._root / controller
             try:
                 place.mkdir(exist_ok=True)
                 _mount_controller(place, controller)
             except OSError as error:
-                log.warning("control group %s stays in the unified hierarchy: %s", controller, error.strerror)
+                log.warning("control group %s cannot be mounted as version 1: %s", controller, error.strerror)
+
+    def _mounted_elsewhere(self) -> list[str]:
+        with open("/proc/self/cgroup") as file:
+            names = [line.split(":")[1] for line in file]
+        return [name for name in names if name and "=" not in name and not os.path.ismount(f"{self._root}/{name}")]
 
     def hurry(self) -> None:
         """Wake the kernel up for moves between groups; costs nothing when it is awake. Returns at once."""
