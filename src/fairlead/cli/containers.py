@@ -214,7 +214,7 @@ def port(client: Client, container: str, port: str = "") -> int:
         bound = {wanted: bound[wanted]}
     for inside in sorted(bound, key=lambda text: (text.partition("/")[2], int(text.partition("/")[0]))):
         for binding in bound[inside] or []:
-            address = f"[{binding['HostIp']}]" if ":" in binding["HostIp"] else binding["HostIp"]
+            address = tables.bracketed(binding["HostIp"])
             print(("" if wanted else f"{inside} -> ") + f"{address}:{binding['HostPort']}")
     return 0
 

@@ -144,7 +144,7 @@ def ports(published: Iterable[Mapping[str, Any]]) -> str:
     for one in ordered:
         address, inside, outside, kind = one.get("IP", ""), one["PrivatePort"], one.get("PublicPort", 0), one["Type"]
         if address and outside != inside:
-            single.append(f"{_host(address)}:{outside}->{inside}/{kind}")
+            single.append(f"{bracketed(address)}:{outside}->{inside}/{kind}")
             continue
         run = runs.setdefault((address, kind), [])
         if run and run[-1][1] in (inside, inside - 1):
@@ -155,11 +155,12 @@ def ports(published: Iterable[Mapping[str, Any]]) -> str:
     for (address, kind), run in runs.items():
         for first, last in run:
             text = str(first) if first == last else f"{first}-{last}"
-            joined.append(f"{_host(address)}:{text}->{text}/{kind}" if address else f"{text}/{kind}")
+            joined.append(f"{bracketed(address)}:{text}->{text}/{kind}" if address else f"{text}/{kind}")
     return ", ".join(joined + single)
 
 
-def _host(address: str) -> str:
+def bracketed(address: str) -> str:
+    """As it stands before a port."""
     return f"[{address}]" if ":" in address else address
 
 

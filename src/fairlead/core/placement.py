@@ -1,7 +1,6 @@
 """Placement: on which node a task runs, or why on none.
 
-    tasks alike --> filters, in this order, each able to say what it refused --> the node with the least of them
-                     ready, resources, plugins, constraints, platform, ports, replicas on a node
+    tasks alike --> FILTERS, in their order, each able to say what it refused --> the node with the least of them
 
     Roster   what every node carries now; kept up to date task by task, never counted anew
     place    some tasks of one service and one spec -> task -> node, or the reason
@@ -27,7 +26,7 @@ from msgspec.structs import replace
 
 from fairlead.core import constraints, generics
 from fairlead.core.cluster import Node, State, Task
-from fairlead.core.service import SECOND, Placement, Resources
+from fairlead.core.service import SECOND, Placement, Platform, Resources
 
 FAILURES = 5
 """of a service on a node, after which the node comes last"""
@@ -121,15 +120,72 @@ class Roster:
             self.seats[task.node].drop(task.id)
 
 
-class Filter(NamedTuple):
-    """``one`` and ``many`` say what it refused, ``many`` with the number."""
+class Needs:
+    """What a task wants of the node that carries it, read once for a group of tasks alike."""
 
-    passes: Callable[[Seat], bool]
-    one: str
-    many: str
+    def __init__(self, task: Task) -> None:
+        placement = task.spec.placement or Placement()
+        self._task = task
+        self._reserved = _reserved(task)
+        self._driver = task.spec.log_driver.name if task.spec.log_driver else ""
+        self._constraints = [constraints.parse(text) for text in placement.constraints or ()]
+        self._platforms = placement.platforms or ()
+        self._ports = [(port.protocol, port.published_port) for port in task.host_ports if port.published_port]
+        self._most = placement.max_replicas
+
+    def availability(self, seat: Seat) -> bool:
+        return seat.node.takes_tasks
+
+    def resources(self, seat: Seat) -> bool:
+        has, need = seat.node.description.resources, self._reserved
+        cpus_fit = not need.cpus or has.cpus - seat.cpus >= need.cpus
+        memory_fits = not need.memory_bytes or has.memory_bytes - seat.memory >= need.memory_bytes
+        return cpus_fit and memory_fits and seat.claim(self._task) is not None
+
+    def plugins(self, seat: Seat) -> bool:
+        has = seat.node.description.plugins
+        return self._driver in ("", "none") or any(one.type == "Log" and one.name == self._driver for one in has)
+
+    def place(self, seat: Seat) -> bool:
+        return all(one.holds(seat.node) for one in self._constraints)
+
+    def platform(self, seat: Seat) -> bool:
+        return not self._platforms or any(_runs(wanted, seat.node.description.platform) for wanted in self._platforms)
+
+    def ports(self, seat: Seat) -> bool:
+        return not any(seat.ports[port] for port in self._ports)
+
+    def company(self, seat: Seat) -> bool:
+        return not self._most or seat.of[self._task.service] < self._most
+
+
+def _runs(wanted: Platform, has: Platform) -> bool:
+    """What is not said may be anything."""
+    system_fits = not wanted.os or wanted.os.lower() == has.os.lower()
+    same = constraints.architecture(wanted.architecture) == constraints.architecture(has.architecture)
+    return system_fits and (not wanted.architecture or same)
+
+
+class Filter(NamedTuple):
+    """``words``: of the nodes that it refused, Docker's."""
+
+    passes: Callable[[Needs, Seat], bool]
+    words: str
 
     def told(self, count: int) -> str:
-        return self.one if count == 1 else self.many.format(count)
+        return self.words.format("1 node" if count == 1 else f"{count} nodes")
+
+
+FILTERS = (
+    Filter(Needs.availability, "{} not available for new tasks"),
+    Filter(Needs.resources, "insufficient resources on {}"),
+    Filter(Needs.plugins, "missing plugin on {}"),
+    Filter(Needs.place, "scheduling constraints not satisfied on {}"),
+    Filter(Needs.platform, "unsupported platform on {}"),
+    Filter(Needs.ports, "host-mode port already in use on {}"),
+    Filter(Needs.company, "max replicas per node limit exceed"),
+)
+"""in the order in which they are asked"""
 
 
 class Verdict(NamedTuple):
@@ -147,105 +203,46 @@ def place(tasks: Sequence[Task], roster: Roster, now: int) -> dict[str, Verdict]
     """
     if not tasks:
         return {}
-    sieve = filters(tasks[0])
-    verdicts = {task.id: _judge(task, sieve, roster) for task in tasks if task.node}
+    needs = Needs(tasks[0])
+    verdicts = {task.id: _judge(task, needs, roster) for task in tasks if task.node}
     free = [task for task in tasks if not task.node]
     if not free:
         return verdicts
     refused: Counter[int] = Counter()
-    fit = [seat for seat in roster.seats.values() if _passes(seat, sieve, refused)]
+    fit = [seat for seat in roster.seats.values() if _passes(seat, needs, refused)]
     branch = _branch(fit, _levels(free[0].spec.placement), free[0].service, now)
     for task in free:
-        seat = branch.take(lambda seat: _passes(seat, sieve, refused), task)
-        verdicts[task.id] = _sits(seat, task) if seat else Verdict("", _reason(sieve, refused))
+        seat = branch.take(lambda seat: _passes(seat, needs, refused), task)
+        verdicts[task.id] = _sits(seat, task) if seat else Verdict("", _reason(refused))
     return verdicts
 
 
-def filters(task: Task) -> tuple[Filter, ...]:
-    """What a node has to pass to carry a task like this one."""
-    spec, need = task.spec, _reserved(task)
-    placement = spec.placement or Placement()
-    asked = [constraints.parse(text) for text in placement.constraints or ()]
-    driver = spec.log_driver.name if spec.log_driver else ""
-    platforms = placement.platforms or ()
-    ports = [(port.protocol, port.published_port) for port in task.host_ports if port.published_port]
-    most = placement.max_replicas
-
-    def resources(seat: Seat) -> bool:
-        has = seat.node.description.resources
-        cpus_fit = not need.cpus or has.cpus - seat.cpus >= need.cpus
-        memory_fits = not need.memory_bytes or has.memory_bytes - seat.memory >= need.memory_bytes
-        return cpus_fit and memory_fits and seat.claim(task) is not None
-
-    def plugins(seat: Seat) -> bool:
-        return driver in ("", "none") or any(
-            plugin.type == "Log" and plugin.name == driver for plugin in seat.node.description.plugins
-        )
-
-    def platform(seat: Seat) -> bool:
-        has = seat.node.description.platform
-        return not platforms or any(
-            (not wanted.os or wanted.os.lower() == has.os.lower())
-            and (
-                not wanted.architecture
-                or constraints.architecture(wanted.architecture) == constraints.architecture(has.architecture)
-            )
-            for wanted in platforms
-        )
-
-    return (
-        Filter(
-            lambda seat: seat.node.takes_tasks,
-            "1 node not available for new tasks",
-            "{} nodes not available for new tasks",
-        ),
-        Filter(resources, "insufficient resources on 1 node", "insufficient resources on {} nodes"),
-        Filter(plugins, "missing plugin on 1 node", "missing plugin on {} nodes"),
-        Filter(
-            lambda seat: all(one.holds(seat.node) for one in asked),
-            "scheduling constraints not satisfied on 1 node",
-            "scheduling constraints not satisfied on {} nodes",
-        ),
-        Filter(platform, "unsupported platform on 1 node", "unsupported platform on {} nodes"),
-        Filter(
-            lambda seat: not any(seat.ports[port] for port in ports),
-            "host-mode port already in use on 1 node",
-            "host-mode port already in use on {} nodes",
-        ),
-        Filter(
-            lambda seat: not most or seat.of[task.service] < most,
-            "max replicas per node limit exceed",
-            "max replicas per node limit exceed",
-        ),
-    )
-
-
-def _judge(task: Task, sieve: Sequence[Filter], roster: Roster) -> Verdict:
+def _judge(task: Task, needs: Needs, roster: Roster) -> Verdict:
     """A task whose node is given: all but what it itself takes there."""
     seat = roster.seats.get(task.node)
     if seat is None:
         return Verdict("", "its node has left the swarm")
     seat.drop(task.id)
     refused: Counter[int] = Counter()
-    fits = _passes(seat, sieve, refused)
+    fits = _passes(seat, needs, refused)
     seat.put(replace(task, generic=task.generic or seat.claim(task) or ()) if fits else task)
-    return _sits(seat, task) if fits else Verdict("", _reason(sieve, refused))
+    return _sits(seat, task) if fits else Verdict("", _reason(refused))
 
 
 def _sits(seat: Seat, task: Task) -> Verdict:
     return Verdict(seat.node.id, generic=seat.tasks[task.id].generic)
 
 
-def _passes(seat: Seat, sieve: Sequence[Filter], refused: Counter[int]) -> bool:
-    for number, one in enumerate(sieve):
-        if not one.passes(seat):
+def _passes(seat: Seat, needs: Needs, refused: Counter[int]) -> bool:
+    for number, one in enumerate(FILTERS):
+        if not one.passes(needs, seat):
             refused[number] += 1
             return False
     return True
 
 
-def _reason(sieve: Sequence[Filter], refused: Counter[int]) -> str:
-    told = [sieve[number].told(count) for number, count in refused.most_common()]
+def _reason(refused: Counter[int]) -> str:
+    told = [FILTERS[number].told(count) for number, count in refused.most_common()]
     return f"no suitable node ({'; '.join(told)})" if told else "no suitable node"
 
 

@@ -7,7 +7,7 @@ RenewedLease    of a server: alive while somebody runs ``keep``, which renews it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from fairlead.errors import Unavailable
@@ -16,17 +16,18 @@ PAUSE = 0.5
 
 
 class LocalLease:
-    """``delete(lease)`` deletes what was written under it."""
+    """``held``: key -> the lease that it was last written under, if any; ``delete(key)`` deletes it from the store."""
 
-    def __init__(self, delete: Callable[[LocalLease], Awaitable[None]]) -> None:
-        self._delete = delete
+    def __init__(self, held: Mapping[str, object], delete: Callable[[str], Awaitable[None]]) -> None:
+        self._held, self._delete = held, delete
         self._ended = asyncio.Event()
 
     async def keep(self) -> None:
         await self._ended.wait()
 
     async def end(self) -> None:
-        await self._delete(self)
+        for key in [key for key, lease in self._held.items() if lease is self]:
+            await self._delete(key)
         self._ended.set()
 
 

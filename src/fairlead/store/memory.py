@@ -58,11 +58,7 @@ class MemoryStore:
         return self._watchers.watch(prefix, differences(versions, present, self._clock))
 
     async def lease(self, ttl: float) -> Lease:
-        return LocalLease(self._end)
-
-    async def _end(self, lease: Lease) -> None:
-        for key in [key for key, holder in self._leases.items() if holder is lease]:
-            await self.delete_if(key)
+        return LocalLease(self._leases, self.delete_if)
 
     async def close(self) -> None:
         self._entries.clear()

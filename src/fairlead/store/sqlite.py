@@ -120,11 +120,7 @@ class SqliteStore:
         return self._watchers.watch(prefix, differences(versions, self._present(prefix), now))
 
     async def lease(self, ttl: float) -> Lease:
-        return leases.LocalLease(self._end)
-
-    async def _end(self, lease: Lease) -> None:
-        for key in [key for key, holder in self._leases.items() if holder is lease]:
-            await self.delete_if(key)
+        return leases.LocalLease(self._leases, self.delete_if)
 
     async def close(self) -> None:
         self._db.close()

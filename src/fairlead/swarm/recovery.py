@@ -19,7 +19,7 @@ from fairlead.core.cluster import Node
 from fairlead.errors import Unavailable
 from fairlead.swarm.leader import KEY
 from fairlead.swarm.manager import Manager
-from fairlead.swarm.state import Thing
+from fairlead.swarm.state import State, Thing
 
 
 async def would(manager: Manager | None) -> tuple[str, ...]:
@@ -38,9 +38,7 @@ async def would(manager: Manager | None) -> tuple[str, ...]:
         majority = "is not there"
     return (
         f"managers: {len(others) + 1}; a majority, {quorum.majority(len(others) + 1)} of them, {majority}",
-        f"kept: {len(nodes)} nodes, {len(manager.state.services)} services, {len(manager.state.tasks)} tasks,"
-        f" {len(manager.state.networks)} networks, {len(manager.state.secrets)} secrets,"
-        f" {len(manager.state.configs)} configs, as this manager knows them",
+        f"kept: {_counted(manager.state)}, as this manager knows them",
         *(f"becomes a worker: {node.description.hostname or node.id} ({node.id})" for node in others),
         "lost: whatever the others agreed on and this manager has not heard",
     )
@@ -55,6 +53,15 @@ async def alone(manager: Manager) -> None:
             yield replace(node, spec=replace(node.spec, role="worker"), manager=None, edited=node.version)
 
     await manager.state.change(told)
+
+
+def _counted(state: State) -> str:
+    """``3 nodes, 1 service, …``."""
+    kinds = {
+        "node": state.nodes, "service": state.services, "task": state.tasks,
+        "network": state.networks, "secret": state.secrets, "config": state.configs,
+    }  # fmt: skip
+    return ", ".join(f"{len(all_)} {kind}{'' if len(all_) == 1 else 's'}" for kind, all_ in kinds.items())
 
 
 def _others(manager: Manager) -> list[Node]:
