@@ -95,15 +95,15 @@ async def _run(settings: Settings, stop: _Signals) -> None:
                 if os.getpid() == 1:
                     tasks.create_task(orphans.bury())
                 tasks.create_task(arenas.keep_tidy())
-                await _serve(Build(settings, Clock(), undo, tasks), listeners, stop)
+                going_on = await _serve(Build(settings, Clock(), undo, tasks), listeners, stop)
                 raise _Stop
         except* _Stop:
             pass
-    log.info("stopped%s", "; containers go on" if settings.live_restore else "")
+    log.info("stopped%s", "; containers go on" if going_on else "")
 
 
-async def _serve(build: Build, listeners: list[server.Listener], stop: _Signals) -> None:
-    """Restore, then answer until a signal comes."""
+async def _serve(build: Build, listeners: list[server.Listener], stop: _Signals) -> bool:
+    """Restore, then answer until a signal comes; whether containers go on without us."""
     began = time.monotonic()
     await build.start()
     async with server.serve(server.create_app(build.engine, build.settings), listeners) as addresses:
@@ -116,7 +116,7 @@ async def _serve(build: Build, listeners: list[server.Listener], stop: _Signals)
         _tell_systemd("STOPPING=1")
         if not build.settings.live_restore:
             await farewell.stop_all(build.containers)
-    await build.leave()
+    return await build.leave()
 
 
 def _tell_systemd(state: str) -> None:

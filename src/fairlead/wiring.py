@@ -381,14 +381,16 @@ class Build(Later):
         self.tasks.create_task(self.swarm.run())
         self.tasks.create_task(Healing(self.kernel, self.host.monitor(), self.events, self.machine.declare).run())
 
-    async def leave(self) -> None:
-        """Let go of what goes on without us; where nothing does, nothing stays."""
+    async def leave(self) -> bool:
+        """Let go of what goes on without us, and say whether there is any; where nothing does, nothing stays."""
         self.runtime.leave()
-        if not any(container.state.running for container in self.catalog):
-            await self.peers.leave()
-            await self.swarm.rest()
-            for child in (self.resolver_process, self.relay_process, self.leases_process):
-                await child.stop()
+        if any(container.state.running for container in self.catalog):
+            return True
+        await self.peers.leave()
+        await self.swarm.rest()
+        for child in (self.resolver_process, self.relay_process, self.leases_process):
+            await child.stop()
+        return False
 
     async def _bury_the_dead(self) -> None:
         """Until cancelled: what follows the end of each container's process."""

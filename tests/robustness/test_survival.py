@@ -119,9 +119,11 @@ def test_a_stop_with_nothing_running_leaves_no_process(engine_with: Engine) -> N
     shop(engine)
     engine.stop()
     assert _parts(engine) == {"resolver", "relay"}, "they serve web and client"
+    assert _last_words(engine) == "stopped; containers go on"
     engine.start()
     engine.docker("rm -f web client")
     engine.stop()
+    assert _last_words(engine) == "stopped", "none does"
     eventually(lambda: not _parts(engine), "the last process")
     engine.start()
     if "relay" in before:
@@ -168,6 +170,10 @@ def test_a_flushed_firewall_comes_back(engine_with: Engine) -> None:
     eventually(lambda: engine.machine.page("127.0.0.1", 8080) == PAGE, "the page")
     engine.machine.must("nft flush ruleset")
     eventually(lambda: engine.machine.page("127.0.0.1", 8080, patience=0) == PAGE, "the rules are back", 3)
+
+
+def _last_words(engine: Engine) -> str:
+    return engine.log.read_text().splitlines()[-1].partition(" fairlead: ")[2]
 
 
 def _members(engine: Engine, network: str) -> list[str]:

@@ -85,7 +85,8 @@ def up(
             _say(f"{plan.store} serves after {time.monotonic() - began:.1f} s")
         if not no_engines:
             world.start_engines(plan.hosts, *options)
-            _say(f"{len(plan.hosts)} engines answer after {time.monotonic() - began:.1f} s")
+            engines = "1 engine answers" if len(plan.hosts) == 1 else f"{len(plan.hosts)} engines answer"
+            _say(f"{engines} after {time.monotonic() - began:.1f} s")
             _give_image(world)
         if swarm:
             fleet.found(world)
@@ -251,6 +252,8 @@ def capture(folder: Path, host: str, words: tuple[str, ...]) -> NoReturn:
 @click.option("--store", type=click.Choice(["none", *keyvalue.PORTS]), help="A store for the cluster.  [default: etcd]")
 def tour_(no_wait: bool, store: str | None) -> None:
     """Walk through the labs of Docker networking, step by step, on three hosts that are gone afterwards."""
+    if not (no_wait or sys.stdin.isatty()):
+        raise Invalid("the tour waits for Enter between steps, and here is no terminal to type it on: say --no-wait")
     etcd = _there("etcd")
     if store is None and not etcd:
         _say("The tour keeps to one host: etcd is missing (scripts/setup brings it)")
