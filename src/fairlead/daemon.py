@@ -120,7 +120,7 @@ async def _serve(build: Build, listeners: list[server.Listener], stop: _Signals)
 
 
 def _tell_systemd(state: str) -> None:
-    """For units with ``Type=notify``, such as Docker's own."""
+    """For units with ``Type=notify``, such as ours and Docker's own. ``@``: an abstract socket."""
     where = os.environ.get("NOTIFY_SOCKET", "")
     if where:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out, suppress(OSError):

@@ -1,5 +1,6 @@
 """The daemon is killed; containers, their names and their ports do not notice, and it finds everything again."""
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -128,6 +129,23 @@ def test_a_stop_with_nothing_running_leaves_no_process(engine_with: Engine) -> N
     engine.start()
     if "relay" in before:
         engine.docker("run -d --name web --net RED -p 8080:80 nginx")  # the footprint is to be as it was
+
+
+def test_systemd_is_told_when_the_api_answers_and_when_it_ends(
+    another: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = another(33)
+    engine.stop()
+    place = engine.base / "notify.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(place))
+        systemd.settimeout(60)
+        environment = {**engine.environment(), "NOTIFY_SOCKET": str(place)}
+        monkeypatch.setattr(engine, "environment", lambda: environment)
+        engine.start()
+        assert systemd.recv(100) == b"READY=1"
+        engine.stop()
+        assert systemd.recv(100) == b"STOPPING=1"
 
 
 def test_a_restart_policy_after_the_daemon_returns(engine_with: Engine) -> None:

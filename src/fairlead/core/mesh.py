@@ -46,6 +46,8 @@ NAME = "ingress-endpoint"
 LAST_RESORT = 4096
 """metric of a default route that is there to be answered by, not to call by"""
 _FIRST_PRIORITY = 1000
+_KERNELS_TABLES = 255
+"""up to there: unspecified 0, default 253, main 254, local 255"""
 AT = "fairlead.publish.address"
 """label of a service: an address or a device of nodes at which alone its ports are published"""
 PROXY, V2 = "fairlead.publish.proxy", "v2"
@@ -78,6 +80,15 @@ def mac(address: str) -> str:
 def mark(leg4: str) -> int:
     """Of what came in by the node with this address on ingress: the address, shifted by one (see ``host.inlets``)."""
     return int(ipaddress.IPv4Address(leg4)) << 1 & 0xFFFFFFFF
+
+
+def table(leg4: str) -> int:
+    """Of the routes by which that is answered: its mark's number, but none of the kernel's own.
+
+    128.0.0.127 would have main's. Marks are even: those of the first tables have odd numbers beyond.
+    """
+    own = mark(leg4)
+    return own if own > _KERNELS_TABLES else own + _KERNELS_TABLES + 2
 
 
 def leg_plan(network: Network, facts_has_ipv6: bool = True) -> Plan:
@@ -191,13 +202,13 @@ def inlet(network: Network, endpoint: Endpoint, answers: tuple[str, str]) -> Pla
 
 def way_back(endpoint: Endpoint, network: Network, leg4: str, leg6: str) -> Plan:
     """How a sandbox answers what came in by one node. ``leg4``, ``leg6``: its addresses on ingress, without length."""
-    own = mark(leg4)
+    own, its = mark(leg4), table(leg4)
     subnet = next(pool.subnet for pool in network.ipam.config if addresses.contains(pool.subnet, leg4))
     offset = int(ipaddress.IPv4Address(leg4)) - int(ipaddress.ip_network(subnet).network_address)
     ns, link, why = endpoint.namespace, endpoint.interface, f"what came in by the node at {leg4} is answered there"
     plan: list[Wanted] = []
     for family, gateway, everything in ((4, leg4, "0.0.0.0/0"), (6, leg6, "::/0")):
         if gateway and (endpoint.ipv6 if family == 6 else endpoint.ipv4):
-            plan.append(Rule(ns=ns, family=family, priority=_FIRST_PRIORITY + offset, mark=own, table=own, why=why))
-            plan.append(Route(ns=ns, destination=everything, gateway=gateway, link=link, table=own))
+            plan.append(Rule(ns=ns, family=family, priority=_FIRST_PRIORITY + offset, mark=own, table=its, why=why))
+            plan.append(Route(ns=ns, destination=everything, gateway=gateway, link=link, table=its))
     return tuple(plan)
