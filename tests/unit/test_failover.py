@@ -55,6 +55,10 @@ class Leasing(MemoryStore):
         lease = RenewedLease(str(next(self._numbers)), ttl, renew, revoke)
         return lease
 
+    async def _end(self, lease: Lease) -> None:
+        for key in [key for key, holder in self._leases.items() if holder is lease]:
+            await self.delete_if(key)
+
 
 class Manager:
     """One node: its state, its presence, its chance to lead, and the tasks that it runs."""
