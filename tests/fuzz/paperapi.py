@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from api.fake_engine import FakeSwarm
 from engine.runtimes import PaperRuntime
 from fairlead import host, wiring, wiring_swarm
 from fairlead.api import routes, server
@@ -26,7 +27,6 @@ from fairlead.core.imagespec import Blob, ImageRecord
 from fairlead.core.life import Ended
 from fairlead.core.reference import parse
 from fairlead.core.wanted import File, Wanted
-from fairlead.engine.swarm import NoSwarm
 from fairlead.errors import NotFound, Unsupported
 from fairlead.host import archive, build, registry
 from fairlead.host.fake import FakeHost
@@ -244,7 +244,7 @@ LATE_HANDS: tuple[tuple[Any, str, Any], ...] = (
     (registry, "Skopeo", World),
     (build, "Buildah", World),
     (host, archive.__name__.rpartition(".")[2], World()),
-    (wiring_swarm, "swarm", lambda build: NoSwarm()),
+    (wiring_swarm, "swarm", lambda build: FakeSwarm()),
 )
 """What is imported when it is first needed, and what would start programs."""
 
