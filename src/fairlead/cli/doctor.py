@@ -18,12 +18,8 @@ def doctor(client: Client, as_json: bool) -> int:
 
     The engine repairs within a moment: what it put right lately is listed, and does not count."""
     report = client.call("GET", "/fairlead/doctor")
-    print(_json(report) if as_json else text(report))
+    print(json.dumps(report, indent=2) if as_json else text(report))
     return 0 if report["Healthy"] else 1
-
-
-def _json(report: dict[str, Any]) -> str:
-    return json.dumps(report, indent=2)
 
 
 def text(report: dict[str, Any]) -> str:

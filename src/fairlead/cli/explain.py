@@ -24,16 +24,12 @@ def explain(client: Client, source: str, target: str, ipv4: bool, ipv6: bool, ch
     family = "6" if ipv6 else "4" if ipv4 else ""
     query = {"from": source, "to": target, "family": family, "check": check}
     answer = client.call("GET", "/fairlead/explain", query)
-    print(_json(answer) if as_json else text(answer))
+    print(json.dumps(answer, indent=2) if as_json else text(answer))
     return 0 if answer["Works"] and not answer["Differs"] else 1
 
 
 def _mark(hop: dict[str, Any]) -> str:
     return "x" if hop["Stops"] else "?" if hop["Unsure"] else " "
-
-
-def _json(answer: dict[str, Any]) -> str:
-    return json.dumps(answer, indent=2)
 
 
 def text(answer: dict[str, Any]) -> str:

@@ -49,14 +49,18 @@ class News:
 
 
 def run(part: str, words: Sequence[str], deeds: Callable[[Loop], Mapping[str, Deed]], news: News | None = None) -> int:
-    """``fairlead PART --socket PATH``: serve until told to exit. 0: as told, 1: somebody serves there, 2: usage."""
+    """``fairlead PART --socket PATH``: serve until told to "exit". 0: as told, 1: somebody serves there, 2: usage."""
     if len(words) != 2 or words[0] != "--socket":
         print(f"usage: fairlead {part} --socket PATH", file=sys.stderr)
         return 2
     allow_many_files()
     loop = Loop()
+
+    def exit(said: dict[str, Any]) -> None:
+        loop.later(0, loop.stop)  # when this was answered
+
     try:
-        control = Control(loop, words[1], deeds(loop), news)
+        control = Control(loop, words[1], {**deeds(loop), "exit": exit}, news)
     except (FairleadError, OSError) as error:
         print(f"fairlead {part}: {error}", file=sys.stderr)
         return 1

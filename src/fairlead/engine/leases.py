@@ -209,7 +209,6 @@ class Leases:
             "state": self.state,
             "held": self.held,
             "watch": self.held,
-            "exit": self.exit,
         }
 
     def lease(self, said: dict[str, Any]) -> None:
@@ -239,9 +238,6 @@ class Leases:
     def held(self, said: dict[str, Any]) -> dict[str, Any]:
         """How every client stands, by id."""
         return {"leases": {id_: holder.told() for id_, holder in self._holders.items()}}
-
-    def exit(self, said: dict[str, Any]) -> None:
-        self._loop.later(0, self._loop.stop)
 
 
 def main(words: Sequence[str], wire: Wire) -> int:

@@ -109,7 +109,6 @@ class Relay:
             "state": self.state,
             "statistics": self.statistics,
             "held": self.held,
-            "exit": self.exit,
         }
 
     def open(self, said: dict[str, Any]) -> dict[str, Any]:
@@ -184,9 +183,6 @@ class Relay:
     def held(self, said: dict[str, Any]) -> dict[str, Any]:
         """Which ports there are, by id."""
         return {"ids": list(self._ports)}
-
-    def exit(self, said: dict[str, Any]) -> None:
-        self._loop.later(0, self._loop.stop)
 
     def _serve(self, port: Port, leads: Lead | Leads) -> None:
         if port.protocol == "sctp":

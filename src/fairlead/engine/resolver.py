@@ -126,7 +126,6 @@ class Resolver:
             "unname": self.unname,
             "state": self.state,
             "statistics": self.statistics,
-            "exit": self.exit,
         }
 
     # -- what the engine says -----------------------------------------------------------------
@@ -187,9 +186,6 @@ class Resolver:
         remembered = sum(len(box.answers) + len(box.rings) + len(box.foreign) for box in self._sandboxes.values())
         more = {"pid": os.getpid(), "slow": self.slow, "tcp": tcp, "remembered": remembered}
         return {**self._names.counts(), **self._forwarder.statistics(), **more}
-
-    def exit(self, said: dict[str, Any]) -> None:
-        self._loop.later(0, self._loop.stop)
 
     def _changed(self, network: str) -> None:
         for id_ in self._names.sharing(network):

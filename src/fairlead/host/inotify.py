@@ -17,22 +17,18 @@ from contextlib import suppress
 from typing import Self
 
 from fairlead.host.programs import readable
+from fairlead.host.watched import Inotify, libc
 
 _MODIFY, _CLOSE_WRITE, _MOVED, _CREATE, _DELETE = 0x2, 0x8, 0xC0, 0x100, 0x200
-_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Changes:
+class Changes(Inotify):
     """Changes of the files in one directory."""
 
     def __init__(self, directory: str) -> None:
-        self._fd = _libc.inotify_init1(_NONBLOCK_CLOEXEC)
-        if self._fd < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        super().__init__()
         events = _MODIFY | _CLOSE_WRITE | _MOVED | _CREATE | _DELETE
-        if _libc.inotify_add_watch(self._fd, os.fsencode(directory), events) < 0:
+        if libc.inotify_add_watch(self._fd, os.fsencode(directory), events) < 0:
             code = ctypes.get_errno()
             self.close()
             raise OSError(code, os.strerror(code), directory)
@@ -48,11 +44,6 @@ class Changes:
             while os.read(self._fd, 65536):
                 seen = True
         return seen
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
     def __enter__(self) -> Self:
         return self

@@ -17,22 +17,33 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 _MODIFY = 0x2
-_libc = ctypes.CDLL(None, use_errno=True)
+libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Watched:
-    """Open until ``close``. Where the kernel has no more watches to give, it hears less, and works. ``near(path)``: a
-    shorter way there."""
+class Inotify:
+    """The kernel's ear, open until ``close``; what it hears is for others to say."""
 
-    def __init__(self, near: Callable[[str], str]) -> None:
-        self._near = near
-        self._fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    def __init__(self) -> None:
+        self._fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        self._watches: dict[str, int] = {}
 
     def fileno(self) -> int:
         return int(self._fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Watched(Inotify):
+    """Where the kernel has no more watches to give, it hears less, and works. ``near(path)``: a shorter way there."""
+
+    def __init__(self, near: Callable[[str], str]) -> None:
+        super().__init__()
+        self._near = near
+        self._watches: dict[str, int] = {}
 
     def only(self, paths: Iterable[str]) -> None:
         wanted = set(paths)
@@ -41,7 +52,7 @@ class Watched:
 
     def also(self, paths: Iterable[str]) -> None:
         for path in paths:
-            watch = _libc.inotify_add_watch(self._fd, self._near(path).encode(), _MODIFY)
+            watch = libc.inotify_add_watch(self._fd, self._near(path).encode(), _MODIFY)
             if watch != self._watches.get(path):  # a device of the same name as one that is gone: other files
                 self.forget([path])
             if watch >= 0:
@@ -49,7 +60,7 @@ class Watched:
 
     def forget(self, paths: Iterable[str]) -> None:
         for path in [path for path in paths if path in self._watches]:
-            _libc.inotify_rm_watch(self._fd, self._watches.pop(path))
+            libc.inotify_rm_watch(self._fd, self._watches.pop(path))
 
     def heard(self) -> bool:
         """Whether something was written since the last call."""
@@ -60,8 +71,3 @@ class Watched:
                     int.from_bytes(data[at + 4 : at + 8], "little") & _MODIFY for at in range(0, len(data), 16)
                 )
         return found
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1

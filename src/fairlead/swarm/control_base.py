@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from fairlead.core import cluster
 from fairlead.core.refusals import unknown
+from fairlead.core.swarmspec import Cluster
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound, Unavailable
 from fairlead.swarm.state import State, Thing
 
@@ -19,6 +20,13 @@ NO_LEADER = (
     "The swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the"
     " managers are online."
 )
+
+
+def cluster_of(state: State) -> Cluster:
+    """The one object of its kind; ``Unavailable`` before a leader wrote it."""
+    for one in state.cluster.values():
+        return one
+    raise Unavailable(f"rpc error: code = Unknown desc = {NO_LEADER}")
 
 
 class Change(NamedTuple):

@@ -13,9 +13,9 @@ from fairlead.core import tokens
 from fairlead.core.refusals import invalid
 from fairlead.core.service import SECOND
 from fairlead.core.swarmspec import Cluster, ClusterSpec
-from fairlead.errors import Invalid, Unavailable
+from fairlead.errors import Invalid
 from fairlead.swarm import rotation
-from fairlead.swarm.control_base import NO_LEADER, Change, Part, out_of_sequence
+from fairlead.swarm.control_base import Change, Part, cluster_of, out_of_sequence
 
 SHORTEST_LIFE = 3600 * SECOND
 """of a node's certificate"""
@@ -26,9 +26,7 @@ LOOKS, LOOK = 80, 0.25
 
 class ClusterControl(Part):
     def cluster(self) -> Cluster:
-        for cluster in self.state.cluster.values():
-            return cluster
-        raise Unavailable(f"rpc error: code = Unknown desc = {NO_LEADER}")
+        return cluster_of(self.state)
 
     async def update_cluster(
         self, version: int, spec: ClusterSpec, rotate_worker: bool, rotate_manager: bool, rotate_unlock: bool

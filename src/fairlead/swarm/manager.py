@@ -34,7 +34,7 @@ from fairlead.errors import Conflict, FairleadError, Unavailable
 from fairlead.store.base import Ledger
 from fairlead.swarm import ca, gate, joining, leader, members, revoking
 from fairlead.swarm.control import Control
-from fairlead.swarm.control_base import NO_LEADER
+from fairlead.swarm.control_base import cluster_of
 from fairlead.swarm.credentials import Credentials, replace_file
 from fairlead.swarm.dispatcher import Dispatcher
 from fairlead.swarm.gate import Gate, Stream
@@ -147,9 +147,7 @@ class Manager:
         return self._place.run / "hosts"
 
     def cluster(self) -> Cluster:
-        for cluster in self.state.cluster.values():
-            return cluster
-        raise Unavailable(f"rpc error: code = Unknown desc = {NO_LEADER}")
+        return cluster_of(self.state)
 
     def hear(self, ear: Callable[[Event], None]) -> Callable[[], None]:
         """``ear`` is told every change of the state, until what is returned is called."""
