@@ -192,17 +192,21 @@ class Later:
         )  # fmt: skip
 
     def make_doctor(self) -> Doctor:
-        from fairlead.engine.doctor import Doctor
+        from fairlead.engine.doctor import Doctor, Witnesses
         from fairlead.host.leftovers import Leftovers
 
         explainer = late(self.make_explainer)
         return Doctor(
             self.kernel, self.catalog, self.controller, self.endpoints, self.attachments,
-            self.publisher, self.naming, self.files, self.events, self.relay.held, self.resolver.statistics,
+            self.publisher, self.naming, self.files, self.events,
             lambda id: self.containers.busy(id) or self.places.busy(id),
-            lent=self.leases.held,
-            elsewhere=self.overlays.named,
-            hosts=self.peers.list,
-            belongings=Leftovers(self.data, self.exec, self.settings.cgroup_parent or "/docker").found,
-            obstacles=lambda: explainer.obstacles(),
+            Witnesses(
+                held=self.relay.held,
+                resolving=self.resolver.statistics,
+                lent=self.leases.held,
+                elsewhere=self.overlays.named,
+                belongings=Leftovers(self.data, self.exec, self.settings.cgroup_parent or "/docker").found,
+                obstacles=lambda: explainer.obstacles(),
+                hosts=self.peers.list,
+            ),
         )  # fmt: skip

@@ -14,7 +14,7 @@ from fairlead.core.container import Container
 from fairlead.core.life import Belonging
 from fairlead.core.model import PortRequest
 from fairlead.core.wanted import Link, Plan, Wanted
-from fairlead.engine.doctor import Doctor, Report
+from fairlead.engine.doctor import Doctor, Report, Witnesses
 from fairlead.engine.drivers.bridge import Bridge
 from fairlead.engine.naming import Naming
 from fairlead.errors import Unavailable
@@ -39,9 +39,8 @@ class Clinic:
             Naming(None, {"bridge": Bridge()}),  # type: ignore[arg-type]
             paper.files,
             paper.events,
-            self.held,
-            self.resolving,
             lambda id: id in self.busy,
+            Witnesses(self.held, self.resolving),
             between=0,
         )
 
@@ -165,7 +164,7 @@ async def test_what_is_seen_once_only_is_no_illness(clinic: Clinic) -> None:
     async def resolving() -> dict[str, int]:
         return next(answers)
 
-    clinic.doctor._resolving = resolving
+    clinic.doctor._ask = clinic.doctor._ask._replace(resolving=resolving)
     assert (await clinic.examine()).findings == ()
 
 
@@ -209,7 +208,7 @@ async def test_what_a_container_left(clinic: Clinic) -> None:
     web = clinic.containers["web"].id
     gone, place = "f" * 64, "/data/layers/f/merged"
     left = [Belonging("mount", gone, place, False), Belonging("process", web, "conmon, process 7", True)]
-    clinic.doctor._belongings = lambda: left
+    clinic.doctor._ask = clinic.doctor._ask._replace(belongings=lambda: left)
     await clinic.sees("stray", f"mount {place}", "its container is gone")
     clinic.busy.add(gone)
     assert not (await clinic.examine()).findings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fairlead.api import http, times, web, wire_networks
@@ -55,12 +55,12 @@ class Networks:
         return http.answer(shown)
 
     def _shared(
-        self, network: Network, mine: Iterable[Endpoint], others: Iterable[Remote], verbose: bool
+        self, network: Network, mine: Sequence[Endpoint], others: Iterable[Remote], verbose: bool
     ) -> dict[str, Any]:
         """What only a network of a swarm has: the hosts on it, and (on managers) what runs there."""
         local = self._engine.swarm.local()
         hosts = {other.vtep: other.node for other in others}
-        if any(True for _ in mine):
+        if mine:
             hosts[local.address] = local.node
         peers = [{"Name": node[:12], "IP": address} for address, node in hosts.items()]
         shown: dict[str, Any] = {"Peers": peers} if peers else {}

@@ -68,7 +68,7 @@ class PortStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TaskStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What was last seen of it. ``applied_by``: the node that told."""
+    """What was last seen of it."""
 
     state: State = State.NEW
     at: int = 0

@@ -166,23 +166,29 @@ class Containers:
         self._tell("start", container)
 
     async def _bring_to_life(self, container: Container) -> int:
-        """The story: each deed is followed by the words that would take it back."""
+        """The story of ``run``. Each deed is followed by the words that would take it back, should a later one fail."""
         self._runtime.expect()
         async with AsyncExitStack() as undo:
+            # Its files: the image's layers, and what is mounted over them.
             rootfs = await self._filesystem.prepare(container)
             undo.push_async_callback(self._filesystem.release, container)
             mounts = await self._volumes.prepare(container, rootfs)
             undo.push_async_callback(self._volumes.release, container)
-            sandbox = await self._creation.sandbox(container)
+
+            # Its networks: addresses, names, the way out. One that joins another container has that one's.
             stack = None
+            sandbox = await self._creation.sandbox(container)
             if sandbox.container == container.id:
                 stack = await self._attachments.open(container)
                 undo.push_async_callback(self._attachments.close, stack)
+
+            # Its process, which is made and waits while its ports are published; then it runs.
             env, joined = self._creation.linked(container), self._creation.joined(container)
             undo.push_async_callback(self._runtime.delete, container.id)
             process = self._runtime.create(container, sandbox, rootfs, mounts, env=env, joined=joined)
             pid = await self._attachments.publish_beside(process, container, stack)
             await self._runtime.start(container.id)
+
             undo.pop_all()
         return pid
 

@@ -26,7 +26,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -76,6 +76,25 @@ class Report(msgspec.Struct, frozen=True):
     """of the cluster, as gossip sees them: no finding, for another machine's illness is not ours"""
 
 
+class Witnesses(NamedTuple):
+    """Whom the doctor asks for what the records do not hold."""
+
+    held: Callable[[], Awaitable[set[str] | None]]
+    """the relay: ids of its ports"""
+    resolving: Callable[[], Awaitable[dict[str, Any]]]
+    """the resolver: how many it serves"""
+    lent: Callable[[], Awaitable[dict[str, dict[str, Any]]]] | None = None
+    """the lease process: how every lease stands, by endpoint"""
+    elsewhere: Callable[[], int] = lambda: 0
+    """how many endpoints of other hosts are named here"""
+    belongings: Callable[[], Sequence[Belonging]] = tuple
+    """what on this machine bears a container's id"""
+    obstacles: Callable[[], Awaitable[Sequence[Obstacle]]] | None = None
+    """what other people have put in the way"""
+    hosts: Callable[[], Sequence[Peer]] = tuple
+    """of the cluster"""
+
+
 class Doctor:
     """Looks at one machine."""
 
@@ -90,28 +109,15 @@ class Doctor:
         naming: Naming,
         files: HostFiles,
         events: Events,
-        held: Callable[[], Awaitable[set[str] | None]],
-        resolving: Callable[[], Awaitable[dict[str, Any]]],
         busy: Callable[[str], bool],
+        witnesses: Witnesses,
         between: float = BETWEEN,
-        lent: Callable[[], Awaitable[dict[str, dict[str, Any]]]] | None = None,
-        elsewhere: Callable[[], int] = lambda: 0,
-        belongings: Callable[[], Sequence[Belonging]] = tuple,
-        obstacles: Callable[[], Awaitable[Sequence[Obstacle]]] | None = None,
-        hosts: Callable[[], Sequence[Peer]] = tuple,
     ) -> None:
-        """``held``: ids of the relay's ports; ``resolving``: the resolver's counts; ``busy(container id)``; ``lent``:
-        how the lease process says that every lease stands, by endpoint; ``elsewhere``: how many endpoints of other
-        hosts are named here; ``belongings``: what on this machine bears a container's id; ``hosts`` of the cluster;
-        ``obstacles``: what other people have put in the way."""
-        self._obstacles = obstacles
-        self._hosts = hosts
-        self._belongings = belongings
-        self._lent, self._elsewhere = lent, elsewhere
+        """``busy(container id)``: something is under way with it."""
         self._kernel, self._catalog, self._controller = kernel, catalog, controller
         self._endpoints, self._attachments, self._publisher = endpoints, attachments, publisher
         self._naming, self._files, self._events = naming, files, events
-        self._held, self._resolving, self._busy, self._between = held, resolving, busy, between
+        self._busy, self._ask, self._between = busy, witnesses, between
 
     async def examine(self) -> Report:
         """Look at everything once, and at what seems wrong in the records twice."""
@@ -122,13 +128,13 @@ class Doctor:
             await asyncio.sleep(self._between)
             again = set(await self._records())
             findings += [finding for finding in suspects if finding in again]
-        if self._obstacles is not None and not any(self._busy(container.id) for container in self._catalog):
+        if self._ask.obstacles is not None and not any(self._busy(container.id) for container in self._catalog):
             findings += [
                 Finding("foreign", each.between, each.owner or "somebody else", each.remedy, each.found)
-                for each in await self._obstacles()
+                for each in await self._ask.obstacles()
             ]
         repairs = self._events.past(lambda event: (event.kind, event.action) == ("fairlead", "repair"))
-        return Report(tuple(findings), len(wanted), tuple(repairs), tuple(self._hosts()))
+        return Report(tuple(findings), len(wanted), tuple(repairs), tuple(self._ask.hosts()))
 
     async def _records(self) -> list[Finding]:
         """What is wrong about records, processes and files right now; things under way left out."""
@@ -136,7 +142,7 @@ class Doctor:
             *self._addresses(),
             *self._ports(),
             *self._orphans(),
-            *self._leftovers(await asyncio.to_thread(self._belongings)),
+            *self._leftovers(await asyncio.to_thread(self._ask.belongings)),
             *(finding for container in self._settled() for finding in self._container(container)),
         ]
         if not any(self._busy(container.id) for container in self._catalog):
@@ -221,7 +227,7 @@ class Doctor:
         if not ports:
             return []
         try:
-            held = await self._held()
+            held = await self._ask.held()
         except FairleadError as error:
             return [Finding("wrong", "relay", "the engine", "published ports are not held", error.message)]
         if held is None:
@@ -238,12 +244,12 @@ class Doctor:
         told = [self._naming.told(s) for c in self._catalog if (s := self._attachments.stack(c)) is not None]
         wanted = {
             "sandboxes": sum(bool(names) for _, names in told),
-            "endpoints": sum(len(names) for _, names in told) + self._elsewhere(),
+            "endpoints": sum(len(names) for _, names in told) + self._ask.elsewhere(),
         }
         if not wanted["endpoints"]:
             return []
         try:
-            there = await self._resolving()
+            there = await self._ask.resolving()
         except FairleadError as error:
             return [Finding("wrong", "resolver", "the engine", "names are not answered", error.message)]
         return [
@@ -256,10 +262,10 @@ class Doctor:
         """Every endpoint whose address is lent has one, and somebody sees to it that it stays so."""
         lenders = {n.id: n for n in self._controller.networks() if n.ipam.driver != "default" and not n.config_only}
         endpoints = [e for e in self._endpoints.everything() if e.network in lenders]
-        if self._lent is None or not endpoints:
+        if self._ask.lent is None or not endpoints:
             return []
         try:
-            stands = await self._lent()
+            stands = await self._ask.lent()
         except FairleadError as error:
             return [Finding("wrong", "lease process", "the engine", "lent addresses are not prolonged", error.message)]
         found = []
