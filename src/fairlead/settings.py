@@ -412,7 +412,7 @@ def _check(settings: Settings) -> None:
     if settings.mtu < 0:
         raise Invalid(f"invalid default MTU: {settings.mtu}")
     if settings.overlay_key_lifetime < 1:
-        raise Invalid(f"invalid --overlay-key-lifetime: {settings.overlay_key_lifetime} seconds")
+        raise Invalid(f"invalid --overlay-key-lifetime: {settings.overlay_key_lifetime} seconds: at least 1")
     _check_cluster(settings)
     for name in ("data_root", "exec_root"):
         if not getattr(settings, name).startswith("/"):
@@ -443,7 +443,7 @@ def _check_cluster(settings: Settings) -> None:
     if ("kv.certfile" in options) != ("kv.keyfile" in options):
         raise Invalid("--cluster-store-opt: kv.certfile and kv.keyfile belong together, one of them is missing")
     if not 0 <= settings.cluster_gossip_port < 65536:
-        raise Invalid(f"--cluster-gossip-port: {settings.cluster_gossip_port} is no port")
+        raise Invalid(f"--cluster-gossip-port: {settings.cluster_gossip_port} is no port: 65535 is the last")
     heartbeat, ttl = (int(options.get(f"discovery.{name}", 0)) for name in ("heartbeat", "ttl"))
     if heartbeat and ttl and ttl <= heartbeat:
         raise Invalid("--cluster-store-opt: discovery.ttl must be greater than discovery.heartbeat")

@@ -207,7 +207,10 @@ def test_where_the_cluster_store_is(text: str, address: tuple[object, ...]) -> N
         (["--cluster-advertise=eth0:2376"], ("--cluster-advertise must be accompanied by --cluster-store",)),
         (["--cluster-store-opt=kv.path=x"], ("--cluster-store-opt must be accompanied by --cluster-store",)),
         (["--cluster-store=zk://a", "--cluster-store-opt=kv.cafile=x"], ('"kv.cafile"', "kv.cacertfile")),
-        (["--cluster-store=zk://a", "--cluster-gossip-port=70000"], ("--cluster-gossip-port: 70000 is no port",)),
+        (
+            ["--cluster-store=zk://a", "--cluster-gossip-port=70000"],
+            ("--cluster-gossip-port: 70000 is no port: 65535 is the last",),
+        ),
         (
             ["--cluster-store=zk://a", "--cluster-store-opt=kv.certfile=x"],
             ("kv.certfile and kv.keyfile belong together",),

@@ -271,7 +271,7 @@ class Making:
     def _suits(self, link: Link, seen: Seen) -> bool:
         """Whether the standing device is what is wanted, or was made so; False: it must be replaced."""
         if not (seen.ours or (link.ns != HOST and seen.kind == link.kind)):
-            raise Conflict(f"a device named {link.name} exists already{_in(link.ns)} and is not ours")
+            raise Conflict(f"a device named {link.name} exists already{_in(link.ns)} and is not ours: remove it")
         now = links.as_link(seen, link.ns, self._around(link, seen), link)
         if now != link:
             if not links.can_become(now, link):
@@ -325,7 +325,7 @@ class Making:
         ends = [(link.ns, link.name)] + ([(link.peer_ns, link.peer)] if link.peer else [])
         for ns, name in ends:
             if isinstance(self._doors[ns].netlink.ask([links.find(name)])[0], bytes):
-                raise Conflict(f"a device named {name} exists already{_in(ns)}")
+                raise Conflict(f"a device named {name} exists already{_in(ns)}: remove it")
 
     def _index(self, item: Wanted, ns: str, name: str) -> int:
         if not name:
@@ -410,7 +410,7 @@ class Making:
             other = routing.same_address(netlink, item, index)
             if other == item.address:
                 if ns == HOST and (there := routing.reconnect(netlink, item, index)):
-                    raise Conflict(f"a route to {there.destination} exists already: {there}")
+                    raise routing.in_the_way(there)
                 return
             requests.insert(0, routing.drop(replace(item, address=other), index))
         if isinstance(item, Route) and ns == HOST:  # in a sandbox all routes are ours
@@ -419,7 +419,7 @@ class Making:
                 if routing.same_route(item, route):
                     return
                 if route.key == item.key and not any(d.ours for d in devices.values() if d.name == route.link):
-                    raise Conflict(f"a route to {item.destination} exists already: {route}")
+                    raise routing.in_the_way(route)
         for refusal in netlink.do(requests).values():
             raise as_error(item, refusal)
 

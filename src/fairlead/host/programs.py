@@ -68,7 +68,7 @@ def spawn(
             start_new_session=True,
         )
     except FileNotFoundError:
-        raise Unavailable(f"cannot run {argv[0]}: it is not installed") from None
+        raise Unavailable(f"cannot run {argv[0]}: it is not installed; scripts/setup brings it") from None
 
 
 async def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None) -> Finished:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface
 
 from fairlead.core.wanted import Address, Forwarding, Neighbour, Route, Rule, Shaper
-from fairlead.errors import Internal
+from fairlead.errors import Conflict, Internal
 from fairlead.host import shaping
 from fairlead.host.netlink import APPEND, CREATE, EXCL, REPLACE, Netlink, Request, attribute, attributes, family_of, u32
 
@@ -39,6 +39,11 @@ UNICAST, CACHED = 1, 0x200
 EVERYONE = "00:00:00:00:00:00"
 
 Item = Address | Route | Rule | Neighbour | Forwarding | Shaper
+
+
+def in_the_way(route: Route) -> Conflict:
+    """Of a route of the host that somebody else made."""
+    return Conflict(f"a route to {route.destination} exists already: {route}; remove it, or choose another subnet")
 
 
 def link_of(item: Item) -> str:

@@ -206,7 +206,7 @@ class World:
         try:
             noted = msgspec.json.decode((folder / BOOK).read_bytes(), type=Noted)
         except (OSError, msgspec.MsgspecError):
-            raise Invalid(f"{folder} holds no kept world") from None
+            raise Invalid(f"{folder} holds no kept world: `fairlead lab up` makes one") from None
         world = cls(noted.topology, folder=folder)
         world.options, world.kept = noted.options, True
         world._describe()

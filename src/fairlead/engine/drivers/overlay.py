@@ -59,10 +59,13 @@ class Overlay:
 
     def check(self, request: NetworkRequest, facts: Facts) -> None:
         if not facts.firewall:
-            raise Unsupported("overlay networks need the engine's firewall: without it anybody could send into them")
-        mtu = request.options.get(remotes.MTU, "")
-        if mtu and not (mtu.isdecimal() and int(mtu) >= SMALLEST[6 if request.ipv6 else 4]):
-            raise Invalid(f"overlay network {request.name}: {remotes.MTU}={mtu} is no MTU")
+            raise Unsupported(
+                "overlay networks need the engine's firewall, or anybody could send into them: start it without"
+                " --iptables=false"
+            )
+        mtu, least = request.options.get(remotes.MTU, ""), SMALLEST[6 if request.ipv6 else 4]
+        if mtu and not (mtu.isdecimal() and int(mtu) >= least):
+            raise Invalid(f"overlay network {request.name}: {remotes.MTU}={mtu} is no MTU: {least} is the least")
 
     def network(self, network: Network, facts: Facts) -> Plan:
         """Nothing: a host that has no container on the network has nothing of it."""
