@@ -5,9 +5,10 @@ from paper import Paper
 
 from fairlead.core.container import Config, Container, HostConfig
 from fairlead.core.model import EndpointSettings, Network, NetworkRequest, PortRequest
-from fairlead.core.wanted import Address, Element, File, Link, Plan, Skeleton, as_text
+from fairlead.core.wanted import Address, Element, File, Link, Plan, Skeleton
 from fairlead.engine.rehearsal import Rehearsal
 from fairlead.errors import Conflict, Forbidden
+from lane.golden import as_text
 
 
 class PaperCreation:

@@ -6,8 +6,7 @@ import pytest
 
 from fairlead.core import rules
 from fairlead.core.model import PortBinding
-from fairlead.core.wanted import as_text
-from lane.golden import ROOT, WRITE, same_as
+from lane.golden import ROOT, WRITE, as_text, same_as
 from lane.matrix import published
 from lane.pretend import PretendHost
 from lane.roads import Roads

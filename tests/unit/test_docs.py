@@ -35,6 +35,12 @@ def test_the_map_has_the_import_table() -> None:
     assert told == map_test().MAY_IMPORT
 
 
+def test_the_map_leads_to_files_that_are_there() -> None:
+    named = re.findall(r"`((?:[a-z]+/)*[a-z_]+\.py)`", (DOCS / "map.md").read_text())
+    places = (ROOT, ROOT / "src" / "fairlead")
+    assert len(named) > 60 and not [name for name in named if not any((place / name).is_file() for place in places)]
+
+
 def test_words_are_in_order_and_told_once() -> None:
     words = [word.lower() for word in re.findall(r"^\| ([A-Za-z ]+) \| [A-Z]", (DOCS / "words.md").read_text(), re.M)][
         1:

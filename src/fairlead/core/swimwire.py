@@ -11,7 +11,7 @@ How they are wrapped (CRC, seal, label) and read from a stream is ``core.envelop
 
 Rules
     1. Nothing but ``Malformed`` comes out of reading, and reading costs no more than a small
-       multiple of ``LARGEST_PACKET``: names, tags, nesting and decompression are bounded.
+       multiple of the largest datagram: names, tags, nesting and decompression are bounded.
     2. A part of a compound that cannot be read is dropped, the others count: an agent newer than us
        may say something we do not know.
     3. Names are text (UTF-8), 1 to 255 bytes. Addresses are 4 or 16 bytes, ports 1 to 65535.
@@ -31,7 +31,6 @@ from fairlead.errors import Invalid
 
 PACKET = 1400
 """Largest packet we send, sealed and wrapped: fits an Ethernet frame through most tunnels."""
-LARGEST_PACKET = 65_507
 LARGEST_TEXT = 1 << 18
 """Largest packet after decompression."""
 LONGEST_NAME = 255

@@ -23,7 +23,7 @@ What it does not do: touch anything. ``host.linux`` knows how each object is
 made, removed and read back; ``host.fake`` keeps the same promises in a dict.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -390,13 +390,3 @@ def difference(wanted: Iterable[Wanted], actual: Iterable[Wanted]) -> tuple[Plan
     there = {item.key: item for item in actual}
     make = tuple(item for key, item in asked.items() if key not in there or there[key] != item)
     return make, tuple(item for key, item in there.items() if key not in asked)
-
-
-def as_text(plan: Iterable[Wanted]) -> str:
-    """The plan as people and golden tests read it: a line an object, its reason behind it."""
-    return "\n".join(_lines(plan))
-
-
-def _lines(plan: Iterable[Wanted]) -> Iterator[str]:
-    for item in plan:
-        yield f"{item}  # {item.why}" if item.why else str(item)

@@ -1,4 +1,4 @@
-"""FakeHost: the promises of ``host.base`` kept in dictionaries. For tests and ``--dry-run``.
+"""FakeHost: the promises of ``host.base`` kept in dictionaries, for tests.
 
     host = FakeHost()
     host.fail_on(Link(name="veth1", kind="veth").key)     the next make of it is refused

@@ -1,4 +1,4 @@
-"""The store that forgets at the end of the process: for tests and dry runs."""
+"""The store that forgets at the end of the process, for tests."""
 
 from __future__ import annotations
 
