@@ -110,7 +110,7 @@ class Making:
         self._undo: list[Callable[[], None]] = []
         self._fresh: set[str] = set()
         self._there: dict[Name, Standing] = {}
-        self._raise: list[tuple[Link, str, int]] = []
+        self._rising: list[tuple[Link, str, int]] = []
         """(link, namespace, index) of every end to be brought up"""
         self._remade: list[Name] = []
         """standing devices that may have another MAC now"""
@@ -260,13 +260,12 @@ class Making:
         self._there[link.ns, link.name] = Standing(place.index)
         if link.peer:
             self._there[link.peer_ns, link.peer] = Standing(place.peer_index)
-        names = frozenset({(link.ns, link.name)} | ({(link.peer_ns, link.peer)} if link.peer else set()))
-        leaving = Leaving(link.ns, link.name, place.index, names)
+        leaving = Leaving(link.ns, link.name, place.index, frozenset(_ends(link)))
         self._undo.append(lambda: self._remover.begin([leaving]))
         if link.up:
-            self._raise.append((link, link.ns, place.index))
+            self._rising.append((link, link.ns, place.index))
             if link.peer:
-                self._raise.append((link, link.peer_ns, place.peer_index))
+                self._rising.append((link, link.peer_ns, place.peer_index))
 
     def _suits(self, link: Link, seen: Seen) -> bool:
         """Whether the standing device is what is wanted, or was made so; False: it must be replaced."""
@@ -280,7 +279,7 @@ class Making:
         peer = self._there.get((link.peer_ns, link.peer)) if link.peer else None
         for ns, end, device in ((link.ns, seen, seen.index), (link.peer_ns, peer and peer.seen, peer and peer.index)):
             if end and device and end.up != link.up:
-                self._raise.append((link, ns, device))
+                self._rising.append((link, ns, device))
         return True
 
     def _change(self, link: Link, seen: Seen) -> None:
@@ -314,16 +313,15 @@ class Making:
 
     def _delete_now(self, link: Link, index: int) -> None:
         """The standing device cannot become what is wanted."""
-        names = {(link.ns, link.name)} | ({(link.peer_ns, link.peer)} if link.peer else set())
-        self._remover.begin([Leaving(link.ns, link.name, index, frozenset(names))])
+        names = frozenset(_ends(link))
+        self._remover.begin([Leaving(link.ns, link.name, index, names)])
         self._remover.wait_for(names)
         for name in names:
             self._there.pop(name, None)
 
     def _refuse_if_named(self, link: Link) -> None:
         """The kernel said "exists": was it the name? (If not, it was the number we chose.)"""
-        ends = [(link.ns, link.name)] + ([(link.peer_ns, link.peer)] if link.peer else [])
-        for ns, name in ends:
+        for ns, name in _ends(link):
             if isinstance(self._doors[ns].netlink.ask([links.find(name)])[0], bytes):
                 raise Conflict(f"a device named {name} exists already{_in(ns)}: remove it")
 
@@ -368,7 +366,7 @@ class Making:
 
     def _make_traffic(self) -> None:
         plan = by_namespace([item for item in self._objects if isinstance(item, routing.Item)])
-        order = dict.fromkeys([HOST, *(ns for _, ns, _ in self._raise), *plan])
+        order = dict.fromkeys([HOST, *(ns for _, ns, _ in self._rising), *plan])
         for ns in order:
             items = plan.get(ns, [])
             self._drop_other_rules(ns, [item for item in items if isinstance(item, Rule)])
@@ -376,7 +374,7 @@ class Making:
             for item in items:
                 if isinstance(item, Address):
                     batch.add(item, routing.add(item, self._index(item, ns, item.link)))
-            for link, where, index in self._raise:
+            for link, where, index in self._rising:
                 if where == ns:
                     batch.add(link, links.set_state(index, link.up))
             for item in items:
@@ -401,11 +399,11 @@ class Making:
 
     def _replace(self, ns: str, item: routing.Item) -> None:
         """Something is there under that key: fine if it is equal, replaced if it is ours."""
+        if isinstance(item, Rule):
+            return  # the very same rule: others were dropped before
         netlink = self._doors[ns].netlink
         index = self._index(item, ns, routing.link_of(item))
         requests = [routing.add(item, index, again=True)]
-        if isinstance(item, Rule):
-            return  # the very same rule: others were dropped before
         if isinstance(item, Address):
             other = routing.same_address(netlink, item, index)
             if other == item.address:
@@ -442,7 +440,7 @@ class Making:
         """Who came, or has another address or MAC, says so when the others can hear it."""
         news: dict[Name, bool] = dict.fromkeys(self._remade, True)
         around: dict[Name, tuple[str, str]] = {}
-        for link, ns, index in self._raise:
+        for link, ns, index in self._rising:
             peer = self._there.get((link.peer_ns, link.peer))
             if link.up and link.master and peer and (ns, index) == (link.peer_ns, peer.index):
                 self._doors[link.ns].wait_for_carrier(link.name, link.master)
@@ -467,13 +465,18 @@ def _mentioned(item: Wanted) -> list[Name]:
     return []
 
 
+def _ends(link: Link) -> list[Name]:
+    """The device, and the other one of a pair."""
+    return [(link.ns, link.name), (link.peer_ns, link.peer)] if link.peer else [(link.ns, link.name)]
+
+
 def _origin(link: Link) -> str:
     """Where the request is made: a device born elsewhere keeps its parent or underlay here."""
     return HOST if link.kind in links.STAYS_BEHIND else link.ns
 
 
 def _needs(link: Link, run: list[Link]) -> bool:
-    names = {name for one in run for name in ((one.ns, one.name), (one.peer_ns, one.peer))}
+    names = {name for one in run for name in _ends(one)}
     return not names.isdisjoint({(link.ns, link.master), (HOST, link.parent)})
 
 
