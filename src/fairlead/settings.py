@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead import options as kinds
 from fairlead.errors import Invalid
@@ -253,7 +254,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def table() -> Iterator[tuple[Option, Any]]:
     """Every option with its default, in the order of the table."""
     for (option, default), name in zip(_TABLE, Settings.__struct_fields__, strict=False):  # ``warnings`` is none
-        yield msgspec.structs.replace(option, name=name), default
+        yield replace(option, name=name), default
 
 
 def usage(program: str) -> str:

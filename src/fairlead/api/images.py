@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import msgspec
+from msgspec.structs import replace
 
 from fairlead.api import http, times, web, wire, wire_images
 from fairlead.core import reference
@@ -225,7 +225,7 @@ def _only_named(image: ImageRecord, patterns: Sequence[str]) -> ImageRecord:
     def kept(names: Sequence[str]) -> tuple[str, ...]:
         return tuple(name for name in names if any(reference.matches(pattern, name) for pattern in patterns))
 
-    return msgspec.structs.replace(image, tags=kept(image.tags), digests=kept(image.digests))
+    return replace(image, tags=kept(image.tags), digests=kept(image.digests))
 
 
 def _labelled(wanted: http.Filters, image: ImageRecord) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
 from fairlead.api import times, wire, wire_mounts
 from fairlead.api.wire import member, members
@@ -15,8 +15,6 @@ from fairlead.core.container import NEVER, Config, Container, HostConfig, Mount,
 from fairlead.core.model import Endpoint, EndpointSettings
 from fairlead.engine.endpoints import names_of
 from fairlead.errors import Invalid
-
-replace = msgspec.structs.replace
 
 Version = tuple[int, int]
 MAC_PER_NETWORK = (1, 44)

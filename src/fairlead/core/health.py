@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
+from msgspec.structs import replace
 
 from fairlead.core.container import Health, Healthcheck, HealthProbe
 
@@ -47,7 +47,7 @@ def step(check: Healthcheck, health: Health, probe: HealthProbe, age: int) -> He
     if probe.exit_code == 0:
         return Health("healthy", 0, log)
     if health.status == "starting" and age < check.start_period:
-        return msgspec.structs.replace(health, log=log)
+        return replace(health, log=log)
     streak = health.failing_streak + 1
     status = "unhealthy" if streak >= (check.retries or RETRIES) else health.status
     return Health(status, streak, log)

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core import reference
 from fairlead.core.container import NEVER, Config, Healthcheck
@@ -317,5 +318,5 @@ def history(image: ImageRecord, parents: Iterable[ImageRecord] = ()) -> list[Ste
         steps.append(Step("<missing>", step.created or NEVER, step.created_by, step.comment, size, ()))
     steps.reverse()
     for number, made in zip(range(len(steps)), (image, *parents), strict=False):
-        steps[number] = msgspec.structs.replace(steps[number], id=made.id, tags=made.tags)
+        steps[number] = replace(steps[number], id=made.id, tags=made.tags)
     return steps

@@ -16,11 +16,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core.container import Config, Healthcheck
 from fairlead.errors import Invalid
-
-replace = msgspec.structs.replace
 
 SHELL = ("/bin/sh", "-c")
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from fairlead.core.container import Config
 
@@ -18,7 +18,7 @@ from fairlead.core.container import Config
 def merge(asked: Config, image: Config) -> Config:
     """The configuration a container gets: ``asked`` over ``image``."""
     own_entrypoint = asked.entrypoint is not None
-    return msgspec.structs.replace(
+    return replace(
         asked,
         user=asked.user or image.user,
         env=_environment(asked.env or (), image.env or ()),

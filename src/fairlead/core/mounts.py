@@ -23,11 +23,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core.container import Config, HostConfig, Mount
 from fairlead.errors import Internal, Invalid, NotFound
-
-replace = msgspec.structs.replace
 
 LOCAL = "local"
 _CLASSES = (

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core.container import Healthcheck, Ulimit
 from fairlead.core.imagespec import Credentials
@@ -272,7 +273,7 @@ def config(given: UpdateConfig | None) -> UpdateConfig:
     """With the defaults where nothing was said: the monitor lasts 5 s, a failure pauses, the old stops first."""
     if given is None:
         return UPDATE
-    return msgspec.structs.replace(
+    return replace(
         given,
         failure_action=given.failure_action or UPDATE.failure_action,
         monitor=given.monitor or UPDATE.monitor,

@@ -19,7 +19,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 
-import msgspec
+from msgspec.structs import replace
 
 from fairlead.core import capabilities, signals
 from fairlead.core.container import Config, Container, Healthcheck, HostConfig, LogConfig, RestartPolicy
@@ -305,7 +305,7 @@ CHANGEABLE = (
 def updated(container: Container, changes: HostConfig, *, cpus: int = 0, nodes: int = 0) -> HostConfig:
     """``container.host`` with what ``changes`` names put in; ``Invalid`` or ``Conflict`` in dockerd's words."""
     restart_policy(changes.restart_policy)
-    checked = changes if changes.memory or not changes.memory_swap else msgspec.structs.replace(changes, memory_swap=0)
+    checked = changes if changes.memory or not changes.memory_swap else replace(changes, memory_swap=0)
     resources(checked, cpus=cpus, nodes=nodes)
     old = container.host
     prefix = f"Cannot update container {container.id}: "
@@ -329,7 +329,7 @@ def updated(container: Container, changes: HostConfig, *, cpus: int = 0, nodes: 
         new["restart_policy"] = changes.restart_policy
     if changes.pids_limit is not None:
         new["pids_limit"] = max(changes.pids_limit, 0)
-    return msgspec.structs.replace(old, **new)
+    return replace(old, **new)
 
 
 # -- addresses ----------------------------------------------------------------------------------

@@ -12,10 +12,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core.container import HostConfig
-
-replace = msgspec.structs.replace
 
 ROOT = Path("/sys/fs/cgroup")
 _NO = "Your kernel does not support"

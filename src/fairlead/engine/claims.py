@@ -27,6 +27,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core import addresses
 from fairlead.core.model import Ipam, Network, Subnet
@@ -88,7 +89,7 @@ class Claims:
             making.add(network.id)
             self._busy.add(network.id)
             options = {**network.options, VNI: str(vni)}
-            return (*standing, own), msgspec.structs.replace(network, options=options)
+            return (*standing, own), replace(network, options=options)
 
         making: set[str] = set()
         try:

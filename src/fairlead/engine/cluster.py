@@ -27,6 +27,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Protocol, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core import addresses, remotes
 from fairlead.core.model import Endpoint, Network, Remote
@@ -149,7 +150,7 @@ class Cluster:
             self.changed(endpoint)
             raise
         self._held[endpoint.id] = (network.id, *(text.partition("/")[0] for text in found.values()))
-        return msgspec.structs.replace(endpoint, **found)
+        return replace(endpoint, **found)
 
     async def strike(self, network: Network, ref: str) -> None:
         """Take an endpoint of a dead host off a network. ``ref``: its name, its id (12 letters do) or an address.

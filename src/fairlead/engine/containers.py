@@ -28,6 +28,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core import links, restart, signals
 from fairlead.core.container import Config, Container, Health, HostConfig
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from fairlead.engine.creation import Creation
     from fairlead.engine.runtime import Runtime
 
-replace = msgspec.structs.replace
 
 STOP_SECONDS = 10
 """How long ``stop`` waits between asking and killing, unless told otherwise. Docker's figure."""

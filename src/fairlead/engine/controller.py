@@ -21,7 +21,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec.structs import replace
 
 from fairlead.core import addresses, parents
@@ -256,7 +255,7 @@ class Controller:
             raise Forbidden(
                 "user-specified configurations are not supported if the network depends on a configuration network"
             )
-        return msgspec.structs.replace(
+        return replace(
             request,
             ipam=source.ipam,
             options=source.options,
@@ -299,14 +298,14 @@ class Controller:
             config_from=request.config_from,
             ipv4=ipv4,
             ipv6=ipv6,
-            ipam=msgspec.structs.replace(request.ipam, driver=request.ipam.driver or "default", given=False),
+            ipam=replace(request.ipam, driver=request.ipam.driver or "default", given=False),
             options=request.options,
             labels=request.labels,
         )
         if request.config_only:
             return network
         made = parents.to_make(network, self._host.link_exists)
-        return msgspec.structs.replace(network, ipam=self._pools_for(network, elsewhere), made=made)
+        return replace(network, ipam=self._pools_for(network, elsewhere), made=made)
 
     def _pools_for(self, network: Network, elsewhere: Iterable[Network]) -> Ipam:
         """Canonical pools, chosen ones where the user left it to us; ``Forbidden`` on an overlap, naming the other."""
@@ -358,8 +357,8 @@ class Controller:
         heir = parents.heir(network, self._records)
         if heir is None:
             return
-        heir = msgspec.structs.replace(heir, made=network.made)
-        network = msgspec.structs.replace(network, made="")
+        heir = replace(heir, made=network.made)
+        network = replace(network, made="")
         for changed in (heir, network):
             await self._records.put(changed)
         for changed in (network, heir):

@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import msgspec
+from msgspec.structs import replace
 
 from fairlead.core import addresses, bridgeoptions, merge, ocimounts, petnames, ports, validate
 from fairlead.core.container import Config, Container, HostConfig, LogConfig
@@ -32,8 +32,6 @@ from fairlead.engine.images import Images
 from fairlead.engine.links import Links
 from fairlead.engine.volumes import Volumes
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
-
-replace = msgspec.structs.replace
 
 MAC_DEPRECATED = (
     "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core.container import Container
 from fairlead.core.detach import Detector, parse
@@ -179,7 +180,7 @@ class Execs:
         if record.running:
             raise Conflict(f"exec command {id} is already running")
         container = self.check_container(id)
-        config = record.config if all(record.config.size) else msgspec.structs.replace(record.config, size=size)
+        config = record.config if all(record.config.size) else replace(record.config, size=size)
         record.running = True
         self._tell(record, f"exec_start: {_command(config)}")
         try:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core import imagespec, reference
 from fairlead.core.container import Container
@@ -34,8 +35,6 @@ from fairlead.store.base import Store
 
 if TYPE_CHECKING:
     from fairlead.engine.storage import ImageDisk
-
-replace = msgspec.structs.replace
 
 
 class Gone(msgspec.Struct, frozen=True):

@@ -28,6 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core import dhcpwire
 from fairlead.core.dhcp import Client, Effect, Got, Lost, Phase, Send
@@ -216,7 +217,7 @@ class Leases:
         ask = msgspec.convert(said["ask"], Ask)
         known = self._holders.get(ask.id)
         if known is not None and known.client.phase is not Phase.ENDED:
-            known.ask = msgspec.structs.replace(ask, lease=known.ask.lease)
+            known.ask = replace(ask, lease=known.ask.lease)
             return
         holder = self._holders[ask.id] = Holder(self._loop, self._wire, ask, self._news.tell)
         holder.begin()

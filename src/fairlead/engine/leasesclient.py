@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core.model import Lease, NetworkRequest
 from fairlead.core.parents import PARENT, parent_of
@@ -185,7 +186,7 @@ class Dhcp:
         before = ask.lease
         if lease == before:
             return
-        self._asks[id_] = msgspec.structs.replace(ask, lease=lease)
+        self._asks[id_] = replace(ask, lease=lease)
         waiting = self._waiting.get(id_)
         if waiting is None:
             tasks.create_task(self._tell(id_, why))
@@ -201,4 +202,4 @@ class Dhcp:
     def _fitting(self, id_: str, lease: Lease) -> Lease:
         """No MTU above the parent's: the kernel would refuse it, and the container would not start."""
         largest = self._largest.get(id_, 0)
-        return msgspec.structs.replace(lease, mtu=0) if lease.mtu > largest else lease
+        return replace(lease, mtu=0) if lease.mtu > largest else lease

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
+from msgspec.structs import replace
 
 from fairlead.core import links
 from fairlead.core.container import Container
@@ -88,4 +88,4 @@ class Links:
 
 
 def _with_only(container: Container, link: str) -> Container:
-    return msgspec.structs.replace(container, host=msgspec.structs.replace(container.host, links=(link,)))
+    return replace(container, host=replace(container.host, links=(link,)))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterator
 
-import msgspec
+from msgspec.structs import replace
 
 from fairlead.core import addresses
 from fairlead.core.model import Ipam, Network, Subnet
@@ -91,13 +91,13 @@ class Predefined:
         known = next((other for other in self._controller.networks() if other.id == network.id), None)
         standing = self._standing(known, device) if known is not None and not fixed else ()
         if known is not None and standing and known.ipv6 == network.ipv6:
-            return msgspec.structs.replace(network, ipam=known.ipam)
+            return replace(network, ipam=known.ipam)
         asked = Ipam(config=fixed or standing)
         others = [other for other in self._controller.networks() if other.id != network.id and not other.config_only]
         routes = [prefix for prefix, link in self._host.routes() if link != device]
         routes = [] if asked.config and all(pool.chosen for pool in asked.config) else routes
-        ipam = addresses.settle_pools(msgspec.structs.replace(network, ipam=asked), others, routes, self._pools)
-        return msgspec.structs.replace(network, ipam=ipam)
+        ipam = addresses.settle_pools(replace(network, ipam=asked), others, routes, self._pools)
+        return replace(network, ipam=ipam)
 
     def _standing(self, known: Network, device: str) -> tuple[Subnet, ...]:
         """The pools we chose before, while their bridge stands: a route that came since must not move it."""

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core import imagespec, instructions, reference
 from fairlead.core.container import NEVER, Config, Container
@@ -27,8 +28,6 @@ from fairlead.core.reference import Reference
 from fairlead.engine.images import Images
 from fairlead.engine.storage import ImageDisk, LayerDisk, Registry
 from fairlead.errors import Invalid, NotFound
-
-replace = msgspec.structs.replace
 
 Line = dict[str, Any]
 NOBODY = Credentials()

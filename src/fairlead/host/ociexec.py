@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core import capabilities, complaints
 from fairlead.core.container import Container
@@ -128,7 +129,7 @@ def _process(bundle: Bundle, container: Container, spec: ExecSpec, facts: Facts)
         "terminal": spec.tty,
         "user": user_of(who),
         "args": list(spec.args),
-        "env": environment(msgspec.structs.replace(container.config, env=(*env, *spec.env)), "", who.home),
+        "env": environment(replace(container.config, env=(*env, *spec.env)), "", who.home),
         "cwd": spec.cwd or container.config.working_dir or "/",
         "capabilities": caps_of(who, rights),
         "noNewPrivileges": parse_security(host.security_opt).no_new_privileges,

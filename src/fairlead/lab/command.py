@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
-import msgspec
+from msgspec.structs import replace
 
 from fairlead.errors import FairleadError, Invalid, NotFound, Unavailable
 from fairlead.lab import fleet, image, keyvalue, picture, topology, tour, weather
@@ -76,7 +76,7 @@ def up(
     plan = fleet.read(swarm) if swarm else topology.read(file) if file else topology.one_cable(*_names(hosts or 3))
     if store != "none":
         keyvalue.program(store)  # missing? say so before anything is made
-        plan = msgspec.structs.replace(plan, store=store)
+        plan = replace(plan, store=store)
     began = time.monotonic()
     with World(plan, folder=folder) as world:
         _say(f"{len(plan.nodes)} machines stand after {time.monotonic() - began:.1f} s")
@@ -321,7 +321,7 @@ def _turn(folder: Path, kind: str, host: str, value: int) -> None:
     world = _open(folder)
     sky = weather.outlook(world)
     after = {name: each for name, each in {**getattr(sky, kind), host: value}.items() if each}
-    weather.change(world, msgspec.structs.replace(sky, **{kind: after}))
+    weather.change(world, replace(sky, **{kind: after}))
 
 
 def _typed(folder: Path) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.errors import Invalid, NotFound, Unsupported
 from fairlead.lab.topology import UNDERLAY, Topology
@@ -38,7 +39,7 @@ class Weather(msgspec.Struct, frozen=True):
         if same := [a for a, b in pairs if a == b]:
             raise Invalid(f"{same[0]} cannot be parted from itself")
         cuts = tuple(sorted({*self.cuts, *((a, b) for a, b in pairs)}))
-        return msgspec.structs.replace(self, cuts=cuts)
+        return replace(self, cuts=cuts)
 
 
 def rules(weather: Weather, topology: Topology) -> str:

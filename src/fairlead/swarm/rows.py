@@ -30,6 +30,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core.effects import Effects
 from fairlead.core.model import Remote
@@ -193,7 +194,7 @@ def _shown(row: Row) -> Change:
         remote = _REMOTE.decode(row.value or b"")
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return Change(_key(row), row.value, row.time)  # nonsense: whoever reads it says so
-    whole = msgspec.structs.replace(remote, id=row.key, network=row.network, node=row.owner)
+    whole = replace(remote, id=row.key, network=row.network, node=row.owner)
     return Change(_key(row), msgspec.json.encode(whole), row.time)
 
 
@@ -206,15 +207,15 @@ def _away(row: Row) -> Change:
         return gone
     if row.value is None:
         return gone
-    part = remote.part and msgspec.structs.replace(remote.part, serving=False)
-    return Change(_key(row), msgspec.json.encode(msgspec.structs.replace(remote, part=part, away=True)), row.time)
+    part = remote.part and replace(remote.part, serving=False)
+    return Change(_key(row), msgspec.json.encode(replace(remote, part=part, away=True)), row.time)
 
 
 def _fitting(remote: Remote) -> bytes:
     """What goes into the row; what its name says need not be said again."""
     names = remote.names
     while True:
-        told = msgspec.structs.replace(remote, id="", network="", node="", names=names)
+        told = replace(remote, id="", network="", node="", names=names)
         value = msgspec.json.encode(told)
         row = Row(remote.network, TABLE, remote.id, remote.node, 1 << 48, value, bytes(SIGNATURE))
         if len(row.signed) + SIGNATURE + 16 <= LARGEST_ROW:
