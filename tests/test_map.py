@@ -21,7 +21,6 @@ MAY_IMPORT = {
     "swarm": {"core", "errors", "settings", "host/base", "store/base", "engine", "swarm"},
     "api": {"core", "errors", "settings", "engine", "swarm", "api"},
     "cli": {"core/model", "core/template", "errors", "options", "settings", "cli"},
-    "web": {"core/model", "errors", "web"},
     "lab": {"errors", "settings", "lab", "host"},
 }
 """Package -> what of ours it may import. ``daemon``, ``wiring…`` and ``__main__`` wire all, and may import all."""

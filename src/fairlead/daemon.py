@@ -1,4 +1,4 @@
-"""The daemon: the only place where parts are built and wired. One TaskGroup; nothing outlives it but the containers.
+"""The daemon: from the first signal to the last words. One TaskGroup; nothing outlives it but the containers.
 
     settings --> store, host, runtime --> kernel --> networks, sandboxes, ports, names --> containers --> API
                                              |
@@ -11,6 +11,8 @@ Rules
        ``--live-restore`` they are stopped first. A second signal is the same signal.
     3. What it leaves behind: the pid file is removed; sockets are removed;
        everything else is found again by the next start.
+
+What it does not do: build the parts (``wiring``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Engine: everything the faces may ask of one machine, in one value. Wired by ``daemon``, and only there."""
+"""Engine: everything the faces may ask of one machine, in one value. Built by ``wiring``, and only there."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class System:
-    """Looks things up. ``parts``: versions of the programs we start, found once by ``daemon``."""
+    """Looks things up. ``parts``: versions of the programs we start, asked once (``wiring``)."""
 
     def __init__(
         self,
