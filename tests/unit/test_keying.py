@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from fairlead.core import keying
 from fairlead.core.keying import GRACE, Keying, Offer, Peer, Row, derive, read_row
-from fairlead.core.wanted import Association, Policy, Secret, as_text
+from fairlead.core.wanted import Association, Policy, Secret
 from fairlead.errors import Invalid
 from fairlead.host.halves import X25519
+from lane.golden import as_text
 
 LIFETIME = 1000.0
 

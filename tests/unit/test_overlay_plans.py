@@ -5,11 +5,11 @@ import pytest
 
 from fairlead.core.model import Endpoint, Ipam, Network, NetworkRequest, Remote, Subnet
 from fairlead.core.remotes import MTU, VNI
-from fairlead.core.wanted import Link, as_text
+from fairlead.core.wanted import Link
 from fairlead.engine.drivers.base import Facts
 from fairlead.engine.drivers.overlay import Overlay
 from fairlead.errors import Invalid, Unsupported
-from lane.golden import same_as
+from lane.golden import as_text, same_as
 
 RED = Network(
     id="3f2a91c0ffee".ljust(64, "0"),

@@ -7,12 +7,11 @@ import pytest
 
 from fairlead.core import addresses, parents
 from fairlead.core.model import Endpoint, EndpointSettings, Ipam, Network, NetworkRequest, Subnet
-from fairlead.core.wanted import as_text
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.drivers.ipvlan import Ipvlan
 from fairlead.engine.drivers.macvlan import Macvlan
 from fairlead.errors import FairleadError, Invalid
-from lane.golden import same_as
+from lane.golden import as_text, same_as
 
 HERE = frozenset({"lo", "eth0", "eth0.20", "docker0"})
 DRIVERS: Mapping[str, Driver] = {"macvlan": Macvlan(), "ipvlan": Ipvlan()}

@@ -10,13 +10,13 @@ from msgspec.structs import replace
 from fairlead.core import rules
 from fairlead.core.bridgeoptions import ANTISPOOF, bridge_options, endpoint_options
 from fairlead.core.model import Endpoint, EndpointSettings, Ipam, Network, NetworkRequest, PortBinding, Subnet
-from fairlead.core.wanted import Element, Skeleton, Sysctl, as_text
+from fairlead.core.wanted import Element, Skeleton, Sysctl
 from fairlead.engine.drivers.base import Facts
 from fairlead.engine.drivers.bridge import Bridge
 from fairlead.engine.drivers.host import Host
 from fairlead.engine.drivers.none import Null
 from fairlead.errors import Forbidden, Invalid
-from lane.golden import same_as
+from lane.golden import as_text, same_as
 
 BRIDGE = "com.docker.network.bridge."
 DEFAULT = {
