@@ -100,7 +100,7 @@ class _Late(ModuleType):
             if self.__class__ is _Late and not vars(self).setdefault("__loading__", False):
                 self.__dict__["__loading__"] = True
                 _load(self)
-                self.__class__ = ModuleType
+                self.__class__ = ModuleType  # type: ignore[assignment]
                 del self.__dict__["__loading__"]
             return ModuleType.__getattribute__(self, name)
 

@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from fairlead.core.container import Health
     from fairlead.engine.cluster import Cluster
     from fairlead.engine.mesh import Mesh
+    from fairlead.store.base import Store
     from fairlead.swarm.shared import Shared
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -98,7 +99,7 @@ class Build(Later):
         self.data, self.exec = Path(settings.data_root), Path(settings.exec_root)
         for folder in (self.data, self.exec):
             folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self.store = SqliteStore(self.data / "state.db")
+        self.store: Store = SqliteStore(self.data / "state.db")
         undo.push_async_callback(self.store.close)
         self.host = LinuxHost(self.exec)
         undo.callback(self.host.close)

@@ -96,8 +96,9 @@ def peers(
     if store is None or here is None or place is None or place.kind == "boltdb" or not port:
         return NoPeers()
     from fairlead.core.effects import Address
+    from fairlead.swarm import discovery
     from fairlead.swarm import peers as gossip
 
     options = settings.cluster_store_opts
-    ttl = float(options.get("discovery.ttl") or 3 * int(options.get("discovery.heartbeat", 0)) or gossip.TTL)
+    ttl = float(options.get("discovery.ttl") or 3 * int(options.get("discovery.heartbeat", 0)) or discovery.TTL)
     return gossip.Peers(store, events, node, socket.gethostname(), Address(here.where, port), folder, ttl)

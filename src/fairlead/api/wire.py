@@ -98,7 +98,7 @@ def write(value: Any) -> Any:
 
 def read(kind: type[T], data: Any, where: str = "") -> T:
     """Docker's JSON object as ``kind``; ``where`` is the path to it in the body (``.HostConfig``)."""
-    return cast(T, _reader(kind)(data, where))
+    return cast(T, _reader(kind)(data, where))  # type: ignore[arg-type]  # a type can be hashed
 
 
 # -- complaints ---------------------------------------------------------------------------

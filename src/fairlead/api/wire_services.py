@@ -60,7 +60,7 @@ def service_spec(body: Any) -> ServiceSpec:
         raise wire.wrong(body, "", "swarm.ServiceSpec")
     read = wire.read(ServiceSpec, body or {}, "ServiceSpec")
     container = read.task_template.container_spec
-    wire_mounts.check(container and container.mounts, "ServiceSpec.TaskTemplate.ContainerSpec.Mounts")
+    wire_mounts.check(container.mounts if container else None, "ServiceSpec.TaskTemplate.ContainerSpec.Mounts")
     _privileges((container and container.privileges) or {}, "ServiceSpec.TaskTemplate.ContainerSpec.Privileges")
     endpoint = read.endpoint_spec
     if endpoint is not None:
@@ -151,7 +151,7 @@ def service(
     counts: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """``counts``: of ``ServiceStatus``, where it was asked for."""
-    shown = {
+    shown: dict[str, Any] = {
         **head(of),
         "Spec": spec(with_defaults(of.spec) if defaults else of.spec),
         **({"PreviousSpec": spec(of.previous)} if of.previous else {}),

@@ -10,6 +10,7 @@ for disks only where the kernel or the disk's scheduler shares by weight.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -70,7 +71,8 @@ def _weights2(root: Path) -> bool:
 
 def supported(host: HostConfig, able: Abilities) -> tuple[HostConfig, list[str]]:
     """The wishes that can come true, and warnings for the others."""
-    warnings, without = [], {}
+    warnings: list[str] = []
+    without: dict[str, Any] = {}
     if host.memory > 0 and host.memory_swap != -1 and not able.swap:
         warnings.append(f"{_NO} swap limit capabilities {_MOUNTED} Memory limited without swap.")
         without["memory_swap"] = -1

@@ -218,8 +218,8 @@ class Cluster:
                 await self._store.put_if(self._key(id), msgspec.json.encode(row))
                 told[id] = row
         for id in [id for id in {**told, **self._held} if id not in rows and not self._addresses.is_busy(id)]:
-            row = told.pop(id, None)  # first: that it goes is no news to us
-            network, *held = self._held.get(id) or (_addresses(row) if row else ("",))
+            gone = told.pop(id, None)  # first: that it goes is no news to us
+            network, *held = self._held.get(id) or (_addresses(gone) if gone else ("",))
             await self._store.delete_if(self._key(id))
             await self._addresses.release(network, id, *held)
             self._held.pop(id, None)

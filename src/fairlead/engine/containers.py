@@ -22,6 +22,7 @@ HTTP (``api``), know networks (``engine.attachments``) or processes
 from __future__ import annotations
 
 import asyncio
+import builtins
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -123,7 +124,7 @@ class Containers:
 
     async def create(
         self, name: str, config: Config, host: HostConfig, networks: dict[str, EndpointSettings], platform: str = ""
-    ) -> tuple[Container, list[str]]:
+    ) -> tuple[Container, builtins.list[str]]:
         """A container that exists and does not run; with the warnings its wishes earned."""
         container, warnings = await self._creation.settle(name, config, host, networks, platform)
         await self._catalog.put(container)
@@ -254,11 +255,13 @@ class Containers:
                 if current is None or current.state.status != "restarting":
                     return
                 try:
-                    return await self._start(current)
+                    await self._start(current)
+                    return
                 except Unavailable:
                     pause = min(2 * pause, restart.AWAY)
                 except FairleadError as error:
-                    return await self._become(current, status="exited", error=error.message)
+                    await self._become(current, status="exited", error=error.message)
+                    return
 
     def resume(self, container: Container) -> None:
         """A container that went on while the engine was away: its health is watched again."""
@@ -379,7 +382,7 @@ class Containers:
 
     # -- its processes -----------------------------------------------------------------------
 
-    async def top(self, ref: str, arguments: str = "") -> tuple[list[str], list[list[str]]]:
+    async def top(self, ref: str, arguments: str = "") -> tuple[builtins.list[str], builtins.list[builtins.list[str]]]:
         """Titles and rows, as ``ps`` has them with these arguments."""
         return await top.top(self._catalog, self._runtime, self._events, ref, arguments)
 
@@ -398,7 +401,7 @@ class Containers:
         await self._attachments.renamed(container)
         self._tell("rename", container, oldName="/" + before.name)
 
-    async def update(self, ref: str, changes: HostConfig) -> list[str]:
+    async def update(self, ref: str, changes: HostConfig) -> builtins.list[str]:
         """New limits or restart policy, of a running container at once; returns warnings."""
         container = self.get(ref)
         async with self._life(container).lock:

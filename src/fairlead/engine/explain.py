@@ -280,9 +280,8 @@ class Explainer(Places):
     def _obstacles(self, land: Terrain) -> Iterator[Obstacle]:
         for container, stack in list(self._running()):
             me, title = Place(container.name, stack.sandbox.namespace, container), f"container {container.name}"
-            free = container.host.privileged or {"ALL", "NET_ADMIN", "CAP_NET_ADMIN"} & set(
-                container.host.cap_add or ()
-            )
+            given = {"ALL", "NET_ADMIN", "CAP_NET_ADMIN"}.intersection(container.host.cap_add or ())
+            free = container.host.privileged or bool(given)
             for family in (4, 6):
                 for network, endpoint in stack.attached:
                     address = endpoint.address4 if family == 4 else endpoint.address6

@@ -17,6 +17,7 @@ What it does not do: bring images in or out (``engine.transfers``), build (``eng
 from __future__ import annotations
 
 import asyncio
+import builtins
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -103,7 +104,7 @@ class Images:
             wanted = reference.Reference(wanted.domain, wanted.path, "", wanted.digest)
         return self._records.get(self._names.get(wanted.familiar, ""))
 
-    def _starting_with(self, ref: str) -> list[ImageRecord]:
+    def _starting_with(self, ref: str) -> builtins.list[ImageRecord]:
         digits = reference.id_prefix(ref)
         return self._records.starting_with(f"sha256:{digits}") if digits else []
 
@@ -113,7 +114,7 @@ class Images:
     def by_id(self, id: str) -> ImageRecord | None:
         return self._records.get(id)
 
-    def history(self, ref: str) -> list[imagespec.Step]:
+    def history(self, ref: str) -> builtins.list[imagespec.Step]:
         image = self.get(ref)
         return imagespec.history(image, self._parents(image))
 
@@ -124,7 +125,7 @@ class Images:
             yield parent
             parent = self._records.get(parent.parent)
 
-    def users(self, id: str) -> list[Container]:
+    def users(self, id: str) -> builtins.list[Container]:
         """Containers made from this image, or with it mounted."""
         return [container for container in self._containers() if container.image == id or self._mounted(id, container)]
 
@@ -132,7 +133,7 @@ class Images:
         root = self._disk.rootfs(id)
         return any(mount.type == "image" and Path(mount.source).is_relative_to(root) for mount in container.mounts)
 
-    def children(self, id: str) -> list[ImageRecord]:
+    def children(self, id: str) -> builtins.list[ImageRecord]:
         return [image for image in self._records if image.parent == id]
 
     def built_on(self) -> set[str]:
@@ -214,7 +215,7 @@ class Images:
 
     # -- removing ----------------------------------------------------------------------------
 
-    async def remove(self, ref: str, force: bool = False, prune: bool = True) -> list[Gone]:
+    async def remove(self, ref: str, force: bool = False, prune: bool = True) -> builtins.list[Gone]:
         """``docker rmi``: take a name away, and the image with its last one. What was done, in order."""
         image = self.get(ref)
         async with self._lock:
@@ -223,7 +224,7 @@ class Images:
             self._done()
         return gone
 
-    async def _remove(self, image: ImageRecord, ref: str, force: bool, prune: bool) -> list[Gone]:
+    async def _remove(self, image: ImageRecord, ref: str, force: bool, prune: bool) -> builtins.list[Gone]:
         if _is_id(ref, image):
             if _one_repository(image):
                 self._refuse(image, hard_only=force, named_ok=True)
@@ -278,7 +279,7 @@ class Images:
             return False, f"image is being used by stopped container {users[0].short}"
         return None
 
-    async def _untag(self, image: ImageRecord, names: Iterable[str]) -> list[Gone]:
+    async def _untag(self, image: ImageRecord, names: Iterable[str]) -> builtins.list[Gone]:
         drop = [name for name in names if name in image.tags or name in image.digests]
         await self._records.put(
             replace(
@@ -292,7 +293,7 @@ class Images:
             self.tell("untag", image.id, image.id)
         return [Gone(untagged=name) for name in drop]
 
-    async def _delete(self, image: ImageRecord, prune: bool) -> list[Gone]:
+    async def _delete(self, image: ImageRecord, prune: bool) -> builtins.list[Gone]:
         """The record, then what only it had. Parents without a name go along, as ``docker rmi`` does."""
         labels_of = image
         await self._records.drop(image.id)
@@ -305,12 +306,14 @@ class Images:
             gone += await self._delete(parent, prune)
         return gone
 
-    def _chains_alone(self, image: ImageRecord) -> list[str]:
+    def _chains_alone(self, image: ImageRecord) -> builtins.list[str]:
         """Chain ids of its layers that no other image has, topmost first."""
         others = {chain for other in self._records for chain in _chains(other)}
         return [chain for chain in reversed(_chains(image)) if chain not in others]
 
-    async def prune(self, wanted: Callable[[ImageRecord], bool], dangling_only: bool = True) -> tuple[list[Gone], int]:
+    async def prune(
+        self, wanted: Callable[[ImageRecord], bool], dangling_only: bool = True
+    ) -> tuple[builtins.list[Gone], int]:
         """Remove images that no container uses and that ``wanted`` accepts; and the bytes of layers freed."""
         before, gone = self.layers_size(), []
         async with self._lock:

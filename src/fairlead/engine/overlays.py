@@ -26,7 +26,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from fairlead.core import remotes, serving
 from fairlead.core.model import Network, Remote
@@ -70,7 +70,7 @@ class Names(Protocol):
 
     async def unname(self, network: str, endpoint: str) -> None: ...
 
-    def adopt(self, sandboxes: Iterable[object], names: Iterable[EndpointNames]) -> None: ...
+    def adopt(self, sandboxes: Iterable[Any], names: Iterable[EndpointNames]) -> None: ...
 
 
 class Overlays:

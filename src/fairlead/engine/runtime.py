@@ -47,8 +47,11 @@ class Wire(Protocol):
 class ExecProcess(Protocol):
     """A further process: made, not begun. ``wire`` is None for a detached one."""
 
-    pid: int
-    wire: Wire | None
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def wire(self) -> Wire | None: ...
 
     async def begin(self) -> int:
         """Let it run; its process id."""

@@ -225,8 +225,10 @@ class Sandboxes:
         routes = list(_lent_routes(stack))
         for family, everything in ((4, "0.0.0.0/0"), (6, "::/0")):
             found = self.gateway(stack, family)
-            via = found and (found.endpoint.gateway4 if family == 4 else found.endpoint.gateway6)
-            if found and (via or not self._drivers[found.network.driver].attachment(found.network).gateway_needed):
+            if found is None:
+                continue
+            via = found.endpoint.gateway4 if family == 4 else found.endpoint.gateway6
+            if via or not self._drivers[found.network.driver].attachment(found.network).gateway_needed:
                 why = f"{found.network.name} leads to the world"
                 ns, link = stack.sandbox.namespace, found.endpoint.interface
                 routes.append(Route(ns=ns, destination=everything, gateway=via, link=link, why=why))

@@ -18,6 +18,7 @@ What it does not do: parse mounts (``core.mounts``), touch the disk (``host.volu
 from __future__ import annotations
 
 import asyncio
+import builtins
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -108,7 +109,7 @@ class Volumes:
         """Where its data is on this machine."""
         return self._disk.path(name)
 
-    def users(self, name: str) -> list[Container]:
+    def users(self, name: str) -> builtins.list[Container]:
         def mounts(container: Container) -> bool:
             return any(mount.type == "volume" and mount.name == name for mount in container.mounts)
 
@@ -160,7 +161,9 @@ class Volumes:
         await self._records.drop(volume.name)
         self._tell("destroy", volume)
 
-    async def prune(self, wanted: Callable[[Volume], bool], all_volumes: bool = False) -> tuple[list[str], int]:
+    async def prune(
+        self, wanted: Callable[[Volume], bool], all_volumes: bool = False
+    ) -> tuple[builtins.list[str], int]:
         """Remove volumes that no container uses, anonymous ones only unless ``all_volumes``; names, and bytes freed."""
         gone, freed = [], 0
         async with self._lock:
@@ -196,7 +199,7 @@ class Volumes:
     def _mounts_of(self, ref: str) -> tuple[Mount, ...]:
         return self._find_container(ref).mounts
 
-    async def _settle(self, wish: Wish, made: list[str]) -> Mount:
+    async def _settle(self, wish: Wish, made: builtins.list[str]) -> Mount:
         """One wish as a mount with its source; names of anonymous volumes made are added to ``made``."""
         mount = wish.mount
         if mount.type == "image":

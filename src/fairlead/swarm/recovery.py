@@ -10,7 +10,7 @@ What was written while this manager was cut off is lost: the majority that agree
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 
 from msgspec.structs import replace
 
@@ -57,7 +57,7 @@ async def alone(manager: Manager) -> None:
 
 def _counted(state: State) -> str:
     """``3 nodes, 1 service, …``."""
-    kinds = {
+    kinds: dict[str, Sized] = {
         "node": state.nodes, "service": state.services, "task": state.tasks,
         "network": state.networks, "secret": state.secrets, "config": state.configs,
     }  # fmt: skip
