@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from hypothesis import settings
 
 from lane.client import choose
 
@@ -18,6 +19,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    settings.register_profile("patient", deadline=None)  # how long an example takes says more of the machine than of us
+    settings.load_profile("patient")
     choose(config.getoption("--client"))
     config.addinivalue_line("markers", "rows(*ids): the rows of docs/scenarios.md that this test proves")
     config.addinivalue_line("markers", "proves(*rows, guard): the rows of docs/security.md that this test proves")

@@ -60,7 +60,7 @@ ROUTES = [
 ]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(ROUTES), TEXT | st.just("ra"), QUERY, RAW), min_size=1, max_size=8))
 def test_no_request_is_a_fault_of_ours(requests: list[tuple[tuple[str, str], str, dict[str, str], bytes]]) -> None:
     asyncio.run(send(requests))

@@ -34,7 +34,7 @@ def sets_clock(town: Town, seconds: int, *, new_leader: bool) -> None:
         town.leader.clock_was_set()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(JUMPS, some.floats(0, 6), some.booleans())
 def test_a_task_that_fell_is_followed_after_its_delay(jump: int, after: float, new_leader: bool) -> None:
     town = Town(replicated(3))
@@ -46,7 +46,7 @@ def test_a_task_that_fell_is_followed_after_its_delay(jump: int, after: float, n
     assert town.slots() == [1, 2, 3]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(JUMPS, some.floats(0, 40), some.booleans())
 def test_an_update_goes_on(jump: int, after: float, new_leader: bool) -> None:
     town = Town(replicated(3))

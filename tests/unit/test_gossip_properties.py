@@ -124,9 +124,7 @@ class Model:
         return found
 
 
-@settings(
-    max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
-)
+@settings(max_examples=20, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate))
 @given(
     count=st.integers(2, 25),
     seed=st.integers(0, 1000),

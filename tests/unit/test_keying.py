@@ -183,7 +183,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(EVENTS)
 def test_whatever_happens_no_key_is_made_twice_and_in_the_end_they_agree(events: list[tuple[str, bool]]) -> None:
     pair = Pair()
@@ -212,7 +212,7 @@ def test_whatever_happens_no_key_is_made_twice_and_in_the_end_they_agree(events:
     assert pair.well and len(pair.one.kernel) == len(pair.two.kernel) == 2
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.sampled_from(["deliver", "step", "time", "restart"]), st.booleans()), max_size=60))
 def test_when_nothing_is_lost_no_packet_is(events: list[tuple[str, bool]]) -> None:
     """Rows late, in any order; engines restarted; keys renewed: what leaves is always accepted."""

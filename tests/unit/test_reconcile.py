@@ -457,7 +457,7 @@ STEPS = some.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     some.lists(STEPS, max_size=14),
     some.sampled_from(["stop-first", "start-first"]),
