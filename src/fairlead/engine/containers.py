@@ -139,7 +139,7 @@ class Containers:
 
     async def start(self, ref: str) -> None:
         container = self.get(ref)
-        async with self._life(container).lock:
+        async with self.turn(container.id):
             await self._start(self.get(container.id))
 
     async def _start(self, container: Container) -> None:
@@ -250,7 +250,7 @@ class Containers:
         pause = restart.delay(container)
         while True:
             await asyncio.sleep(pause)
-            async with self._life(container).lock:
+            async with self.turn(container.id):
                 current = self._catalog.find(container.id)
                 if current is None or current.state.status != "restarting":
                     return
@@ -321,7 +321,7 @@ class Containers:
 
     async def pause(self, ref: str) -> None:
         container = self.get(ref)
-        async with self._life(container).lock:
+        async with self.turn(container.id):
             container = self.get(container.id)
             if container.state.status == "paused":
                 raise Conflict(f"Container {container.id} is already paused")
@@ -404,7 +404,7 @@ class Containers:
     async def update(self, ref: str, changes: HostConfig) -> builtins.list[str]:
         """New limits or restart policy, of a running container at once; returns warnings."""
         container = self.get(ref)
-        async with self._life(container).lock:
+        async with self.turn(container.id):
             container = self.get(container.id)
             host, warnings = self._creation.updated(container, changes)
             container = replace(container, host=host)
@@ -429,7 +429,7 @@ class Containers:
     async def connect(self, network_ref: str, ref: str, settings: EndpointSettings) -> None:
         container, network = self.get(ref), self._controller.network(network_ref)
         self._creation.check_endpoint(network, settings)
-        async with self._life(container).lock:
+        async with self.turn(container.id):
             container = await self._attachments.connect(self.get(container.id), network, settings)
             await self._catalog.put(container)
 
@@ -437,7 +437,7 @@ class Containers:
         container, network = self._catalog.find(ref) if force else self.get(ref), self._controller.network(network_ref)
         if container is None:
             return await self._controller.strike(network, ref)
-        async with self._life(container).lock:
+        async with self.turn(container.id):
             container = await self._attachments.disconnect(self.get(container.id), network)
             await self._catalog.put(container)
 
@@ -458,7 +458,7 @@ class Containers:
                 )
             with suppress(Conflict):
                 await self.kill(container.id, "SIGKILL")
-        async with self._life(container).lock:
+        async with self.turn(container.id):
             if self._catalog.find(container.id) is not None:
                 await self._forget(self.get(container.id), volumes)
 
