@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.errors import Unavailable
+from fairlead.store import sqlite
 from fairlead.store.base import Store
 from fairlead.store.memory import MemoryStore
 from fairlead.store.sqlite import SqliteStore
@@ -42,6 +43,18 @@ async def test_sqlite_remembers_after_a_kill_but_for_what_was_leased(tmp_path: P
     store = SqliteStore(path)
     assert [entry[:2] for entry in await store.list("")] == [("k", b"kept")]
     await store.close()
+
+
+async def test_no_version_is_given_twice_whoever_dies(tmp_path: Path) -> None:
+    last = 0
+    for _ in range(3):
+        store = SqliteStore(tmp_path / "state.db")
+        for number in range(sqlite.AHEAD // 2 + 7):
+            given = await store.put_if(f"a/{number % 3}", b"x")
+            assert given > last
+            last = given
+        await store.delete_if("a/0")
+        store._db.close()  # as a kill leaves it
 
 
 async def test_sqlite_refuses_a_second_engine(tmp_path: Path) -> None:

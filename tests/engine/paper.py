@@ -62,8 +62,10 @@ class PaperNames:
     def __init__(self) -> None:
         self.served: dict[str, dict[str, tuple[str, ...]]] = {}
 
-    async def serve(self, stack: Stack) -> Skeleton:
+    async def serve(self, stack: Stack, meanwhile: Callable[[], None] | None = None) -> Skeleton:
         self.served[stack.sandbox.id] = {network.name: endpoint.names for network, endpoint in stack.attached}
+        if meanwhile is not None:
+            meanwhile()
         return Skeleton(ns=stack.sandbox.namespace, text="redirect")
 
     async def forget(self, stack: Stack) -> None:

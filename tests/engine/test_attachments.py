@@ -1,15 +1,16 @@
 """Containers on networks: addresses, names, default routes, ports; all of it or nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from paper import Paper
 
 from fairlead.core.model import EndpointSettings, Ipam, Network, PortRequest, Subnet
-from fairlead.core.wanted import Address, Element, File, Link, Route, Wanted
+from fairlead.core.wanted import Address, Element, File, Link, Route, Skeleton, Wanted
 from fairlead.engine.drivers.base import Facts
-from fairlead.errors import FairleadError, Forbidden, Internal, Invalid, NotFound
+from fairlead.engine.sandboxes import Stack
+from fairlead.errors import FairleadError, Forbidden, Internal, Invalid, NotFound, Unavailable
 
 
 def published(paper: Paper) -> dict[str, str]:
@@ -257,3 +258,41 @@ async def test_sctp_is_left_to_the_kernel(paper: Paper) -> None:
     stack = await paper.open(web)
     found = [(binding.protocol, binding.host_ip) for binding in stack.endpoints[0].bindings]
     assert sorted(found) == [("sctp", "0.0.0.0"), ("tcp", "0.0.0.0"), ("tcp", "::")]
+
+
+async def test_nothing_stays_of_a_network_whose_names_could_not_be_told(paper: Paper) -> None:
+    """The kernel was asked while the resolver was at it, and then the resolver is gone."""
+    await paper.network("RED")
+    await paper.network("BLUE")
+    web = await paper.container("web", "RED")
+    stack = await paper.open(web)
+    before = paper.kernel.wanted(stack.sandbox.id)
+    serve = paper.names.serve
+
+    async def gone(stack: Stack, meanwhile: Callable[[], None] | None = None) -> Skeleton:
+        await serve(stack, meanwhile)
+        paper.names.serve = serve  # type: ignore[method-assign]
+        raise Unavailable("the resolver went away")
+
+    paper.names.serve = gone  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        await paper.attachments.connect(web, paper.controller.network("BLUE"), EndpointSettings())
+    assert paper.kernel.wanted(stack.sandbox.id) == before
+    assert paper.kernel.drift() == ((), ())
+    assert list(paper.names.served[stack.sandbox.id]) == ["RED"]
+
+
+async def test_a_network_that_the_kernel_refuses_is_not_served(paper: Paper) -> None:
+    await paper.network("RED")
+    await paper.network("BLUE")
+    web = await paper.container("web", "RED")
+    stack = await paper.open(web)
+
+    def refuse(objects: Sequence[Wanted]) -> None:
+        raise Internal("no room for another device")
+
+    make, paper.host.make = paper.host.make, refuse  # type: ignore[method-assign]
+    with pytest.raises(Internal, match="no room"):
+        await paper.attachments.connect(web, paper.controller.network("BLUE"), EndpointSettings())
+    paper.host.make = make  # type: ignore[method-assign]
+    assert list(paper.names.served[stack.sandbox.id]) == ["RED"] and paper.kernel.drift() == ((), ())

@@ -31,9 +31,12 @@ class Bell:
     def ring(self) -> None:
         os.write(self._write, b"!")
 
-    def heard(self) -> set[str]:
+    def urgent(self) -> set[str]:
         os.read(self._read, 1)
-        return {self._kind}
+        return {self._kind} & {"firewall"}
+
+    def heard(self) -> set[str]:
+        return {self._kind} - {"firewall"}
 
 
 async def repair_of_red(host: FakeHost, kernel: Kernel) -> Event:
@@ -59,7 +62,7 @@ async def test_what_was_lost_is_made_again_and_told() -> None:
     assert kernel.drift() == ((), ())
 
 
-def test_a_flushed_table_is_back_at_once_and_closes_before_it_opens() -> None:
+async def test_a_flushed_table_is_back_at_once_and_closes_before_it_opens() -> None:
     host, bell = FakeHost(), Bell("firewall")
     kernel, events = Kernel(host), Events(itertools.count(1).__next__)
     table, door = Skeleton(text="t"), Element(map="published4", item="tcp . 80", value="10.0.0.2 . 80")
@@ -75,6 +78,25 @@ def test_a_flushed_table_is_back_at_once_and_closes_before_it_opens() -> None:
     bell.ring()
     Healing(kernel, bell, events)._wake()
     assert len(host.log) == 4, "it stands: nothing to do"
+
+
+async def test_who_is_served_does_not_wait_for_our_reading_of_what_he_caused() -> None:
+    class Slow(Bell):
+        read = asyncio.Event()
+
+        def heard(self) -> set[str]:
+            Slow.read.set()
+            return super().heard()
+
+    bell = Slow()
+    work = asyncio.create_task(Healing(Kernel(FakeHost()), bell, Events(lambda: 1)).run())
+    await asyncio.sleep(0)
+    bell.ring()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not Slow.read.is_set(), "not in the turns that the request needs"
+    await asyncio.wait_for(Slow.read.wait(), 5)
+    work.cancel()
 
 
 async def test_a_bell_for_our_own_device_gets_a_glance_and_no_more() -> None:

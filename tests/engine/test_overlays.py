@@ -116,7 +116,7 @@ async def test_a_failed_attach_leaves_nothing(paper: Paper, monkeypatch: pytest.
     id = "c2".ljust(64, "0")
     stack = await paper.sandboxes.open(Sandbox(id, id, "own", id[:12], ""), "container", Resolving())
 
-    async def refuse(stack: Stack) -> None:
+    async def refuse(stack: Stack, meanwhile: object = None) -> None:
         raise Internal("no resolver")
 
     monkeypatch.setattr(paper.names, "serve", refuse)
@@ -135,7 +135,7 @@ async def test_a_failed_connect_leaves_what_was_there(paper: Paper, monkeypatch:
     blue = msgspec.structs.replace(RED, id="b1" * 32, name="BLUE", options={VNI: "4098"})
     second = msgspec.structs.replace(endpoint, id="e3", network=blue.id, interface="eth1", device="veth3", mac="")
 
-    async def refuse(stack: Stack) -> None:
+    async def refuse(stack: Stack, meanwhile: object = None) -> None:
         raise Unavailable("no resolver")
 
     monkeypatch.setattr(paper.names, "serve", refuse)

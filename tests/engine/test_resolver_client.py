@@ -1,5 +1,7 @@
 """What the resolver is told: news only."""
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
@@ -19,8 +21,10 @@ class Ear:
         self.heard: list[tuple[str, str]] = []
         self.refuses = False
 
-    async def say(self, *lines: Line) -> list[Line]:
+    async def say(self, *lines: Line, meanwhile: Callable[[], None] | None = None) -> list[Line]:
         self.heard = [(line["do"], line.get("network", "")) for line in lines]
+        if meanwhile:
+            meanwhile()
         if self.refuses:
             return [{"ok": False, "error": "no"} for _ in lines]
         return [{"ok": True, "port_udp": 1, "port_tcp": 2} for _ in lines]
@@ -55,3 +59,18 @@ async def test_what_was_refused_is_news_the_next_time(client: ResolverClient, ea
     ear.refuses = False
     await client.open(BOX, [RED])
     assert ear.heard == [("names", "red"), ("sandbox", "")]
+
+
+async def test_what_left_is_told_in_the_same_breath(client: ResolverClient, ear: Ear) -> None:
+    await client.open(BOX, [RED, BLUE])
+    await client.open(BOX, [BLUE], [("red", "e1")])
+    assert ear.heard == [("unname", "red"), ("sandbox", "")]
+    assert [name["endpoint"] for name in client._state()["names"]] == ["e2"]
+    ear.refuses = True
+    with pytest.raises(Invalid):
+        await client.open(BOX, [], [("blue", "e2")])
+    assert [name["endpoint"] for name in client._state()["names"]] == ["e2"], "a refused change is none"
+    ear.refuses = False
+    await client.forget("s1", [("blue", "e2")])
+    assert ear.heard == [("unname", "blue"), ("forget", "")]
+    assert not client._state()["names"]

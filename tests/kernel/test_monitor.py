@@ -70,6 +70,22 @@ def test_it_rings_for_others(pretend_host: PretendHost, host: LinuxHost, deed: t
     host.remove(PLAN)
 
 
+def test_until_it_is_listened_to_it_rings_for_the_firewall_alone(pretend_host: PretendHost, host: LinuxHost) -> None:
+    monitor = host.monitor()
+    heard(monitor)
+    pretend_host.run("ip", "link", "set", "br0", "down")
+    eventually(lambda: select.select([monitor], [], [], 0)[0])
+    assert monitor.urgent() == set() and not select.select([monitor], [], [], 0)[0]
+    pretend_host.run("nft", "flush", "ruleset")
+    eventually(lambda: select.select([monitor], [], [], 0)[0])
+    assert monitor.urgent() == {"firewall"} and not select.select([monitor], [], [], 0)[0]
+    assert "link" in monitor.heard()
+    pretend_host.run("ip", "link", "set", "br0", "up")
+    eventually(lambda: select.select([monitor], [], [], 0)[0])
+    monitor.close()
+    host.remove(PLAN)
+
+
 def test_it_rings_for_a_setting_that_somebody_wrote_to(pretend_host: PretendHost, host: LinuxHost) -> None:
     host.make([Sysctl(path="net/ipv4/conf/br0/route_localnet", value="1")])
     monitor = host.monitor()

@@ -279,6 +279,15 @@ def test_size_costs_nothing(subnet: str) -> None:
     assert time.perf_counter() - began < 0.25
 
 
+def test_what_is_held_may_be_given_as_numbers() -> None:
+    pool = Subnet(subnet="10.0.0.0/29", gateway="10.0.0.1")
+    held = {addresses.number_of("10.0.0.2"), addresses.number_of("10.0.0.4")}
+    assert addresses.lease([pool], {"10.0.0.3"}, held=held) == ("10.0.0.5", pool)
+    assert addresses.lease([pool], set(), prefer="10.0.0.4", held=held) == ("10.0.0.3", pool)
+    with pytest.raises(Forbidden):
+        addresses.lease([pool], set(), wish="10.0.0.4", held=held)
+
+
 def test_several_pools_are_filled_in_turn() -> None:
     pools = (Subnet(subnet="10.0.0.0/30", gateway="10.0.0.1"), Subnet(subnet="10.0.1.0/24", gateway="10.0.1.1"))
     assert addresses.lease(pools, set()) == ("10.0.0.2", pools[0])

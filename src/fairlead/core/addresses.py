@@ -61,7 +61,7 @@ def _network(prefix: str) -> IPNetwork:
 
 
 @lru_cache(maxsize=65536)
-def _number(address: str) -> int:
+def number_of(address: str) -> int:
     return int(ipaddress.ip_address(address))
 
 
@@ -324,23 +324,31 @@ def _about_wish(wish: str, given: Sequence[Subnet]) -> Iterator[str]:
 
 
 def lease(
-    pools: Sequence[Subnet], taken: Set[str], wish: str = "", prefer: str = "", name: str = ""
+    pools: Sequence[Subnet],
+    taken: Set[str],
+    wish: str = "",
+    prefer: str = "",
+    name: str = "",
+    held: Set[int] = frozenset(),
 ) -> tuple[str, Subnet]:
-    """An address and the pool it is from, out of several pools of one family: the wish's, else the first with room."""
-    if wish or (prefer and prefer not in taken):
+    """An address and the pool it is from, out of several pools of one family: the wish's, else the first with room.
+
+    ``held``: what is taken besides, as numbers. Whoever has many does not make them of text for each one more.
+    """
+    if wish or (prefer and prefer not in taken and number_of(prefer) not in held):
         for pool in pools:
             if contains(pool.subnet, wish or prefer):
-                return choose(pool, taken, wish, prefer), pool
+                return choose(pool, taken, wish, prefer, held), pool
     for pool in pools:
         try:
-            return choose(pool, taken, wish, prefer), pool
+            return choose(pool, taken, wish, prefer, held), pool
         except Unavailable:
             continue
     version = family_of(pools[0].subnet) if pools else 4
     raise Unavailable(f"no available IPv{version} addresses on this network's address pools: {name}")
 
 
-def choose(subnet: Subnet, taken: Set[str], wish: str = "", prefer: str = "") -> str:
+def choose(subnet: Subnet, taken: Set[str], wish: str = "", prefer: str = "", held: Set[int] = frozenset()) -> str:
     """One address of ``subnet``, without prefix length.
 
     ``wish`` is what the user insists on: ``Invalid`` when it is outside,
@@ -354,18 +362,18 @@ def choose(subnet: Subnet, taken: Set[str], wish: str = "", prefer: str = "") ->
         address = ipaddress.ip_address(wish)
         if address not in whole:
             raise Invalid(f"no configured subnet or ip-range contain the IP address {wish}")
-        if str(address) in taken or address in nobody or str(address) == subnet.gateway:
+        if str(address) in taken or int(address) in held or address in nobody or str(address) == subnet.gateway:
             raise Forbidden("Address already in use")
         return str(address)
-    held = {*taken, *subnet.auxiliary.values(), subnet.gateway} - {""}
+    others = {*taken, *subnet.auxiliary.values(), subnet.gateway} - {""}
     six = whole.version == 6
-    busy = {_number(address) for address in held if (":" in address) is six}
+    busy = {number_of(address) for address in others if (":" in address) is six}
     busy |= {int(address) for address in nobody}
-    if prefer and contains(subnet.subnet, prefer) and _number(prefer) not in busy:
+    if prefer and contains(subnet.subnet, prefer) and number_of(prefer) not in busy and number_of(prefer) not in held:
         return prefer
     part = _network(subnet.ip_range) if subnet.ip_range else whole
     number, last = int(part.network_address), int(part.broadcast_address)
-    while number in busy:
+    while number in busy or number in held:
         number += 1
     if number > last:
         raise Unavailable(f"no available IPv{whole.version} addresses on this network's address pools: {part}")

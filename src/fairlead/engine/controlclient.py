@@ -85,13 +85,16 @@ class ControlClient:
                 print(f"fairlead: {error.message}; trying again", file=sys.stderr, flush=True)
                 await asyncio.sleep(1)
 
-    async def say(self, *lines: Line) -> list[Line]:
-        """Send lines in one go; their answers, also the refusals among them."""
+    async def say(self, *lines: Line, meanwhile: Callable[[], None] | None = None) -> list[Line]:
+        """Send lines in one go; their answers, also the refusals among them.
+
+        ``meanwhile``: done once they are sent, while the other side is at work; it waits for nothing, raises nothing.
+        """
         if not lines:
             return []
         async with self._turn:
             try:
-                answers = await self._connected(*lines)
+                answers = await self._connected(*lines, meanwhile=meanwhile)
             except _Nobody:
                 raise
             except Unavailable:
@@ -103,10 +106,10 @@ class ControlClient:
         """Leave; the process goes on."""
         self._hang_up()
 
-    async def _connected(self, *lines: Line) -> list[Line]:
+    async def _connected(self, *lines: Line, meanwhile: Callable[[], None] | None = None) -> list[Line]:
         if self._streams is None:
             await self._connect()
-        return await self._exchange(*lines)
+        return await self._exchange(*lines, meanwhile=meanwhile)
 
     async def _settle(self) -> None:
         """Do what followed from a fresh connection, one after the other, by whoever comes first."""
@@ -133,11 +136,13 @@ class ControlClient:
             raise Internal(f"the process at {self._path} refused its state: {answer.get('error')}")
         self._afterwards += self._told(answer)
 
-    async def _exchange(self, *lines: Line) -> list[Line]:
+    async def _exchange(self, *lines: Line, meanwhile: Callable[[], None] | None = None) -> list[Line]:
         assert self._streams is not None
         reader, writer = self._streams
         try:
             writer.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+            if meanwhile is not None:
+                meanwhile()
             async with asyncio.timeout(PATIENCE):
                 await writer.drain()
                 return [msgspec.json.decode(await reader.readuntil(b"\n")) for _ in lines]

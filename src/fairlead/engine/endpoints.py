@@ -334,12 +334,17 @@ class Endpoints:
         pools = [pool for pool in network.ipam.config if family_of(pool.subnet) == family]
         if not pools or (leased and not wish):
             return "", ""
-        taken = set() if leased else self._taken(container, network, family)
-        address, pool = addresses.lease(pools, taken, wish, prefer, network.name)
+        taken = set() if leased else self._taken_elsewhere(container, network, family)
+        held = frozenset() if leased else self._members.numbers(network.id, family)
+        address, pool = addresses.lease(pools, taken, wish, prefer, network.name, held)
         return f"{address}/{pool.subnet.partition('/')[2]}", "" if network.internal else addresses.gateway_of(pool)
 
     def _taken(self, container: Container, network: Network, family: int) -> set[str]:
-        taken = {*self._members.addresses(network.id, family)}
+        return {*self._members.addresses(network.id, family), *self._taken_elsewhere(container, network, family)}
+
+    def _taken_elsewhere(self, container: Container, network: Network, family: int) -> set[str]:
+        """What endpoints of other hosts have, and what was promised to other containers."""
+        taken: set[str] = set()
         for other in self._sharing.cluster.others(network.id) if self._sharing.cluster else ():
             taken.add((other.ipv4 if family == 4 else other.ipv6).partition("/")[0])
         for name in (network.name, network.id):

@@ -29,7 +29,7 @@ from fairlead.engine.kernel import Kernel
 
 log = logging.getLogger(__name__)
 
-BREATH = 0.1
+MOMENT, BREATH = 0.01, 0.1
 TICK = 30.0
 LINK, MOUNT, FIREWALL, EVERYTHING = "link", "mount", "firewall", "everything"
 """what the monitor calls a change of a device, of a mount, of somebody's rules; and when it lost count"""
@@ -39,6 +39,9 @@ class Monitor(Protocol):
     """Wakes us when something of ours may have changed behind our back (``host.monitor``)."""
 
     def fileno(self) -> int: ...
+
+    def urgent(self) -> set[str]:
+        """Of these, what cannot wait; until ``heard`` it does not wake us for anything else."""
 
     def heard(self) -> set[str]:
         """Kinds of what may have changed since the last call; empty when it was all our own doing."""
@@ -57,6 +60,7 @@ class Healing:
         self._events = events
         self._declare = declare
         self._woken = asyncio.Event()
+        self._listening: asyncio.TimerHandle | None = None
         self._heard: set[str] = set()
         self._complained: set[str] = set()
         kernel.when_repaired(self._repaired)
@@ -74,6 +78,8 @@ class Healing:
                     tick = loop.time() + TICK
         finally:
             loop.remove_reader(self._monitor.fileno())
+            if self._listening:
+                self._listening.cancel()
 
     async def _stands(self, heard: set[str]) -> bool:
         """Whether a glance is enough to see that nothing happened: bells that ring for our own doings, too."""
@@ -121,7 +127,15 @@ class Healing:
             self._events.publish("fairlead", "repair", owner, attributes)
 
     def _wake(self) -> None:
-        heard = self._monitor.heard()
+        self._take(self._monitor.urgent())
+        if self._listening is None:
+            self._listening = asyncio.get_running_loop().call_later(MOMENT, self._listen)
+
+    def _listen(self) -> None:
+        self._listening = None
+        self._take(self._monitor.heard())
+
+    def _take(self, heard: set[str]) -> None:
         if heard & {FIREWALL, EVERYTHING}:
             self._guard()
         self._heard |= heard

@@ -9,7 +9,7 @@ own, so a name that is served once goes on being served while we are away.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from fairlead.core import links, serving
 from fairlead.core.hostsfile import redirect_skeleton
@@ -32,17 +32,18 @@ class Naming:
         """Everything the resolver is told about one stack."""
         return self._sandbox(stack), list(self._names(stack))
 
-    async def serve(self, stack: Stack) -> Skeleton | None:
+    async def serve(self, stack: Stack, meanwhile: Callable[[], None] | None = None) -> Skeleton | None:
         names = list(self._names(stack))
-        ports = await self._client.open(self._sandbox(stack), names)
-        await self._take_back(stack, {(name.network, name.endpoint) for name in names})
+        now = {(name.network, name.endpoint) for name in names}
+        gone = self._served.get(stack.sandbox.id, set()) - now
+        ports = await self._client.open(self._sandbox(stack), names, gone, meanwhile)
+        self._served[stack.sandbox.id] = now
         return redirect_skeleton(stack.sandbox.namespace, ports.udp, ports.tcp)
 
     async def forget(self, stack: Stack) -> None:
         if stack.sandbox.id in self._served:
-            await self._take_back(stack, set())
-            await self._client.forget(stack.sandbox.id)
-            del self._served[stack.sandbox.id]
+            await self._client.forget(stack.sandbox.id, self._served[stack.sandbox.id])
+            self._served.pop(stack.sandbox.id, None)
 
     def adopt(self, stack: Stack) -> None:
         names = list(self._names(stack))
@@ -56,11 +57,6 @@ class Naming:
     def redirect(self, stack: Stack) -> Skeleton | None:
         ports = self._client.ports(stack.sandbox.id)
         return redirect_skeleton(stack.sandbox.namespace, ports.udp, ports.tcp) if ports else None
-
-    async def _take_back(self, stack: Stack, now: set[tuple[str, str]]) -> None:
-        for network, endpoint in self._served.get(stack.sandbox.id, set()) - now:
-            await self._client.unname(network, endpoint)
-        self._served[stack.sandbox.id] = now
 
     def _sandbox(self, stack: Stack) -> SandboxNames:
         named = [network for network, endpoint in stack.attached if endpoint.names]

@@ -115,6 +115,8 @@ class Resolver:
         self._names = Names()
         self._batch = Batch(BURST, dnswire.LARGEST_UDP)
         self._sandboxes: dict[str, Sandbox] = {}
+        self._remembering: set[str] = set()
+        """ids of those that may remember answers: among two hundred that share a network few ask, and all are told"""
         self.slow = 0
 
     def deeds(self) -> dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]]:
@@ -149,6 +151,7 @@ class Resolver:
     def forget(self, said: dict[str, Any]) -> None:
         """Stop serving a sandbox; an unknown one is fine."""
         box = self._sandboxes.pop(said["id"], None)
+        self._remembering.discard(said["id"])
         self._names.forget(said["id"])
         if box is not None:
             self._close(box)
@@ -188,7 +191,8 @@ class Resolver:
         return {**self._names.counts(), **self._forwarder.statistics(), **more}
 
     def _changed(self, network: str) -> None:
-        for id_ in self._names.sharing(network):
+        for id_ in self._remembering & self._names.sharing(network):
+            self._remembering.discard(id_)
             if id_ in self._sandboxes:
                 self._sandboxes[id_].forget_answers()
 
@@ -307,15 +311,20 @@ class Resolver:
         short = len(packet) <= LONG
         if records is None:
             if short:
-                box.make_room()
+                self._make_room(box)
                 box.foreign[packet[2:]] = query
             self._forward(box, query, packet, client)
             return
         answer = dnswire.reply(query, records[0], records[1], query.size)
         self._send(box, answer, client)
         if short and records[0] == dnswire.NOERROR:
-            box.make_room()
+            self._make_room(box)
             _remember(box, packet[2:], query, records[1], answer)
+
+    def _make_room(self, box: Sandbox) -> None:
+        """Something is about to be remembered."""
+        box.make_room()
+        self._remembering.add(box.id)
 
     def _forward(self, box: Sandbox, query: Query, packet: bytes, client: Any) -> None:
         self._forwarder.ask(box, query, packet, query.size, lambda answer: self._send(box, answer, client))

@@ -31,6 +31,8 @@ from fairlead.engine import controlclient
 from fairlead.engine.controlclient import Afterwards, ControlClient, Line
 from fairlead.errors import Invalid
 
+Left = tuple[str, str]
+"""(network, endpoint): what has no names there any more"""
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -105,30 +107,45 @@ class ResolverClient:
         self._sandboxes.update((sandbox.id, sandbox) for sandbox in sandboxes)
         self._names.update(((name.network, name.endpoint), name) for name in names)
 
-    async def open(self, sandbox: SandboxNames, names: Sequence[EndpointNames] = ()) -> Ports:
-        """Serve a sandbox (or serve it differently), and names with it, in one round trip; where it listens. Names that
-        were told before are not told again: all who share their network would have to forget what they remember.
+    async def open(
+        self,
+        sandbox: SandboxNames,
+        names: Sequence[EndpointNames] = (),
+        gone: Iterable[Left] = (),
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Ports:
+        """Serve a sandbox (or serve it differently), and names with it, and those of ``gone`` no more, in one round
+        trip, ``meanwhile`` something else being done; where it listens. Names that were told before are not told again:
+        all who share their network would have to forget what they remember.
 
         ``Invalid`` when its namespace is gone or an upstream is no address.
         """
         old = self._sandboxes.get(sandbox.id)
         if old is not None and not sandbox.port_udp:
             sandbox = msgspec.structs.replace(sandbox, port_udp=old.port_udp, port_tcp=old.port_tcp)
-        before = {(name.network, name.endpoint): self._names.get((name.network, name.endpoint)) for name in names}
+        gone = tuple(gone)
+        told = [(name.network, name.endpoint) for name in names]
+        before = {key: self._names.get(key) for key in (*told, *gone)}
         self.adopt((sandbox,), names)
+        for key in gone:
+            self._names.pop(key, None)
         try:
             news = [name for name in names if name != before[name.network, name.endpoint]]
-            answers = await self._say(*map(_names_line, news), _sandbox_line(sandbox))
+            lines = (*map(_names_line, news), *map(_unname_line, gone), _sandbox_line(sandbox))
+            answers = await self._say(*lines, meanwhile=meanwhile)
         except Invalid:
             _put_back(self._sandboxes, {sandbox.id: old})
             _put_back(self._names, before)
             raise
         return self._learn(sandbox.id, answers[-1])
 
-    async def forget(self, sandbox: str) -> None:
-        """The sandbox is gone."""
+    async def forget(self, sandbox: str, gone: Iterable[Left] = ()) -> None:
+        """The sandbox is gone, and with it these names."""
+        gone = tuple(gone)
         self._sandboxes.pop(sandbox, None)
-        await self._say({"do": "forget", "id": sandbox})
+        for key in gone:
+            self._names.pop(key, None)
+        await self._say(*map(_unname_line, gone), {"do": "forget", "id": sandbox})
 
     async def set_names(self, *names: EndpointNames) -> None:
         """Upsert endpoints' names; on return they resolve."""
@@ -138,7 +155,7 @@ class ResolverClient:
     async def unname(self, network: str, endpoint: str) -> None:
         """An endpoint left a network; on return its names do not resolve there any more."""
         self._names.pop((network, endpoint), None)
-        await self._say({"do": "unname", "network": network, "endpoint": endpoint})
+        await self._say(_unname_line((network, endpoint)))
 
     async def statistics(self) -> Line:
         return (await self._say({"do": "statistics"}))[0]
@@ -169,8 +186,8 @@ class ResolverClient:
                 moves.append(partial(self._moved, id_, now))
         return moves
 
-    async def _say(self, *lines: Line) -> list[Line]:
-        answers = await self._control.say(*lines)
+    async def _say(self, *lines: Line, meanwhile: Callable[[], None] | None = None) -> list[Line]:
+        answers = await self._control.say(*lines, meanwhile=meanwhile)
         for answer in answers:
             if not answer.get("ok"):
                 raise Invalid(str(answer.get("error")))
@@ -199,3 +216,8 @@ def _sandbox_line(sandbox: SandboxNames) -> dict[str, Any]:
 
 def _names_line(names: EndpointNames) -> dict[str, Any]:
     return {"do": "names", **msgspec.to_builtins(names)}
+
+
+def _unname_line(gone: Left) -> dict[str, Any]:
+    network, endpoint = gone
+    return {"do": "unname", "network": network, "endpoint": endpoint}

@@ -24,7 +24,7 @@ addresses or host ports (``engine.endpoints``), or start anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -36,13 +36,16 @@ from fairlead.core.model import Endpoint, Lease, Network, Sandbox
 from fairlead.core.wanted import Namespace, Plan, Route, Skeleton, Wanted
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.kernel import Kernel
+from fairlead.errors import FairleadError
 
 
 class Names(Protocol):
     """The resolver as sandboxes see it (``engine.resolverclient``)."""
 
-    async def serve(self, stack: Stack) -> Skeleton | None:
-        """Serve the names this stack may see; returns the redirect its namespace needs."""
+    async def serve(self, stack: Stack, meanwhile: Callable[[], None] | None = None) -> Skeleton | None:
+        """Serve the names this stack may see; returns the redirect its namespace needs.
+
+        ``meanwhile``: what to do, once, between telling and being answered; it raises nothing."""
 
     async def forget(self, stack: Stack) -> None: ...
 
@@ -114,7 +117,7 @@ class Sandboxes:
     async def open(self, sandbox: Sandbox, title: str, resolving: Resolving) -> Stack:
         """A namespace with nothing but ``lo``."""
         stack = Stack(sandbox, title, resolving)
-        self._kernel.want(sandbox.id, self.plan(stack), title)
+        self._want(stack)
         self._stacks[sandbox.id] = stack
         return stack
 
@@ -162,26 +165,51 @@ class Sandboxes:
         stack = self._stacks.get(stack_id)
         if stack is not None:
             stack.redirect = self._names.redirect(stack)
-            self._kernel.want(stack_id, self.plan(stack), stack.title)
+            self._want(stack)
 
     async def _become(self, stack: Stack, attached: list[tuple[Network, Endpoint]]) -> None:
-        before = stack.networks
+        before, redirect = stack.networks, stack.redirect
         old, stack.attached = stack.attached, attached
         try:
             stack.lent = self._lent(stack)
             await self._overlays.hold(stack.sandbox.id, [*before, *stack.networks])
-            stack.redirect = await self._names.serve(stack) if self._has_names(stack) else None
-            self._kernel.want(stack.sandbox.id, self.plan(stack), stack.title)
+            await self._make(stack)
             if not stack.redirect:
                 await self._names.forget(stack)  # it may have left its last network with names: they must go too
             await self._overlays.hold(stack.sandbox.id, stack.networks)
-        except BaseException:
-            stack.attached = old
+        except BaseException as error:
+            stack.attached, stack.redirect = old, redirect
             stack.lent = self._lent(stack)
+            try:
+                self._want(stack)
+            except FairleadError as second:
+                error.add_note(f"and could not be undone: {second}")
             await self._overlays.hold(stack.sandbox.id, before)
             if self._has_names(stack):
                 await self._names.serve(stack)
             raise
+
+    async def _make(self, stack: Stack) -> None:
+        """Names and devices as the endpoints say. The resolver is a process of its own: while it learns the names, we
+        are in the kernel, if we know where it listens for this stack. (That is part of the plan.)"""
+        known = stack.redirect = self._names.redirect(stack) if self._has_names(stack) else None
+        refusals: list[FairleadError] = []
+
+        def meanwhile() -> None:
+            try:
+                self._want(stack)
+            except FairleadError as refusal:
+                refusals.append(refusal)
+
+        if self._has_names(stack):
+            stack.redirect = await self._names.serve(stack, meanwhile if known else None)
+        if refusals:
+            raise refusals[0]
+        if known is None or stack.redirect != known:
+            self._want(stack)
+
+    def _want(self, stack: Stack) -> None:
+        self._kernel.want(stack.sandbox.id, self.plan(stack), stack.title)
 
     # -- the plan -----------------------------------------------------------------------
 

@@ -1,9 +1,9 @@
 """Monitor: a bell that rings when something of ours may have been changed by another hand.
 
     kernel --notifications--> two sockets --one file descriptor--> loop.add_reader(monitor, ...)
-             settings (host.watched), mounts --------^
-                                                                        |
-                                                  monitor.heard() -> {"link", "firewall", ...}
+             settings (host.watched), mounts --------^                  |
+                                                  monitor.urgent() -> {"firewall"}, and it rings for nothing else until
+                                                  monitor.heard()  -> {"link", "firewall", ...}
 
 It tells that it is worth looking, not what to do: ``look`` and ``difference`` find
 out. A bell that rings too often costs a look; one that does not ring leaves a hole until
@@ -79,7 +79,9 @@ class Monitor:
         self._myself = myself()
         self._devices: dict[int, _State] = {}
         """how each device of ours on the host was when it was last told of, by number"""
-        self._poll = select.epoll()
+        self._poll, self._calm = select.epoll(), select.epoll()
+        """all there is to hear, and of that what is not urgent"""
+        self._hushed = False
         self._sockets: dict[int, tuple[int, socket.socket]] = {}
         for protocol in _GROUPS:
             try:
@@ -96,14 +98,15 @@ class Monitor:
                 sock.setsockopt(SOL_NETLINK, _ADD_MEMBERSHIP, group)
             if protocol != XFRM:
                 sock.setsockopt(SOL_NETLINK, _LISTEN_ALL, 1)
-            self._poll.register(sock, select.EPOLLIN)
+            (self._poll if protocol == NETFILTER else self._calm).register(sock, select.EPOLLIN)
             self._sockets[sock.fileno()] = (protocol, sock)
-        self._poll.register(settings, select.EPOLLIN)
+        self._calm.register(settings, select.EPOLLIN)
         # A change of mounts is told once to each open file, and the file that wakes whoever waits for us has told it by
         # the time we ask.
         self._waker = open("/proc/self/mountinfo", "rb")  # noqa: SIM115
         self._mounts = open("/proc/self/mountinfo", "rb")  # noqa: SIM115
-        self._poll.register(self._waker, select.EPOLLPRI)
+        self._calm.register(self._waker, select.EPOLLPRI)
+        self._poll.register(self._calm, select.EPOLLIN)
         self._mounted = select.poll()
         self._mounted.register(self._mounts, select.POLLPRI)
 
@@ -115,11 +118,26 @@ class Monitor:
         """Readable when there is something to hear."""
         return self._poll.fileno()
 
+    def urgent(self) -> set[str]:
+        """What cannot wait: whether somebody touched the firewall. Until ``heard`` nothing else makes us readable."""
+        found = self._read([file for file, _ in self._poll.poll(0) if file != self._calm.fileno()], set())
+        if not self._hushed:
+            self._poll.unregister(self._calm)
+            self._hushed = True
+        return found
+
     def heard(self) -> set[str]:
         """Kinds of what may have changed since the last call; empty when it was all our own doing."""
+        if self._hushed:
+            self._poll.register(self._calm, select.EPOLLIN)
+            self._hushed = False
         found = {MOUNT} if self._mounted.poll(0) else set()
-        ports = self._own_ports()
-        for file, _ in self._poll.poll(0):
+        files = [file for poll in (self._poll, self._calm) for file, _ in poll.poll(0) if file != self._calm.fileno()]
+        return found | self._read(files, self._own_ports())
+
+    def _read(self, files: Iterable[int], ports: set[int]) -> set[str]:
+        found = set[str]()
+        for file in files:
             if file == self._waker.fileno():
                 continue
             if file == self._settings.fileno():
@@ -142,6 +160,7 @@ class Monitor:
 
     def close(self) -> None:
         self._poll.close()
+        self._calm.close()
         self._waker.close()
         self._mounts.close()
         for _, sock in self._sockets.values():
