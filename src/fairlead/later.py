@@ -18,6 +18,7 @@ Rules
 
 from __future__ import annotations
 
+import concurrent  # noqa: F401  # that ``concurrent.futures`` is found in it
 import os
 import sys
 import typing
@@ -30,9 +31,10 @@ from typing import Any
 
 OURS = {
     "core": (
-        "advertise complaints files links mesh ocimounts ociresources ocispec reference remotes restart "
+        "advertise complaints files links mesh mounts ocimounts ociresources ocispec ports reference remotes restart "
         "signals usage users"
     ),
+    "api": "gojson",
     "engine": "ends farewell ipam top",
     "host": (
         "command conmon conntrack files inlets inotify making mesh nftwire ociexec orphans ps rooted "
@@ -43,17 +45,24 @@ OURS = {
 """package -> modules"""
 POSTPONED = (
     *("ssl", "asyncio.sslproto", "asyncio.staggered", "hashlib", "hmac", "secrets", "base64", "urllib.parse"),
-    *("inspect", "traceback", "tokenize", "textwrap", "locale", "platform", "json", "msgspec.inspect"),
+    *("inspect", "traceback", "tokenize", "linecache", "textwrap", "locale", "platform", "json", "fnmatch"),
+    *("concurrent.futures", "msgspec.inspect", "msgspec._json_schema", "msgspec.toml", "msgspec.yaml"),
     *("subprocess", "ntpath", "shutil", "tarfile", "tempfile", "gzip", "bz2", "lzma"),
     *(f"fairlead.{package}.{name}" for package, names in OURS.items() for name in names.split()),
 )
 KNOWN: dict[str, dict[str, Any]] = {
+    "concurrent.futures": {word: word for word in ("FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED")},
+    "msgspec._json_schema": {
+        word: lambda *given, of=word, **named: _itself("msgspec._json_schema", of)(*given, **named)
+        for word in ("schema", "schema_components")
+    },
+    "fairlead.core.mounts": {"LOCAL": "local"},
     "platform": {"system": lambda: os.uname().sysname},
     "subprocess": {"PIPE": -1, "STDOUT": -2, "DEVNULL": -3},
-    "traceback": {"extract_stack": lambda: sys.modules["traceback"].extract_stack(sys._getframe(1))},
-    "urllib.parse": {"quote_from_bytes": lambda given: sys.modules["urllib.parse"].quote(given)},
+    "traceback": {"extract_stack": lambda: _itself("traceback", "extract_stack")(sys._getframe(1))},
+    "urllib.parse": {"quote_from_bytes": lambda given: _itself("urllib.parse", "quote_from_bytes")(given)},
 }
-"""module -> what of it can be said without it; none of them is a package"""
+"""module -> what of it can be said without it; of none of them a module is imported by way of ``from``"""
 _lock = RLock()
 
 
@@ -70,23 +79,27 @@ def postpone() -> None:
 
 
 def _import_msgspec() -> None:
-    """Without two things that it tries, and that cost more than itself.
+    """Without what it tries, and what it can write that we have none of; both cost more than itself.
 
     It prefers what ``typing_extensions`` has for older Pythons to the same in ``typing``: ``None`` is Python's word for
-    a module that is not there. And it names a type ahead, to see how that is done; the first to do so, as whoever calls
-    ``compile`` first, makes Python build all the classes of its syntax trees.
+    a module that is not there. It names a type ahead, to see how that is done; the first to do so, as whoever calls
+    ``compile`` first, makes Python build all the classes of its syntax trees. And it wants to know decimal numbers and
+    UUIDs when it meets them: we have it meet neither (our ids are text), so it knows two classes that nobody is of.
     """
     named_ahead = typing.ForwardRef
-    hidden = "typing_extensions" not in sys.modules
+    absent: dict[str, Any] = {"typing_extensions": None}
+    absent["decimal"], absent["uuid"] = ModuleType("decimal"), ModuleType("uuid")
+    absent["decimal"].Decimal = type("Decimal", (), {})
+    absent["uuid"].UUID, absent["uuid"].SafeUUID = type("UUID", (), {}), type("SafeUUID", (), {"unknown": None})
+    hidden = absent.keys() - sys.modules.keys()
     try:
-        if hidden:
-            sys.modules["typing_extensions"] = None  # type: ignore[assignment]
+        sys.modules.update((name, absent[name]) for name in hidden)
         typing.ForwardRef = lambda *_, **__: None  # type: ignore[assignment,misc]
         import msgspec  # noqa: F401
     finally:
         typing.ForwardRef = named_ahead  # type: ignore[misc]
-        if hidden:
-            del sys.modules["typing_extensions"]
+        for name in hidden:
+            del sys.modules[name]
 
 
 class _Late(ModuleType):
@@ -103,6 +116,11 @@ class _Late(ModuleType):
                 self.__class__ = ModuleType  # type: ignore[assignment]
                 del self.__dict__["__loading__"]
             return ModuleType.__getattribute__(self, name)
+
+
+def _itself(name: str, word: str) -> Any:
+    """What the module has under that word, loaded if it was not yet."""
+    return _Late.__getattr__(import_module(name), word)  # type: ignore[arg-type]
 
 
 def _load(module: ModuleType) -> None:

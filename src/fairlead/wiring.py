@@ -23,10 +23,11 @@ import socket
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from fairlead import wiring_cluster, wiring_swarm
 from fairlead.core import addresses, hostsfile
+from fairlead.core.protocol import Protocol
 from fairlead.engine import controlclient, relayclient, resolverclient
 from fairlead.engine.attachments import Attachments, mode_of
 from fairlead.engine.catalog import Catalog

@@ -13,9 +13,10 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from fairlead import wiring_cluster
+from fairlead.core.protocol import Protocol
 from fairlead.engine.swarm import LateSwarm
 from fairlead.errors import FairleadError
 

@@ -17,6 +17,9 @@ LATE = {
     "fairlead.daemon": {
         *("aiohttp", "cryptography", "kazoo", "uvloop", "dataclasses", "email", "http.client", "_ssl", "_hashlib"),
         *("_bz2", "_lzma", "random", "ast", "typing_extensions", "json.decoder", "platform", "msgspec.inspect"),
+        *("concurrent.futures", "decimal", "uuid", "linecache", "fnmatch", "msgspec.toml", "msgspec._json_schema"),
+        *("fairlead.core.mounts", "fairlead.core.ports", "fairlead.api.gojson", "fairlead.engine.leads"),
+        *("fairlead.engine.drivers.ipvlan", "fairlead.engine.drivers.macvlan"),
         *("ntpath", "subprocess", "traceback", "urllib.parse", "asyncio.staggered"),
         *("fairlead.api.containers", "fairlead.api.system", "fairlead.api.wire", "fairlead.api.tls"),
         *("fairlead.engine.builds", "fairlead.engine.cluster", "fairlead.engine.creation", "fairlead.engine.doctor"),
@@ -33,7 +36,7 @@ LATE = {
 """What is started -> what it must not import before it is asked for something that needs it."""
 
 
-GIVEN = {"quote_from_bytes": (b"/a b\xff",)}
+GIVEN = {"quote_from_bytes": (b"/a b\xff",), "schema": (int,), "schema_components": ([int],)}
 """word of ``later.KNOWN`` -> what it is called with"""
 
 
@@ -63,6 +66,19 @@ def test_what_a_postponed_module_says_is_what_it_would_say() -> None:
         reversed(say()) for say in (later.KNOWN["traceback"]["extract_stack"], traceback.extract_stack)
     )
     assert here.name == there.name == "<genexpr>"
+
+
+def test_who_was_said_in_the_place_of_a_module_asks_it_when_it_is_called() -> None:
+    program = """
+from fairlead import later
+later.postpone()
+import asyncio, sys, msgspec
+from traceback import extract_stack
+from urllib.parse import quote_from_bytes
+print(*(type(sys.modules[name]).__name__ for name in ("traceback", "urllib.parse", "msgspec._json_schema")))
+print(extract_stack()[-1].lineno, quote_from_bytes(b"/a b"), *msgspec.json.schema(int).values())
+"""
+    assert _printed(program) == ["_Late", "_Late", "_Late", "8", "/a%20b", "integer"]
 
 
 def test_nothing_is_compiled_at_a_start() -> None:

@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 from urllib import parse
 
 import msgspec
@@ -22,6 +22,7 @@ import msgspec
 from fairlead import __version__
 from fairlead.api.bodies import Body
 from fairlead.api.heads import CHUNKED, Head
+from fairlead.core.protocol import Protocol
 
 NEWEST, OLDEST = (1, 51), (1, 24)
 """API versions we speak."""

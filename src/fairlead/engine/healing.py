@@ -21,8 +21,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
+from fairlead.core.protocol import Protocol
 from fairlead.core.wanted import Wanted
 from fairlead.engine.events import Events
 from fairlead.engine.kernel import Kernel

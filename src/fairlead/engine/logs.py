@@ -27,12 +27,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import ExitStack, aclosing, suppress
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 from fairlead.core.container import Container
 from fairlead.core.loglines import Assembler, LogLine, LogSettings, settings
+from fairlead.core.protocol import Protocol
 from fairlead.errors import FairleadError, Unsupported
 
 if TYPE_CHECKING:

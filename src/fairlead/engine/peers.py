@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from fairlead.core.protocol import Protocol
 from fairlead.errors import Unavailable
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ What it leaves behind on failure: no binding, no listener.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING
 
 from fairlead.core import ports
 from fairlead.core.container import Container
@@ -33,11 +34,13 @@ from fairlead.core.written import family_of
 from fairlead.engine.controller import Controller
 from fairlead.engine.drivers.base import Facts, Publishing
 from fairlead.engine.endpoints import Endpoints
-from fairlead.engine.leads import Leads
 from fairlead.engine.relayclient import RelayClient, RelayPort
 from fairlead.engine.sandboxes import Sandboxes, Stack
 from fairlead.errors import Conflict, FairleadError
 from fairlead.host.base import Host
+
+if TYPE_CHECKING:
+    from fairlead.engine.leads import Leads
 
 Bindings = dict[str, tuple[PortBinding, ...]]
 """by id of the endpoint that carries them"""
@@ -175,9 +178,10 @@ class Publisher:
             for address in here
         ]  # fmt: skip
 
-    def flush(self, endpoints: Iterable[Endpoint], protocols: Collection[str] = ports.PROTOCOLS) -> None:
-        """Forget the flows through these endpoints' host ports."""
-        bindings = [b for endpoint in endpoints for b in endpoint.bindings if b.host_port and b.protocol in protocols]
+    def flush(self, endpoints: Iterable[Endpoint], protocols: Collection[str] = ()) -> None:
+        """Forget the flows through these endpoints' host ports, those of all protocols where none is named."""
+        held = [b for endpoint in endpoints for b in endpoint.bindings if b.host_port]
+        bindings = [binding for binding in held if not protocols or binding.protocol in protocols]
         flows = [(binding.protocol, binding.host_ip, binding.host_port) for binding in bindings]
         if flows:
             self._host.forget_flows(flows)

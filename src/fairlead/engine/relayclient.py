@@ -13,14 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from fairlead.core.written import bracketed
 from fairlead.engine import controlclient
 from fairlead.engine.controlclient import Afterwards, ControlClient, Line
-from fairlead.engine.leads import Lead
 from fairlead.errors import Conflict
+
+if TYPE_CHECKING:
+    from fairlead.engine.leads import Lead
 
 
 class RelayPort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

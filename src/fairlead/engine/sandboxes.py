@@ -25,7 +25,6 @@ addresses or host ports (``engine.endpoints``), or start anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Protocol
 
 import msgspec
 
@@ -33,6 +32,7 @@ from fairlead.core import mesh
 from fairlead.core.addresses import overlap
 from fairlead.core.gateway import Candidate, gateway
 from fairlead.core.model import Endpoint, Lease, Network, Sandbox
+from fairlead.core.protocol import Protocol
 from fairlead.core.wanted import Namespace, Plan, Route, Skeleton, Wanted
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.kernel import Kernel

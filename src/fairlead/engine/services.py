@@ -23,10 +23,10 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Protocol
 
 from fairlead.core import serving
 from fairlead.core.model import Network, ServicePart
+from fairlead.core.protocol import Protocol
 from fairlead.core.serving import Backend
 from fairlead.core.wanted import Plan
 from fairlead.engine.kernel import Kernel

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from fairlead.core.model import NetworkRequest
+from fairlead.core.protocol import Protocol
 from fairlead.errors import FairleadError, Unavailable
 
 if TYPE_CHECKING:

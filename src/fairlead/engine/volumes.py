@@ -28,7 +28,7 @@ import msgspec
 
 from fairlead.core import mounts as parsing
 from fairlead.core.container import Config, Container, HostConfig, Mount
-from fairlead.core.mounts import LOCAL, Wish
+from fairlead.core.mounts import LOCAL
 from fairlead.core.patterns import pattern
 from fairlead.engine.events import Events
 from fairlead.engine.records import Records
@@ -36,6 +36,7 @@ from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
 from fairlead.store.base import Store
 
 if TYPE_CHECKING:
+    from fairlead.core.mounts import Wish
     from fairlead.engine.storage import VolumeDisk
 
 replace = msgspec.structs.replace

@@ -22,8 +22,9 @@ Rules of every implementation (``linux``, ``fake``; one contract test runs on bo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from fairlead.core.protocol import Protocol
 from fairlead.core.wanted import HOST, Link, Plan, Wanted
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
-from typing import Protocol
 
+from fairlead.core.protocol import Protocol
 from fairlead.core.wanted import Association, Policy
 from fairlead.errors import Conflict, FairleadError, Internal, Unsupported
 from fairlead.host.netlink import CREATE, EXCL, Netlink, Refused, Request, attribute, attributes, family_of

@@ -29,7 +29,9 @@ Rules
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
+
+from fairlead.core.protocol import Protocol
 
 ANY = -1
 
