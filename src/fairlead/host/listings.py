@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-KEPT = 1000
+KEPT = 2000
 
 _known: dict[str, str] = {}
 _file: Path | None = None
@@ -27,7 +27,11 @@ _file: Path | None = None
 
 def mark(text: str) -> str:
     """A few digits that tell one text from another. (No cryptography: who can change our tables can do anything.)"""
-    data = text.encode()
+    return mark_of(text.encode())
+
+
+def mark_of(data: bytes) -> str:
+    """The same for bytes."""
     return f"{zlib.crc32(data):08x}{zlib.adler32(data):08x}{len(data):x}"
 
 
@@ -43,6 +47,11 @@ def remember(file: Path) -> None:
             file.write_text("".join(f"{line}\n" for line in lines[-KEPT:]))
 
 
+def known(text: str, listing: str) -> bool:
+    """Whether the kernel was seen to list ``text`` like this."""
+    return _known.get(mark(text)) == mark(listing)
+
+
 def intact(text: str, listing: str, as_it_should_list: Callable[[str], str]) -> bool:
     """Whether ``listing`` is how the kernel lists ``text``; where that is not known, ``as_it_should_list`` asks it."""
     key, found = mark(text), mark(listing)
@@ -50,8 +59,17 @@ def intact(text: str, listing: str, as_it_should_list: Callable[[str], str]) -> 
         return True
     if listing != as_it_should_list(text):
         return False
+    learn(key, found)
+    return True
+
+
+def remembered(key: str) -> str:
+    return _known.get(key, "")
+
+
+def learn(key: str, found: str) -> None:
+    """Remember it, here and for the next engine."""
     _known[key] = found
     if _file is not None:
         with suppress(OSError), _file.open("a") as out:
             out.write(f"{key} {found}\n")
-    return True

@@ -40,9 +40,9 @@ import msgspec
 from fairlead.core.patterns import pattern
 from fairlead.core.wanted import Element, Skeleton
 from fairlead.errors import Internal, Invalid, Unsupported
-from fairlead.host import libnftables, nftwire
+from fairlead.host import libnftables, nftwire, nftwords
 from fairlead.host.libnftables import JSON, TERSE
-from fairlead.host.listings import intact, mark
+from fairlead.host.listings import intact, known, mark
 from fairlead.host.netlink import NETFILTER, Netlink, Request, attributes, string, text
 from fairlead.host.netns import HERE, in_new, inside
 
@@ -327,7 +327,7 @@ def look(nft: Nft, ns: str, wanted: Skeleton | None) -> tuple[Skeleton | None, l
 
     A table that is not exactly ``wanted`` is returned as the kernel lists it.
     """
-    listing = nft.listing()
+    told, listing = _told(nft, wanted)
     if not listing:
         return None, []
     if wanted is not None and _signed(listing) == mark(wanted.text):
@@ -341,7 +341,20 @@ def look(nft: Nft, ns: str, wanted: Skeleton | None) -> tuple[Skeleton | None, l
     if not sets:
         return skeleton, []
     kernels_own = {name for name, body in sets.items() if any(map(_filled_by_packets, body))}
-    return skeleton, [item for item in _elements(nft.read(f"table {TABLE}"), ns) if item.map not in kernels_own]
+    found = nftwords.elements(told, kernels_own)
+    if found is None:
+        return skeleton, [item for item in _elements(nft.read(f"table {TABLE}"), ns) if item.map not in kernels_own]
+    return skeleton, [Element(ns=ns, map=name, item=canonical(key), value=canonical(v)) for name, key, v in found]
+
+
+def _told(nft: Nft, wanted: Skeleton | None) -> tuple[str, str]:
+    """Our table as it is listed with its elements, and without. (To have rules and elements as JSON costs three times
+    as much as all of it in words.)"""
+    told = nft.listing(elements=True)
+    listing = nftwords.without_elements(told)
+    if wanted is not None and known(wanted.text, listing):
+        return told, listing
+    return told, nft.listing()  # in doubt nft's own way to leave them out
 
 
 def _signed(listing: str) -> str:
