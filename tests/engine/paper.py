@@ -102,7 +102,9 @@ class PaperRelay:
         self.ports: dict[str, RelayPort] = {}
         self.busy: set[int] = set()
 
-    async def open(self, *ports: RelayPort) -> dict[str, int]:
+    async def open(self, *rows: RelayPort, meanwhile: Callable[[], object] = lambda: None) -> dict[str, int]:
+        meanwhile()
+        ports = [port for row in rows for port in row.each()]
         for port in ports:
             if port.port in self.busy:
                 raise Conflict(f"failed to bind host port for {port}: address already in use")
@@ -114,7 +116,7 @@ class PaperRelay:
             self.ports.pop(id, None)
 
     def adopt(self, ports: list[RelayPort]) -> None:
-        self.ports.update((port.id, port) for port in ports)
+        self.ports.update((port.id, port) for row in ports for port in row.each())
 
     async def connect(self) -> None: ...
 

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from paper import Paper
 
 from fairlead.core.model import EndpointSettings, Ipam, Network, PortRequest, Subnet
 from fairlead.core.wanted import Address, Element, File, Link, Route, Skeleton, Wanted
 from fairlead.engine.drivers.base import Facts
+from fairlead.engine.relayclient import RelayPort
 from fairlead.engine.sandboxes import Stack
 from fairlead.errors import FairleadError, Forbidden, Internal, Invalid, NotFound, Unavailable
 
@@ -105,6 +107,62 @@ async def test_the_relay_needs_one_socket_for_both_families(paper: Paper) -> Non
     paper.publisher._facts = Facts(firewall=False)
     await paper.open(web)
     assert all(port.target and not port.both for port in paper.relay.ports.values()), "IPv4 has to be carried as well"
+
+
+async def test_ports_in_a_row_are_one_wish_of_the_relay(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
+    await paper.network("net")
+    paper.host.things[Address(link="lo", address="::1/128").key] = Address(link="lo", address="::1/128")
+    asked, take = [], paper.relay.open
+
+    async def ask(*rows: RelayPort, meanwhile: Callable[[], object]) -> dict[str, int]:
+        asked.extend((row.protocol, row.address, row.port, row.target_port, row.span, row.both) for row in rows)
+        return await take(*rows)
+
+    monkeypatch.setattr(paper.relay, "open", ask)
+    row = [PortRequest(port, "tcp", "", port, port) for port in range(8000, 8100)]
+    web = await paper.container("web", "net", ports=(*row, PortRequest(8100, "tcp", "0.0.0.0", 8100, 8100)))
+    stack = await paper.open(web)
+    assert asked == [("tcp", "0.0.0.0", 8100, 8100, 1, False), ("tcp", "::", 8000, 8000, 100, True)]
+    assert len(published(paper)) == 101
+    (endpoint,) = stack.endpoints
+    assert {port.id for port in paper.publisher.relayed(endpoint)} == paper.relay.ports.keys()
+    assert len(paper.relay.ports) == 101
+    await paper.attachments.close(stack)
+    assert paper.relay.ports == {}
+
+
+async def test_what_becomes_of_an_endpoint_while_its_ports_are_taken_is_not_forgotten(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await paper.network("net")
+    web = await paper.container("web", "net", ports=(PortRequest(80, "tcp", "", 8080, 8080),))
+    take = paper.relay.open
+
+    async def slowly(*ports: RelayPort, meanwhile: Callable[[], object]) -> dict[str, int]:
+        meanwhile()
+        (endpoint,) = stack.endpoints
+        await paper.endpoints.change(stack, [replace(endpoint, names=("another",))])
+        return await take(*ports)
+
+    monkeypatch.setattr(paper.relay, "open", slowly)
+    stack = await paper.attachments.open(web)
+    await paper.attachments.publish(web, stack)
+    (endpoint,) = stack.endpoints
+    assert endpoint.names == ("another",)
+    assert published(paper) == {"tcp . 8080": "172.17.0.2 . 80"}
+
+
+async def test_ports_lead_to_where_their_endpoint_is(paper: Paper) -> None:
+    """What they want of the kernel is found once, and again when the endpoint is another."""
+    await paper.network("net")
+    web = await paper.container("web", "net", ports=(PortRequest(80, "tcp", "", 8080, 8080),))
+    stack = await paper.open(web)
+    (endpoint,) = stack.endpoints
+    assert paper.sandboxes.plan(stack)[-1] is paper.sandboxes.plan(stack)[-1]
+    await paper.endpoints.change(stack, [replace(endpoint, ipv4="172.17.0.9/16")])
+    assert published(paper) == {"tcp . 8080": "172.17.0.9 . 80"}
+    await paper.attachments.disconnect(web, paper.controller.network("net"))
+    assert not stack.published, "of who left, nothing is remembered"
 
 
 async def test_priority_moves_the_default_route_and_the_ports(paper: Paper) -> None:

@@ -139,7 +139,7 @@ async def test_who_is_frozen_may_be_gone_as_soon_as_it_is_killed(world: World, r
 
 
 async def test_a_port_that_is_taken_ends_the_process_that_was_made_meanwhile(world: World) -> None:
-    async def refuse(*ports: Any) -> dict[str, int]:
+    async def refuse(*ports: Any, **more: Any) -> dict[str, int]:
         await asyncio.sleep(0)
         raise Conflict("address already in use")
 

@@ -189,7 +189,7 @@ class Parts:
 
     def adopt(self, *rest: Any) -> None: ...
 
-    async def open(self, *those: Any) -> Any:
+    async def open(self, *those: Any, **more: Any) -> Any:
         if those and hasattr(those[0], "port"):
             return {port.id: port.port for port in those}
         return SimpleNamespace(udp=5353, tcp=5354)

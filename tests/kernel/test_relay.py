@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -385,6 +386,107 @@ async def test_a_port_of_both_families_carries_ipv6_and_holds_ipv4(world: World)
             dial(world, 8080, address)
     with pytest.raises(Conflict, match=r"for 0\.0\.0\.0:8080:172\.17\.0\.3:0/tcp: address already in use"):
         await world.client.open(RelayPort(id="i", protocol="tcp", address="0.0.0.0", port=8080, container="172.17.0.3"))
+
+
+async def test_a_row_of_ports_is_asked_for_as_one_and_had_one_by_one(world: World) -> None:
+    with world.server() as first:
+        target, target_port = first.getsockname()
+        with world.server(port=target_port + 1) as second:
+            row = RelayPort(
+                id="row tcp :: 9000", protocol="tcp", address="::", port=9000, span=3, both=True, target=target,
+                target_port=target_port,
+            )  # fmt: skip
+            held = RelayPort(id="row udp 10.9.0.1 53", protocol="udp", address="10.9.0.1", port=53, span=2)
+            assert await world.client.open(row, held) == {row.id: 9000, held.id: 53}
+            ids = {*(f"row tcp :: {port}" for port in (9000, 9001, 9002)), *(f"row udp 10.9.0.1 {n}" for n in (53, 54))}
+            assert await world.client.held() == ids == {one.id for each in (row, held) for one in each.each()}
+            for port, server in ((9000, first), (9001, second)):
+                with dial(world, port, "::1") as client, server.accept()[0] as peer:
+                    peer.send(b"here")
+                    assert client.recv(10) == b"here"
+    for kind, address, port in ((socket.SOCK_STREAM, "10.9.0.1", 9002), (socket.SOCK_DGRAM, "10.9.0.1", 54)):
+        with pytest.raises(OSError, match="in use"):
+            world.server(kind, address, port)
+    await world.client.close(*(one.id for one in row.each()), *(one.id for one in held.each()))
+    assert await world.client.held() == set()
+
+
+async def test_a_row_is_had_all_or_none_and_the_port_that_is_taken_is_named(world: World) -> None:
+    row = RelayPort(id="row tcp 0.0.0.0 9000", protocol="tcp", address="0.0.0.0", port=9000, span=4, target_port=80)
+    before = RelayPort(id="other tcp 0.0.0.0 8999", protocol="tcp", address="0.0.0.0", port=8999)
+    with world.server(address="127.0.0.1", port=9002), pytest.raises(Conflict) as caught:
+        await world.client.open(before, replace(row, container="172.17.0.2"))
+    words = "failed to bind host port for 0.0.0.0:9002:172.17.0.2:82/tcp: address already in use"
+    assert caught.value.message == words
+    assert await world.client.held() == set()
+    await world.client.open(row)
+    with pytest.raises(Conflict):
+        await world.client.open(replace(row, id="beyond tcp 0.0.0.0 65530", port=65530, span=20))
+    assert len(await world.client.held() or ()) == 4, "beyond the last port there is none"
+
+
+async def test_a_fresh_relay_is_told_each_port_of_a_row(world: World) -> None:
+    """As an older one would understand it, too; closed one by one, the row is forgotten."""
+    row = RelayPort(id="row tcp 0.0.0.0 9000", protocol="tcp", address="0.0.0.0", port=9000, span=3)
+    await world.client.open(row)
+    returned = RelayClient(world.path)
+    returned.adopt([row])
+    await world.client.close_connection()
+    await returned.connect()
+    assert await returned.held() == {one.id for one in row.each()}
+    assert [port.get("span", 1) for port in _stated(returned)] == [1, 1, 1]
+    await returned.close(*(one.id for one in row.each()))
+    assert _stated(returned) == []
+    await returned.close_connection()
+
+
+def _stated(client: RelayClient) -> list[dict[str, object]]:
+    return list(msgspec.json.decode(msgspec.json.encode(client._state()))["ports"])
+
+
+async def test_a_relay_that_knows_no_rows_is_asked_for_each_port(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = RelayPort(id="row tcp 0.0.0.0 9000", protocol="tcp", address="0.0.0.0", port=9000, span=3)
+    asked, say = [], world.client._control.say
+
+    async def as_to_an_older_one(*lines: dict[str, object], **more: object) -> list[dict[str, object]]:
+        asked.extend(line["do"] for line in lines)
+        return await say(*({**line, "do": "what"} if line["do"] == "take" else line for line in lines), **more)
+
+    monkeypatch.setattr(world.client._control, "say", as_to_an_older_one)
+    await world.client.connect()  # with nothing to tell yet
+    assert (await world.client.open(row))[row.id] == 9000
+    assert asked == ["take", "open"]
+    assert await world.client.held() == {one.id for one in row.each()}
+
+
+async def test_something_is_done_while_the_relay_is_at_work(world: World) -> None:
+    await world.client.connect()
+    port = RelayPort(id="p tcp 0.0.0.0 9000", protocol="tcp", address="0.0.0.0", port=9000)
+    ahead = asyncio.Event()
+    os.kill(world.processes[0].pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+            opening = tasks.create_task(world.client.open(port, meanwhile=ahead.set))
+            await ahead.wait()
+            assert not opening.done()
+            os.kill(world.processes[0].pid, signal.SIGCONT)
+    finally:
+        os.kill(world.processes[0].pid, signal.SIGCONT)
+    assert opening.result() == {port.id: 9000}
+
+
+async def test_a_socket_has_the_families_it_is_asked_for_whatever_the_kernel_makes_of_others(world: World) -> None:
+    """net.ipv6.bindv6only says what a socket of IPv6 is that is told nothing."""
+    both = RelayPort(id="b", protocol="tcp", address="::", port=8080, both=True)
+    for default in ("1", "0"):
+        subprocess.run(
+            ["nsenter", f"--net={world.here}", "sysctl", "-qw", f"net.ipv6.bindv6only={default}"], check=True
+        )
+        await world.client.open(both, replace(both, id="s", port=8081, both=False))
+        with pytest.raises(OSError, match="in use"):
+            world.server(address="127.0.0.1", port=8080)
+        world.server(address="127.0.0.1", port=8081).close()
+        await world.client.close("b", "s")
 
 
 async def test_a_fresh_relay_is_told_everything_and_says_what_it_could_not_have(world: World) -> None:

@@ -26,8 +26,8 @@ def test_there_are_no_abstract_sockets(lab: Lab) -> None:
     "CVE-2021-4024",
     guard=(
         "engine/relay.py",
-        "            sock.bind((port.address, port.port))\n            if port.protocol",
-        '            sock.bind(("::" if ":" in port.address else "0.0.0.0", port.port))\n            if port.protocol',
+        "            sock.bind((way.address, port.number))\n            if way.protocol",
+        '            sock.bind(("::" if ":" in way.address else "0.0.0.0", port.number))\n            if way.protocol',
     ),
 )
 def test_only_what_was_published_listens(lab: Lab) -> None:

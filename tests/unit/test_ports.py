@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.core.model import PortBinding, PortRequest
-from fairlead.core.ports import choose, exposed_ports, parse_bindings
+from fairlead.core.ports import choose, exposed_ports, parse_bindings, rows
 from fairlead.errors import Conflict, Invalid
 
 
@@ -146,6 +146,23 @@ def test_a_routed_network_takes_nothing_of_the_host() -> None:
     assert shown(choose([request], [("tcp", "0.0.0.0", 8080)], mode4="routed")) == ["0.0.0.0:0->80/tcp"]
     assert shown(choose([request], (), ipv6=True, mode6="routed")) == ["0.0.0.0:8080->80/tcp", ":::0->80/tcp"]
     assert choose([request], (), mode4="isolated") == ()
+
+
+def test_what_leads_nowhere_on_the_host_is_said_once() -> None:
+    requests = [PortRequest(80, "tcp", "", 8080, 8080), PortRequest(80, "tcp", "", 8081, 8081)]
+    found = shown(choose(requests, (), ipv6=True, mode6="routed"))
+    assert found == ["0.0.0.0:8080->80/tcp", ":::0->80/tcp", "0.0.0.0:8081->80/tcp"]
+
+
+def test_ports_that_go_on_side_by_side_are_a_row() -> None:
+    pairs = [(8000, 80), (8001, 81), (8002, 82), (8003, 80), (9000, 81), (9001, 82), (9003, 83), (9004, 85)]
+    assert list(rows(pairs)) == [(8000, 80, 3), (8003, 80, 1), (9000, 81, 2), (9003, 83, 1), (9004, 85, 1)]
+    assert list(rows([])) == []
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_rows_say_what_the_pairs_said(pairs: list[tuple[int, int]]) -> None:
+    assert [(first + n, second + n) for first, second, span in rows(pairs) for n in range(span)] == pairs
 
 
 hosts = st.sampled_from(["", "0.0.0.0", "127.0.0.1", "10.0.0.1", "::", "::1"])

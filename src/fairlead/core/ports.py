@@ -27,7 +27,6 @@ finds out, and calls what was refused taken.
 from __future__ import annotations
 
 import ipaddress
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -151,12 +150,13 @@ def choose(
         request = requests[index]
         if bound := places[request.host_ip][1]:
             settled[index] = desk.settle(request, bound)
-    found: dict[PortBinding, None] = {}
+    found = []
     for request, port in zip(requests, settled, strict=True):
         addresses, bound = places[request.host_ip]
         for address in addresses:
-            found[PortBinding(request.port, request.protocol, address, port if address in bound else 0)] = None
-    return tuple(found)
+            found.append(PortBinding(request.port, request.protocol, address, port if address in bound else 0))
+    # Where nothing of the host is taken, what was asked twice is one.
+    return tuple(found if all(each == bound for each, bound in places.values()) else dict.fromkeys(found))
 
 
 def _freedom(request: PortRequest) -> int:
@@ -168,13 +168,13 @@ class _Desk:
     """Who holds which port, while a choice is being made."""
 
     def __init__(self, taken: Taken) -> None:
-        self._holders: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+        self._holders: dict[tuple[str, int], Sequence[str]] = {}
         """(protocol, port) -> addresses, of either family"""
         self._passed: dict[tuple[str, tuple[str, ...], int, int], int] = {}
         """the first port that was not given or refused yet: what was refused once is refused again"""
         for protocol, address, port in taken:
             if port:
-                self._holders[protocol, port].add(address)
+                self._hold(protocol, port, (address,))
 
     def settle(self, request: PortRequest, addresses: Sequence[str]) -> int:
         """One port for all these addresses, held from now on."""
@@ -183,8 +183,12 @@ class _Desk:
             port = self._lowest(request, addresses)
         elif address := self._refused(request.protocol, port, addresses):
             raise Conflict(f"Bind for {joined(address, port)} failed: port is already allocated")
-        self._holders[request.protocol, port].update(addresses)
+        self._hold(request.protocol, port, addresses)
         return port
+
+    def _hold(self, protocol: str, port: int, addresses: Sequence[str]) -> None:
+        before = self._holders.get((protocol, port))
+        self._holders[protocol, port] = (*before, *addresses) if before else addresses
 
     def _lowest(self, request: PortRequest, addresses: Sequence[str]) -> int:
         """The port is ours to choose, within limits or without."""
@@ -210,3 +214,17 @@ class _Desk:
             if address == every and any(family_of(other) == family_of(every) for other in holders):
                 return address
         return ""
+
+
+def rows(pairs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """Pairs of ports, those that go on side by side as one: (first, first, how many)."""
+    first = second = span = 0
+    for one, other in pairs:
+        if one == first + span and other == second + span and span:
+            span += 1
+            continue
+        if span:
+            yield first, second, span
+        first, second, span = one, other, 1
+    if span:
+        yield first, second, span

@@ -85,10 +85,11 @@ class ControlClient:
                 print(f"fairlead: {error.message}; trying again", file=sys.stderr, flush=True)
                 await asyncio.sleep(1)
 
-    async def say(self, *lines: Line, meanwhile: Callable[[], None] | None = None) -> list[Line]:
+    async def say(self, *lines: Line, meanwhile: Callable[[], object] | None = None) -> list[Line]:
         """Send lines in one go; their answers, also the refusals among them.
 
-        ``meanwhile``: done once they are sent, while the other side is at work; it waits for nothing, raises nothing.
+        ``meanwhile`` is called when they are sent: what we can do while the other side is at work. It may be twice; it
+        waits for nothing and raises nothing.
         """
         if not lines:
             return []
@@ -98,7 +99,7 @@ class ControlClient:
             except _Nobody:
                 raise
             except Unavailable:
-                answers = await self._connected(*lines)
+                answers = await self._connected(*lines, meanwhile=meanwhile)
         await self._settle()
         return answers
 
@@ -106,7 +107,7 @@ class ControlClient:
         """Leave; the process goes on."""
         self._hang_up()
 
-    async def _connected(self, *lines: Line, meanwhile: Callable[[], None] | None = None) -> list[Line]:
+    async def _connected(self, *lines: Line, meanwhile: Callable[[], object] | None) -> list[Line]:
         if self._streams is None:
             await self._connect()
         return await self._exchange(*lines, meanwhile=meanwhile)
@@ -136,7 +137,7 @@ class ControlClient:
             raise Internal(f"the process at {self._path} refused its state: {answer.get('error')}")
         self._afterwards += self._told(answer)
 
-    async def _exchange(self, *lines: Line, meanwhile: Callable[[], None] | None = None) -> list[Line]:
+    async def _exchange(self, *lines: Line, meanwhile: Callable[[], object] | None = None) -> list[Line]:
         assert self._streams is not None
         reader, writer = self._streams
         try:

@@ -172,12 +172,17 @@ class Endpoints:
 
     async def publish(self, stack: Stack, bindings: dict[str, tuple[PortBinding, ...]]) -> None:
         """From now on these endpoints (by id) carry these published ports, and no others of the sandbox do."""
+        await self.change(stack, self.foresee(stack, bindings))
+
+    def foresee(self, stack: Stack, bindings: dict[str, tuple[PortBinding, ...]]) -> list[Endpoint]:
+        """The endpoints that are others with these ports: for ``change``, if it comes to that."""
         changed = [
             msgspec.structs.replace(endpoint, bindings=bindings.get(endpoint.id, ()))
             for endpoint in stack.endpoints
             if endpoint.bindings != bindings.get(endpoint.id, ())
         ]
-        await self.change(stack, changed)
+        self._sandboxes.foresee(stack, *changed)
+        return changed
 
     async def change(self, stack: Stack, changed: list[Endpoint]) -> None:
         """New values of endpoints of one stack: kernel first, then the records."""

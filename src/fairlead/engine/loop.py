@@ -63,9 +63,9 @@ class Loop:
 
     def watch(self, sock: socket.socket, handler: Callable[[], None], mask: int = READ) -> None:
         """Call ``handler`` whenever ``sock`` is ready for ``mask`` (errors count as ready)."""
-        known = sock.fileno() in self._handlers
-        self._handlers[sock.fileno()] = handler
-        (self._poll.modify if known else self._poll.register)(sock.fileno(), mask)
+        number = sock.fileno()
+        (self._poll.modify if number in self._handlers else self._poll.register)(number, mask)
+        self._handlers[number] = handler
 
     def unwatch(self, sock: socket.socket) -> None:
         """Before closing it; unwatching what is not watched is fine."""

@@ -23,7 +23,8 @@ What it leaves behind on failure: no binding, no listener.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from fairlead.core import ports
@@ -46,6 +47,7 @@ Bindings = dict[str, tuple[PortBinding, ...]]
 """by id of the endpoint that carries them"""
 
 EVERY = ("0.0.0.0", "::")
+_BOTH = tuple(("tcp", every) for every in EVERY)
 TRIES = 16
 """How often a port of our own choice may turn out to be taken by a program before we give up."""
 
@@ -81,8 +83,7 @@ class Publisher:
         if not container.ports or not gateways:
             return
         try:
-            bindings = await self._take(container, stack, gateways)
-            await self._endpoints.publish(stack, bindings)
+            await self._endpoints.change(stack, await self._take(container, stack, gateways))
         except FairleadError as error:
             await self.withdraw(stack)
             owner = next(iter(gateways.values())).endpoint
@@ -188,7 +189,7 @@ class Publisher:
 
     def relayed(self, endpoint: Endpoint) -> list[RelayPort]:
         """What the relay should have for this endpoint: ports it holds, and (with a target) ports it carries."""
-        return self._relay_ports(endpoint, endpoint.bindings)
+        return [one for row in self._relay_ports(endpoint, endpoint.bindings) for one in row.each()]
 
     def rehearse(self, container: Container, stack: Stack) -> Bindings:
         """The bindings that ``publish`` would choose now, without taking one; ``Conflict`` when a port is allocated."""
@@ -197,22 +198,33 @@ class Publisher:
 
     # -- choosing and taking --------------------------------------------------------------------
 
-    async def _take(self, container: Container, stack: Stack, gateways: dict[int, Candidate]) -> Bindings:
-        """Choose bindings and have the relay hold them; the next choice where one of ours was taken by a program."""
+    async def _take(self, container: Container, stack: Stack, gateways: dict[int, Candidate]) -> list[Endpoint]:
+        """Choose bindings and have the relay hold them; the next choice where one of ours was taken by a program.
+
+        Returns the endpoints as they are with them."""
         self._wake_relay()
         refused: set[tuple[str, str, int]] = set()
         for _ in range(TRIES):
             bindings = self._choose(container, gateways, refused)
-            wanted = {e.id: self._relay_ports(e, bindings.get(e.id, ())) for e in stack.endpoints}
             try:
-                await self._relay.open(*(port for each in wanted.values() for port in each))
-                return bindings
+                return await self._held_by_relay(stack, bindings)
             except Conflict:
                 ours = {(b.protocol, b.host_ip, b.host_port) for each in bindings.values() for b in each}
                 if all(request.host_first == request.host_last != 0 for request in container.ports):
                     raise
                 refused |= ours
         raise Conflict("every host port that was tried is in use by another program")
+
+    async def _held_by_relay(self, stack: Stack, bindings: Bindings) -> list[Endpoint]:
+        """The endpoints as they are with these bindings, which the relay has taken; while it does, we look ahead."""
+        wanted = [port for e in stack.endpoints for port in self._relay_ports(e, bindings.get(e.id, ()))]
+        before, ahead = stack.endpoints, list[Endpoint]()
+
+        def look_ahead() -> None:
+            ahead[:] = self._endpoints.foresee(stack, bindings)
+
+        await self._relay.open(*wanted, meanwhile=look_ahead)
+        return ahead if ahead and stack.endpoints == before else self._endpoints.foresee(stack, bindings)
 
     def _choose(
         self, container: Container, gateways: dict[int, Candidate], refused: set[tuple[str, str, int]]
@@ -271,31 +283,40 @@ class Publisher:
     def _relay_ports(self, endpoint: Endpoint, bindings: Iterable[PortBinding]) -> list[RelayPort]:
         """What the relay does for these bindings: carries those that the kernel cannot, holds the others.
 
-        The same port of every IPv4 and of every IPv6 address is one socket, unless both have to be carried.
+        The same port of every IPv4 and of every IPv6 address is one socket, unless both have to be carried. Ports in a
+        row that lead to ports in a row are one wish: a thousand of them are as soon said as one.
         """
-        bindings = [binding for binding in bindings if binding.host_port]
-        pairs = _every_tcp(bindings, "::") & _every_tcp(bindings, "0.0.0.0") if self._ipv4_is_held() else set()
-        ways = {address: self._way(endpoint, address) for address in {binding.host_ip for binding in bindings}}
-        found, owner = [], endpoint.id[:12]
+        places: defaultdict[tuple[str, str], dict[tuple[int, int], None]] = defaultdict(dict)
         for binding in bindings:
-            protocol, address, port = binding.protocol, binding.host_ip, binding.host_port
-            paired = bool(pairs) and protocol == "tcp" and (port, binding.port) in pairs
-            if paired and address == "0.0.0.0":
-                continue
-            target, container = ways[address]
-            found.append(
-                RelayPort(
-                    id=f"{owner} {protocol} {address} {port}",
-                    protocol=protocol,
-                    address=address,
-                    port=port,
-                    target=target,
-                    target_port=binding.port,
-                    both=paired and address == "::",
-                    container=container,
-                )
-            )
+            if binding.host_port:
+                places[binding.protocol, binding.host_ip][binding.host_port, binding.port] = None
+        four, six = (places[place].keys() if place in places else set() for place in _BOTH)
+        pairs = four & six if self._ipv4_is_held() else set()
+        found: list[RelayPort] = []
+        for place, held in places.items():
+            together = pairs if place in _BOTH else set()
+            found += self._rows(endpoint, *place, [pair for pair in held if pair not in together])
+            if together and place[1] == "::":
+                found += self._rows(endpoint, *place, [pair for pair in held if pair in together], both=True)
         return found
+
+    def _rows(
+        self, endpoint: Endpoint, protocol: str, address: str, held: Iterable[tuple[int, int]], *, both: bool = False
+    ) -> Iterator[RelayPort]:
+        """Of one protocol and address."""
+        target, container = self._way(endpoint, address)
+        for port, target_port, span in ports.rows(held):
+            yield RelayPort(
+                id=f"{endpoint.id[:12]} {protocol} {address} {port}",
+                protocol=protocol,
+                address=address,
+                port=port,
+                target=target,
+                target_port=target_port,
+                span=span,
+                both=both,
+                container=container,
+            )
 
     def _ipv4_is_held(self) -> bool:
         return self._facts.firewall or not self._facts.userland_proxy
@@ -306,8 +327,3 @@ class Publisher:
         address = endpoint.address6 if six and endpoint.ipv6 else endpoint.address4
         carried = self._facts.userland_proxy and ((six and not endpoint.ipv6) or not self._facts.firewall)
         return (address, "") if carried else ("", address)
-
-
-def _every_tcp(bindings: Iterable[PortBinding], address: str) -> set[tuple[int, int]]:
-    """(host port, container port) of what is published over TCP at exactly this address."""
-    return {(b.host_port, b.port) for b in bindings if b.host_ip == address and b.protocol == "tcp"}

@@ -11,11 +11,12 @@ Docker's words, and is not remembered.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core.written import bracketed
 from fairlead.engine import controlclient
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 
 
 class RelayPort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One port of the host. ``target`` empty: only held."""
+    """One port of the host, or a row of them. ``target`` empty: only held."""
 
     id: str
+    """of a row's first; it ends with the number, and the others' are made alike"""
     protocol: str
     """tcp or udp; sctp can only be held"""
     address: str
@@ -38,6 +40,8 @@ class RelayPort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """0: any, the answer tells which"""
     target: str = ""
     target_port: int = 0
+    span: int = 1
+    """how many ports in a row; each leads to the port of the target that is as far on"""
     both: bool = False
     """of a TCP port of ``::``: the port of 0.0.0.0 is held as well, by the same socket"""
     container: str = ""
@@ -47,6 +51,16 @@ class RelayPort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     leads: tuple[Lead, ...] = ()
     policy: str = ""
     """how one is chosen (``core.serving.POLICIES``)"""
+
+    def each(self) -> list[RelayPort]:
+        """The row, one by one."""
+        if self.span == 1:
+            return [self]
+        head = self.id.removesuffix(str(self.port))
+        return [
+            replace(self, id=f"{head}{self.port + on}", port=self.port + on, target_port=self.target_port + on, span=1)
+            for on in range(self.span)
+        ]
 
     def __str__(self) -> str:
         """As Docker names a binding: ``0.0.0.0:8080:172.17.0.2:80/tcp``; of both families, IPv4's."""
@@ -81,19 +95,31 @@ class RelayClient:
         """Note what should be, without telling yet (after a restart, before ``connect``)."""
         self._ports.update((port.id, port) for port in ports)
 
-    async def open(self, *ports: RelayPort) -> dict[str, int]:
-        """Listen on (or hold) ports, all or none, in one round trip; id -> port. ``Conflict`` when one is taken."""
+    async def open(self, *ports: RelayPort, meanwhile: Callable[[], object] | None = None) -> dict[str, int]:
+        """Listen on (or hold) ports, all or none, in one round trip; id -> port. ``Conflict`` when one is taken.
+
+        ``meanwhile``: as for ``ControlClient.say``."""
         if not ports:
             return {}
         self.adopt(ports)
-        (answer,) = await self._control.say({"do": "open", "ports": ports})
+        answer = await self._ask(ports, meanwhile)
         failed = answer["failed"] if answer["ok"] else {ports[0].id: answer.get("error")}
         if failed:
             self._forget(port.id for port in ports)
             id_, why = next(iter(failed.items()))
-            port = next(port for port in ports if port.id == id_)
+            port = next(one for port in ports for one in port.each() if one.id == id_)
             raise Conflict(f"failed to bind host port for {port}: {why}")
-        return dict(answer["ports"])
+        chosen: dict[str, int] = answer["ports"]
+        return {port.id: port.port for port in ports} | chosen
+
+    async def _ask(self, ports: Sequence[RelayPort], meanwhile: Callable[[], object] | None) -> Line:
+        """A relay that an earlier version of us started knows no rows: it refuses them, and is asked for each port."""
+        if any(port.span > 1 for port in ports):
+            (answer,) = await self._control.say({"do": "take", "ports": ports}, meanwhile=meanwhile)
+            if answer["ok"]:
+                return answer
+        (answer,) = await self._control.say({"do": "open", "ports": _singly(ports)}, meanwhile=meanwhile)
+        return answer
 
     async def close(self, *ids: str) -> None:
         """Stop listening or holding; established connections of these ports end with it."""
@@ -119,9 +145,13 @@ class RelayClient:
         await self._control.close()
 
     def _state(self) -> Line:
-        return {"do": "state", "ports": list(self._ports.values())}
+        return {"do": "state", "ports": _singly(self._ports.values())}
 
     def _told(self, answer: Line) -> list[Afterwards]:
         if self._lost is None:
             return []
         return [partial(self._lost, id_, reason) for id_, reason in answer["failed"].items()]
+
+
+def _singly(ports: Iterable[RelayPort]) -> list[RelayPort]:
+    return [one for port in ports for one in port.each()]

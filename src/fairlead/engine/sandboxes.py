@@ -33,7 +33,7 @@ from fairlead.core.addresses import overlap
 from fairlead.core.gateway import Candidate, gateway
 from fairlead.core.model import Endpoint, Lease, Network, Sandbox
 from fairlead.core.protocol import Protocol
-from fairlead.core.wanted import Namespace, Plan, Route, Skeleton, Wanted
+from fairlead.core.wanted import Namespace, Plan, Route, Skeleton, Wanted, owned
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.kernel import Kernel
 from fairlead.errors import FairleadError
@@ -88,6 +88,8 @@ class Stack(msgspec.Struct):
     """what the LAN said to the endpoint through which this stack reaches the world"""
     attached: list[tuple[Network, Endpoint]] = msgspec.field(default_factory=list)
     redirect: Skeleton | None = None
+    published: dict[str, tuple[Network, Endpoint, Plan]] = msgspec.field(default_factory=dict)
+    """by endpoint: what its ports were found to want of the kernel"""
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -137,6 +139,12 @@ class Sandboxes:
     async def leave(self, stack: Stack, endpoint: Endpoint) -> None:
         await self._become(stack, [pair for pair in stack.attached if pair[1].id != endpoint.id])
 
+    def foresee(self, stack: Stack, *endpoints: Endpoint) -> None:
+        """They will be what ``change`` is told: what it takes to know what they want is done now."""
+        networks = {endpoint.id: network for network, endpoint in stack.attached}
+        for endpoint in endpoints:
+            self.publishing(stack, networks[endpoint.id], endpoint)
+
     async def change(self, stack: Stack, *endpoints: Endpoint) -> None:
         """The same endpoints, otherwise: bindings published or withdrawn, a name changed."""
         new = {endpoint.id: endpoint for endpoint in endpoints}
@@ -177,6 +185,8 @@ class Sandboxes:
             if not stack.redirect:
                 await self._names.forget(stack)  # it may have left its last network with names: they must go too
             await self._overlays.hold(stack.sandbox.id, stack.networks)
+            for id in stack.published.keys() - {endpoint.id for endpoint in stack.endpoints}:
+                del stack.published[id]
         except BaseException as error:
             stack.attached, stack.redirect = old, redirect
             stack.lent = self._lent(stack)
@@ -226,9 +236,20 @@ class Sandboxes:
         if stack.redirect is not None:
             plan.append(stack.redirect)
         for network, endpoint in stack.attached:
-            if endpoint.bindings:
-                plan.extend(self._drivers[network.driver].publish(network, endpoint, self._facts))
+            plan.extend(self.publishing(stack, network, endpoint))
         return tuple(plan)
+
+    def publishing(self, stack: Stack, network: Network, endpoint: Endpoint) -> Plan:
+        """What leads an endpoint's ports to it. Found once, for they may be a thousand."""
+        if not endpoint.bindings:
+            stack.published.pop(endpoint.id, None)
+            return ()
+        known = stack.published.get(endpoint.id)
+        if known is not None and known[0] is network and known[1] is endpoint:
+            return known[2]
+        found = owned(self._drivers[network.driver].publish(network, endpoint, self._facts), stack.title)
+        stack.published[endpoint.id] = network, endpoint, found
+        return found
 
     def gateway(self, stack: Stack, family: int) -> Candidate | None:
         """The endpoint through which this stack reaches the world, and is reached at published ports."""
