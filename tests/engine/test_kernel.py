@@ -99,6 +99,9 @@ def test_two_owners_cannot_want_the_same_object(host: FakeHost, kernel: Kernel) 
     with pytest.raises(Internal, match="two owners"):
         kernel.want("blue", (SECOND, BRIDGE))
     assert there(host, SECOND) == [False]
+    with pytest.raises(Internal, match="two owners"):
+        kernel.want("blue", (SECOND, SECOND))
+    assert there(host, SECOND) == [False]
     kernel.drop("red")
     assert there(host, BRIDGE) == [False]
 

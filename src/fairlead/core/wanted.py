@@ -23,7 +23,7 @@ What it does not do: touch anything. ``host.linux`` knows how each object is
 made, removed and read back; ``host.fake`` keeps the same promises in a dict.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -386,7 +386,14 @@ def owned(plan: Iterable[Wanted], owner: str) -> Plan:
 
 def difference(wanted: Iterable[Wanted], actual: Iterable[Wanted]) -> tuple[Plan, Plan]:
     """What to make (missing or different, in the order wanted) and what to remove (there, but nobody wants it)."""
-    asked = {item.key: item for item in wanted}
-    there = {item.key: item for item in actual}
+    return compared(by_key(wanted), by_key(actual))
+
+
+def by_key(plan: Iterable[Wanted]) -> dict[Key, Wanted]:
+    return {item.key: item for item in plan}
+
+
+def compared(asked: Mapping[Key, Wanted], there: Mapping[Key, Wanted]) -> tuple[Plan, Plan]:
+    """``difference``, where keys are known: making them is most of it."""
     make = tuple(item for key, item in asked.items() if key not in there or there[key] != item)
     return make, tuple(item for key, item in there.items() if key not in asked)

@@ -32,6 +32,7 @@ from fairlead.engine.loop import READ, WRITE, Loop, allow_many_files, reason
 from fairlead.errors import Conflict, FairleadError, Invalid
 
 LONGEST = 64 << 20
+UNKNOWN = "unknown request"
 _CHUNK = 1 << 18
 
 Deed = Callable[[dict[str, Any]], dict[str, Any] | None]
@@ -99,7 +100,7 @@ class Control:
         try:
             request = json.loads(line)
             if not isinstance(request, dict) or request.get("do") not in self._deeds:
-                raise Invalid("unknown request")
+                raise Invalid(UNKNOWN)
             result = self._deeds[request["do"]](request) or {}
             result = {"ok": True, **result}
             if request["do"] == "watch":

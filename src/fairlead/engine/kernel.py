@@ -31,7 +31,7 @@ What it leaves behind on failure: nothing, or a note on the error saying what.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,6 +47,8 @@ from fairlead.core.wanted import (
     Plan,
     Skeleton,
     Wanted,
+    by_key,
+    compared,
     difference,
     owned,
 )
@@ -88,12 +90,13 @@ class Kernel:
         """From now on ``owner`` wants exactly ``plan``; raises what the host raises, changing nothing."""
         before = self._plans.get(owner, ())
         after = owned(plan, title or owner)
-        self._refuse_shared(owner, after)
-        make, surplus = difference(after, before)
+        old, new = by_key(before), by_key(after)
+        self._refuse_shared(old, after, new)
+        make, surplus = compared(new, old)
         self._touch(make)
         if make:
             self._make(owner, before, after, make)
-        self._note(owner, after)
+        self._note(owner, after, new)
         if surplus:
             self._host.remove(surplus)
 
@@ -101,7 +104,7 @@ class Kernel:
         """What several new owners want, made in one go or not at all: (owner, plan, title)."""
         plans = {owner: owned(plan, title or owner) for owner, plan, title in wishes}
         together = tuple(item for plan in plans.values() for item in plan)
-        self._refuse_shared("", together)
+        self._refuse_shared({}, together, by_key(together))
         self._touch(together)
         if together:
             self._make("", (), together, together)
@@ -118,8 +121,9 @@ class Kernel:
     def adopt(self, owner: str, plan: Iterable[Wanted], title: str = "") -> None:
         """Note what ``owner`` wants without touching the machine; ``repair`` makes what is missing."""
         after = owned(plan, title or owner)
-        self._refuse_shared(owner, after)
-        self._note(owner, after)
+        new = by_key(after)
+        self._refuse_shared(by_key(self._plans.get(owner, ())), after, new)
+        self._note(owner, after, new)
 
     def wanted(self, owner: str | None = None) -> Plan:
         """Everything wanted, or what one owner wants, in the order of making."""
@@ -279,7 +283,8 @@ class Kernel:
         self._repaired(made, removed)
         return bool(made)
 
-    def _note(self, owner: str, after: Plan) -> None:
+    def _note(self, owner: str, after: Plan, keys: Mapping[Key, Wanted] | None = None) -> None:
+        """``keys``: of ``after``, where they are known."""
         before = self._plans.pop(owner, ())
         if self._journals:
             self._touch(item for plan in difference(after, before) for item in plan)
@@ -288,20 +293,22 @@ class Kernel:
             self._glances.get(type(item), {}).pop(item.key, None)
         if after:
             self._plans[owner] = after
-            self._wanted.update((item.key, item) for item in after)
+            self._wanted.update(by_key(after) if keys is None else keys)
         for item in after:
             if type(item) in self._glances:
                 self._glances[type(item)][item.key] = item
 
-    def _refuse_shared(self, owner: str, plan: Plan) -> None:
-        mine = {item.key for item in self._plans.get(owner, ())}
+    def _refuse_shared(self, mine: Mapping[Key, Wanted], plan: Plan, keys: Mapping[Key, Wanted]) -> None:
+        """``keys``: of the plan; ``mine``: of what its owner wants by now."""
+        others = {key for key in keys if key in self._wanted and key not in mine}
+        if not others and len(keys) == len(plan):
+            return
         seen: set[Key] = set()
         for item in plan:
-            key = item.key
-            other = self._wanted.get(key)
-            if key in seen or (other is not None and key not in mine):
-                raise Internal(f"two owners want {item}: {item.owner} and {other.owner if other else item.owner}")
-            seen.add(key)
+            if item.key in seen or item.key in others:
+                other = self._wanted.get(item.key, item)
+                raise Internal(f"two owners want {item}: {item.owner} and {other.owner}")
+            seen.add(item.key)
 
     def _undo(self, before: Plan, make: Plan, error: Exception) -> None:
         """The host took back what it made; give what it changed in place its old shape."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from struct import pack
 
@@ -70,7 +70,7 @@ def change(
     requests = [Request(_BEGIN, 0, _BATCH)]
     try:
         for name, items in by_map.items():
-            spelled = [_element(layouts[name], item, delete) for item in items]
+            spelled = _elements(layouts[name], items, delete)
             head = _HEADER + text(1, table) + text(2, name)
             for start in range(0, len(spelled), _CHUNK):
                 requests.append(Request(kind, flags, head + nested(3, *spelled[start : start + _CHUNK])))
@@ -80,11 +80,16 @@ def change(
     return [*requests, Request(_END, 0, _BATCH)]
 
 
-def _element(layout: Layout, item: Element, delete: bool) -> bytes:
-    key = _spelled(layout[0], item.item)
-    value = _spelled(layout[1], item.value) if not delete and (layout[1] or item.value) else b""
-    before, between = _frame(len(key), len(value))
-    return before + key + between + value
+def _elements(layout: Layout, items: Iterable[Element], delete: bool) -> list[bytes]:
+    (key_of, value_of), has_value, lengths, found = map(_speller, layout), bool(layout[1]), (-1, -1), []
+    for item in items:
+        key = key_of(item.item)
+        value = value_of(item.value) if not delete and (has_value or item.value) else b""
+        if (len(key), len(value)) != lengths:
+            lengths = len(key), len(value)
+            before, between = _frame(*lengths)
+        found.append(before + key + between + value)
+    return found
 
 
 @lru_cache(maxsize=64)
@@ -99,9 +104,15 @@ def _frame(key: int, value: int) -> tuple[bytes, bytes]:
     return pack("=HH", 4 + len(first) + key + len(second) + value, 1 | NESTED) + first, second
 
 
-@lru_cache(maxsize=8192)  # what is made is removed one day, and often made again
-def _spelled(spellers: Words, words: str) -> bytes:
-    return b"".join([spell(word) for spell, word in zip(spellers, words.split(" . "), strict=True)])
+@lru_cache(maxsize=64)
+def _speller(spellers: Words) -> Callable[[str], bytes]:
+    """For the words of a key, or of a value. What is made is removed one day, and often made again."""
+
+    @lru_cache(maxsize=4096)
+    def spelled(words: str) -> bytes:
+        return b"".join([spell(word) for spell, word in zip(spellers, words.split(" . "), strict=True)])
+
+    return spelled
 
 
 # -- a word of each type, padded as within a concatenation ----------------------------------
