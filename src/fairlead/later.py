@@ -23,6 +23,7 @@ import os
 import sys
 import typing
 import urllib  # noqa: F401  # that ``urllib.parse`` is found in it
+from contextlib import suppress
 from importlib import import_module
 from importlib.machinery import PathFinder
 from threading import RLock
@@ -75,7 +76,15 @@ def postpone() -> None:
             package, _, last = name.rpartition(".")
             if package in sys.modules:
                 setattr(sys.modules[package], last, module)
+    _import_datetime()
     _import_msgspec()
+
+
+def _import_datetime() -> None:
+    """The compiled one is all there is to it. (Up to Python 3.11 the module first makes everything in Python.)"""
+    if "datetime" not in sys.modules:
+        with suppress(ImportError):
+            sys.modules["datetime"] = import_module("_datetime")
 
 
 def _import_msgspec() -> None:

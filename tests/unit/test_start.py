@@ -81,6 +81,22 @@ print(extract_stack()[-1].lineno, quote_from_bytes(b"/a b"), *msgspec.json.schem
     assert _printed(program) == ["_Late", "_Late", "_Late", "8", "/a%20b", "integer"]
 
 
+def test_the_compiled_datetime_is_all_of_it() -> None:
+    program = """
+from fairlead import later
+later.postpone()
+import datetime, pickle, msgspec, sqlite3, sys
+now = datetime.datetime.now(datetime.UTC)
+print(pickle.loads(pickle.dumps(now)) == now == msgspec.json.decode(msgspec.json.encode(now), type=datetime.datetime))
+print(datetime.datetime.strptime("2026", "%Y").year, datetime.timedelta(days=1) + datetime.date(2026, 1, 1))
+found = set(dir(datetime))
+del sys.modules["datetime"]
+import datetime
+print(*sorted(set(datetime.__all__) - found), datetime.datetime is type(now))
+"""
+    assert _printed(program) == ["True", "2026", "2026-01-02", "True"]
+
+
 def test_nothing_is_compiled_at_a_start() -> None:
     program = """
 import builtins

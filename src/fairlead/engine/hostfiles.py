@@ -23,6 +23,7 @@ from fairlead.engine.links import Links
 from fairlead.engine.sandboxes import Resolving, Stack
 from fairlead.host.base import Host
 
+_CHUNK = 1 << 16
 NAMES = ("hosts", "hostname", "resolv.conf")
 STUB = "127.0.0.53"
 BEHIND_THE_STUB = Path("/run/systemd/resolve/resolv.conf")
@@ -145,7 +146,17 @@ class HostFiles:
 
 def _text(path: str | Path) -> str | None:
     try:
-        with open(path, "rb", buffering=0) as file:  # a text of the io module costs five times as much
-            return file.read().decode(errors="replace")
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    try:  # a file of the io module asks the kernel four times more, and five times as often if it is one of text
+        text = b""
+        while piece := os.read(file, _CHUNK):
+            text += piece
+            if len(piece) < _CHUNK:
+                break
+        return text.decode(errors="replace")
+    except OSError:
+        return None
+    finally:
+        os.close(file)

@@ -34,11 +34,18 @@ def write(item: File) -> Callable[[], None]:
 
 def read(item: File) -> File | None:
     try:
-        with open(item.path, "rb", buffering=0) as file:
-            mode = os.fstat(file.fileno()).st_mode & 0o7777
-            return File(path=item.path, content=file.read().decode(errors="replace"), mode=mode)
+        file = os.open(item.path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    try:
+        found, content = os.fstat(file), b""
+        while piece := os.read(file, found.st_size + 1):
+            content += piece
+            if len(content) == found.st_size:
+                break
+    finally:
+        os.close(file)
+    return File(path=item.path, content=content.decode(errors="replace"), mode=found.st_mode & 0o7777)
 
 
 def remove(item: File) -> None:
@@ -53,9 +60,11 @@ def _write(item: File) -> None:
     except FileNotFoundError:
         Path(item.path).parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(item.path, _WRITING, 0o600)
-    with open(descriptor, "wb") as file:
-        content = item.content.encode()
-        file.write(content)
-        file.flush()
+    try:
+        content = left = item.content.encode()
+        while left:
+            left = left[os.write(descriptor, left) :]
         os.ftruncate(descriptor, len(content))
         os.fchmod(descriptor, item.mode)
+    finally:
+        os.close(descriptor)

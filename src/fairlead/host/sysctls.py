@@ -92,8 +92,13 @@ def _path(item: Sysctl) -> str:
 
 
 def _read(path: str) -> str:
-    with open(path) as file:
-        return file.read()
+    file = os.open(
+        path, os.O_RDONLY | os.O_CLOEXEC
+    )  # there are hundreds, and files of the io module are dear
+    try:
+        return b"".join(iter(lambda: os.read(file, 1 << 12), b"")).decode(errors="replace")
+    finally:
+        os.close(file)
 
 
 def legacy_tables() -> tuple[str, ...]:
