@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -463,7 +463,9 @@ def test_only_network_settings_are_ours_to_set(host: LinuxHost, path: str) -> No
 
 
 def test_a_setting_that_is_so_already_needs_no_writing(host: LinuxHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_only(*_: object) -> int:
+    def read_only(path: str, flags: int, of: Callable[[str, int], int] = os.open) -> int:
+        if flags & os.O_ACCMODE == os.O_RDONLY:
+            return of(path, flags)
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     current = host.look([Sysctl(path="net/ipv4/ip_forward", value="?")])[0]
