@@ -258,3 +258,10 @@ def test_what_is_gone_is_forgotten() -> None:
     assert "gone" not in endpoints._promised
     there = {network.id for network in requests.stage().api.build.controller.networks()}
     assert set(endpoints._members._endpoints) <= there and {id for id, _ in endpoints._members._held} <= there
+
+
+def test_a_range_of_ports_of_an_endless_protocol_is_one_protocol() -> None:
+    """Spelled once, not for each of 65,535 ports."""
+    found = list(ports.exposed_ports("1-9/" + "X" * 5000))
+    assert len(found) == 9
+    assert len({id(protocol) for _, protocol in found}) == 1

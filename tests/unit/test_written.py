@@ -27,7 +27,7 @@ def test_without_a_port_the_usual_one_is_meant(text: str) -> None:
     assert parted(text, 2377) == (text.strip("[]"), 2377)
 
 
-@pytest.mark.parametrize("text", ["box:70000", "box:x", "[fd00::1]:", "box:-1", "box:²"])
+@pytest.mark.parametrize("text", ["box:70000", "box:x", "[fd00::1]:", "box:-1", "box:²", "box:" + "9" * 5000])
 def test_what_is_no_port_is_refused_by_name(text: str) -> None:
     with pytest.raises(Invalid, match="invalid port in address") as caught:
         parted(text)

@@ -81,7 +81,8 @@ def exposed_ports(spec: str) -> Iterator[tuple[int, str]]:
     first, last = _range(text)
     if not first:
         raise Invalid(f'invalid port specification: "{text}"')
-    yield from ((port, protocol.lower() or "tcp") for port in range(first, last + 1))
+    protocol = protocol.lower() or "tcp"
+    yield from ((port, protocol) for port in range(first, last + 1))
 
 
 def _container_port(spec: str) -> tuple[int, str]:

@@ -31,6 +31,6 @@ def parted(text: str, usual: int = 0) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or port.endswith("]") or (":" in host and not host.startswith("[")):
         return text.strip("[]"), usual
-    if not (port.isascii() and port.isdigit() and int(port) < 65536):
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 65536):
         raise Invalid(f'invalid port in address "{text}"')
     return host.strip("[]"), int(port)
