@@ -92,9 +92,7 @@ def _path(item: Sysctl) -> str:
 
 
 def _read(path: str) -> str:
-    file = os.open(
-        path, os.O_RDONLY | os.O_CLOEXEC
-    )  # there are hundreds, and files of the io module are dear
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # there are hundreds, and files of the io module are dear
     try:
         return b"".join(iter(lambda: os.read(file, 1 << 12), b"")).decode(errors="replace")
     finally:
