@@ -68,11 +68,11 @@ def test_what_makes_no_sense_is_left_alone_and_not_shown(tmp_path: Path) -> None
 
 def test_a_key_that_is_sealed(tmp_path: Path, root: ca.Authority) -> None:
     one = made(tmp_path, root)
-    one.keep_data_key(b"d" * 32)
+    one.keep_data_keys({"": b"d" * 32, "new": b"n" * 32})
     open_key = one.notes.key
     one.seal(KEY)
     file = (tmp_path / "node1" / "node.json").read_text()
-    assert base64.b64encode(b"d" * 32).decode() not in file
+    assert not any(base64.b64encode(key * 32).decode() in file for key in (b"d", b"n"))
     assert open_key.splitlines()[1] not in file
     one.client()  # who is not locked goes on
     found = Credentials.read(tmp_path / "node1" / "node.json")
@@ -81,10 +81,10 @@ def test_a_key_that_is_sealed(tmp_path: Path, root: ca.Authority) -> None:
         found.client()
     with pytest.raises(Invalid, match="invalid key provided"):
         found.unlock(OTHER)
-    assert not found.data_key
+    assert not found.data_keys
     found.unlock(KEY)
     found.client()
-    assert found.data_key == b"d" * 32
+    assert found.data_keys == {"": b"d" * 32, "new": b"n" * 32}
     found.note(listen="x:1")
     assert "ENCRYPTED" in found.notes.key, "what is written later is sealed, too"
     found.seal(OTHER)
@@ -94,8 +94,30 @@ def test_a_key_that_is_sealed(tmp_path: Path, root: ca.Authority) -> None:
         again.unlock(KEY)
     again.unlock(OTHER)
     again.seal(b"")
-    assert Credentials(tmp_path, again.notes).data_key == b"d" * 32
+    assert Credentials(tmp_path, again.notes).data_keys == found.data_keys
     assert not Credentials(tmp_path, again.notes).locked
+
+
+def test_data_keys_as_an_older_engine_wrote_them(tmp_path: Path, root: ca.Authority) -> None:
+    """One, without an id; it may read it again for as long as it is there."""
+    notes = made(tmp_path, root).notes
+    old = Credentials(tmp_path / "old.json", msgspec.structs.replace(notes, data_key=b"d" * 32))
+    assert old.data_keys == {"": b"d" * 32}
+    old.keep_data_keys({**old.data_keys, "new": b"n" * 32})
+    assert (old.notes.data_key, old.notes.data_keys) == (b"d" * 32, {"new": b"n" * 32})
+    old.keep_data_keys({"new": b"n" * 32})
+    found = Credentials.read(tmp_path / "old.json")
+    assert found and found.data_keys == {"new": b"n" * 32} and not found.notes.data_key
+
+
+def test_a_data_key_that_could_not_be_written_is_not_kept(tmp_path: Path, root: ca.Authority) -> None:
+    """Others count on it."""
+    one = made(tmp_path, root)
+    one.keep_data_keys({"a": b"a" * 32})
+    (tmp_path / "node1" / "node.json.new").mkdir()  # nobody can write there
+    with pytest.raises(Internal):
+        one.keep_data_keys({"a": b"a" * 32, "b": b"b" * 32})
+    assert one.data_keys == {"a": b"a" * 32}
 
 
 def test_only_a_certificate_for_this_node_and_its_key_is_taken(tmp_path: Path, root: ca.Authority) -> None:

@@ -14,14 +14,14 @@ from fairlead.core import tokens
 from fairlead.core.cluster import Manager, Node, NodeSpec
 from fairlead.core.revoked import revoked, without
 from fairlead.core.service import SECOND
-from fairlead.core.session import Issued
+from fairlead.core.session import GetKeys, Issued, KeysGiven
 from fairlead.core.swarmspec import Cluster, Trust
 from fairlead.errors import FairleadError, Forbidden, Invalid
 from fairlead.store.base import Change, Entry
 from fairlead.store.memory import MemoryStore
-from fairlead.swarm import ca, joining
+from fairlead.swarm import ca, gate, joining
 from fairlead.swarm.credentials import Credentials, Notes
-from fairlead.swarm.gate import Gate
+from fairlead.swarm.gate import Gate, Newcomer
 from fairlead.swarm.members import Member
 from fairlead.swarm.membership import Membership
 from fairlead.swarm.state import State
@@ -70,11 +70,16 @@ class Swarm:
         self.cluster = Cluster("cluster", trust, worker="w" * 25, manager="m" * 25)
         self.ledger = Late()
         self.state, self.etcd = State(self.ledger), Etcd()
+        self.given: list[str] = []
         dice = random.Random(1)
-        self.admission = joining.Admission(self.state, self.etcd, lambda: 7, lambda: NOW, dice.randrange, b"d" * 32)  # type: ignore[arg-type]
+        self.admission = joining.Admission(self.state, self.etcd, lambda: 7, lambda: NOW, dice.randrange, self._give)  # type: ignore[arg-type]
         self.gate = Gate(self.credentials("first", "manager"), self.admission.welcome)
         self.admission.answer_at(self.gate)
         self.address = self.gate.listen(LISTEN)
+
+    async def _give(self, node: str) -> dict[str, bytes]:
+        self.given.append(node)
+        return {"": b"d" * 32, "new": b"n" * 32}
 
     def credentials(self, node: str, role: str) -> Credentials:
         key, request = ca.new_request()
@@ -217,6 +222,29 @@ async def test_a_manager_s_certificates_are_written_down_and_revoked_with_it(swa
     removed = without(cluster, swarm.state.nodes[id], soon)
     assert revoked(removed, ()) == set(serials) and without(removed, Node("worker"), soon) is removed
     assert without(removed, Node("worker"), soon + 100 * 24 * 3600 * SECOND).revoked == {}
+
+
+@pytest.mark.proves(
+    "swarm-data-keys",
+    guard=("swarm/joining.py", "if node not in {member.node for member in await self._members.list()}:", "if False:"),
+)
+async def test_data_keys_are_for_who_is_to_manage_now(swarm: Swarm) -> None:
+    manager, worker = await swarm.has("manager", "manager"), await swarm.has("worker", "worker")
+    demoted, removed = await swarm.has("demoted", "manager"), await swarm.has("removed", "manager")
+    left = await swarm.has("left", "manager")
+    for node in ("manager", "demoted", "removed"):
+        await swarm.etcd.add(node)
+    demotion = replace(swarm.state.nodes["demoted"], spec=NodeSpec(role="worker"))
+    await swarm.state.commit([demotion], [swarm.state.nodes["removed"]])
+    told = await gate.ask(swarm.address, GetKeys(), manager)
+    assert told == KeysGiven({"": b"d" * 32, "new": b"n" * 32}) and "nnn" not in repr(told)
+    for refused in (worker, demoted, removed, left, Newcomer(swarm.root.certificate.decode())):
+        with pytest.raises(Forbidden):
+            await gate.ask(swarm.address, GetKeys(), refused)
+    assert swarm.given == ["manager"]
+    enrolled = await joining.enroll([swarm.address], "10.0.0.1:2377", manager)
+    assert (enrolled.key, enrolled.keys) == (b"d" * 32, {"new": b"n" * 32})
+    assert "nnn" not in repr(enrolled)
 
 
 async def test_enrolled_twice_and_without_its_data(swarm: Swarm) -> None:

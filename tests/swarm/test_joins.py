@@ -94,7 +94,7 @@ class Swarm:
         await self.state.commit([self.cluster, m, Service("s", web), *things])
         self.dispatcher = Dispatcher(self.state, self.ledger, "m", self._nobody)
         self.dispatcher.verbs |= {**SharedVerbs(self.ledger).served, **Loans(self.state, self.hear).served}
-        self.admission = Admission(self.state, None, self.clock, self.now, self.draw)  # type: ignore[arg-type]
+        self.admission = Admission(self.state, None, self.clock, self.now, self.draw, self._nobody)  # type: ignore[arg-type]
         self.control = Control(self.state, self.clock, self.draw)
         await self.ledger.put_if("leader", b"m")
         entry = await self.ledger.get("leader")

@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from fairlead.core.cluster import Description, Manager, Node, NodeSpec
+from fairlead.core.datakeys import name
 from fairlead.core.effects import Address
 from fairlead.core.revoked import revoked, without
 from fairlead.core.service import SECOND
@@ -195,7 +196,7 @@ def on_paper(folder: Path, ledger: MemoryStore, cut: Callable[[int], object] = l
         cut=cut,
     )
     credentials = made(folder, ca.Authority.found(now))
-    credentials.keep_data_key(b"k" * 32)
+    credentials.keep_data_keys({name(b"k" * 32): b"k" * 32})
     return MadeManager(credentials, "127.0.0.1:2377", Place(folder, folder, folder), tools)
 
 

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from fairlead.core import datakeys
 from fairlead.core.cluster import Description, Manager, Node, NodeSpec, Report, Service, State, Task, TaskStatus
 from fairlead.core.service import SECOND, ContainerSpec, SecretReference, ServiceSpec, TaskSpec
 from fairlead.core.session import Assign, Beat, Call, Command, Hello, Relay, Reply, Told, Welcome
@@ -381,6 +382,52 @@ def test_who_came_here_later_is_not_ended_by_news_of_where_it_was() -> None:
             running.cancel()
 
     in_jumping_time(tell())
+
+
+def test_what_a_manager_said_of_its_nodes_is_said_again_when_another_key_is_used() -> None:
+    """But not over what another manager has said since."""
+
+    async def tell() -> None:
+        ledger = MemoryStore()
+        attendance = Attendance(ledger, "m", lambda: 15.0, lambda node: None)
+
+        async def versions() -> dict[str, tuple[bytes, int]]:
+            await asyncio.sleep(1)
+            return {entry.key[-1]: (entry.value, entry.version) for entry in await ledger.list("presence/")}
+
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(attendance.run())
+            for node in "abc":
+                attendance.came(node)
+            before = await versions()
+            attendance.left("c")
+            await ledger.put_if("presence/b", b"n")
+            attendance.again()  # it has not heard of that yet
+            after = await versions()
+            assert after["a"][0] == b"m" and after["a"][1] > before["a"][1]
+            assert after["b"][0] == b"n" and after["c"] == before["c"], "it may be elsewhere by now"
+            running.cancel()
+
+    in_jumping_time(tell())
+
+
+def test_another_data_key_makes_managers_say_again_who_is_here() -> None:
+    async def tell(town: Town) -> None:
+        m = town.hosts["m"]
+        m.session("a")
+        assert m.dispatcher
+        await asyncio.sleep(1)
+        ring = datakeys.first("one", "m", "root", 1)
+        seen = []
+        for after in (ring, replace(ring, keys=("two", "one")), replace(ring, keys=("two", "one"), used="two")):
+            before = next(iter(m.state.datakeys.values()), None)
+            await m.state.commit([replace(after, version=before.version if before else 0)])
+            await asyncio.sleep(1)
+            entry = await town.ledger.get("presence/a")
+            seen.append(entry and entry.version)
+        assert seen[0] == seen[1] != seen[2]
+
+    story("m", tell)
 
 
 def test_a_manager_cut_off_from_the_others_lets_go_of_its_nodes_unless_its_store_is_about_to_come_back() -> None:

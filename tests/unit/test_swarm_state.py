@@ -13,7 +13,7 @@ from fairlead.core.cluster import State as TaskState
 from fairlead.core.service import ContainerSpec, ServiceSpec, TaskSpec
 from fairlead.core.swarmspec import Cluster, FileSpec, Secret, Trust
 from fairlead.errors import Conflict, Unavailable
-from fairlead.store.base import Entry, Write
+from fairlead.store.base import Entry, Lease, Write
 from fairlead.store.memory import MemoryStore
 from fairlead.swarm import state as state_module
 from fairlead.swarm.state import Event, State
@@ -120,9 +120,11 @@ class Away(MemoryStore):
         self._there()
         return await super().get(key)
 
-    async def commit(self, writes: Sequence[Write], guards: Iterable[tuple[str, int]] = ()) -> int:
+    async def commit(
+        self, writes: Sequence[Write], guards: Iterable[tuple[str, int]] = (), lease: Lease | None = None
+    ) -> int:
         self._there()
-        return await super().commit(writes, guards)
+        return await super().commit(writes, guards, lease)
 
 
 def test_a_majority_that_is_away_for_a_moment_is_waited_for() -> None:
@@ -174,17 +176,19 @@ class Lossy(MemoryStore):
         self.then: Callable[[], Awaitable[object]] | None = None
         self.written: list[str] = []
 
-    async def commit(self, writes: Sequence[Write], guards: Iterable[tuple[str, int]] = ()) -> int:
+    async def commit(
+        self, writes: Sequence[Write], guards: Iterable[tuple[str, int]] = (), lease: Lease | None = None
+    ) -> int:
         if self.late and not self.lost:
             self.late = False
-            await super().commit(writes, guards)
+            await super().commit(writes, guards, lease)
         if not self.lost:
-            version = await super().commit(writes, guards)
+            version = await super().commit(writes, guards, lease)
             self.written += [write.key for write in writes]
             return version
         self.lost -= 1
         if not self.late:
-            await super().commit(writes, guards)
+            await super().commit(writes, guards, lease)
             self.written += [write.key for write in writes]
             if self.then is not None:
                 deed, self.then = self.then, None

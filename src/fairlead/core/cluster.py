@@ -250,6 +250,8 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     """digest of the root whose key signed the certificate that it showed last"""
     believes: str = ""
     """of a manager: digest of the roots that its member of the store began with"""
+    holds: str = ""
+    """of a manager: id of the newest data key that is on its disk (``core.datakeys``)"""
     edited: int = 0
     """the version whose spec was replaced last: who saw that one, or one before it, saw another spec"""
     serials: dict[str, int] = {}

@@ -1,6 +1,6 @@
 """What nodes and managers say to each other on port 2377, message by message.
 
-    one answer:   Ask... --> Answer                 no certificate yet: GetRoot, Join; with one: Renew, Enroll
+    one answer:   Ask... --> Answer                 no certificate yet: GetRoot, Join; with one: Renew, Enroll, GetKeys
     a session:    Hello, then for as long as it lasts:
                   node --> manager    Beat, Told, Call, Reply      manager --> node    Welcome, Assign, Command, Beat,
                                                                                        Call, Reply
@@ -64,13 +64,28 @@ class Enroll(msgspec.Struct, frozen=True, tag="enroll"):
 
 
 class Enrolled(msgspec.Struct, frozen=True, tag="enrolled"):
-    """``members``: node id -> address of every member, the new one too. ``key``: what their store is sealed with."""
+    """``members``: node id -> address of every member, the new one too. ``keys``: those their store is sealed with, by
+    id; ``key``: the one that has none."""
 
     members: dict[str, str]
     key: bytes = b""
+    keys: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
         return f"Enrolled({self.members})"
+
+
+class GetKeys(msgspec.Struct, frozen=True, tag="get-keys"):
+    """A member wants the keys with which the managers' store is sealed now (``core.datakeys``)."""
+
+
+class KeysGiven(msgspec.Struct, frozen=True, tag="keys"):
+    """By id, as far as the manager that answers has them."""
+
+    keys: dict[str, bytes]
+
+    def __repr__(self) -> str:
+        return f"KeysGiven({len(self.keys)})"
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
@@ -189,8 +204,8 @@ class Reply(msgspec.Struct, frozen=True, tag="reply"):
     more: bool = False
 
 
-Asked = GetRoot | Join | Renew | Enroll | Hello | Relay
+Asked = GetRoot | Join | Renew | Enroll | GetKeys | Hello | Relay
 """What may come first on a connection."""
-Answered = Root | Issued | Enrolled | Refused | Welcome
+Answered = Root | Issued | Enrolled | KeysGiven | Refused | Welcome
 FromNode = Beat | Told | Call | Reply
 ToNode = Welcome | Assign | Command | Beat | Call | Reply | Refused

@@ -95,8 +95,11 @@ class Store(Protocol):
 class Ledger(Store, Protocol):
     """A store that can change several keys at once: memory and etcd. A swarm's state is kept in one."""
 
-    async def commit(self, writes: Sequence[Write], guards: Iterable[tuple[str, int]] = ()) -> int:
+    async def commit(
+        self, writes: Sequence[Write], guards: Iterable[tuple[str, int]] = (), lease: Lease | None = None
+    ) -> int:
         """All of it, or nothing and ``Conflict``. The new version of every key that was written.
 
-        ``guards``: (key, version) of keys that are only read, 0 for one that must be absent. No key twice.
+        ``guards``: (key, version) of keys that are only read, 0 for one that must be absent. No key twice. ``lease``:
+        under which all that is written stands.
         """

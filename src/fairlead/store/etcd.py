@@ -99,16 +99,13 @@ class EtcdStore:
         return [self._entry(pair) for pair in reply.kvs]
 
     async def put_if(self, key: str, value: bytes, version: int = ANY, lease: Lease | None = None) -> int:
-        return await self._commit([Write(key, value, version)], (), lease)
+        return await self.commit([Write(key, value, version)], (), lease)
 
     async def delete_if(self, key: str, version: int = ANY) -> None:
-        await self._commit([Write(key, None, version)], ())
+        await self.commit([Write(key, None, version)])
 
-    async def commit(self, writes: Sequence[Write], guards: Iterable[tuple[str, int]] = ()) -> int:
-        return await self._commit(writes, guards)
-
-    async def _commit(
-        self, writes: Sequence[Write], guards: Iterable[tuple[str, int]], lease: Lease | None = None
+    async def commit(
+        self, writes: Sequence[Write], guards: Iterable[tuple[str, int]] = (), lease: Lease | None = None
     ) -> int:
         """One transaction: the deeds, if every key is at its version; the new revision of the store."""
         versions = [*guards, *((write.key, write.version) for write in writes)]

@@ -26,15 +26,14 @@ class MemoryStore:
         return [self._entries[key] for key in sorted(self._entries) if key.startswith(prefix)]
 
     async def put_if(self, key: str, value: bytes, version: int = ANY, lease: Lease | None = None) -> int:
-        at = await self.commit([Write(key, value, version)])
-        if lease:
-            self._leases[key] = lease
-        return at
+        return await self.commit([Write(key, value, version)], (), lease)
 
     async def delete_if(self, key: str, version: int = ANY) -> None:
         await self.commit([Write(key, None, version)])
 
-    async def commit(self, writes: Sequence[Write], guards: Iterable[tuple[str, int]] = ()) -> int:
+    async def commit(
+        self, writes: Sequence[Write], guards: Iterable[tuple[str, int]] = (), lease: Lease | None = None
+    ) -> int:
         for key, version in (*guards, *((write.key, write.version) for write in writes)):
             self._compare(key, version)
         self._clock += 1
@@ -42,6 +41,8 @@ class MemoryStore:
             self._leases.pop(key, None)
             if value is not None:
                 self._entries[key] = Entry(key, value, self._clock)
+                if lease:
+                    self._leases[key] = lease
             elif self._entries.pop(key, None) is None:
                 continue
             self._watchers.announce(Change(key, value, self._clock))

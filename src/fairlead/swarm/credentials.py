@@ -13,7 +13,7 @@ import datetime
 import logging
 import os
 import ssl
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec.structs import replace
 
+from fairlead.core.datakeys import ZERO
 from fairlead.core.session import Issued
 from fairlead.errors import Internal, Invalid
 from fairlead.swarm import ca, gate
@@ -39,13 +40,15 @@ class Notes(msgspec.Struct, frozen=True):
 
     ``listen``: ``host:port``; ``advertise``: as people wrote it; ``device``: of this machine, that had this
     address; ``data_path``: an address; ``managers``: node id -> ``host:port``, as last heard.
-    ``certificate``, ``key``, ``roots``: PEM. ``data_key``: of the managers' store, 32 bytes; sealed where ``key`` is.
+    ``certificate``, ``key``, ``roots``: PEM. ``data_keys``: of the managers' store, by id; ``data_key``: the one that
+    has none (``core.datakeys.ZERO``). Sealed where ``key`` is.
     """
 
     certificate: str
     key: str
     roots: str
     data_key: bytes = b""
+    data_keys: dict[str, bytes] = {}
     listen: str = ""
     advertise: str = ""
     data_path: str = ""
@@ -66,8 +69,8 @@ class Credentials:
         self._path, self.notes = path, notes
         sealed = notes.key.encode().startswith(SEALED)
         self._key = b"" if sealed else notes.key.encode()
-        self.data_key = b"" if sealed else notes.data_key
-        """of the managers' store; empty on workers"""
+        self.data_keys = {} if sealed else _kept(notes, bytes)
+        """of the managers' store, by id; none on workers"""
         self._seal = b""
         """the unlock key, while this node is not locked"""
         self._server: ssl.SSLContext | None = None
@@ -123,13 +126,13 @@ class Credentials:
             os.close(place)
         return context
 
-    def _sealed_data_key(self) -> bytes:
+    def _sealed_data_keys(self) -> dict[str, bytes]:
+        """As they are in the file."""
         if self.locked:
-            return self.notes.data_key
-        if not self._seal or not self.data_key:
-            return self.data_key
-        nonce = os.urandom(NONCE)
-        return nonce + AESGCM(self._seal).encrypt(nonce, self.data_key, None)
+            return _kept(self.notes, bytes)
+        if not self._seal:
+            return dict(self.data_keys)
+        return {id: _sealed(self._seal, key) for id, key in self.data_keys.items()}
 
     def sign(self, data: bytes) -> bytes:
         return ca.load_key(self._key).sign(data, ec.ECDSA(hashes.SHA256()))
@@ -167,11 +170,16 @@ class Credentials:
         self._remember(replace(self.notes, roots=roots))
         return True
 
-    def keep_data_key(self, key: bytes) -> None:
-        """Of the managers' store; empty: this node manages no more."""
-        if key != self.data_key:
-            self.data_key = key
-            self._write(self.notes)
+    def keep_data_keys(self, keys: dict[str, bytes]) -> None:
+        """Of the managers' store, from now on; none: this node manages no more. What could not be written is not kept
+        (``Internal``): others count on it."""
+        if keys != self.data_keys:
+            before, self.data_keys = self.data_keys, dict(keys)
+            try:
+                self._write(self.notes)
+            except Internal:
+                self.data_keys = before
+                raise
 
     def note(self, **changes: object) -> None:
         """Other facts of ``Notes`` than keys, certificates and roots."""
@@ -211,12 +219,13 @@ class Credentials:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         self._seal = unlock_key
-        sealed = self.notes.data_key
-        self.data_key = AESGCM(unlock_key).decrypt(sealed[:NONCE], sealed[NONCE:], None) if sealed else b""
+        self.data_keys = _kept(self.notes, lambda key: AESGCM(unlock_key).decrypt(key[:NONCE], key[NONCE:], None))
 
     def _write(self, notes: Notes) -> None:
         """The file first: what is not written is not so."""
-        notes = replace(notes, key=self._sealed_key().decode(), data_key=self._sealed_data_key())
+        data = self._sealed_data_keys()
+        zero = data.pop(ZERO, b"")
+        notes = replace(notes, key=self._sealed_key().decode(), data_key=zero, data_keys=data)
         replace_file(self._path, msgspec.json.encode(notes))
         self.notes, self._server, self._client = notes, None, None
 
@@ -249,6 +258,17 @@ class Credentials:
     def revoke(self, file: Path, serials: Collection[str], now: datetime.datetime) -> None:
         """Writes the list of managers' certificates that are good no more."""
         replace_file(file, ca.revocations(serials, self.notes.certificate.encode(), self._key, now))
+
+
+def _kept(notes: Notes, opened: Callable[[bytes], bytes]) -> dict[str, bytes]:
+    """The data keys of a file."""
+    kept = notes.data_keys | ({ZERO: notes.data_key} if notes.data_key else {})
+    return {id: opened(key) for id, key in kept.items()}
+
+
+def _sealed(seal: bytes, key: bytes) -> bytes:
+    nonce = os.urandom(NONCE)
+    return nonce + AESGCM(seal).encrypt(nonce, key, None)
 
 
 def each(roots: str) -> list[str]:

@@ -159,6 +159,8 @@ class Dispatcher:
         if event.kind == "cluster" and event.after is not None:
             self.boards.log_driver = event.after.spec.task_defaults.log_driver
             self.boards.data_port = event.after.data_port
+        if event.kind == "datakeys" and event.before and event.after and event.before.used != event.after.used:
+            self._attendance.again()
         for node in self.boards.hear(*event):
             self._sessions[node].news.set()
         if event.kind == "cluster" or (event.kind == "nodes" and _manages(event.before) != _manages(event.after)):

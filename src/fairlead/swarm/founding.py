@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from fairlead.core import sharednetworks, tokens
+from fairlead.core import datakeys, sharednetworks, tokens
 from fairlead.core.cluster import Manager, Node, NodeSpec, new_id
 from fairlead.core.swarmspec import (
     ADDRESS_POOL,
@@ -32,17 +32,17 @@ from fairlead.swarm.state import Thing
 
 LONGEST_PREFIX = 29
 PORTS = range(1024, 49152)
-SECRET_BYTES, DATA_KEY = 16, 32
+SECRET_BYTES = 16
 
 
 class First(NamedTuple):
-    """Of the first node. ``root``, ``certificate``, ``key``: PEM; ``data_key``: of the managers' store."""
+    """Of the first node. ``root``, ``certificate``, ``key``: PEM; ``data_keys``: of the managers' store, by id."""
 
     node: str
     root: str
     certificate: str
     key: str
-    data_key: bytes
+    data_keys: dict[str, bytes]
     objects: tuple[Thing, ...]
 
 
@@ -85,8 +85,11 @@ def found(request: InitRequest, address: str, created: str, tools: Tools) -> Fir
     certificate = authority.issue(signing, Identity(node.id, "manager", cluster.id), now, valid)
     node = replace(node, serials=ca.serials(certificate))
     network = sharednetworks.settle(sharednetworks.ingress_request(), (), cluster, new_id(tools.draw), created)
-    objects = (cluster, node, SharedNetwork(network.id, network))
-    return First(node.id, cluster.trust.root, certificate.decode(), key.decode(), _bytes(tools.draw, DATA_KEY), objects)
+    data_key = _bytes(tools.draw, datakeys.KEY_BYTES)
+    id, root = datakeys.name(data_key), cluster.trust.root
+    ring = datakeys.first(id, node.id, tokens.digest(root.encode()), at)
+    objects = (cluster, replace(node, holds=id), SharedNetwork(network.id, network), ring)
+    return First(node.id, root, certificate.decode(), key.decode(), {id: data_key}, objects)
 
 
 def settled(request: InitRequest) -> ClusterSpec:

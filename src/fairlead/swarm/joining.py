@@ -6,6 +6,7 @@
     node
       Renew(request) -- its certificate -------------------->   Issued     for the role that it is to have now
       Enroll(address) - a manager's certificate ------------>   Enrolled   it is a learner in the managers' etcd
+      GetKeys - the same ----------------------------------->   KeysGiven  what is sealed there, it can open
 
 Rules
     1. What a newcomer is told before the digest was right, it does not use; only the root that the token names is
@@ -23,15 +24,16 @@ from __future__ import annotations
 import datetime
 import hmac
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from fairlead.core import tokens
 from fairlead.core.cluster import Manager, Node, NodeSpec, new_id
+from fairlead.core.datakeys import ZERO
 from fairlead.core.revoked import unexpired
-from fairlead.core.session import Enroll, Enrolled, GetRoot, Issued, Join, Renew, Root
+from fairlead.core.session import Enroll, Enrolled, GetKeys, GetRoot, Issued, Join, KeysGiven, Renew, Root
 from fairlead.core.swarmspec import Cluster
 from fairlead.core.written import joined
 from fairlead.errors import FairleadError, Forbidden, Invalid, Unavailable
@@ -103,8 +105,8 @@ async def era(address: str, keys: Keys) -> int:
 
 
 async def enroll(addresses: Iterable[str], address: str, keys: Keys) -> Enrolled:
-    """Where every member is, once this node is one, and the key of their store. ``address``: its own; ``:port`` when it
-    does not know its host."""
+    """Where every member is, once this node is one, and the keys of their store. ``address``: its own; ``:port`` when
+    it does not know its host."""
     enrolled = await _first(addresses, Enroll(address), keys)
     if not isinstance(enrolled, Enrolled):
         raise Unavailable("no manager made this node a member")
@@ -138,8 +140,8 @@ def signing_root(cluster: Cluster) -> str:
 
 
 class Admission:
-    """What a manager answers. ``now``: the time; ``draw``: a random number below the one given; ``data_key``: of the
-    managers' store."""
+    """What a manager answers. ``now``: the time; ``draw``: a random number below the one given; ``give``: the keys of
+    the managers' store, for that node."""
 
     def __init__(
         self,
@@ -148,9 +150,9 @@ class Admission:
         clock: Callable[[], int],
         now: Callable[[], datetime.datetime],
         draw: Callable[[int], int],
-        data_key: bytes = b"",
+        give: Callable[[str], Awaitable[dict[str, bytes]]],
     ) -> None:
-        self._state, self._members, self._data_key = state, members, data_key
+        self._state, self._members, self._give = state, members, give
         self._clock, self._now, self._draw = clock, now, draw
 
     def answer_at(self, gate_: Gate) -> None:
@@ -158,6 +160,7 @@ class Admission:
         gate_.on(Join, self._join)
         gate_.on(Renew, self._renew, gate.NODES)
         gate_.on(Enroll, self._enroll, gate.MANAGERS)
+        gate_.on(GetKeys, self._keys, gate.MANAGERS)
 
     async def welcome(self, who: Identity, roles: Collection[str]) -> None:
         """Who was removed may not come back, nor do what takes a role that it has no more, however long the certificate
@@ -242,17 +245,24 @@ class Admission:
             if member.node == node.id and member.started:  # it comes back without its data: its vote is void
                 await self._members.remove(member.id)
             elif member.node == node.id:
-                return await self._enrolled()
+                return await self._enrolled(node.id)
         await self._members.add(node.id)
         log.info("manager %s at %s is a learner", node.id, asked.address)
-        return await self._enrolled()
+        return await self._enrolled(node.id)
 
-    async def _enrolled(self) -> Enrolled:
+    async def _enrolled(self, node: str) -> Enrolled:
         """Exactly the members, or etcd does not start: a manager that left without a word is in the state still."""
+        keys = await self._give(node)  # it is a member by now: until it has the newest key, no key is used
         known = self.managers()
-        return Enrolled(
-            {member.node: known.get(member.node, "") for member in await self._members.list()}, self._data_key
-        )
+        members = {member.node: known.get(member.node, "") for member in await self._members.list()}
+        return Enrolled(members, keys.pop(ZERO, b""), keys)
+
+    async def _keys(self, stream: Stream, asked: GetKeys) -> KeysGiven:
+        """One that left without a word is to be a manager still, and somebody may have its certificate."""
+        node = stream.identity.node if stream.identity else ""
+        if node not in {member.node for member in await self._members.list()}:
+            raise Forbidden("this node is no member of the managers' store")
+        return KeysGiven(await self._give(node))
 
     async def moved(self, id: str, address: str) -> None:
         """A manager is at another address, or is one from now on."""

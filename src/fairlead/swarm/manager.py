@@ -36,15 +36,17 @@ from fairlead.swarm import ca, gate, joining, leader, members, revoking
 from fairlead.swarm.control import Control
 from fairlead.swarm.control_base import cluster_of
 from fairlead.swarm.credentials import Credentials, replace_file
+from fairlead.swarm.datakeys import DataKeys
 from fairlead.swarm.dispatcher import Dispatcher
 from fairlead.swarm.gate import Gate, Stream
 from fairlead.swarm.joining import Admission
 from fairlead.swarm.keeping import LIFETIME, Keeping
 from fairlead.swarm.leader import Guard, Leader
 from fairlead.swarm.loans import Loans
-from fairlead.swarm.members import Members, Place
+from fairlead.swarm.members import RESTARTING, Members, Place
 from fairlead.swarm.offices import Offices
 from fairlead.swarm.presence import BEATS, RollCall
+from fairlead.swarm.rekeying import Rekeying
 from fairlead.swarm.roles import Roles
 from fairlead.swarm.rotation import Rotation, belief
 from fairlead.swarm.sealedledger import SealedLedger
@@ -55,9 +57,8 @@ from fairlead.swarm.state import Event, State, Thing
 log = logging.getLogger(__name__)
 
 PAUSE = 0.2
-RESTARTING, TURN, SOON = "restarting", 30.0, 10.0
-"""Key of the manager whose etcd is started again; seconds after which it is another's turn though it is not back; and
-in which it should be."""
+TURN, SOON = 30.0, 10.0
+"""Seconds after which it is another's turn to start its etcd again though it is not back; and in which it should be."""
 
 
 class Process(Protocol):
@@ -115,14 +116,16 @@ class Manager:
         self._beginning = Beginning()
         self._etcd = tools.etcd(self._command, place)
         self._servers, etcd = tools.open(place.run / members.SOCKET)
-        self.ledger: Ledger = SealedLedger(etcd, credentials.data_key)
+        self.datakeys = DataKeys(credentials)
+        self.ledger = SealedLedger(etcd, self.datakeys)
         self.members = Members(self._servers)
         self.state = State(self.ledger, self._tell)
-        self.admission = Admission(self.state, self.members, tools.clock, tools.now, tools.draw, credentials.data_key)
+        self.admission = Admission(self.state, self.members, tools.clock, tools.now, tools.draw, self._give)
         self.gate = Gate(credentials, self.admission.welcome, tools.now)
         self.control = Control(self.state, tools.clock, tools.draw, tools.local)
         self.dispatcher: Dispatcher | None = None
         self.leading = False
+        self._resigned = False
         self._standing: asyncio.Task[None] | None = None
         self._heard: dict[str, str] = {}
         """what the state does not know yet"""
@@ -200,7 +203,9 @@ class Manager:
         self._follow(Event("cluster", None, self.cluster()))
         self.hear(self._follow)
         self.hear(self._herald)
+        self.hear(self.datakeys.hear)
         group.create_task(self.state.run())
+        group.create_task(self.datakeys.run(self.state))
         group.create_task(self.dispatcher.run())
         self._standing = group.create_task(leader.stand(self.ledger, self.me, self._lead))
         group.create_task(self._tell_address())
@@ -267,6 +272,9 @@ class Manager:
             raise Unavailable("this manager does not know its swarm yet")
         return self.dispatcher
 
+    async def _give(self, node: str) -> dict[str, bytes]:
+        return await self.datakeys.give(self.state, node)
+
     async def _connect(self, address: str) -> Stream:
         return await gate.open(address, self._credentials)
 
@@ -280,8 +288,9 @@ class Manager:
     # -- the one that leads ------------------------------------------------------------------------------------------
 
     async def _lead(self, guard: Guard) -> None:
-        """With other settings, the parts that know them begin anew."""
-        while True:
+        """With other settings, the parts that know them begin anew. Returns when this node leads no more by itself."""
+        self._resigned = False
+        while not self._resigned:
             self._settings.clear()
             async with asyncio.TaskGroup() as group:
                 leading = group.create_task(self._lead_with(self.cluster().spec, guard))
@@ -295,8 +304,11 @@ class Manager:
         grace = BEATS * spec.dispatcher.heartbeat_period / 1e9
         calls = RollCall(self.state, self.ledger, self.me, self._dispatching().boards.tasks, clock, grace)
         keeping = Keeping(self.state, self.ledger, clock, self._fresh_key, lifetime=self._tools.lifetime)
+        rekeying = Rekeying(
+            self.state, self.ledger, self.members, self.datakeys, self.me, clock, self._fresh_key, self._resign
+        )
         roles, offices = Roles(self.state, self.members), Offices(self.state, self.members, self.me)
-        parts = (decides, calls, roles, offices, Rotation(self.state), keeping)
+        parts = (decides, calls, roles, offices, Rotation(self.state), keeping, rekeying)
         with contextlib.ExitStack() as ears:
             for part in parts:
                 ears.callback(self.hear(part.hear))
@@ -305,6 +317,10 @@ class Manager:
             async with asyncio.TaskGroup() as group:
                 for part in parts:
                     group.create_task(part.lead(guard))
+
+    def _resign(self) -> None:
+        self._resigned = True
+        self._settings.set()
 
     def _fresh_key(self) -> bytes:
         return bytes(self._tools.draw(256) for _ in range(32))

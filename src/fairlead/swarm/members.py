@@ -32,6 +32,8 @@ from fairlead.errors import Conflict, Unavailable
 log = logging.getLogger(__name__)
 
 PORT = 2378
+RESTARTING = "restarting"
+"""key of the manager whose etcd is started again"""
 SOCKET = "client:0"
 """what etcd calls ``unix://client:0``, in the folder where it runs"""
 REVOKED = "crl.der"

@@ -23,6 +23,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from fairlead.core import nodeaddresses, quorum
+from fairlead.core.datakeys import ZERO
 from fairlead.core.session import Command, Issued
 from fairlead.errors import Conflict, FairleadError, Unavailable
 from fairlead.swarm import ca, gate, joining
@@ -139,7 +140,7 @@ class Membership:
             self._role_changed.clear()
             if not self.manages:
                 await self._forget()
-                self.credentials.keep_data_key(b"")
+                self.credentials.keep_data_keys({})
                 await self._role_changed.wait()
                 continue
             try:
@@ -211,7 +212,7 @@ class Membership:
         """How etcd is to start, once the other managers know of us."""
         found = await joining.enroll(self._others(), self.address, self.credentials)
         self.credentials.note(managers=found.members)
-        self.credentials.keep_data_key(found.key)
+        self.credentials.keep_data_keys(found.keys | ({ZERO: found.key} if found.key else {}))
         return Beginning(others=tuple(node for node in found.members if node != self.node))
 
     async def _forget(self) -> None:

@@ -155,6 +155,7 @@ class SwarmNode:
             address=member.address.rpartition(":")[0].strip("[]"),
             control=control,
             error=member.error
+            or ("" if control or manager is None else manager.datakeys.trouble)
             or ("" if member.decides or not control else f"rpc error: code = Unknown desc = {NO_LEADER}"),
             managers=member.credentials.notes.managers,
         )
@@ -208,7 +209,7 @@ class SwarmNode:
             notes = Notes(
                 certificate=first.certificate,
                 key=first.key,
-                data_key=first.data_key,
+                data_keys=first.data_keys,
                 roots=first.root,
                 listen=listen,
                 data_path=data_path,

@@ -61,6 +61,8 @@ class Attendance:
         """of those where another manager wrote his name since"""
         self._unsaid: set[str] = set()
         """whose sessions are not written down yet"""
+        self._repeated: set[str] = set()
+        """whose sessions are written down once more, if nobody has written since"""
         self._leaving: dict[str, asyncio.TimerHandle] = {}
         self._changed: dict[str, None] = {}
         self._news = asyncio.Event()
@@ -70,12 +72,19 @@ class Attendance:
             timer.cancel()
         self._here.add(node)
         self._unsaid.add(node)
+        self._repeated.discard(node)
         self._note(node)
 
     def left(self, node: str, at_once: bool = False) -> None:
         """Its session ended. ``at_once``: it will not come again, or we waited for it already."""
         seconds = 0 if at_once else self._grace()
         self._leaving[node] = asyncio.get_running_loop().call_later(seconds, self._gone, node)
+
+    def again(self) -> None:
+        """What we said is sealed with a key that is used no more. Another's word stays as it is."""
+        for node in self._here - self._leaving.keys() - self._unsaid:
+            self._repeated.add(node)
+            self._note(node)
 
     def _gone(self, node: str) -> None:
         self._leaving.pop(node, None)
@@ -140,12 +149,15 @@ class Attendance:
         try:
             if node in self._here:
                 key, value = PREFIX + node, self._manager.encode()
-                self._versions[node] = await self._ledger.put_if(key, value, ANY, lease)
+                before = self._versions.get(node, ANY) if node in self._repeated else ANY
+                self._versions[node] = await self._ledger.put_if(key, value, before, lease)
+                self._repeated.discard(node)
                 self._unsaid.discard(node)
                 self._compare(node)
             elif node in self._versions:
                 await self._ledger.put_if(PREFIX + node, b"", self._versions.pop(node))
         except Conflict:
+            self._repeated.discard(node)
             log.debug("another manager has node %s", node)  # or the lease is over, and ``run`` says all again
         except Unavailable:
             await asyncio.sleep(PAUSE)

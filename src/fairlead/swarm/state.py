@@ -41,6 +41,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fairlead.core.cluster import Loan, Node, Report, Service, Task, reported
+from fairlead.core.datakeys import Ring
 from fairlead.core.remotes import VNI
 from fairlead.core.service import TaskSpec
 from fairlead.core.swarmspec import Cluster, ConfigFile, Secret, SharedNetwork
@@ -49,7 +50,7 @@ from fairlead.store.base import Change, Entry, Ledger, Write
 
 log = logging.getLogger(__name__)
 
-Thing = Cluster | Node | Service | Task | Report | SharedNetwork | Secret | ConfigFile | Loan
+Thing = Cluster | Node | Service | Task | Report | SharedNetwork | Secret | ConfigFile | Loan | Ring
 SPECS, NAMES, MARK = "specs", "names", "written"
 TRIES, PAUSE = 20, 0.1
 PATIENCE, AGAIN = 10.0, 1.5
@@ -90,6 +91,7 @@ class State:
         self.secrets: dict[str, Secret] = {}
         self.configs: dict[str, ConfigFile] = {}
         self.loans: dict[str, Loan] = {}
+        self.datakeys: dict[str, Ring] = {}
         self.reports: dict[str, Report] = {}
         """of tasks that there are, and of some that were"""
         self._bare: dict[str, Task] = {}
@@ -331,6 +333,7 @@ _KINDS: dict[type, str] = {
     Secret: "secrets",
     ConfigFile: "configs",
     Loan: "loans",
+    Ring: "datakeys",
 }
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(type_) for type_, kind in _KINDS.items()}
 _TASK = msgspec.json.Decoder(Task)
