@@ -128,7 +128,7 @@ class Rekeying:
 
     async def _seal_anew(self, ring: Ring, guard: Guard) -> float:
         if not self._older:
-            self._older = await self._ledger.older(ring.used)
+            self._older = [*await self._ledger.older(ring.used)]
             if not self._older:
                 await self._state.commit([datakeys.without_older(ring)], guard=guard)
                 log.info("nothing is under an older data key than %s any more: it is the only one", ring.used[:8])

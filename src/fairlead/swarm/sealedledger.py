@@ -133,7 +133,7 @@ class SealedLedger:
                 log.debug("a watch of the managers' store waits: %s", error.message)
                 await asyncio.sleep(PAUSE)
 
-    async def older(self, used: str) -> list[Entry]:
+    async def older(self, used: str) -> Sequence[Entry]:
         """What is sealed with another key than this, opened. (What none opens stays as it is, and does not count.)"""
         held, found = self._keys.held, []
         for entry in await self._ledger.list(""):
