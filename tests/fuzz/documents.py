@@ -135,6 +135,7 @@ def changes(text: str) -> None:
     'FROM a AS b\nARG A=1\nENV B=${A:-x}\nCOPY --chmod=1 <<-"x" << y /d/\n\tz\nx\n$B \\\\\ny\nRUN cat <<E\nq\nE\n',
 )
 def dockerfiles(text: str) -> None:
+    text = text.encode(errors="surrogateescape").decode(errors="replace")  # as ``host.build`` reads the file
     several(
         lambda t: dockerfile.check(t, "Dockerfile", "b"), lambda t: dockerfile.bases(t, {"X": "y"}), without_documents
     )(text)
