@@ -96,6 +96,14 @@ def test_frames_of_a_host_that_is_not_on_the_network(town: Town) -> None:
     "GHSA-vwm3-crmr-xfxw",
     guard=("core/rules.py", 'ip saddr @vteps4 meta iifkind != "bridge" notrack', "ip saddr @vteps4 notrack"),
 )
+@pytest.mark.proves(
+    "GHSA-vwm3-crmr-xfxw",
+    guard=(
+        "core/rules.py",
+        'iifname @internal counter drop comment "from a container of an internal one"',
+        'iifname @internal counter comment "from a container of an internal one"',
+    ),
+)
 def test_frames_of_a_container_in_the_name_of_another_host(town: Town) -> None:
     one, two, _ = town.hosts
     one("network create -d overlay --subnet=10.10.10.0/24 RED")
@@ -103,8 +111,11 @@ def test_frames_of_a_container_in_the_name_of_another_host(town: Town) -> None:
     one("run -d --name web --net RED busybox sleep 1000")
     two("run -d --name db --net RED busybox sleep 1000")
     one("run -d --name evil busybox sleep 1000")
+    one("network create --internal -o com.docker.network.bridge.name=br-deep DEEP")
+    one("run -d --name hidden --net DEEP busybox sleep 1000")
     eventually(lambda: one.pings("web", "db"), "db")
     forger = Forger(town)
-    for setting in ("all", "docker0"):
+    for setting in ("all", "docker0", "br-deep"):
         one.machine.run("sysctl", "-qw", f"net.ipv4.conf.{setting}.rp_filter=0")
     assert not forger.arrives_as(place(one, "evil"), two.machine.address4, "docker0")
+    assert not forger.arrives_as(place(one, "hidden"), two.machine.address4, "br-deep")

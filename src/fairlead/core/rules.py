@@ -208,7 +208,7 @@ _CHAINS = """\
     }
     chain overlay {
         iifname @networks counter drop comment "VXLAN for a network of ours from a container"
-        iifname @internal counter drop comment "the same"
+        iifname @internal counter drop comment "from a container of an internal one"
         th dport . @th,96,24 @sealed meta ipsec missing counter drop comment "in clear"
         th dport . @th,96,24 . ip saddr @vteps4 notrack accept
         th dport . @th,96,24 . ip6 saddr @vteps6 notrack accept

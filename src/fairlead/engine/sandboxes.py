@@ -45,7 +45,7 @@ class Names(Protocol):
     async def serve(self, stack: Stack, meanwhile: Callable[[], None] | None = None) -> Skeleton | None:
         """Serve the names this stack may see; returns the redirect its namespace needs.
 
-        ``meanwhile``: what to do, once, between telling and being answered; it raises nothing."""
+        ``meanwhile``: what to do between telling and being answered, twice if it is told twice; it raises nothing."""
 
     async def forget(self, stack: Stack) -> None: ...
 
