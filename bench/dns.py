@@ -25,10 +25,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fairlead.core import dnswire
+from fairlead.engine import resolver
 from fairlead.engine.resolverclient import EndpointNames, ResolverClient, SandboxNames
 from fairlead.host import netns
 
-ADDRESS = "127.0.0.11"
+ADDRESS = resolver.ADDRESS
 Figure = dict[str, float]
 
 
@@ -172,9 +173,9 @@ class Bench:
             for i in range(4)
         ]
         box = SandboxNames(id="s", namespace=self.path, networks=("n",), upstreams=(("127.0.0.1", "sandbox"),))
-        ports = await client.open(box, (*names, *ring))
+        await client.open(box, (*names, *ring))
         assert self.process is not None
-        mine = ports.udp, self.process.pid
+        mine = resolver.PORT, self.process.pid
         two, all_ = [[dnswire.query(f"name{i}", size=1232) for i in range(count)] for count in (2, 200)]
         child, port = least(self.path, all_)
         self.children.append(child)

@@ -30,8 +30,9 @@ def main() -> int:
     if words[:1] == ["resolver"]:
         from fairlead.engine import resolver
         from fairlead.host.netns import socket_in
+        from fairlead.host.steering import open_door
 
-        return resolver.main(words[1:], socket_in)
+        return resolver.main(words[1:], socket_in, open_door)
     if words[:1] == ["relay"]:
         from fairlead.engine import relay
 

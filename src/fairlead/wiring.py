@@ -54,7 +54,7 @@ from fairlead.engine.overlays import Overlays
 from fairlead.engine.predefined import Predefined
 from fairlead.engine.publisher import Publisher
 from fairlead.engine.relayclient import RelayClient
-from fairlead.engine.resolverclient import Ports, ResolverClient
+from fairlead.engine.resolverclient import ResolverClient
 from fairlead.engine.restore import Restore
 from fairlead.engine.sandboxes import Sandboxes
 from fairlead.engine.sharing import Sharing
@@ -155,7 +155,7 @@ class Build(Later):
 
     def _build_packets(self) -> None:
         resolver, relay = str(self.exec / "resolver.sock"), str(self.exec / "relay.sock")
-        self.resolver = ResolverClient(resolver, moved=self._resolver_moved)
+        self.resolver = ResolverClient(resolver)
         self.relay = RelayClient(relay)
         self.resolver_process = Child("resolver", resolverclient.command(resolver), self.exec, outlives=True)
         self.relay_process = Child("relay", relayclient.command(relay), self.exec, outlives=True)
@@ -213,9 +213,6 @@ class Build(Later):
     def _keep_relay(self) -> None:
         self.tasks.create_task(self.relay_process.run())
         self.tasks.create_task(self.relay.keep())
-
-    async def _resolver_moved(self, sandbox: str, ports: Ports) -> None:
-        await self.sandboxes.refresh(sandbox)
 
     def _pools(self) -> addresses.PoolPlan:
         given = tuple(addresses.AddressPool(pool.base, pool.size) for pool in self.settings.default_address_pools)

@@ -15,7 +15,7 @@ from fairlead.core.addresses import PoolPlan
 from fairlead.core.container import Config, Container, HostConfig, State
 from fairlead.core.keying import Keying, Peer
 from fairlead.core.model import EndpointSettings, NetworkRequest
-from fairlead.core.wanted import File, Skeleton, Wanted
+from fairlead.core.wanted import File, Wanted
 from fairlead.engine.attachments import Attachments
 from fairlead.engine.catalog import Catalog
 from fairlead.engine.cluster import Cluster
@@ -62,11 +62,10 @@ class PaperNames:
     def __init__(self) -> None:
         self.served: dict[str, dict[str, tuple[str, ...]]] = {}
 
-    async def serve(self, stack: Stack, meanwhile: Callable[[], None] | None = None) -> Skeleton:
+    async def serve(self, stack: Stack, meanwhile: Callable[[], None] | None = None) -> None:
         self.served[stack.sandbox.id] = {network.name: endpoint.names for network, endpoint in stack.attached}
         if meanwhile is not None:
             meanwhile()
-        return Skeleton(ns=stack.sandbox.namespace, text="redirect")
 
     async def forget(self, stack: Stack) -> None:
         self.served.pop(stack.sandbox.id, None)
@@ -74,9 +73,6 @@ class PaperNames:
     def adopt(self, stack: Stack) -> None: ...
 
     async def resume(self) -> None: ...
-
-    def redirect(self, stack: Stack) -> Skeleton | None:
-        return Skeleton(ns=stack.sandbox.namespace, text="redirect")
 
 
 class PaperResolver:

@@ -5,7 +5,7 @@ from paper import Paper
 
 from fairlead.core.container import Config, Container, HostConfig
 from fairlead.core.model import EndpointSettings, Network, NetworkRequest, PortRequest
-from fairlead.core.wanted import Address, Element, File, Link, Plan, Skeleton
+from fairlead.core.wanted import Address, Element, File, Link, Plan
 from fairlead.engine.rehearsal import Rehearsal
 from fairlead.errors import Conflict, Forbidden
 from lane.golden import as_text
@@ -92,7 +92,7 @@ async def test_a_container_is_planned_and_not_made(stage: tuple[Paper, PaperCrea
     assert all(item.owner == "container new" for item in plan)
     assert of(plan, Address) == ["address link=eth0 address=172.17.0.2/16 ns=eeeeeeeeeeee"]
     assert of(plan, Element) == ["element map=published4 item=tcp . 8080 value=172.17.0.2 . 80"]
-    assert len(of(plan, File)) == 3 and len(of(plan, Skeleton)) == 1
+    assert len(of(plan, File)) == 3
     real = await paper.container("new", "RED", ports=creation.ports)
     await paper.open(real)
     assert paper.addresses(real) == {"RED": "172.17.0.2"}

@@ -27,7 +27,7 @@ class Ear:
             meanwhile()
         if self.refuses:
             return [{"ok": False, "error": "no"} for _ in lines]
-        return [{"ok": True, "port_udp": 1, "port_tcp": 2} for _ in lines]
+        return [{"ok": True} for _ in lines]
 
 
 @pytest.fixture

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import signal
 import socket
+import struct
 import tempfile
 from typing import Any
 
@@ -13,6 +15,7 @@ from fairlead.core import dnswire, names
 from fairlead.core.dnswire import Malformed, Message, Question, Record
 from fairlead.engine import resolver
 from fairlead.engine.loop import Loop
+from fairlead.host import netns, steering
 from fuzz.mutate import Dice
 from fuzz.targets import target
 
@@ -29,6 +32,9 @@ NAMES = (
     ".",
 )
 NAMES += ("1." * 32 + "ip6.arpa", "x" * 63 + ".red", "_x._tcp.db", "_²._tcp.web", "tasks.web")
+SERVER = (resolver.ADDRESS, resolver.PORT)
+_SET_FLAGS, _UP = 0x8914, 1
+"""SIOCSIFFLAGS, IFF_UP: netdevice(7)"""
 TYPES = (dnswire.A, dnswire.AAAA, dnswire.PTR, dnswire.SRV, dnswire.ANY, dnswire.TXT, dnswire.OPT, 0, 65535)
 
 
@@ -74,19 +80,31 @@ def checked(data: bytes) -> None:
 
 
 class _Wire:
-    """A UDP socket that keeps what it is given."""
+    """A raw socket that keeps the answers in what it is given."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
 
-    def sendto(self, data: bytes, client: Any) -> None:
-        self.sent.append(data)
+    def sendto(self, packet: bytes, client: Any) -> None:
+        self.sent.append(packet[28:])
 
 
-def served() -> tuple[Loop, resolver.Resolver, dict[str, Any]]:
-    """A resolver with names, its sockets on this machine's loopback, at ports that the kernel chose."""
+def lonely() -> str:
+    """A namespace of nobody else's, with a loopback; its path in this process."""
+    space = netns.in_new(_begun)
+    return f"/proc/self/fd/{space}"
+
+
+def _begun() -> int:
+    with socket.socket() as asking:  # ifreq: a name of 16 bytes, flags
+        fcntl.ioctl(asking, _SET_FLAGS, struct.pack("16sh22x", b"lo", _UP))
+    return os.open(netns.HERE, os.O_RDONLY)
+
+
+def served(space: str) -> tuple[Loop, resolver.Resolver]:
+    """A resolver with names and a door in that namespace."""
     loop = Loop()
-    it = resolver.Resolver(loop, lambda path, family, kind: socket.socket(family, kind))
+    it = resolver.Resolver(loop, netns.socket_in, steering.open_door)
     entries = [
         {
             "network": "n1",
@@ -98,21 +116,20 @@ def served() -> tuple[Loop, resolver.Resolver, dict[str, Any]]:
         for n in range(10, 13)
     ]
     entries[0] |= {"ipv6": "fd00::10", "ports": ["80/tcp"]}
-    box = {"id": "box", "namespace": "/proc/self/ns/net", "networks": ["n1"], "links": {"n1": {"db": "w11"}}}
-    told = it.state({"names": entries, "sandboxes": [box]})
-    return loop, it, told["sandboxes"]["box"]
+    box = {"id": "box", "namespace": space, "networks": ["n1"], "links": {"n1": {"db": "w11"}}}
+    assert not it.state({"names": entries, "sandboxes": [box]})["failed"]
+    return loop, it
 
 
 class _Answering:
     """The resolver without its sockets: one for the whole run, for it remembers."""
 
     def __init__(self) -> None:
-        self.loop, self.resolver, _ = served()
+        self.loop, self.resolver = served(lonely())
         self.box = self.resolver._sandboxes["box"]
-        if self.box.udp is not None:
-            self.loop.unwatch(self.box.udp)
-            self.box.udp.close()
-        self.box.udp = self.wire = _Wire()  # type: ignore[assignment]
+        assert self.box.door is not None
+        self.loop.unwatch(self.box.door.udp)
+        self.box.door.out = self.wire = _Wire()  # type: ignore[assignment]
 
     def ask(self, packet: bytes) -> list[bytes]:
         self.wire.sent.clear()
@@ -174,20 +191,21 @@ class _Live:
 
     def __init__(self) -> None:
         ours, theirs = os.pipe()
+        self.space = lonely()
         self.complaints = tempfile.TemporaryFile()  # noqa: SIM115  (for as long as we live)
         self.pid = os.fork()
         if not self.pid:
             os.dup2(self.complaints.fileno(), 2)
             signal.setitimer(signal.ITIMER_REAL, 0)
-            loop, _, ports = served()
-            os.write(theirs, b"%d %d" % (ports["port_udp"], ports["port_tcp"]))
+            loop, _ = served(self.space)
+            os.write(theirs, b".")
             loop.later(1, lambda: follow(loop, os.getppid()))
             loop.run()
             os._exit(0)
-        udp, self.tcp = map(int, os.read(ours, 99).split())
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        assert os.read(ours, 1)
+        self.udp = netns.socket_in(self.space, socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.settimeout(4)
-        self.udp.connect((resolver.ADDRESS, udp))
+        self.udp.connect(SERVER)
         self.count = 0
         atexit.register(os.kill, self.pid, signal.SIGKILL)
 
@@ -227,7 +245,9 @@ def sent(given: tuple[str, list[bytes]]) -> None:
         for packet in several:
             it.udp.send(packet)
     else:
-        with socket.create_connection((resolver.ADDRESS, it.tcp), 4) as tcp:
+        with netns.socket_in(it.space, socket.AF_INET, socket.SOCK_STREAM) as tcp:
+            tcp.settimeout(4)
+            tcp.connect(SERVER)
             data = b"".join(len(packet).to_bytes(2, "big") + packet for packet in several)
             tcp.sendall(data[: -1 - len(data) % 7])
     it.alive()

@@ -199,21 +199,3 @@ def test_a_bad_server_is_refused_in_dockerds_words(server: str, words: str) -> N
     with pytest.raises(Internal) as caught:
         resolv_conf(HOST, "names", [server])
     assert caught.value.message == f'bad nameserver address {server}: ParseAddr("{server}"): {words}'
-
-
-def test_the_redirect() -> None:
-    skeleton = hostsfile.redirect_skeleton("sb1", 40001, 40002)
-    assert skeleton.ns == "sb1"
-    assert skeleton.text == text("""
-        chain names {
-            type filter hook ingress device "lo" priority 0; policy accept;
-            ip daddr 127.0.0.11 udp dport 53 udp dport set 40001
-            ip daddr 127.0.0.11 tcp dport 53 tcp dport set 40002
-        }
-        chain answers {
-            type filter hook output priority raw; policy accept;
-            oif != "lo" accept
-            ip saddr 127.0.0.11 udp sport 40001 udp sport set 53
-            ip saddr 127.0.0.11 tcp sport 40002 tcp sport set 53
-        }
-    """)

@@ -20,8 +20,6 @@ Rules
     2. Nobody is left without a server: when none remains, public ones are used,
        and the file says so.
     3. Errors are dockerd's words.
-
-Also here: the redirect that leads 127.0.0.11:53 to the resolver's ports.
 """
 
 from __future__ import annotations
@@ -31,7 +29,6 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from fairlead.core.wanted import Skeleton
 from fairlead.errors import Internal, Invalid
 
 RESOLVER = "127.0.0.11"
@@ -321,43 +318,3 @@ def _complaint4(address: str) -> str:
         if len(value) > 3 or int(value) > 255:
             return "IPv4 field has value >255"
     return "IPv4 address too short" if len(fields) < 4 else "IPv4 address too long"
-
-
-# -- the way to the resolver -----------------------------------------------------------------------
-
-
-def redirect_chain(udp_port: int, tcp_port: int) -> str:
-    """The nft chains that lead 127.0.0.11:53 to the resolver's ports within a sandbox, and answers back.
-
-    Only that address and port: a server of the container's own on port 53 of
-    any other address (or of all) is left alone.
-
-    Port numbers are written over, packet by packet; NAT would have the kernel
-    track every connection of the container, those to the world too. Should the
-    container track by itself, it sees port 53 both ways: questions are changed
-    after its look at them, where they come in by "lo" (such a hook is in an inet
-    table since Linux 5.10), answers before. So what goes to others by a cable is
-    asked one question, and not by name: "lo" is number 1 in every namespace.
-    """
-    return f"""\
-chain names {{
-    type filter hook ingress device "lo" priority 0; policy accept;
-    ip daddr {RESOLVER} udp dport 53 udp dport set {udp_port}
-    ip daddr {RESOLVER} tcp dport 53 tcp dport set {tcp_port}
-}}
-chain answers {{
-    type filter hook output priority raw; policy accept;
-    oif != "lo" accept
-    ip saddr {RESOLVER} udp sport {udp_port} udp sport set 53
-    ip saddr {RESOLVER} tcp sport {tcp_port} tcp sport set 53
-}}
-"""
-
-
-def redirect_skeleton(namespace: str, udp_port: int, tcp_port: int) -> Skeleton:
-    """The sandbox's whole table when nothing but names needs one; ``namespace`` is the ``Namespace`` object's name."""
-    return Skeleton(
-        ns=namespace,
-        text=redirect_chain(udp_port, tcp_port),
-        why=f"queries to {RESOLVER}:53 go to the resolver's sockets in this sandbox",
-    )

@@ -15,6 +15,8 @@ Rules
     2. ``Unavailable`` when no answer comes within ``PATIENCE`` seconds, or nobody is
        there within ``STARTING``; the state is told later, by ``keep`` or by the next call.
     3. A cancelled call hangs up: its answers must not reach the next caller.
+    4. A process that does not know the word which says everything is of another version (it outlived an older
+       engine): it is told to end, and another one is started.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from typing import Any
 
 import msgspec
 
+from fairlead.engine.control import UNKNOWN
 from fairlead.errors import FairleadError, Internal, Unavailable
 
 PATIENCE = 5.0
@@ -118,7 +121,22 @@ class ControlClient:
             await self._afterwards.pop(0)()
 
     async def _connect(self) -> None:
-        started, deadline = False, asyncio.get_running_loop().time() + STARTING
+        deadline = asyncio.get_running_loop().time() + STARTING
+        await self._reach(deadline)
+        answer = (await self._exchange(self._state()))[0]
+        if answer.get("error") == UNKNOWN:
+            await self._exchange({"do": "exit"})
+            self._hang_up()
+            await self._reach(deadline)
+            answer = (await self._exchange(self._state()))[0]
+        if not answer.get("ok"):
+            self._hang_up()
+            raise Internal(f"the process at {self._path} refused its state: {answer.get('error')}")
+        self._afterwards += self._told(answer)
+
+    async def _reach(self, deadline: float) -> None:
+        """A process that listens, one that is started if need be."""
+        started = False
         while True:
             try:
                 self._streams = await _dial(self._path, self._ended)
@@ -131,11 +149,6 @@ class ControlClient:
                     raise _Nobody(f"nobody answers at {self._path}: {error}") from error
                 await asyncio.sleep(_AGAIN)
         self._lost.clear()
-        answer = (await self._exchange(self._state()))[0]
-        if not answer.get("ok"):
-            self._hang_up()
-            raise Internal(f"the process at {self._path} refused its state: {answer.get('error')}")
-        self._afterwards += self._told(answer)
 
     async def _exchange(self, *lines: Line, meanwhile: Callable[[], object] | None = None) -> list[Line]:
         assert self._streams is not None

@@ -1,6 +1,6 @@
 """Naming: what each sandbox may resolve, kept true in the resolver.
 
-    stack (endpoints, networks) ----> SandboxNames + EndpointNames ----> resolver ----> ports ----> redirect
+    stack (endpoints, networks) ----> SandboxNames + EndpointNames ----> resolver
 
 One call says everything about one stack; what an endpoint that has left used to
 be called is taken back in the same breath. The resolver is a process of its
@@ -12,15 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from fairlead.core import links, serving
-from fairlead.core.hostsfile import redirect_skeleton
-from fairlead.core.wanted import Skeleton
 from fairlead.engine.drivers.base import Driver
 from fairlead.engine.resolverclient import EndpointNames, ResolverClient, SandboxNames
 from fairlead.engine.sandboxes import Stack
 
 
 class Naming:
-    """``sandboxes.Names`` on the resolver process. ``nat``: the sandbox can redirect port 53 (there is a firewall)."""
+    """``sandboxes.Names`` on the resolver process."""
 
     def __init__(self, client: ResolverClient, drivers: Mapping[str, Driver]) -> None:
         self._client = client
@@ -32,13 +30,12 @@ class Naming:
         """Everything the resolver is told about one stack."""
         return self._sandbox(stack), list(self._names(stack))
 
-    async def serve(self, stack: Stack, meanwhile: Callable[[], None] | None = None) -> Skeleton | None:
+    async def serve(self, stack: Stack, meanwhile: Callable[[], None] | None = None) -> None:
         names = list(self._names(stack))
         now = {(name.network, name.endpoint) for name in names}
         gone = self._served.get(stack.sandbox.id, set()) - now
-        ports = await self._client.open(self._sandbox(stack), names, gone, meanwhile)
+        await self._client.open(self._sandbox(stack), names, gone, meanwhile)
         self._served[stack.sandbox.id] = now
-        return redirect_skeleton(stack.sandbox.namespace, ports.udp, ports.tcp)
 
     async def forget(self, stack: Stack) -> None:
         if stack.sandbox.id in self._served:
@@ -53,10 +50,6 @@ class Naming:
     async def resume(self) -> None:
         if self._served:
             await self._client.connect()
-
-    def redirect(self, stack: Stack) -> Skeleton | None:
-        ports = self._client.ports(stack.sandbox.id)
-        return redirect_skeleton(stack.sandbox.namespace, ports.udp, ports.tcp) if ports else None
 
     def _sandbox(self, stack: Stack) -> SandboxNames:
         named = [network for network, endpoint in stack.attached if endpoint.names]

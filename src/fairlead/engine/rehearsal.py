@@ -15,14 +15,12 @@ from __future__ import annotations
 
 from fairlead.core.container import Config, HostConfig
 from fairlead.core.model import EndpointSettings, NetworkRequest
-from fairlead.core.wanted import Plan, Skeleton, owned
+from fairlead.core.wanted import Plan, owned
 from fairlead.engine.attachments import Attachments, mode_of
 from fairlead.engine.controller import Controller
 from fairlead.engine.creation import Creation
 from fairlead.engine.hostfiles import HostFiles
 from fairlead.engine.sandboxes import Sandboxes
-
-NAMES = "queries to 127.0.0.11:53 go to the resolver's sockets; their ports are chosen when they open"
 
 
 class Rehearsal:
@@ -58,8 +56,6 @@ class Rehearsal:
             ]
         stack = self._attachments.rehearse(container)
         warnings = [*warnings, *map(_lent, (n.name for n, _ in stack.attached if n.ipam.driver != "default"))]
-        if any(endpoint.names for endpoint in stack.endpoints):
-            stack.redirect = Skeleton(ns=stack.sandbox.namespace, text="…", why=NAMES)
         return owned((*self._sandboxes.plan(stack), *self._files.plan(container, stack)), title), warnings
 
 

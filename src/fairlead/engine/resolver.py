@@ -1,12 +1,13 @@
 """The resolver: one process that answers every container's DNS, whether the engine lives or not.
 
-    container --127.0.0.11:53--> (nft in its sandbox) --> our socket *in that sandbox*
+    container --127.0.0.11:53--> (led there by a program of the kernel's) --> our socket *in that sandbox*
         known, asked before   dictionary on the datagram's bytes          -> answer, ~7 µs
         known                 core.names, core.dnswire, into the dictionary -> answer
         unknown               engine.forwarder, or SERVFAIL where nothing may leave
 
-Each sandbox has its own UDP and TCP socket, opened inside its namespace, so who
-asks is known by the socket and cannot be forged; nothing listens on the host.
+Each sandbox has its own door (``host.steering``): a UDP and a TCP socket, opened inside its namespace, so who
+asks is known by the socket and cannot be forged; nothing listens on the host. Answers over UDP leave by a raw
+socket as whole packets, from the port that was asked.
 
 The quick way: the key is everything in the datagram but its id (flags, question
 in the client's own spelling, EDNS), the value everything in the answer but its
@@ -19,9 +20,9 @@ Rules
     1. One thread, one epoll loop; ``BURST`` datagrams of one sandbox (``datagrams``), then the next.
     2. A dictionary holds at most ``REMEMBERED`` answers to queries of at most
        ``LONG`` bytes: a client that varies its questions cannot fill our memory.
-    3. The engine's death changes nothing. It comes back with "state", which
+    3. The engine's death changes nothing. It comes back with ``STATE``, which
        replaces all names at once and keeps every socket that is still wanted.
-    4. A sandbox's sockets belong to one namespace: they are opened anew when the
+    4. A sandbox's door belongs to one namespace: it is opened anew when the
        path leads to another one.
 
 Without an engine nothing is learnt: names of containers that died meanwhile
@@ -39,14 +40,15 @@ from typing import Any
 from fairlead.core import dnswire
 from fairlead.core.dnswire import BadQuery, Query
 from fairlead.core.names import Names
+from fairlead.core.protocol import Protocol
 from fairlead.engine import control
-from fairlead.engine.datagrams import Batch
+from fairlead.engine.datagrams import Batch, Envelope
 from fairlead.engine.dnstcp import Listener
 from fairlead.engine.forwarder import Forwarder, OpenSocket, Upstream
 from fairlead.engine.loop import Loop
-from fairlead.errors import Conflict, FairleadError, Invalid
+from fairlead.errors import FairleadError, Invalid
 
-ADDRESS = "127.0.0.11"
+ADDRESS, PORT = "127.0.0.11", 53
 BURST = 64
 PROBE = 16
 SEVERAL = 3
@@ -54,9 +56,27 @@ SEVERAL = 3
 REMEMBERED = 2048
 LONG = 300
 _RECEIVE_BUFFER = 1 << 20
+STATE = "doors"
+"""The word that says everything. It was "state" when the engine led questions to our ports by nftables: a resolver
+of that kind does not know this word, and gives way."""
 
 Place = tuple[str, int, int]
 """(path, device, inode) of a namespace"""
+
+
+class Door(Protocol):
+    """Where a namespace's questions come in, and answers go out (``host.steering``); its sockets do not block."""
+
+    udp: socket.socket
+    tcp: socket.socket
+    out: socket.socket
+    """takes whole packets"""
+
+    def close(self) -> None: ...
+
+
+OpenDoor = Callable[[str, str, int], Door]
+"""(path of the namespace, address, port) -> the door that stands for them"""
 
 
 class Sandbox:
@@ -75,7 +95,7 @@ class Sandbox:
         self.rings: dict[bytes, _Ring] = {}
         self.foreign: dict[bytes, Query] = {}
         """queries known to be somebody else's to answer, read already"""
-        self.udp: socket.socket | None = None
+        self.door: Door | None = None
         self.tcp: Listener | None = None
 
     def forget_answers(self) -> None:
@@ -108,12 +128,13 @@ class _Ring:
 class Resolver:
     """All sandboxes, all names, one loop."""
 
-    def __init__(self, loop: Loop, open_socket: OpenSocket) -> None:
+    def __init__(self, loop: Loop, open_socket: OpenSocket, open_door: OpenDoor) -> None:
         self._loop = loop
-        self._open_socket = open_socket
+        self._open_door = open_door
+        self._envelope = Envelope(ADDRESS, PORT)
         self._forwarder = Forwarder(loop, open_socket)
         self._names = Names()
-        self._batch = Batch(BURST, dnswire.LARGEST_UDP)
+        self._batch = Batch(BURST, dnswire.LARGEST_UDP, self._envelope)
         self._sandboxes: dict[str, Sandbox] = {}
         self._remembering: set[str] = set()
         """ids of those that may remember answers: among two hundred that share a network few ask, and all are told"""
@@ -126,19 +147,19 @@ class Resolver:
             "forget": self.forget,
             "names": self.names,
             "unname": self.unname,
-            "state": self.state,
+            STATE: self.state,
             "statistics": self.statistics,
         }
 
     # -- what the engine says -----------------------------------------------------------------
 
-    def sandbox(self, said: dict[str, Any]) -> dict[str, Any]:
-        """Serve a sandbox, or serve it differently; answers with its ports."""
+    def sandbox(self, said: dict[str, Any]) -> None:
+        """Serve a sandbox, or serve it differently."""
         id_, forward, upstreams = str(said["id"]), bool(said.get("forward", False)), _upstreams(said)
         box = self._sandboxes.get(id_) or Sandbox(id_)
         place = _place(str(said["namespace"]))
         if box.place != place:
-            self._open(box, place, int(said.get("port_udp") or 0), int(said.get("port_tcp") or 0))
+            self._open(box, place)
         if (box.forward, tuple(box.upstreams)) != (forward, upstreams):
             self._forwarder.close(id_)
         box.forward, box.upstreams = forward, upstreams
@@ -146,7 +167,6 @@ class Resolver:
         self._sandboxes[id_] = box
         self._names.sandbox(id_, said.get("networks") or (), said.get("links"))
         box.forget_answers()
-        return _ports(box)
 
     def forget(self, said: dict[str, Any]) -> None:
         """Stop serving a sandbox; an unknown one is fine."""
@@ -174,14 +194,14 @@ class Resolver:
         for id_ in [id_ for id_ in self._sandboxes if id_ not in wanted]:
             self.forget({"id": id_})
         self._names = fresh
-        ports, failed = {}, {}
+        failed = {}
         for id_, entry in wanted.items():
             try:
-                ports[id_] = self.sandbox(entry)
+                self.sandbox(entry)
             except (FairleadError, OSError) as error:
                 self.forget({"id": id_})
                 failed[id_] = str(error)
-        return {"sandboxes": ports, "failed": failed}
+        return {"failed": failed}
 
     def statistics(self, said: dict[str, Any]) -> dict[str, Any]:
         """Numbers for people and tests."""
@@ -198,64 +218,42 @@ class Resolver:
 
     # -- sockets ----------------------------------------------------------------------------------
 
-    def _open(self, box: Sandbox, place: Place, udp_wish: int, tcp_wish: int) -> None:
-        """Both sockets in the namespace, at the wished ports when they are free; the old ones go only then."""
-        udp = self._bound(place[0], socket.SOCK_DGRAM, udp_wish)
-        try:
-            tcp = self._bound(place[0], socket.SOCK_STREAM, tcp_wish)
-        except BaseException:
-            udp.close()
-            raise
+    def _open(self, box: Sandbox, place: Place) -> None:
+        """A door in the namespace; the old one goes only when it stands."""
+        door = self._open_door(place[0], ADDRESS, PORT)
         self._close(box)
-        box.namespace, box.place = place[0], place
+        box.namespace, box.place, box.door = place[0], place, door
         with suppress(OSError):
-            udp.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), _RECEIVE_BUFFER)
-        box.udp = udp
-        box.tcp = Listener(self._loop, tcp, lambda packet, write: self._answer_stream(box, packet, write))
-        self._loop.watch(udp, self._quick(box, udp))
-
-    def _bound(self, path: str, kind: int, wish: int) -> socket.socket:
-        for port in (wish, 0) if wish else (0,):
-            sock = self._open_socket(path, socket.AF_INET, kind)
-            try:
-                sock.setblocking(False)
-                if kind == socket.SOCK_STREAM:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                sock.bind((ADDRESS, port))
-                if kind == socket.SOCK_STREAM:
-                    sock.listen(128)
-                return sock
-            except OSError:
-                sock.close()
-                if not port:
-                    raise
-        raise Conflict(f"no port left on {ADDRESS}")
+            door.udp.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), _RECEIVE_BUFFER)
+        box.tcp = Listener(self._loop, door.tcp, lambda packet, write: self._answer_stream(box, packet, write))
+        self._loop.watch(door.udp, self._quick(box, door))
 
     def _close(self, box: Sandbox) -> None:
         self._forwarder.close(box.id)
-        if box.udp is not None:
-            self._loop.unwatch(box.udp)
-            box.udp.close()
         if box.tcp is not None:
             box.tcp.close()
-        box.udp = box.tcp = box.place = None
+        if box.door is not None:
+            self._loop.unwatch(box.door.udp)
+            box.door.close()
+        box.door = box.tcp = box.place = None
         box.forget_answers()
 
     # -- what containers ask ----------------------------------------------------------------------
 
-    def _quick(self, box: Sandbox, udp: socket.socket) -> Callable[[], None]:
+    def _quick(self, box: Sandbox, door: Door) -> Callable[[], None]:
         """The hot path. Everything it touches is a local name.
 
         A client that asks one question at a time is read one datagram a wake-up, and only every ``PROBE``-th time we
         look whether more wait by now. While several do, they come and go by the handful.
         """
-        receive, send, find, slow = udp.recvfrom, udp.sendto, box.answers.get, self._datagram
+        receive, send, find, slow = door.udp.recvfrom, door.out.sendto, box.answers.get, self._datagram
+        around, udp, out = self._envelope.around, door.udp.fileno(), door.out.fileno()
         singles = 0
 
         def ready() -> None:
             nonlocal singles
             if singles == PROBE:
-                if self._handful(box, udp.fileno()) < SEVERAL:
+                if self._handful(box, udp, out) < SEVERAL:
                     singles = 0
                 return
             singles += 1
@@ -263,7 +261,7 @@ class Resolver:
                 packet, client = receive(dnswire.LARGEST_UDP)
                 answer = find(packet[2:])
                 if answer is not None:
-                    send(packet[:2] + answer, client)
+                    send(around(packet[:2] + answer, client), client)
                 else:
                     slow(box, packet, client)
             except OSError:
@@ -271,24 +269,25 @@ class Resolver:
 
         return ready
 
-    def _handful(self, box: Sandbox, udp: int) -> int:
+    def _handful(self, box: Sandbox, udp: int, out: int) -> int:
         """Answer what waits, ``BURST`` at most; how many there were."""
         batch, find = self._batch, box.answers.get
-        slots, lengths, write, sizes, room = batch.slots, batch.lengths, batch.write, batch.sizes, batch.room
+        slots, lengths, write, say, room = batch.slots, batch.lengths, batch.write, batch.size, batch.room
         count, first = batch.receive(udp, BURST), 0
         for slot in range(count):
             start = slot * room
             answer = find(slots[start + 2 : start + lengths[slot]])
             if answer is not None:
-                sizes[slot] = size = len(answer) + 2
+                size = len(answer) + 2
                 write[start + 2 : start + size] = answer
+                say(slot, size)
                 continue
             if first < slot:
-                batch.send(udp, first, slot)
+                batch.send(out, first, slot)
             first = slot + 1
             self._datagram(box, slots[start : start + lengths[slot]], batch.sender(slot))
         if first < count:
-            batch.send(udp, first, count)
+            batch.send(out, first, count)
         return count
 
     def _datagram(self, box: Sandbox, packet: bytes, client: Any) -> None:
@@ -358,9 +357,9 @@ class Resolver:
         return None
 
     def _send(self, box: Sandbox, answer: bytes, client: Any) -> None:
-        if box.udp is not None:
+        if box.door is not None:
             with suppress(OSError):
-                box.udp.sendto(answer, client)
+                box.door.out.sendto(self._envelope.around(answer, client), client)
 
 
 def _remember(box: Sandbox, key: bytes, query: Query, records: list[bytes], answer: bytes) -> None:
@@ -418,11 +417,6 @@ def _place(path: str) -> Place:
     return path, found.st_dev, found.st_ino
 
 
-def _ports(box: Sandbox) -> dict[str, Any]:
-    assert box.udp is not None and box.tcp is not None
-    return {"port_udp": box.udp.getsockname()[1], "port_tcp": box.tcp.sock.getsockname()[1]}
-
-
-def main(words: Sequence[str], open_socket: OpenSocket) -> int:
+def main(words: Sequence[str], open_socket: OpenSocket, open_door: OpenDoor) -> int:
     """``fairlead resolver --socket PATH``; exit codes as in ``control.run``."""
-    return control.run("resolver", words, lambda loop: Resolver(loop, open_socket).deeds())
+    return control.run("resolver", words, lambda loop: Resolver(loop, open_socket, open_door).deeds())

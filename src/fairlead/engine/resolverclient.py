@@ -1,28 +1,25 @@
 """The engine's side of the resolver: say what should be served, and it is, whoever dies when.
 
-    open(sandbox, names)    one round trip: names known, sockets open -> ports
+    open(sandbox, names)    one round trip: names known, the sandbox's door open
     set_names / unname / forget
     keep()                  for the daemon's TaskGroup: start it, restart it, tell it everything again
 
 The client remembers everything it was told to want, as the engine's other
 parts do. A fresh connection (first, after the resolver's death, after ours)
-begins with "state": everything at once. The resolver keeps what is the same, so
+begins with "doors": everything at once. The resolver keeps what is the same, so
 saying too much costs nothing, and nothing can be forgotten.
 
     daemon returns:  client.adopt(sandboxes, names); the running resolver is told
-    resolver dies:   keep() starts another, at the same ports if they are free
+    resolver dies:   keep() starts another
 
 Rules
     1. A call returns after the resolver serves it. ``Unavailable`` when there is
        none for seconds: the wish is noted and will be told.
-    2. Ports are remembered from the first answer on and wished for again, so
-       the redirect inside a sandbox stays true across a resolver's death.
-       ``moved`` is called for a sandbox whose ports changed all the same.
-    3. A refused ``open`` leaves the client wanting what it wanted before.
+    2. A refused ``open`` leaves the client wanting what it wanted before.
 """
 
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -53,9 +50,6 @@ class SandboxNames(msgspec.Struct, frozen=True, kw_only=True):
     """ids, in the order in which a name is looked for"""
     links: dict[str, dict[str, str]] = {}
     """network id -> alias -> name of the target on that network"""
-    port_udp: int = 0
-    port_tcp: int = 0
-    """wished ports; 0: any"""
 
 
 class EndpointNames(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,13 +67,6 @@ class EndpointNames(msgspec.Struct, frozen=True, kw_only=True):
     """what it offers, as ``80/tcp``: for SRV questions"""
 
 
-class Ports(msgspec.Struct, frozen=True):
-    """Where the resolver listens on 127.0.0.11 within a sandbox."""
-
-    udp: int
-    tcp: int
-
-
 def command(path: str) -> list[str]:
     """The command that runs a resolver with its control socket at ``path``."""
     return controlclient.command("resolver", path)
@@ -92,9 +79,7 @@ class ResolverClient:
         self,
         path: str,
         start: Callable[[], Awaitable[object]] | None = None,
-        moved: Callable[[str, Ports], Awaitable[None]] | None = None,
     ) -> None:
-        self._moved = moved
         self._sandboxes: dict[str, SandboxNames] = {}
         self._names: dict[tuple[str, str], EndpointNames] = {}
         self._control = ControlClient(path, self._state, self._told, start)
@@ -113,16 +98,14 @@ class ResolverClient:
         names: Sequence[EndpointNames] = (),
         gone: Iterable[Left] = (),
         meanwhile: Callable[[], None] | None = None,
-    ) -> Ports:
+    ) -> None:
         """Serve a sandbox (or serve it differently), and names with it, and those of ``gone`` no more, in one round
-        trip, ``meanwhile`` something else being done; where it listens. Names that were told before are not told again:
+        trip, ``meanwhile`` something else being done. Names that were told before are not told again:
         all who share their network would have to forget what they remember.
 
         ``Invalid`` when its namespace is gone or an upstream is no address.
         """
         old = self._sandboxes.get(sandbox.id)
-        if old is not None and not sandbox.port_udp:
-            sandbox = msgspec.structs.replace(sandbox, port_udp=old.port_udp, port_tcp=old.port_tcp)
         gone = tuple(gone)
         told = [(name.network, name.endpoint) for name in names]
         before = {key: self._names.get(key) for key in (*told, *gone)}
@@ -132,12 +115,11 @@ class ResolverClient:
         try:
             news = [name for name in names if name != before[name.network, name.endpoint]]
             lines = (*map(_names_line, news), *map(_unname_line, gone), _sandbox_line(sandbox))
-            answers = await self._say(*lines, meanwhile=meanwhile)
+            await self._say(*lines, meanwhile=meanwhile)
         except Invalid:
             _put_back(self._sandboxes, {sandbox.id: old})
             _put_back(self._names, before)
             raise
-        return self._learn(sandbox.id, answers[-1])
 
     async def forget(self, sandbox: str, gone: Iterable[Left] = ()) -> None:
         """The sandbox is gone, and with it these names."""
@@ -160,11 +142,6 @@ class ResolverClient:
     async def statistics(self) -> Line:
         return (await self._say({"do": "statistics"}))[0]
 
-    def ports(self, sandbox: str) -> Ports | None:
-        """Where it listens, as far as we were told."""
-        known = self._sandboxes.get(sandbox)
-        return Ports(known.port_udp, known.port_tcp) if known and known.port_udp else None
-
     async def exit(self) -> None:
         """Make the resolver end (uninstalling, tests); containers lose their names with it."""
         await self._say({"do": "exit"})
@@ -172,19 +149,15 @@ class ResolverClient:
 
     def _state(self) -> Line:
         return {
-            "do": "state",
+            "do": "doors",
             "sandboxes": [msgspec.to_builtins(sandbox) for sandbox in self._sandboxes.values()],
             "names": [msgspec.to_builtins(name) for name in self._names.values()],
         }
 
     def _told(self, answer: Line) -> list[Afterwards]:
-        moves: list[Afterwards] = []
-        for id_, ports in answer["sandboxes"].items():
-            before = self.ports(id_)
-            now = self._learn(id_, ports)
-            if self._moved is not None and before is not None and before != now:
-                moves.append(partial(self._moved, id_, now))
-        return moves
+        for id_, why in answer["failed"].items():
+            print(f"fairlead: no names for the sandbox {id_}: {why}", file=sys.stderr, flush=True)
+        return []
 
     async def _say(self, *lines: Line, meanwhile: Callable[[], None] | None = None) -> list[Line]:
         answers = await self._control.say(*lines, meanwhile=meanwhile)
@@ -192,13 +165,6 @@ class ResolverClient:
             if not answer.get("ok"):
                 raise Invalid(str(answer.get("error")))
         return answers
-
-    def _learn(self, id_: str, answer: Line) -> Ports:
-        ports = Ports(answer["port_udp"], answer["port_tcp"])
-        known = self._sandboxes.get(id_)
-        if known is not None:
-            self._sandboxes[id_] = msgspec.structs.replace(known, port_udp=ports.udp, port_tcp=ports.tcp)
-        return ports
 
 
 def _put_back(into: dict[K, V], before: dict[K, V | None]) -> None:

@@ -6,10 +6,10 @@
 
 A sandbox's plan is a pure function of its endpoints: the namespace, each
 endpoint's own plan (asked of its driver), one default route per family
-(``core.gateway``), the published ports at the gateways, the redirect to the
-resolver. Every verb changes the list of endpoints and wants the new plan; the
-kernel does the difference. So a connect with a higher gateway priority moves
-the default route and the published ports without a line of code about it.
+(``core.gateway``), the published ports at the gateways. Every verb changes the
+list of endpoints and wants the new plan; the kernel does the difference. So a
+connect with a higher gateway priority moves the default route and the published
+ports without a line of code about it.
 
 Rules
     1. The list of endpoints changes only after the kernel agreed.
@@ -33,7 +33,7 @@ from fairlead.core.addresses import overlap
 from fairlead.core.gateway import Candidate, gateway
 from fairlead.core.model import Endpoint, Lease, Network, Sandbox
 from fairlead.core.protocol import Protocol
-from fairlead.core.wanted import Namespace, Plan, Route, Skeleton, Wanted, owned
+from fairlead.core.wanted import Namespace, Plan, Route, Wanted, owned
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.kernel import Kernel
 from fairlead.errors import FairleadError
@@ -42,8 +42,8 @@ from fairlead.errors import FairleadError
 class Names(Protocol):
     """The resolver as sandboxes see it (``engine.resolverclient``)."""
 
-    async def serve(self, stack: Stack, meanwhile: Callable[[], None] | None = None) -> Skeleton | None:
-        """Serve the names this stack may see; returns the redirect its namespace needs.
+    async def serve(self, stack: Stack, meanwhile: Callable[[], None] | None = None) -> None:
+        """Serve the names this stack may see, in its namespace.
 
         ``meanwhile``: what to do between telling and being answered, twice if it is told twice; it raises nothing."""
 
@@ -54,9 +54,6 @@ class Names(Protocol):
 
     async def resume(self) -> None:
         """Tell the resolver everything that was adopted, in one go."""
-
-    def redirect(self, stack: Stack) -> Skeleton | None:
-        """The redirect of a stack that is served."""
 
 
 class Spreading(Protocol):
@@ -87,7 +84,6 @@ class Stack(msgspec.Struct):
     lent: Lease | None = None
     """what the LAN said to the endpoint through which this stack reaches the world"""
     attached: list[tuple[Network, Endpoint]] = msgspec.field(default_factory=list)
-    redirect: Skeleton | None = None
     published: dict[str, tuple[Network, Endpoint, Plan]] = msgspec.field(default_factory=dict)
     """by endpoint: what its ports were found to want of the kernel"""
 
@@ -162,33 +158,25 @@ class Sandboxes:
         return stack
 
     async def resume(self) -> None:
-        """Names first, then the plans: the redirects into the sandboxes are part of them. ``Kernel.repair`` follows."""
+        """Names first, then the plans. ``Kernel.repair`` follows."""
         await self._names.resume()
         for stack in self._stacks.values():
-            stack.redirect = self._names.redirect(stack) if self._has_names(stack) else None
             self._kernel.adopt(stack.sandbox.id, self.plan(stack), stack.title)
 
-    async def refresh(self, stack_id: str) -> None:
-        """The redirect again, for a stack whose resolver listens elsewhere now."""
-        stack = self._stacks.get(stack_id)
-        if stack is not None:
-            stack.redirect = self._names.redirect(stack)
-            self._want(stack)
-
     async def _become(self, stack: Stack, attached: list[tuple[Network, Endpoint]]) -> None:
-        before, redirect = stack.networks, stack.redirect
+        before = stack.networks
         old, stack.attached = stack.attached, attached
         try:
             stack.lent = self._lent(stack)
             await self._overlays.hold(stack.sandbox.id, [*before, *stack.networks])
             await self._make(stack)
-            if not stack.redirect:
+            if not self._has_names(stack):
                 await self._names.forget(stack)  # it may have left its last network with names: they must go too
             await self._overlays.hold(stack.sandbox.id, stack.networks)
             for id in stack.published.keys() - {endpoint.id for endpoint in stack.endpoints}:
                 del stack.published[id]
         except BaseException as error:
-            stack.attached, stack.redirect = old, redirect
+            stack.attached = old
             stack.lent = self._lent(stack)
             try:
                 self._want(stack)
@@ -201,22 +189,22 @@ class Sandboxes:
 
     async def _make(self, stack: Stack) -> None:
         """Names and devices as the endpoints say. The resolver is a process of its own: while it learns the names, we
-        are in the kernel, if we know where it listens for this stack. (That is part of the plan.)"""
-        known = stack.redirect = self._names.redirect(stack) if self._has_names(stack) else None
+        are in the kernel."""
+        if not self._has_names(stack):
+            self._want(stack)
+            return
         refusals: list[FairleadError] = []
 
         def meanwhile() -> None:
+            refusals.clear()
             try:
                 self._want(stack)
             except FairleadError as refusal:
                 refusals.append(refusal)
 
-        if self._has_names(stack):
-            stack.redirect = await self._names.serve(stack, meanwhile if known else None)
+        await self._names.serve(stack, meanwhile)
         if refusals:
             raise refusals[0]
-        if known is None or stack.redirect != known:
-            self._want(stack)
 
     def _want(self, stack: Stack) -> None:
         self._kernel.want(stack.sandbox.id, self.plan(stack), stack.title)
@@ -233,8 +221,6 @@ class Sandboxes:
             if network.ingress:
                 plan.extend(mesh.inlet(network, endpoint, self._answers(stack)))
         plan.extend(self._routes(stack))
-        if stack.redirect is not None:
-            plan.append(stack.redirect)
         for network, endpoint in stack.attached:
             plan.extend(self.publishing(stack, network, endpoint))
         return tuple(plan)

@@ -27,11 +27,7 @@ _file: Path | None = None
 
 def mark(text: str) -> str:
     """A few digits that tell one text from another. (No cryptography: who can change our tables can do anything.)"""
-    return mark_of(text.encode())
-
-
-def mark_of(data: bytes) -> str:
-    """The same for bytes."""
+    data = text.encode()
     return f"{zlib.crc32(data):08x}{zlib.adler32(data):08x}{len(data):x}"
 
 
@@ -59,15 +55,11 @@ def intact(text: str, listing: str, as_it_should_list: Callable[[str], str]) -> 
         return True
     if listing != as_it_should_list(text):
         return False
-    learn(key, found)
+    _learn(key, found)
     return True
 
 
-def remembered(key: str) -> str:
-    return _known.get(key, "")
-
-
-def learn(key: str, found: str) -> None:
+def _learn(key: str, found: str) -> None:
     """Remember it, here and for the next engine."""
     _known[key] = found
     if _file is not None:

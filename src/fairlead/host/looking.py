@@ -48,7 +48,7 @@ from fairlead.core.wanted import (
     Wanted,
 )
 from fairlead.core.wanted import Address as AddressWish
-from fairlead.host import beside, fences, files, ipsec, links, nft, routing, shaping, sysctls, untouched
+from fairlead.host import beside, fences, files, ipsec, links, nft, routing, shaping, sysctls
 from fairlead.host.doors import Doors
 from fairlead.host.netns import Namespaces
 from fairlead.host.removing import Name
@@ -223,17 +223,12 @@ class Look:
     def _firewall(self, ns: str) -> None:
         wish = self._asked.get(Skeleton(ns=ns, text="").key)
         assert wish is None or isinstance(wish, Skeleton)
-        door, before = self._doors[ns], ""
-        if ns != HOST and wish is not None and untouched.suits(wish):
-            before = untouched.fingerprint(door.wire)
-            if untouched.stands(wish, before):
-                self._report(Skeleton(ns=ns, text=wish.text))
-                return
+        door = self._doors[ns]
+        if ns != HOST and wish is None and not nft.is_there(door.wire):
+            return
         skeleton, elements = nft.look(door.nft, ns, wish)
         if skeleton is None:
             return
-        if before and wish is not None and skeleton.text == wish.text:
-            untouched.learn(door.wire, wish, before)
         self._report(skeleton)
         for item in elements:
             asked = self._spelled.get((ns, item.map, item.item))

@@ -95,10 +95,7 @@ class Nft:
 
     def exists(self) -> bool:
         """Whether our table is there, whatever is in it; some twenty microseconds."""
-        if self._netlink is None:
-            return bool(self.listing())
-        body = struct.pack("=BBH", _INET, 0, 0) + text(1, "fairlead")
-        return isinstance(self._netlink.ask([Request(_GET_TABLE, 0, body)])[0], bytes)
+        return bool(self.listing()) if self._netlink is None else is_there(self._netlink)
 
     def declared(self, words: str) -> bool:
         """Whether the table of this text and its chains are there, whatever is in them."""
@@ -320,6 +317,12 @@ def listed(commands: str, table: str, flags: int = 0) -> str:
 
 
 # -- reading ----------------------------------------------------------------------
+
+
+def is_there(wire: Netlink) -> bool:
+    """Whether our table is in that namespace, whatever is in it; some twenty microseconds."""
+    body = struct.pack("=BBH", _INET, 0, 0) + text(1, "fairlead")
+    return isinstance(wire.ask([Request(_GET_TABLE, 0, body)])[0], bytes)
 
 
 def look(nft: Nft, ns: str, wanted: Skeleton | None) -> tuple[Skeleton | None, list[Element]]:
