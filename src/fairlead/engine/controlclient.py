@@ -22,9 +22,11 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -125,8 +127,7 @@ class ControlClient:
         await self._reach(deadline)
         answer = (await self._exchange(self._state()))[0]
         if answer.get("error") == UNKNOWN:
-            await self._exchange({"do": "exit"})
-            self._hang_up()
+            await self._dismiss(deadline)
             await self._reach(deadline)
             answer = (await self._exchange(self._state()))[0]
         if not answer.get("ok"):
@@ -149,6 +150,14 @@ class ControlClient:
                     raise _Nobody(f"nobody answers at {self._path}: {error}") from error
                 await asyncio.sleep(_AGAIN)
         self._lost.clear()
+
+    async def _dismiss(self, deadline: float) -> None:
+        """It ends, and has left its socket when this returns."""
+        before = _inode(self._path)
+        await self._exchange({"do": "exit"})
+        self._hang_up()
+        while _inode(self._path) == before and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110  # no event
+            await asyncio.sleep(_AGAIN)
 
     async def _exchange(self, *lines: Line, meanwhile: Callable[[], object] | None = None) -> list[Line]:
         assert self._streams is not None
@@ -193,6 +202,13 @@ class _Reader(asyncio.StreamReader):
     def feed_eof(self) -> None:
         super().feed_eof()
         self._ended(self)
+
+
+def _inode(path: str) -> int:
+    """0: nothing is there."""
+    with suppress(OSError):
+        return os.stat(path).st_ino
+    return 0
 
 
 async def _dial(path: str, ended: Callable[[asyncio.StreamReader], None]) -> Streams:

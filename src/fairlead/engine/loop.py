@@ -122,7 +122,7 @@ class Loop:
                     call()
                 except Exception:
                     self._complain()
-        return -1
+        return -1 if self._running else 0
 
     def _complain(self) -> None:
         text = traceback.format_exc()
