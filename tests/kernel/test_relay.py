@@ -106,8 +106,12 @@ async def world(here: str, tmp_path: Path) -> AsyncIterator[World]:
     await world.close()
 
 
+def family_of(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 def dial(world: World, port: int, address: str = "127.0.0.1") -> socket.socket:
-    sock = world.open(family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+    sock = world.open(family=family_of(address))
     sock.connect((address, port))
     return sock
 
@@ -354,6 +358,27 @@ async def test_a_held_port_is_nobody_elses(world: World) -> None:
     client.close()
     server.close()
     assert await world.client.open(holds[0]) == {"t": 8080}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_what_is_left_of_our_connections_is_in_nobodys_way(world: World, address: str) -> None:
+    """A connection that the target ended first stays a minute (TIME_WAIT) at the port, which another may have by then:
+    we, and whoever else says SO_REUSEADDR, as every server does."""
+    with world.server() as server:
+        port = await world.relay(server, address)
+        with dial(world, port, address) as client:
+            server.accept()[0].close()
+            assert read_all(client) == b""
+        await world.statistics(connections=0)
+        id_, (target, target_port) = f"{address}/tcp", server.getsockname()
+        again = RelayPort(id=id_, protocol="tcp", address=address, port=port, target=target, target_port=target_port)
+        await world.client.close(id_)
+        with pytest.raises(OSError, match="in use"), world.open(family=family_of(address)) as careless:
+            careless.bind((address, port))  # so there is something left
+        assert await world.client.open(again) == {id_: port}
+        await world.client.close(id_)
+        world.server(address=address, port=port).close()
+        assert await world.client.open(replace(again, target="")) == {id_: port}
 
 
 async def test_a_port_of_both_families_carries_ipv6_and_holds_ipv4(world: World) -> None:

@@ -26,6 +26,7 @@ import socket
 import sys
 import time
 import traceback
+from _socket import socket as Bare
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -61,18 +62,18 @@ class Loop:
     def now(self) -> float:
         return time.monotonic()
 
-    def watch(self, sock: socket.socket, handler: Callable[[], None], mask: int = READ) -> None:
+    def watch(self, sock: Bare, handler: Callable[[], None], mask: int = READ) -> None:
         """Call ``handler`` whenever ``sock`` is ready for ``mask`` (errors count as ready)."""
         number = sock.fileno()
         (self._poll.modify if number in self._handlers else self._poll.register)(number, mask)
         self._handlers[number] = handler
 
-    def unwatch(self, sock: socket.socket) -> None:
+    def unwatch(self, sock: Bare) -> None:
         """Before closing it; unwatching what is not watched is fine."""
         if self._handlers.pop(sock.fileno(), None) is not None:
             self._poll.unregister(sock.fileno())
 
-    def close(self, sock: socket.socket) -> None:
+    def close(self, sock: Bare) -> None:
         """Close a socket of this process alone, watched or not: the kernel watches none that is closed."""
         self._handlers.pop(sock.fileno(), None)
         sock.close()

@@ -20,8 +20,9 @@ Rules
     4. "state" replaces everything and keeps listeners that stay; connections of
        a listener end with it, but those of a swarm's port with their task. Other
        leads are told without a listener's leaving its port.
-    5. A held TCP port is bound without listening and without SO_REUSEADDR; only
-       where a closing connection of before is in the way, with it.
+    5. A TCP port is bound without SO_REUSEADDR; only where a closing connection of before is in the way, with it. So
+       that ours are never in anybody's way, each connection is given it when it comes: the kernel asks both, who was
+       there and who comes. A held port does not listen.
     6. One socket may have a port of both families ("both"). Its IPv4 half is held:
        a client that comes by it is sent away with a reset, as from a port without
        a listener. (A thousand ports are a thousand sockets then, not two.)
@@ -37,6 +38,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from _socket import socket as Bare
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -64,6 +66,7 @@ _DATAGRAM = int(socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 _KINDS = {"tcp": (_STREAM, 0), "udp": (_DATAGRAM, 0), "sctp": (_STREAM, SCTP)}
 _ONLY = (int(socket.IPPROTO_IPV6), int(socket.IPV6_V6ONLY))
 _REUSE = (int(socket.SOL_SOCKET), int(socket.SO_REUSEADDR), 1)
+Option = tuple[int, int, int]
 
 
 class Way(NamedTuple):
@@ -76,6 +79,10 @@ class Way(NamedTuple):
     both: bool
     carries: bool
 
+    @property
+    def listens(self) -> bool:
+        return self.carries or (bool(self.target) and self.protocol == "tcp")
+
 
 class Port:
     """One port of ours: held, or with those who serve it."""
@@ -84,7 +91,8 @@ class Port:
 
     def __init__(self, way: Way, number: int, target_port: int) -> None:
         self.way, self.number, self.target_port = way, number, target_port
-        self.sock: socket.socket | None = None
+        self.sock: Bare | None = None
+        """without the class that Python puts around one, until somebody comes (``_ready``)"""
         self.serving: Splices | Flows | None = None
 
     @property
@@ -141,8 +149,9 @@ class Relay:
         self._ports: dict[str, Port] = {}
         self._fresh: list[Port] = []
         """listening, not accepted from yet: the request that asked for them is answered first"""
-        self._one_family: bool | None = None
-        """what the kernel makes of a socket of IPv6 that is told nothing; asked once a request"""
+        self._told: Way | None = None
+        """the way of the port before, and what its socket was told"""
+        self._options: tuple[Option, ...] = ()
 
     def deeds(self) -> dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]]:
         """The control protocol: word -> deed."""
@@ -188,7 +197,7 @@ class Relay:
 
     def _have(self, entries: Iterable[dict[str, Any]], all_or_none: bool = False) -> dict[str, Any]:
         """Ports had, by id -> number; refused, by id -> reason. With ``all_or_none`` the first refusal is the end."""
-        self._one_family = None
+        self._told = None
         ports: dict[str, int] = {}
         failed: dict[str, str] = {}
         for id_, port, entry in _all(entries, failed):
@@ -213,10 +222,7 @@ class Relay:
             self.close({"ids": [id_]})
         if port.way.carries:
             port.serving = Splices(self._loop, _leads(said))
-        if port.way.carries or port.way.target:
-            self._serve(port)
-        else:
-            port.sock = self._hold(port)
+        port.sock = self._socket(port)
         self._ports[id_] = port
         return port.bound()
 
@@ -232,64 +238,46 @@ class Relay:
         """Which ports there are, by id."""
         return {"ids": list(self._ports)}
 
-    def _serve(self, port: Port) -> None:
+    def _socket(self, port: Port) -> Bare | None:
+        """Bound, and at work when it leads somewhere; None where the kernel does not know the protocol at all."""
         way = port.way
-        if way.protocol == "sctp":
+        if way.target and way.protocol == "sctp":
             raise Invalid("sctp cannot be relayed")
-        sock = self._socket(way)
         try:
-            if way.protocol == "tcp":
-                sock.setsockopt(*_REUSE)
-            sock.bind((way.address, port.number))
-            if way.protocol == "tcp":
-                sock.listen(BACKLOG)
-                if not self._fresh:
-                    self._loop.later(0, self._welcome)
-                self._fresh.append(port)
-            else:
-                port.serving = flows = Flows(self._loop, sock, (way.target, port.target_port))
-                self._loop.watch(sock, flows.ready)
-        except BaseException:
-            sock.close()
-            raise
-        port.sock = sock
-
-    def _socket(self, way: Way) -> socket.socket:
-        sock = socket.socket(way.family, *_KINDS[way.protocol])
-        if way.family == _SIX:
-            if self._one_family is None:
-                self._one_family = bool(sock.getsockopt(*_ONLY))
-            if self._one_family == way.both:
-                sock.setsockopt(*_ONLY, not way.both)
-        # An address that the host does not have yet may be published all the same, as dockerd allows.
-        if way.address not in _EVERY:
-            sock.setsockopt(*_FREEBIND[way.family], 1)
-        return sock
-
-    def _hold(self, port: Port) -> socket.socket | None:
-        """A bound socket that does nothing; None where the kernel does not know the protocol at all."""
-        way = port.way
-        try:
-            sock = self._socket(way)
+            sock = Bare(way.family, *_KINDS[way.protocol])
         except OSError:
             if way.protocol == "sctp":
                 return None
             raise
         try:
-            if way.protocol == "udp":
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
-            try:
-                sock.bind((way.address, port.number))
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE or way.protocol == "udp":
-                    raise
-                # Perhaps only connections on their way out (TIME_WAIT) are in the way; a listener still refuses this.
-                sock.setsockopt(*_REUSE)
-                sock.bind((way.address, port.number))
+            self._bind(sock, port)
+            if way.listens:
+                sock.listen(BACKLOG)
+                if not self._fresh:
+                    self._loop.later(0, self._welcome)
+                self._fresh.append(port)
+            elif way.target:
+                port.serving = flows = Flows(self._loop, sock, (way.target, port.target_port))
+                self._loop.watch(sock, flows.ready)
         except BaseException:
             sock.close()
             raise
         return sock
+
+    def _bind(self, sock: Bare, port: Port) -> None:
+        way = port.way
+        if self._told is not way:
+            self._told, self._options = way, tuple(_options(way, sock))
+        for option in self._options:
+            sock.setsockopt(*option)
+        try:
+            sock.bind((way.address, port.number))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or way.protocol == "udp":
+                raise
+            # Perhaps only connections on their way out (TIME_WAIT) are in the way; a listener still refuses this.
+            sock.setsockopt(*_REUSE)
+            sock.bind((way.address, port.number))
 
     def _welcome(self) -> None:
         """Accept who came to fresh ports, and who will come."""
@@ -301,19 +289,26 @@ class Relay:
         """Unless it was closed meanwhile. Without room for one more to be watched, waiting for some beats losing it."""
         if port.sock is None or port.sock.fileno() < 0:
             return
-        if port.serving is None:
-            port.serving = Splices(self._loop, Lead(port.way.target, port.target_port))
         try:
             self._loop.watch(port.sock, partial(self._accept, port))
         except OSError:
             self._loop.later(_PAUSE, partial(self._watch, port))
 
+    def _ready(self, port: Port) -> tuple[socket.socket, Splices]:
+        """What it takes to serve somebody, made for the first who comes: to most of a thousand ports nobody does."""
+        assert port.sock is not None
+        if not isinstance(port.sock, socket.socket):
+            port.sock = socket.socket(port.way.family, _STREAM, fileno=port.sock.detach())
+        if not isinstance(port.serving, Splices):
+            port.serving = Splices(self._loop, Lead(port.way.target, port.target_port))
+        return port.sock, port.serving
+
     def _accept(self, port: Port) -> None:
-        sock, splices = port.sock, port.serving
-        assert sock is not None and isinstance(splices, Splices)
+        sock, splices = self._ready(port)
         for _ in range(16):
             try:
                 client, address = sock.accept()
+                client.setsockopt(*_REUSE)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -326,6 +321,17 @@ class Relay:
                 cut(client)
             else:
                 splices.add(client)
+
+
+def _options(way: Way, sock: Bare) -> Iterator[Option]:
+    """What a socket for this way is told before it is bound; ``sock``: one of them, to ask the kernel's default."""
+    if way.family == _SIX and bool(sock.getsockopt(*_ONLY)) == way.both:
+        yield *_ONLY, not way.both
+    # An address that the host does not have yet may be published all the same, as dockerd allows.
+    if way.address not in _EVERY:
+        yield *_FREEBIND[way.family], 1
+    if way.protocol == "udp" and not way.target:
+        yield int(socket.SOL_SOCKET), int(socket.SO_RCVBUF), 0
 
 
 def main(words: Sequence[str]) -> int:

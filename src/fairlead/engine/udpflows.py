@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from _socket import socket as Bare
 from typing import Any
 
 from fairlead.engine.loop import Loop, Timer
@@ -36,7 +37,7 @@ class _Flow:
 class Flows:
     """All flows of one port."""
 
-    def __init__(self, loop: Loop, sock: socket.socket, target: tuple[str, int]) -> None:
+    def __init__(self, loop: Loop, sock: Bare, target: tuple[str, int]) -> None:
         self._loop, self._sock, self._target = loop, sock, target
         self._flows: dict[Any, _Flow] = {}
         """oldest activity first"""
