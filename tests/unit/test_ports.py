@@ -156,13 +156,21 @@ def test_what_leads_nowhere_on_the_host_is_said_once() -> None:
 
 def test_ports_that_go_on_side_by_side_are_a_row() -> None:
     pairs = [(8000, 80), (8001, 81), (8002, 82), (8003, 80), (9000, 81), (9001, 82), (9003, 83), (9004, 85)]
-    assert list(rows(pairs)) == [(8000, 80, 3), (8003, 80, 1), (9000, 81, 2), (9003, 83, 1), (9004, 85, 1)]
+    assert list(rows((*pair, 1) for pair in pairs)) == [
+        (8000, 80, 3),
+        (8003, 80, 1),
+        (9000, 81, 2),
+        (9003, 83, 1),
+        (9004, 85, 1),
+    ]
     assert list(rows([])) == []
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9))))
 def test_rows_say_what_the_pairs_said(pairs: list[tuple[int, int]]) -> None:
-    assert [(first + n, second + n) for first, second, span in rows(pairs) for n in range(span)] == pairs
+    assert [
+        (first + n, second + n) for first, second, span in rows((*p, 1) for p in pairs) for n in range(span)
+    ] == pairs
 
 
 hosts = st.sampled_from(["", "0.0.0.0", "127.0.0.1", "10.0.0.1", "::", "::1"])

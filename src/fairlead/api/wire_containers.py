@@ -265,7 +265,7 @@ def _has_names(network: str) -> bool:
 
 def _exposed(container: Container) -> list[tuple[int, str]]:
     found = {(int(port), protocol or "tcp") for port, protocol in _split(container.config.exposed_ports or {})}
-    return sorted(found | {(request.port, request.protocol) for request in container.ports})
+    return sorted(found | {(one.port, one.protocol) for row in container.ports for one in row.each()})
 
 
 _PORTS = re.compile("[0-9]{1,5}(-[0-9]{1,5})?")
@@ -290,7 +290,7 @@ def _port_map(container: Container, place: Place) -> dict[str, Any]:
         return {}
     shown: dict[str, Any] = {f"{port}/{protocol}": None for port, protocol in _exposed(container)}
     for found in place.endpoints:
-        for binding in sorted(found.bindings, key=_binding_order):
+        for binding in sorted(found.published, key=_binding_order):
             where = shown.setdefault(f"{binding.port}/{binding.protocol}", None) or []
             where.append({"HostIp": binding.host_ip, "HostPort": str(binding.host_port)})
             shown[f"{binding.port}/{binding.protocol}"] = where
@@ -339,7 +339,7 @@ def ports(container: Container, place: Place) -> list[dict[str, Any]]:
     """Those of a running container: published, with their place outside, and exposed."""
     if not container.state.running or not _tells_ports(place):
         return []
-    bindings = sorted((b for e in place.endpoints for b in e.bindings), key=_binding_order)
+    bindings = sorted((b for e in place.endpoints for b in e.published), key=_binding_order)
     shown: list[dict[str, Any]] = [
         {"IP": b.host_ip, "PrivatePort": b.port, "PublicPort": b.host_port, "Type": b.protocol} for b in bindings
     ]

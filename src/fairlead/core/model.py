@@ -19,6 +19,8 @@ Rules
        ``core.container``: three hundred texts to look up are a fortieth of an engine's start.
 """
 
+from collections.abc import Iterator
+
 import msgspec
 
 
@@ -147,15 +149,44 @@ class PortRequest(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
     host_ip: str = ""
     host_first: int = 0
     host_last: int = 0
+    span: int = 1
+    """so many in a row, each with the next port of the host (``host_first`` is the only one for the first)"""
+
+    def each(self) -> "Iterator[PortRequest]":
+        """The row, one by one."""
+        if self.span == 1:
+            yield self
+            return
+        for on in range(self.span):
+            yield PortRequest(self.port + on, self.protocol, self.host_ip, self.host_first + on, self.host_last + on)
 
 
 class PortBinding(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
-    """One published port as it is in force. ``host_ip`` is a concrete address, ``0.0.0.0`` or ``::``."""
+    """One published port as it is in force, or a row of them. ``host_ip`` is a concrete address, ``0.0.0.0`` or ``::``.
+
+    A thousand ports in a row are one value: chosen, told, compared and remembered as one.
+    """
 
     port: int
     protocol: str
     host_ip: str
     host_port: int
+    span: int = 1
+    """how many in a row; ports of the host and of the container go on together (the host's 0 stays 0)"""
+
+    def each(self) -> "Iterator[PortBinding]":
+        """The row, one by one."""
+        if self.span == 1:
+            yield self
+            return
+        step = 1 if self.host_port else 0
+        for on in range(self.span):
+            yield PortBinding(self.port + on, self.protocol, self.host_ip, self.host_port + on * step)
+
+    def places(self) -> Iterator[tuple[str, str, int]]:
+        """(protocol, address, port) of this host that it takes."""
+        protocol, host_ip, first = self.protocol, self.host_ip, self.host_port
+        return ((protocol, host_ip, port) for port in (range(first, first + self.span) if first else ()))
 
 
 class Lease(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -208,11 +239,16 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """what it offers: exposed and published ports, as ``80/tcp``"""
     settings: EndpointSettings = EndpointSettings()
     bindings: tuple[PortBinding, ...] = ()
-    """in force; empty unless this endpoint is the sandbox's gateway for that family"""
+    """in force, those in a row as one; empty unless this endpoint is the sandbox's gateway for that family"""
     lease: Lease | None = None
     """where ``ipv4`` and ``gateway4`` come from, when they are not ours to choose"""
     way_out: bool = False
     """nobody asked for it: the sandbox's networks have no way to the world of their own (``engine.wayout``)"""
+
+    @property
+    def published(self) -> tuple[PortBinding, ...]:
+        """``bindings``, one by one."""
+        return tuple(one for row in self.bindings for one in row.each())
 
     @property
     def namespace(self) -> str:

@@ -19,6 +19,8 @@ Rules
        with one hand what it asks for with the other.
     5. Where a network routes (gateway mode ``routed``) nothing of the host is taken:
        the binding says only which port of the container is open (host port 0).
+    6. Ports in a row with ports of the host in a row (``-p 5000-5999:5000-5999``) are one
+       request and one binding of each address: a thousand are as soon chosen as one.
 
 What it does not do: ask the machine whether some program has the port. Who takes it
 finds out, and calls what was refused taken.
@@ -30,6 +32,8 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
+
+from msgspec.structs import replace
 
 from fairlead.core.model import PortBinding, PortRequest
 from fairlead.core.written import family_of, joined
@@ -52,7 +56,7 @@ def parse_bindings(
     exposed: Mapping[str, Any] | None,
     publish_all: bool = False,
 ) -> tuple[PortRequest, ...]:
-    """Docker's ``PortBindings`` and ``ExposedPorts`` as requests, in order of container port.
+    """Docker's ``PortBindings`` and ``ExposedPorts`` as requests, in order of container port, those in a row as one.
 
     ``Invalid("invalid port specification: …")`` for a port that is none. A host
     address that is none means any, and a protocol that Docker does not publish
@@ -72,7 +76,25 @@ def parse_bindings(
     if publish_all:
         wanted = {pair for spec in exposed or {} for pair in exposed_ports(spec)} - bound
         found.extend(PortRequest(port, protocol) for port, protocol in wanted if protocol in PROTOCOLS)
-    return tuple(sorted(found, key=lambda request: (request.port, request.protocol)))
+    return _in_rows(sorted(found, key=lambda request: (request.port, request.protocol)))
+
+
+def _in_rows(requests: Iterable[PortRequest]) -> tuple[PortRequest, ...]:
+    """The same requests; those for one port of the host each, which go on side by side, as one."""
+    found: list[PortRequest] = []
+    spans: list[int] = []
+    last: dict[tuple[str, str, int], int] = {}
+    for one in requests:
+        way = one.protocol, one.host_ip, one.host_first - one.port
+        at = last.get(way)
+        if at is not None and one.port == found[at].port + spans[at] and one.host_first == one.host_last != 0:
+            spans[at] += 1
+            continue
+        if one.host_first == one.host_last != 0:
+            last[way] = len(found)
+        found.append(one)
+        spans.append(1)
+    return tuple(one if span == 1 else replace(one, span=span) for one, span in zip(found, spans, strict=True))
 
 
 def exposed_ports(spec: str) -> Iterator[tuple[int, str]]:
@@ -155,9 +177,12 @@ def choose(
     for request, port in zip(requests, settled, strict=True):
         addresses, bound = places[request.host_ip]
         for address in addresses:
-            found.append(PortBinding(request.port, request.protocol, address, port if address in bound else 0))
+            host_port = port if address in bound else 0
+            found.append(PortBinding(request.port, request.protocol, address, host_port, request.span))
+    if all(each == bound for each, bound in places.values()):
+        return tuple(found)
     # Where nothing of the host is taken, what was asked twice is one.
-    return tuple(found if all(each == bound for each, bound in places.values()) else dict.fromkeys(found))
+    return tuple(dict.fromkeys(one for row in found for one in row.each()))
 
 
 def _freedom(request: PortRequest) -> int:
@@ -175,21 +200,28 @@ class _Desk:
         """the first port that was not given or refused yet: what was refused once is refused again"""
         for protocol, address, port in taken:
             if port:
-                self._hold(protocol, port, (address,))
+                self._hold(protocol, range(port, port + 1), (address,))
 
     def settle(self, request: PortRequest, addresses: Sequence[str]) -> int:
-        """One port for all these addresses, held from now on."""
-        port = request.host_first
-        if port == 0 or port != request.host_last:
-            port = self._lowest(request, addresses)
-        elif address := self._refused(request.protocol, port, addresses):
-            raise Conflict(f"Bind for {joined(address, port)} failed: port is already allocated")
-        self._hold(request.protocol, port, addresses)
-        return port
+        """One port for all these addresses (or the first of a row of them), held from now on."""
+        first = request.host_first
+        if first == 0 or first != request.host_last:
+            first = self._lowest(request, addresses)
+            row = range(first, first + 1)
+        else:
+            row = range(first, first + request.span)
+            for port in row:
+                if address := self._refused(request.protocol, port, addresses):
+                    raise Conflict(f"Bind for {joined(address, port)} failed: port is already allocated")
+        self._hold(request.protocol, row, addresses)
+        return first
 
-    def _hold(self, protocol: str, port: int, addresses: Sequence[str]) -> None:
-        before = self._holders.get((protocol, port))
-        self._holders[protocol, port] = (*before, *addresses) if before else addresses
+    def _hold(self, protocol: str, row: range, addresses: Sequence[str]) -> None:
+        """``row``: of ports."""
+        holders = self._holders
+        for port in row:
+            before = holders.get((protocol, port))
+            holders[protocol, port] = (*before, *addresses) if before else addresses
 
     def _lowest(self, request: PortRequest, addresses: Sequence[str]) -> int:
         """The port is ours to choose, within limits or without."""
@@ -217,15 +249,15 @@ class _Desk:
         return ""
 
 
-def rows(pairs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
-    """Pairs of ports, those that go on side by side as one: (first, first, how many)."""
+def rows(parts: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, int, int]]:
+    """Rows of pairs of ports (first, first, how many), those that go on side by side as one."""
     first = second = span = 0
-    for one, other in pairs:
+    for one, other, more in parts:
         if one == first + span and other == second + span and span:
-            span += 1
+            span += more
             continue
         if span:
             yield first, second, span
-        first, second, span = one, other, 1
+        first, second, span = one, other, more
     if span:
         yield first, second, span

@@ -410,21 +410,22 @@ def binding_elements(
         if not target:
             continue
         if binding.host_port and mode in NAT_MODES:
-            element = _published(binding, family, target)
-            found[element.map, element.item] = element
+            found.update({(element.map, element.item): element for element in _published(binding, family, target)})
         if mode == "routed" or (mode in NAT_MODES and (network.direct or network.trusted)):
-            for element in _exposed(binding, family, target, network):
+            for element in (e for one in binding.each() for e in _exposed(one, family, target, network)):
                 found[element.map, element.item] = element
     return tuple(found.values())
 
 
-def _published(binding: PortBinding, family: int, target: str) -> Element:
-    host_ip, host_port, port = binding.host_ip, binding.host_port, binding.port
-    name, item = f"published{family}", f"{binding.protocol} . {host_port}"
-    if host_ip not in ("0.0.0.0", "::"):
-        name, item = f"published_at{family}", f"{host_ip} . {item}"
-    why = f"host port {host_port} leads to port {port} of the container"
-    return Element(map=name, item=item, value=f"{target} . {port}", why=why)
+def _published(row: PortBinding, family: int, target: str) -> Iterator[Element]:
+    name, head = f"published{family}", f"{row.protocol} . "
+    if row.host_ip not in ("0.0.0.0", "::"):
+        name, head = f"published_at{family}", f"{row.host_ip} . {head}"
+    for host_port, port in zip(
+        range(row.host_port, row.host_port + row.span), range(row.port, row.port + row.span), strict=True
+    ):
+        why = f"host port {host_port} leads to port {port} of the container"
+        yield Element(map=name, item=f"{head}{host_port}", value=f"{target} . {port}", why=why)
 
 
 def _exposed(binding: PortBinding, family: int, target: str, network: NetworkRules) -> Iterator[Element]:

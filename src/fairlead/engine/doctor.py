@@ -169,7 +169,7 @@ class Doctor:
         """No host port twice."""
         holders: dict[tuple[str, str, int], str] = {}
         for endpoint in self._endpoints.everything():
-            for binding in endpoint.bindings:
+            for binding in endpoint.published:
                 key = (binding.protocol, binding.host_ip, binding.host_port)
                 if binding.host_port and key in holders:
                     why = f"containers {holders[key]} and {endpoint.name} both publish it"

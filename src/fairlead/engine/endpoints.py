@@ -401,7 +401,7 @@ def names_of(container: Container, settings: EndpointSettings) -> tuple[str, ...
 
 def _offered(container: Container) -> tuple[str, ...]:
     exposed = {pair for spec in container.config.exposed_ports or {} for pair in ports.exposed_ports(spec)}
-    published = {(request.port, request.protocol) for request in container.ports}
+    published = {(one.port, one.protocol) for row in container.ports for one in row.each()}
     return tuple(f"{port}/{protocol}" for port, protocol in sorted(exposed | published)[:MOST_SERVICES])
 
 

@@ -179,9 +179,9 @@ class Places:
         published: dict[int, tuple[str, ...]] = {}
         local = set()
         for _, stack in self._running():
-            local |= {b.host_port for e in stack.endpoints for b in e.bindings if _is_local(b.host_ip)}
+            local |= {b.host_port for e in stack.endpoints for b in e.published if _is_local(b.host_ip)}
         for _, endpoint in self._attached(end):
-            for binding in endpoint.bindings:
+            for binding in endpoint.published:
                 if binding.host_port and ":" not in binding.host_ip:
                     place = f"{binding.host_ip}:{binding.host_port}"
                     published[binding.port] = (*published.get(binding.port, ()), place)

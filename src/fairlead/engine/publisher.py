@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 Bindings = dict[str, tuple[PortBinding, ...]]
 """by id of the endpoint that carries them"""
 
+Row = tuple[int, int, int]
+"""ports of the host from, ports of the container from, how many"""
+
 EVERY = ("0.0.0.0", "::")
 _BOTH = tuple(("tcp", every) for every in EVERY)
 TRIES = 16
@@ -140,10 +143,10 @@ class Publisher:
         if (protocol, next(iter(addresses), ""), port) in self._reserved:
             await self._relay.open(*self._held(protocol, port, addresses, carried))
             return
-        bindings = [binding for endpoint in self._endpoints.everything() for binding in endpoint.bindings]
-        for binding in bindings:
+        rows = [row for endpoint in self._endpoints.everything() for row in endpoint.bindings if row.host_port]
+        for binding in rows:
             meets = binding.host_ip in addresses or binding.host_ip in EVERY or addresses == EVERY
-            if (binding.protocol, binding.host_port) == (protocol, port) and meets:
+            if binding.protocol == protocol and 0 <= port - binding.host_port < binding.span and meets:
                 raise Conflict(f"Bind for {binding.host_ip}:{port} failed: port is already allocated")
         self._wake_relay()
         await self._relay.open(*self._held(protocol, port, addresses, carried))
@@ -181,9 +184,8 @@ class Publisher:
 
     def flush(self, endpoints: Iterable[Endpoint], protocols: Collection[str] = ()) -> None:
         """Forget the flows through these endpoints' host ports, those of all protocols where none is named."""
-        held = [b for endpoint in endpoints for b in endpoint.bindings if b.host_port]
-        bindings = [binding for binding in held if not protocols or binding.protocol in protocols]
-        flows = [(binding.protocol, binding.host_ip, binding.host_port) for binding in bindings]
+        rows = [row for endpoint in endpoints for row in endpoint.bindings if row.host_port]
+        flows = [flow for row in rows if not protocols or row.protocol in protocols for flow in row.places()]
         if flows:
             self._host.forget_flows(flows)
 
@@ -209,7 +211,7 @@ class Publisher:
             try:
                 return await self._held_by_relay(stack, bindings)
             except Conflict:
-                ours = {(b.protocol, b.host_ip, b.host_port) for each in bindings.values() for b in each}
+                ours = {place for rows in bindings.values() for row in rows for place in row.places()}
                 if all(request.host_first == request.host_last != 0 for request in container.ports):
                     raise
                 refused |= ours
@@ -229,12 +231,8 @@ class Publisher:
     def _choose(
         self, container: Container, gateways: dict[int, Candidate], refused: set[tuple[str, str, int]]
     ) -> Bindings:
-        taken = refused | {
-            (binding.protocol, binding.host_ip, binding.host_port)
-            for endpoint in self._endpoints.everything()
-            for binding in endpoint.bindings
-        }
-        taken |= self._reserved
+        bound = (row for endpoint in self._endpoints.everything() for row in endpoint.bindings)
+        taken = refused | self._reserved | {place for row in bound for place in row.places()}
         of4, of6 = self._publishing(gateways, 4), self._publishing(gateways, 6)
         chosen = ports.choose(
             container.ports,
@@ -286,10 +284,11 @@ class Publisher:
         The same port of every IPv4 and of every IPv6 address is one socket, unless both have to be carried. Ports in a
         row that lead to ports in a row are one wish: a thousand of them are as soon said as one.
         """
-        places: defaultdict[tuple[str, str], dict[tuple[int, int], None]] = defaultdict(dict)
+        places: defaultdict[tuple[str, str], dict[Row, None]] = defaultdict(dict)
         for binding in bindings:
             if binding.host_port:
-                places[binding.protocol, binding.host_ip][binding.host_port, binding.port] = None
+                places[binding.protocol, binding.host_ip][binding.host_port, binding.port, binding.span] = None
+        # Who asked for both families has rows of one shape in both.
         four, six = (places[place].keys() if place in places else set() for place in _BOTH)
         pairs = four & six if self._ipv4_is_held() else set()
         found: list[RelayPort] = []
@@ -301,7 +300,7 @@ class Publisher:
         return found
 
     def _rows(
-        self, endpoint: Endpoint, protocol: str, address: str, held: Iterable[tuple[int, int]], *, both: bool = False
+        self, endpoint: Endpoint, protocol: str, address: str, held: Iterable[Row], *, both: bool = False
     ) -> Iterator[RelayPort]:
         """Of one protocol and address."""
         target, container = self._way(endpoint, address)

@@ -375,5 +375,5 @@ class Course:
         """What of it is published on this node."""
         if not self.task.host_ports:
             return ()
-        bindings = [one for endpoint in self._hands.containers.endpoints(container.id) for one in endpoint.bindings]
+        bindings = [one for endpoint in self._hands.containers.endpoints(container.id) for one in endpoint.published]
         return tuple(dict.fromkeys(PortStatus(one.protocol, one.port, one.host_port) for one in bindings))
