@@ -38,6 +38,8 @@ from fairlead.wiring import Build
 
 log = logging.getLogger("fairlead")
 
+GARBAGE = 5000
+"""Objects that come before Python looks for circles among them; a thousand ports are that many, and none is in one."""
 SHORT_TURN = 0.0005
 """Seconds a thread may keep the interpreter while another wants it. Looking at hundreds of devices is done in a thread;
 at Python's 5 ms, whoever answers a request meanwhile would wait that long after every call to the kernel."""
@@ -112,6 +114,7 @@ async def _serve(build: Build, listeners: list[server.Listener], stop: _Signals)
         took = 1000 * (time.monotonic() - began)
         log.info("API listens on %s (restored in %.0f ms)", ", ".join(addresses), took)
         gc.freeze()
+        gc.set_threshold(GARBAGE)
         gc.enable()
         _tell_systemd("READY=1")
         await stop.heard()

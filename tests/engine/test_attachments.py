@@ -1,5 +1,6 @@
 """Containers on networks: addresses, names, default routes, ports; all of it or nothing."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fairlead.core.wanted import Address, Element, File, Link, Route, Skeleton, 
 from fairlead.engine.drivers.base import Facts
 from fairlead.engine.relayclient import RelayPort
 from fairlead.engine.sandboxes import Stack
-from fairlead.errors import FairleadError, Forbidden, Internal, Invalid, NotFound, Unavailable
+from fairlead.errors import Conflict, FairleadError, Forbidden, Internal, Invalid, NotFound, Unavailable
 
 
 def published(paper: Paper) -> dict[str, str]:
@@ -129,6 +130,45 @@ async def test_ports_in_a_row_are_one_wish_of_the_relay(paper: Paper, monkeypatc
     assert len(paper.relay.ports) == 101
     await paper.attachments.close(stack)
     assert paper.relay.ports == {}
+
+
+async def test_the_relay_is_asked_before_the_process_is_made(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
+    await paper.network("net")
+    web = await paper.container("web", "net", ports=(PortRequest(80, "tcp", "", 8080, 8080, span=3),))
+    take, done = paper.relay.open, list[str]()
+
+    async def ask(*rows: RelayPort, meanwhile: Callable[[], object]) -> dict[str, int]:
+        done.append("asked")
+        await asyncio.sleep(0)
+        done.append("answered")
+        return await take(*rows)
+
+    async def process() -> int:
+        done.append("process")
+        return 4711
+
+    monkeypatch.setattr(paper.relay, "open", ask)
+    stack = await paper.attachments.open(web)
+    assert await paper.attachments.publish_beside(process(), web, stack) == 4711
+    assert done == ["asked", "process", "answered"]
+    assert published(paper) == {f"tcp . {8080 + on}": f"172.17.0.2 . {80 + on}" for on in range(3)}
+
+
+async def test_a_row_of_ports_meets_each_port_of_others(paper: Paper) -> None:
+    await paper.network("net")
+    row = PortRequest(5000, "tcp", "", 5000, 5000, span=10)
+    await paper.open(await paper.container("web", "net", ports=(row,)))
+    for port in (5000, 5007):
+        with pytest.raises(FairleadError, match=f"Bind for 0.0.0.0:{port} failed: port is already allocated"):
+            late = await paper.container("late", "net", ports=(PortRequest(80, "tcp", "", port, port),))
+            await paper.open(late)
+        with pytest.raises(Conflict, match=f"Bind for 0.0.0.0:{port} failed"):
+            await paper.publisher.reserve("tcp", port)
+    await paper.publisher.reserve("tcp", 5010)
+    assert await paper.open(await paper.container("next", "net", ports=(PortRequest(80, "tcp", "", 4999, 4999),)))
+    again = PortRequest(5001, "tcp", "", 4990, 4990, span=11)
+    with pytest.raises(FairleadError, match=r"Bind for 0\.0\.0\.0:4999 failed"):
+        await paper.open(await paper.container("again", "net", ports=(again,)))
 
 
 async def test_what_becomes_of_an_endpoint_while_its_ports_are_taken_is_not_forgotten(

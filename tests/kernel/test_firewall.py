@@ -1,8 +1,10 @@
 """Our nftables table: what somebody else does to it is seen, what we do to it is exactly that."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from fairlead.core import rules
 from fairlead.core.model import PortBinding
@@ -192,6 +194,32 @@ def test_every_kind_of_binding_is_made_without_words_and_reads_as_it_was_wanted(
     assert missing(host, skeleton, *plan) == ()
     assert {item.map for item in plan} == set(nftwire.layouts(skeleton.text))
     host.remove([skeleton])
+
+
+def test_what_was_foreseen_is_made_as_it_was_spelled(host: LinuxHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only if it is that, and nothing came between."""
+    more = [Element(map="published", item=f"tcp . {port}", value="10.0.0.9 . 80") for port in range(10000, 10010)]
+    others = [replace(item, value="10.0.0.8 . 80") for item in more]
+    spell, spelled = nftwire.change, list[bool]()
+
+    def change(*words: Any, delete: bool = False) -> Any:
+        spelled.append(delete)
+        return spell(*words, delete=delete)
+
+    monkeypatch.setattr(nftwire, "change", change)
+    for made, also in ((more, [False]), (others, [False, False])):
+        host.foresee(more)
+        host.make(made)
+        assert spelled == also and missing(host, *WANTED, *made) == ()
+        host.remove(made)
+        assert missing(host, *made) == tuple(made)
+        spelled.clear()
+    host.foresee(more)
+    host.make(others)
+    host.remove(others)
+    host.make(more)
+    assert missing(host, *more) == (), "nothing is left of what was foreseen for another time"
+    host.remove([*WANTED, *more])
 
 
 def test_half_known_elements_are_removed_all_the_same(host: LinuxHost) -> None:

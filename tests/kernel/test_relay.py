@@ -484,6 +484,10 @@ async def test_a_relay_that_knows_no_rows_is_asked_for_each_port(world: World, m
     assert await world.client.held() == {one.id for one in row.each()}
 
 
+async def _at_once(event: asyncio.Event) -> None:
+    event.set()
+
+
 async def test_something_is_done_while_the_relay_is_at_work(world: World) -> None:
     await world.client.connect()
     port = RelayPort(id="p tcp 0.0.0.0 9000", protocol="tcp", address="0.0.0.0", port=9000)
@@ -491,8 +495,10 @@ async def test_something_is_done_while_the_relay_is_at_work(world: World) -> Non
     os.kill(world.processes[0].pid, signal.SIGSTOP)
     try:
         async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-            opening = tasks.create_task(world.client.open(port, meanwhile=ahead.set))
-            await ahead.wait()
+            other = asyncio.Event()
+            opening = tasks.create_task(world.client.open(port, meanwhile=lambda: other.is_set() and ahead.set()))
+            tasks.create_task(_at_once(other))
+            await ahead.wait()  # so the other had his turn before
             assert not opening.done()
             os.kill(world.processes[0].pid, signal.SIGCONT)
     finally:

@@ -1,5 +1,6 @@
 """Published ports: every form of -p, and choices that no history can make collide."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -171,6 +172,61 @@ def test_rows_say_what_the_pairs_said(pairs: list[tuple[int, int]]) -> None:
     assert [
         (first + n, second + n) for first, second, span in rows((*p, 1) for p in pairs) for n in range(span)
     ] == pairs
+
+
+def test_a_thousand_ports_are_one_request_and_one_binding_of_each_address() -> None:
+    kinds = ("tcp", "udp")
+    wish = {f"{port}/{kind}": ({"HostPort": str(port + 1000)},) for port in range(5000, 6000) for kind in kinds}
+    found = parse_bindings(wish, None)
+    assert found == (
+        PortRequest(5000, "tcp", "", 6000, 6000, span=1000),
+        PortRequest(5000, "udp", "", 6000, 6000, span=1000),
+    )
+    assert choose(found[:1], (), ipv6=True) == (
+        PortBinding(5000, "tcp", "0.0.0.0", 6000, span=1000),
+        PortBinding(5000, "tcp", "::", 6000, span=1000),
+    )
+    with pytest.raises(Conflict, match=r"Bind for 0\.0\.0\.0:6400 failed"):
+        choose(found[:1], [("tcp", "127.0.0.1", 6400)])
+    assert choose(found[1:], [("tcp", "0.0.0.0", 6400)])
+
+
+def test_what_is_remembered_of_old_is_one_by_one() -> None:
+    """Records that know no rows are read as they were."""
+    old = b'{"port":80,"protocol":"tcp","host_ip":"::","host_port":8080}'
+    assert list(msgspec.json.decode(old, type=PortBinding).each()) == [PortBinding(80, "tcp", "::", 8080)]
+    assert msgspec.json.encode(PortBinding(80, "tcp", "::", 8080)) == old
+
+
+wishes = st.dictionaries(
+    st.tuples(st.integers(80, 90), st.sampled_from(["tcp", "udp"])),
+    st.lists(
+        st.tuples(st.sampled_from(["", "127.0.0.1", "::1"]), st.sampled_from(["", *map(str, range(80, 92)), "80-95"])),
+        min_size=1,
+        max_size=2,
+    ),
+    max_size=9,
+)
+
+
+@given(wishes, st.sampled_from(["nat", "routed"]))
+def test_in_rows_or_one_by_one_the_same_is_had(asked: dict[tuple[int, str], list[tuple[str, str]]], mode6: str) -> None:
+    spelled = {
+        f"{port}/{protocol}": tuple({"HostIp": ip, "HostPort": host_port} for ip, host_port in places)
+        for (port, protocol), places in asked.items()
+    }
+    requests = parse_bindings(spelled, None)
+    singles = tuple(one for row in requests for one in row.each())
+    by_hand = sorted((port, protocol, ip) for (port, protocol), places in asked.items() for ip, _ in places)
+    assert sorted((one.port, one.protocol, one.host_ip) for one in singles) == by_hand
+
+    def had(requests: tuple[PortRequest, ...]) -> list[PortBinding] | None:
+        try:
+            return sorted(one for row in choose(requests, (), ipv6=True, mode6=mode6) for one in row.each())
+        except Conflict:
+            return None
+
+    assert had(requests) == had(singles)
 
 
 hosts = st.sampled_from(["", "0.0.0.0", "127.0.0.1", "10.0.0.1", "::", "::1"])

@@ -72,7 +72,7 @@ def test_a_port_that_is_given_up_before_the_relay_looks_is_in_nobodys_way(server
     relay = Relay(loop)
     _, port = opened(relay, server, "gone", "stays")
     relay.close({"ids": ["gone"]})
-    loop.turn()
+    loop.until(lambda: loop._handlers)
     assert len(loop._handlers) == 1
     with socket.create_connection(("127.0.0.1", port), 5):
         loop.until(lambda: relay.statistics({})["connections"])
@@ -88,7 +88,7 @@ def test_without_room_to_watch_a_port_is_kept_and_watched_later(
     loop.room = 0
     (port,) = opened(relay, server, "p")
     with socket.create_connection(("127.0.0.1", port), 5):
-        loop.turn()
+        loop.until(lambda: not relay._fresh)
         assert not loop._handlers
         loop.room = 100
         loop.until(lambda: relay.statistics({})["connections"])

@@ -141,7 +141,7 @@ class EndpointSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """of a swarm's task: set by us, never by whoever asks the API"""
 
 
-class PortRequest(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
+class PortRequest(msgspec.Struct, frozen=True, omit_defaults=True, order=True, gc=False):
     """``-p`` as asked: container port, and where on the host (0..0: choose one; first..last: choose within)."""
 
     port: int
@@ -161,7 +161,7 @@ class PortRequest(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
             yield PortRequest(self.port + on, self.protocol, self.host_ip, self.host_first + on, self.host_last + on)
 
 
-class PortBinding(msgspec.Struct, frozen=True, omit_defaults=True, order=True):
+class PortBinding(msgspec.Struct, frozen=True, omit_defaults=True, order=True, gc=False):
     """One published port as it is in force, or a row of them. ``host_ip`` is a concrete address, ``0.0.0.0`` or ``::``.
 
     A thousand ports in a row are one value: chosen, told, compared and remembered as one.

@@ -236,7 +236,7 @@ class Skeleton(Wanted, frozen=True, kw_only=True):
     ns: str = HOST
 
 
-class Element(Wanted, frozen=True, kw_only=True):
+class Element(Wanted, frozen=True, kw_only=True, gc=False):
     """One element of a set (``value`` empty) or map of our table, in nft's own notation.
 
     ``map="published4"``, ``item="10.0.0.9 . tcp . 8080"``, ``value="172.18.0.2 . 80"``.

@@ -174,9 +174,10 @@ class Attachments:
     async def publish_beside(self, process: Awaitable[int], container: Container, stack: Stack | None) -> int:
         """``publish`` while other programs make the process, which then waits for our word; its pid.
 
+        The relay is asked first: that is soon said, and then it is at work while we look for the process's programs.
         Both go to their ends, then what went wrong is raised: nothing is left half done.
         """
-        pid, refusal = await asyncio.gather(process, self.publish(container, stack), return_exceptions=True)
+        refusal, pid = await asyncio.gather(self.publish(container, stack), process, return_exceptions=True)
         if isinstance(refusal, BaseException):
             raise refusal
         if isinstance(pid, BaseException):

@@ -90,21 +90,23 @@ class ControlClient:
                 print(f"fairlead: {error.message}; trying again", file=sys.stderr, flush=True)
                 await asyncio.sleep(1)
 
-    async def say(self, *lines: Line, meanwhile: Callable[[], object] | None = None) -> list[Line]:
+    async def say(
+        self, *lines: Line, meanwhile: Callable[[], object] | None = None, others_first: bool = False
+    ) -> list[Line]:
         """Send lines in one go; their answers, also the refusals among them.
 
         ``meanwhile`` is called when they are sent: what we can do while the other side is at work. It may be twice; it
-        waits for nothing and raises nothing.
+        waits for nothing and raises nothing. ``others_first``: whoever else waits for his turn has it before.
         """
         if not lines:
             return []
         async with self._turn:
             try:
-                answers = await self._connected(*lines, meanwhile=meanwhile)
+                answers = await self._connected(lines, meanwhile, others_first)
             except _Nobody:
                 raise
             except Unavailable:
-                answers = await self._connected(*lines, meanwhile=meanwhile)
+                answers = await self._connected(lines, meanwhile, others_first)
         await self._settle()
         return answers
 
@@ -112,10 +114,12 @@ class ControlClient:
         """Leave; the process goes on."""
         self._hang_up()
 
-    async def _connected(self, *lines: Line, meanwhile: Callable[[], object] | None) -> list[Line]:
+    async def _connected(
+        self, lines: Sequence[Line], meanwhile: Callable[[], object] | None, others_first: bool
+    ) -> list[Line]:
         if self._streams is None:
             await self._connect()
-        return await self._exchange(*lines, meanwhile=meanwhile)
+        return await self._exchange(*lines, meanwhile=meanwhile, others_first=others_first)
 
     async def _settle(self) -> None:
         """Do what followed from a fresh connection, one after the other, by whoever comes first."""
@@ -159,11 +163,15 @@ class ControlClient:
         while _inode(self._path) == before and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110  # no event
             await asyncio.sleep(_AGAIN)
 
-    async def _exchange(self, *lines: Line, meanwhile: Callable[[], object] | None = None) -> list[Line]:
+    async def _exchange(
+        self, *lines: Line, meanwhile: Callable[[], object] | None = None, others_first: bool = False
+    ) -> list[Line]:
         assert self._streams is not None
         reader, writer = self._streams
         try:
             writer.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+            if others_first:
+                await asyncio.sleep(0)
             if meanwhile is not None:
                 meanwhile()
             async with asyncio.timeout(PATIENCE):

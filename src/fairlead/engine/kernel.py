@@ -111,6 +111,10 @@ class Kernel:
         for owner, plan in plans.items():
             self._note(owner, plan)
 
+    def foresee(self, plan: Plan) -> None:
+        """This will be wanted shortly, by these very values: what it takes to make it is found out now."""
+        self._host.foresee(plan)
+
     def drop(self, owner: str) -> None:
         """``owner`` wants nothing any more; what the kernel refuses to remove is raised, but wanted no longer."""
         plan = self._plans.get(owner, ())

@@ -59,6 +59,8 @@ _FREEBIND: dict[int, tuple[int, int]] = {
     socket.AF_INET6: (socket.IPPROTO_IPV6, 78),
 }
 _PAUSE = 1.0
+SOON = 0.01
+"""Seconds after which a fresh port is looked at. Its container's process is begun by then, at the earliest."""
 SCTP = 132
 # Numbers, not names of them: a name costs more to compare and to combine than a socket to bind.
 _FOUR, _SIX, _STREAM = int(socket.AF_INET), int(socket.AF_INET6), int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -78,10 +80,9 @@ class Way(NamedTuple):
     target: str
     both: bool
     carries: bool
-
-    @property
-    def listens(self) -> bool:
-        return self.carries or (bool(self.target) and self.protocol == "tcp")
+    listens: bool
+    kind: tuple[int, int, int]
+    """of a socket, as socket(2) is told"""
 
 
 class Port:
@@ -120,7 +121,8 @@ def _each(said: dict[str, Any]) -> Iterator[tuple[str, Port]]:
         raise Invalid(f"{number}/{protocol} cannot be carried")
     if both and (protocol, address) != ("tcp", "::"):
         raise Invalid(f"{number}/{protocol} of {address} has no second family")
-    way = Way(protocol, address, _SIX if ":" in address else _FOUR, target, both, carries)
+    family, listens = _SIX if ":" in address else _FOUR, carries or (bool(target) and protocol == "tcp")
+    way = Way(protocol, address, family, target, both, carries, listens, (family, *_KINDS[protocol]))
     yield id_, Port(way, number, target_port)
     head = id_.removesuffix(str(number))
     for more in range(1, span):
@@ -214,7 +216,7 @@ class Relay:
     def _one(self, id_: str, port: Port, said: dict[str, Any]) -> int:
         """Have a port: serve it when it leads somewhere, else hold it; its number."""
         known = self._ports.get(id_)
-        if known is not None:
+        if known:
             if known.asked == port.asked:
                 if isinstance(known.serving, Splices) and known.way.carries:
                     known.serving.leads = _leads(said)
@@ -224,7 +226,7 @@ class Relay:
             port.serving = Splices(self._loop, _leads(said))
         port.sock = self._socket(port)
         self._ports[id_] = port
-        return port.bound()
+        return port.number or port.bound()
 
     def statistics(self, said: dict[str, Any]) -> dict[str, Any]:
         serving = [port.serving for port in self._ports.values()]
@@ -244,7 +246,7 @@ class Relay:
         if way.target and way.protocol == "sctp":
             raise Invalid("sctp cannot be relayed")
         try:
-            sock = Bare(way.family, *_KINDS[way.protocol])
+            sock = Bare(*way.kind)
         except OSError:
             if way.protocol == "sctp":
                 return None
@@ -254,7 +256,7 @@ class Relay:
             if way.listens:
                 sock.listen(BACKLOG)
                 if not self._fresh:
-                    self._loop.later(0, self._welcome)
+                    self._loop.later(SOON, self._welcome)
                 self._fresh.append(port)
             elif way.target:
                 port.serving = flows = Flows(self._loop, sock, (way.target, port.target_port))

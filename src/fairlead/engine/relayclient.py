@@ -98,7 +98,7 @@ class RelayClient:
     async def open(self, *ports: RelayPort, meanwhile: Callable[[], object] | None = None) -> dict[str, int]:
         """Listen on (or hold) ports, all or none, in one round trip; id -> port. ``Conflict`` when one is taken.
 
-        ``meanwhile``: as for ``ControlClient.say``."""
+        ``meanwhile``: as for ``ControlClient.say``; a thousand ports take the relay longer than us to see to others."""
         if not ports:
             return {}
         self.adopt(ports)
@@ -115,10 +115,11 @@ class RelayClient:
     async def _ask(self, ports: Sequence[RelayPort], meanwhile: Callable[[], object] | None) -> Line:
         """A relay that an earlier version of us started knows no rows: it refuses them, and is asked for each port."""
         if any(port.span > 1 for port in ports):
-            (answer,) = await self._control.say({"do": "take", "ports": ports}, meanwhile=meanwhile)
+            (answer,) = await self._control.say({"do": "take", "ports": ports}, meanwhile=meanwhile, others_first=True)
             if answer["ok"]:
                 return answer
-        (answer,) = await self._control.say({"do": "open", "ports": _singly(ports)}, meanwhile=meanwhile)
+        line = {"do": "open", "ports": _singly(ports)}
+        (answer,) = await self._control.say(line, meanwhile=meanwhile, others_first=True)
         return answer
 
     async def close(self, *ids: str) -> None:

@@ -139,7 +139,7 @@ class Sandboxes:
         """They will be what ``change`` is told: what it takes to know what they want is done now."""
         networks = {endpoint.id: network for network, endpoint in stack.attached}
         for endpoint in endpoints:
-            self.publishing(stack, networks[endpoint.id], endpoint)
+            self._kernel.foresee(self.publishing(stack, networks[endpoint.id], endpoint))
 
     async def change(self, stack: Stack, *endpoints: Endpoint) -> None:
         """The same endpoints, otherwise: bindings published or withdrawn, a name changed."""

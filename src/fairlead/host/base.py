@@ -37,6 +37,10 @@ class Host(Protocol):
     def make(self, objects: Sequence[Wanted]) -> None:
         """Bring every object into being, in order; all or nothing."""
 
+    def foresee(self, objects: Iterable[Wanted]) -> None:
+        """``make`` will be asked for these very values shortly: what can be known before is found out now, and nothing
+        is changed."""
+
     def remove(self, objects: Sequence[Wanted]) -> None:
         """Take objects away, last first; gone already is fine."""
 

@@ -176,6 +176,9 @@ class FakeHost:
         if self.no_encryption:
             raise self.no_encryption
 
+    def foresee(self, objects: Iterable[Wanted]) -> None:
+        """Nothing takes long on paper."""
+
     def forget_flows(self, bindings: Sequence[tuple[str, str, int]]) -> None:
         self.forgotten += bindings
 

@@ -104,6 +104,12 @@ class LinuxHost:
             making.Making(objects, self._doors, self._namespaces, self._remover, self._announcer).run()
             self._settings.also(_settings_of(objects))
 
+    def foresee(self, objects: Iterable[Wanted]) -> None:
+        elements = [item for item in objects if isinstance(item, Element) and item.ns == HOST]
+        if elements:
+            with self._turn:
+                self._doors[HOST].nft.foresee(elements)
+
     def remove(self, objects: Sequence[Wanted]) -> None:
         with self._turn:
             self._settings.forget(_settings_of(objects))
@@ -194,10 +200,12 @@ class LinuxHost:
 
     def addresses(self, link: str = "") -> list[tuple[str, str]]:
         with self._turn:
-            door = self._doors[HOST]
-            names = {device.index: device.name for device in door.devices()}
-            found = [(names.get(index, ""), address) for index, address, _ in routing.addresses(door.netlink)]
-            return [(name, address) for name, address in found if name == link or not link]
+            netlink = self._doors[HOST].netlink
+            if link:
+                device = self._find(link)
+                return [(link, address) for _, address, _ in routing.addresses(netlink, device.index)] if device else []
+            names = {device.index: device.name for device in self._doors[HOST].devices()}
+            return [(names.get(index, ""), address) for index, address, _ in routing.addresses(netlink)]
 
     def sysctl(self, path: str) -> str:
         found = sysctls.read(Sysctl(path=path, value=""))

@@ -33,6 +33,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from operator import is_
 from typing import Any
 
 import msgspec
@@ -66,6 +67,7 @@ class Nft:
         self._context = libnftables.Context()
         self._netlink = Netlink.here(NETFILTER) if lively else None
         self._known = ""
+        self._foreseen: tuple[Sequence[Element], list[Request]] | None = None
 
     def close(self) -> None:
         if self._netlink is not None:
@@ -73,7 +75,7 @@ class Nft:
 
     def knows(self, skeleton: Skeleton) -> None:
         """The table is this one: from now on its plain elements need no words."""
-        self._known = skeleton.text
+        self._known, self._foreseen = skeleton.text, None
 
     def run(self, commands: str) -> None:
         """One transaction; raises ``Denied`` when the kernel or the parser refuses it."""
@@ -87,11 +89,20 @@ class Nft:
         """Make (or delete) elements without words, in one transaction; False: nothing was done, take the long way."""
         if self._netlink is None:
             return False
-        requests = nftwire.change("fairlead", _layouts(self._known), elements, delete=delete)
+        foreseen, self._foreseen = self._foreseen, None
+        if foreseen and not delete and len(foreseen[0]) == len(elements) and all(map(is_, foreseen[0], elements)):
+            requests: list[Request] | None = foreseen[1]
+        else:
+            requests = nftwire.change("fairlead", _layouts(self._known), elements, delete=delete)
         try:
             return requests is not None and self._netlink.transact(requests) is None
         except OSError:
             return False  # more than fits into one send
+
+    def foresee(self, elements: Sequence[Element]) -> None:
+        """They will be made next, if nothing comes between: they are spelled now."""
+        requests = nftwire.change("fairlead", _layouts(self._known), elements) if self._netlink else None
+        self._foreseen = (elements, requests) if requests else None
 
     def exists(self) -> bool:
         """Whether our table is there, whatever is in it; some twenty microseconds."""

@@ -177,9 +177,9 @@ def _prefix(text: str) -> tuple[bytes, int]:
 # -- reading ----------------------------------------------------------------------
 
 
-def addresses(netlink: Netlink) -> Iterator[tuple[int, str, bool]]:
-    """(index of the link, address/prefix, made by the kernel itself) of every address."""
-    for message in netlink.dump(RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)):
+def addresses(netlink: Netlink, device: int = 0) -> Iterator[tuple[int, str, bool]]:
+    """(index of the link, address/prefix, made by the kernel itself) of every address, or of one device's."""
+    for message in netlink.dump(RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, device)):
         family, prefix, _, scope, index = struct.unpack_from("=BBBBI", message)
         found = attributes(message, 8)
         packed = found.get(2) or found.get(1)
