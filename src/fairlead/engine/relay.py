@@ -28,7 +28,8 @@ Rules
        a listener. (A thousand ports are a thousand sockets then, not two.)
     7. Ports in a row may be asked for as one ("take", ``span``); they are had, held and closed one by one.
     8. Whoever asks is answered as soon as all listen. Who comes before we look waits in the queue of his port, which
-       is the kernel's, and looking at a thousand costs a third of having them.
+       is the kernel's. Looking at a thousand costs a third of having them, and just then the engine has to go on, on
+       as few processors as there are: it is done a moment later.
 
 What it leaves behind on failure: nothing; a port that cannot be bound is
 answered with the kernel's words.
@@ -60,7 +61,7 @@ _FREEBIND: dict[int, tuple[int, int]] = {
 }
 _PAUSE = 1.0
 SOON = 0.01
-"""Seconds after which a fresh port is looked at. Its container's process is begun by then, at the earliest."""
+"""Seconds from the answer until a fresh port is looked at; its container's process will not answer much before."""
 SCTP = 132
 # Numbers, not names of them: a name costs more to compare and to combine than a socket to bind.
 _FOUR, _SIX, _STREAM = int(socket.AF_INET), int(socket.AF_INET6), int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -211,6 +212,8 @@ class Relay:
                 failed[id_] = error.message
             if failed and all_or_none:
                 break
+        if self._fresh:
+            self._loop.later(SOON, self._welcome)
         return {"ports": ports, "failed": failed}
 
     def _one(self, id_: str, port: Port, said: dict[str, Any]) -> int:
@@ -255,8 +258,6 @@ class Relay:
             self._bind(sock, port)
             if way.listens:
                 sock.listen(BACKLOG)
-                if not self._fresh:
-                    self._loop.later(SOON, self._welcome)
                 self._fresh.append(port)
             elif way.target:
                 port.serving = flows = Flows(self._loop, sock, (way.target, port.target_port))
