@@ -33,12 +33,12 @@ from typing import Any
 OURS = {
     "core": (
         "advertise complaints files links mesh mounts ocimounts ociresources ocispec ports reference remotes restart "
-        "signals usage users"
+        "shortcut signals usage users"
     ),
     "api": "gojson",
     "engine": "ends farewell ipam top",
     "host": (
-        "command conmon conntrack files inlets inotify making mesh nftwire ociexec orphans ps rooted "
+        "bpf command conmon connections conntrack files inlets inotify making mesh nftwire ociexec orphans ps rooted "
         "seccomp shaping vips weight"
     ),
     "store": "leases",

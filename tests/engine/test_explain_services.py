@@ -180,6 +180,19 @@ async def test_what_the_kernel_has_otherwise_is_seen(street: Street) -> None:
     assert answer.differs and any(line.startswith("differs: vip") for line in answer.differs)
 
 
+async def test_by_which_way_a_process_comes_to_its_task(street: Street) -> None:
+    """Over TCP where it connects, as far as the host leads it there; all else by the table."""
+
+    async def way(port: str) -> list[str]:
+        answer = await street.says("web", f"api:{port}")
+        assert answer.works
+        return [hop.at for hop in answer.hops if "becomes 10.0.1.5" in hop.says]
+
+    assert await way("80") == ["dnat"]
+    street.paper.host.led.add((street.shop.stacks()["web"].sandbox.namespace, API.vip))
+    assert await way("80") == ["connect"] and await way("80/udp") == ["dnat"]
+
+
 async def test_nobody_serves(street: Street) -> None:
     """A worker sees who takes no requests; a manager also why."""
     row = await street.row("api.1", "h2", APP, 5, replace(API, serving=False))
@@ -403,7 +416,8 @@ PAGE = """
 
 What a caller knows of a service is in rows that nodes tell each other, on every node; a manager adds what the swarm's
 records say of tasks that do not serve. Each task that may be drawn is walked to: the walk that is shown is the first
-that fails, if one does. A task elsewhere is followed to its host; what happens there, that host can explain.
+that fails, if one does. A task elsewhere is followed to its host; what happens there, that host can explain. At
+`connect` the process gets the task's address instead of the service's, over TCP; at `dnat` each of its packets does.
 `tests/fleet/test_explain_lab.py` compares this with what happens on three hosts, while one thing after another ends.
 """
 
@@ -419,10 +433,11 @@ async def page(folder: Path) -> str:
         parts.append(f"\n### {heading}\n\n```\n$ fairlead explain {source} {target}\n{answer}\n```\n")
 
     await street.row("api.3", "h3", APP, 6, replace(API, weight=2))
+    inside = street.shop.stacks()["web"].sandbox.namespace
+    street.paper.host.led.add((inside, API.vip))
     await say("By name", "web", "api:80")
     await say("From where names of services are not known", "host", "api:80")
     await say("No network in common", "plain", "api:80")
-    inside = street.shop.stacks()["web"].sandbox.namespace
     street.paper.host.roads[inside, "10.0.1.6"] = Road(kind="prohibit", prefix="10.0.1.6/32")
     await say("One task that cannot be reached", "web", "api:80")
     street.paper.host.roads.clear()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from fairlead.core import shortcut
 from fairlead.core.wanted import Address, Link, Namespace, Plan, Vip, difference
 from fairlead.errors import Invalid
 from fairlead.host.linux import LinuxHost
@@ -25,6 +26,7 @@ from lane.pretend import PretendHost
 pytestmark = pytest.mark.kernel
 
 PORT = 8000
+SHORT, TABLE_ALONE = "short cut", "table alone"
 VIRTUAL = {4: "10.0.0.99", 6: "fd00::99"}
 CHI_SQUARE_2 = 13.82
 """of three kinds: an even choice is further off once in a thousand times"""
@@ -47,9 +49,12 @@ def stack(number: int) -> Plan:
 GROUND: Plan = (Link(name="br0", kind="bridge", mac="02:00:00:00:00:01"), *(o for n in (2, 3, 4, 5) for o in stack(n)))
 
 
-@pytest.fixture
-def host(pretend_host: PretendHost) -> Iterator[LinuxHost]:
+@pytest.fixture(params=[SHORT, TABLE_ALONE])
+def host(pretend_host: PretendHost, request: pytest.FixtureRequest) -> Iterator[LinuxHost]:
+    """Whatever is promised of virtual addresses holds on either road."""
     opened = pretend_host.open()
+    if request.param == TABLE_ALONE:
+        opened._doors.shortcuts.close()
     opened.make(GROUND)
     yield opened
     opened.remove(GROUND)
@@ -91,12 +96,32 @@ at 10.0.1.9 (label `fairlead.policy=source`: one client, one task) and `idle` at
 |---|---|
 | a new connection to 10.0.1.2 | `choose`: its chain draws a number; that place in the list is its task from now on |
 | a packet of a connection that stands | is turned as its first one was; `refuse` does not find it |
+| `connect()` over TCP | where the kernel lets us, a program at the control groups' top draws a task before there is a packet, so that none has to be turned: below |
 | who serves | rows that the network's nodes tell each other (`swarm/rows.py`), then `engine/services.py` |
 | a task starts, stops, is sick | one transaction about that address; who is under way stays (`host/vips.py`) |
 | nobody serves | `refuse`: a reset, or "unreachable", at once; so it is with the address of a service that is gone |
 | a task calls its own service | may get itself |
 | `tasks.web` | all tasks that serve, as they are; `--endpoint-mode dnsrr`: so is `web` itself, and there is no table |
 | see it | `nsenter --net=$(docker inspect -f {{{{.NetworkSettings.SandboxKey}}}} client) nft list ruleset` |
+
+## Short cuts
+
+The table stands in each client, and serves by itself. Where the kernel has BPF for control groups (Linux 5.14, a hierarchy
+of version 2, also beside version 1), most connections never come to it:
+
+```
+  process: connect(10.0.1.2) --> our program: 10.0.1.2 in this namespace? --> connect(10.0.1.4), as if it had asked for that
+  process: getpeername()     --> our program: 10.0.1.2
+```
+
+| | |
+|---|---|
+| goes so | TCP of IPv4 and IPv6, from every process in the sandbox |
+| goes by the table | UDP, SCTP, pings; `fairlead.policy=source`; more than {places} places (tasks times weights); who has nobody to go to |
+| a task leaves | out of both; first the short cut is closed, then the table changes, then it is opened again |
+| a task is gone | what still leads to it is closed: ECONNABORTED, also for who only waits |
+| the engine ends | the programs end with it, the table goes on; who is connected stays so, and sees the task as its peer |
+| see it | `ss -t` in the sandbox shows tasks; `fairlead explain` says `connect`; the log says at the first address why there are none |
 
 ## Whose turn it is
 
@@ -124,7 +149,7 @@ def test_the_page(pretend_host: PretendHost, host: LinuxHost) -> None:
     cache = Vip(ns="s2", address="10.0.1.9", targets=(("10.0.1.11", 1), ("10.0.1.12", 1)), policy="source")
     host.make([web, cache, idle])
     table = pretend_host.run("nft", "-s", "list", "table", "inet", "fairlead-vips", ns="s2")
-    same_as(SHOWN, PAGE.format(version=version, table=table.replace("\t", "    ")))
+    same_as(SHOWN, PAGE.format(version=version, table=table.replace("\t", "    "), places=shortcut.PLACES))
 
 
 class Listeners:
@@ -330,7 +355,8 @@ def test_datagrams_go_there_and_back(host: LinuxHost) -> None:
 
 
 def test_a_task_that_is_gone_leaves_nobody_waiting(host: LinuxHost, listeners: Listeners) -> None:
-    """Who goes on sending is led to another: of a connection it knows nothing, and says so; a datagram it takes."""
+    """Who goes on sending is led to another: of a connection it knows nothing, and says so; a datagram it takes. What
+    the table did not lead is closed."""
     host.make([vip((3, 1))])
     connection, datagrams = call(host), socket_in(host.namespace_path("s2"), socket.AF_INET, socket.SOCK_DGRAM)
     _, there, _ = listeners.accepted()
@@ -340,8 +366,9 @@ def test_a_task_that_is_gone_leaves_nobody_waiting(host: LinuxHost, listeners: L
     datagrams.send(b"to the first")
     host.make([vip((4, 1))])
     host.forget_answers([("", address(3), 0)], "s2")
-    connection.send(b"anybody?")
-    with pytest.raises(ConnectionResetError):
+    short = host._doors.shortcuts.open
+    with pytest.raises(ConnectionAbortedError if short else ConnectionResetError):
+        connection.send(b"anybody?")
         connection.recv(100)
     with socket_in(host.namespace_path("s4"), socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("", PORT))

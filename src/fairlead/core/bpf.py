@@ -24,6 +24,9 @@ from typing import NamedTuple
 _LOAD, _STORE, _MOVE, _COPY, _ADD = 0x61, 0x63, 0xB7, 0xBF, 0x07
 _WIDE, _CALL, _EXIT = 0x18, 0x85, 0x95
 _EQUAL, _DIFFERENT, _NULL = 0x16, 0x56, 0x15
+_LOAD_LONG, _STORE_LONG, _STORE_NUMBER, _FETCH_ADD = 0x79, 0x7B, 0x62, 0xC3
+_ADD_ANOTHER, _SHIFT, _REMAINDER = 0x0F, 0x67, 0x9C
+_JUMP, _UNLIKE, _AT_LEAST = 0x05, 0x5E, 0x35
 _MAP = 1
 """what a wide number is: the descriptor of a map"""
 
@@ -74,6 +77,41 @@ def store(target: int, offset: int, source: int) -> Line:
     return Line(_STORE, target, source, offset)
 
 
+def load_long(target: int, source: int, offset: int) -> Line:
+    """target = the 64 bits at source + offset"""
+    return Line(_LOAD_LONG, target, source, offset)
+
+
+def store_long(target: int, offset: int, source: int) -> Line:
+    """the 64 bits at target + offset = source"""
+    return Line(_STORE_LONG, target, source, offset)
+
+
+def store_number(target: int, offset: int, value: int) -> Line:
+    """the 32 bits at target + offset = value"""
+    return Line(_STORE_NUMBER, target, offset=offset, number=value)
+
+
+def count_up(target: int, offset: int, register: int) -> Line:
+    """the 32 bits at target + offset += register, which becomes what they were; nobody comes between. Linux 5.12"""
+    return Line(_FETCH_ADD, target, register, offset, number=1)
+
+
+def plus(target: int, source: int) -> Line:
+    """target += source"""
+    return Line(_ADD_ANOTHER, target, source)
+
+
+def shift_left(register: int, bits: int) -> Line:
+    """register <<= bits"""
+    return Line(_SHIFT, register, number=bits)
+
+
+def remainder(target: int, source: int) -> Line:
+    """target %= source, both as 32 bits"""
+    return Line(_REMAINDER, target, source)
+
+
 def map_at(register: int, descriptor: int) -> Line:
     """register = a map, by the descriptor it has in the process that loads the program"""
     return Line(_WIDE, register, _MAP, number=descriptor)
@@ -87,6 +125,21 @@ def when(register: int, value: int, goto: str) -> Line:
 def unless(register: int, value: int, goto: str) -> Line:
     """to the label if they are not"""
     return Line(_DIFFERENT, register, number=value, goto=goto)
+
+
+def unlike(register: int, other: int, goto: str) -> Line:
+    """to the label if the two registers' 32 bits differ"""
+    return Line(_UNLIKE, register, other, goto=goto)
+
+
+def at_least(register: int, value: int, goto: str) -> Line:
+    """to the label if all of the register is this number or more: a bound that the verifier believes of addresses"""
+    return Line(_AT_LEAST, register, number=value, goto=goto)
+
+
+def jump(goto: str) -> Line:
+    """to the label"""
+    return Line(_JUMP, goto=goto)
 
 
 def null(register: int, goto: str) -> Line:

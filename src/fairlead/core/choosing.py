@@ -118,8 +118,10 @@ class Choosing(Steps):
 
     def _draw(self, what: str, station: str, lots: Sequence[Lot], policy: str, by: Vip | MeshPort) -> None:
         drawn, before = self._lot(what, station, lots, policy, by), self.packet
-        self.packet = replace(before, target=drawn.address, port=drawn.port, translated=True)
-        self.note("dnat", f"{at(before)} becomes {at(self.packet)}")
+        short = isinstance(by, Vip) and before.protocol == "tcp" and self.terrain.connects(by.ns, by.address)
+        self.packet = replace(before, target=drawn.address, port=drawn.port, translated=not short)
+        became = f"{at(before)} becomes {at(self.packet)}"
+        self.note(*("connect", f"{became} where the process connects") if short else ("dnat", became))
 
     # -- at its task ------------------------------------------------------------------------------------------
 

@@ -126,14 +126,16 @@ class Terrain:
         networks: Mapping[str, str] | None = None,
         ask: Callable[[str, str, str, str], Road | None] = lambda ns, target, source, arrives: None,
         others: Callable[[str], Others] = lambda ns: Others(),
+        connects: Callable[[str, str], bool] = lambda ns, address: False,
     ) -> None:
         """``host_addresses``: (device, address/length), ``host_routes``: (prefix, device), as the host has them.
 
         ``titles``: namespace -> who lives there; ``networks``: device -> name of the network it is the switch of.
 
         ``ask(namespace, target, source, device it came in by)``: the kernel's own answer, if it can be asked;
-        ``others(namespace)``: other people's rules there."""
-        self.ask, self.others = ask, others
+        ``others(namespace)``: other people's rules there; ``connects(namespace, virtual address)``: processes there are
+        connected to its targets, over TCP."""
+        self.ask, self.others, self.connects = ask, others, connects
         self.titles, self.networks, self.carried = dict(titles or {}), dict(networks or {}), tuple(carried)
         self.skeleton: Skeleton | None = None
         self.closed: dict[str, Sysctl] = {}

@@ -262,6 +262,7 @@ class Explainer(Places):
             {**{device: name for device, name in networks.items() if device}, **self._spread()},
             self._host.road,
             lru_cache(lambda ns: Others(*self._host.rulesets(ns))),
+            self._host.leads_at_connect,
         )
 
     def _spread(self) -> dict[str, str]:

@@ -82,6 +82,10 @@ class Host(Protocol):
 
         None: it cannot be asked (no such device; a machine on paper)."""
 
+    def leads_at_connect(self, ns: str, address: str) -> bool:
+        """Whether a process there that connects over TCP to a virtual address is connected to a target, instead of its
+        packets being turned."""
+
     def rulesets(self, ns: str) -> tuple[str, tuple[str, ...]]:
         """(everything nftables has in that namespace, as nft lists it without counters and elements of named sets;
         names of tables of legacy iptables)."""
@@ -108,6 +112,7 @@ class Host(Protocol):
         """Flush conntrack entries by original destination: (protocol, host address or "", host port)."""
 
     def forget_answers(self, targets: Sequence[tuple[str, str, int]], ns: str = HOST) -> None:
-        """Flush conntrack entries by who answers them: (protocol, address, port), or ("", address, 0) for any.
+        """Flush conntrack entries by who answers them: (protocol, address, port), or ("", address, 0) for any; what of
+        those no entry leads is closed.
 
         A namespace that is gone has none."""

@@ -19,23 +19,35 @@ import struct
 
 from fairlead.errors import Internal, Unsupported
 
-SOCKMAP = 15
+HASH, SOCKMAP, SOCKET_STORAGE = 1, 15, 24
 """kinds of maps; and of programs, and of places where they are attached:"""
 PROGRAM_SK_LOOKUP, AT_SK_LOOKUP = 30, 36
+PROGRAM_SOCKET_ADDRESS, AT_CONNECT, AT_PEER_NAME = 18, {4: 10, 6: 11}, {4: 29, 6: 30}
+UNRESERVED = 1
+"""a map that takes memory as it fills"""
 
 _NUMBERS = {"x86_64": 321, "i686": 357, "armv7l": 386, "ppc64le": 361, "s390x": 351}
 _NUMBER = _NUMBERS.get(platform.machine(), 280)
 """of the call; 280 is that of all younger architectures"""
-_MAP_CREATE, _MAP_UPDATE, _PROGRAM_LOAD, _LINK_CREATE = 0, 2, 5, 28
+_MAP_CREATE, _MAP_UPDATE, _MAP_DELETE, _PROGRAM_LOAD, _TYPES_LOAD, _LINK_CREATE = 0, 2, 3, 5, 18, 28
 _LICENSE = ctypes.create_string_buffer(b"Apache-2.0")
 _LOG_SIZE = 1 << 16
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def make_map(kind: int, key_size: int, value_size: int, most: int) -> int:
-    """An empty map; its descriptor."""
-    return _call(_MAP_CREATE, struct.pack("=IIII", kind, key_size, value_size, most))
+def make_map(
+    kind: int, key_size: int, value_size: int, most: int, flags: int = 0, types: tuple[int, int, int] = (0, 0, 0)
+) -> int:
+    """An empty map; its descriptor. ``types``: a descriptor of ``load_types``, which is the key's, which the other."""
+    sizes = struct.pack("=IIIII", kind, key_size, value_size, most, flags)
+    return _call(_MAP_CREATE, sizes + struct.pack("=28xIII", *types))
+
+
+def load_types(description: bytes) -> int:
+    """Of keys and values (BTF), for maps that insist; the descriptor."""
+    text = ctypes.create_string_buffer(description, len(description))
+    return _call(_TYPES_LOAD, struct.pack("=QQIII", ctypes.addressof(text), 0, len(description), 0, 0))
 
 
 def put(table: int, key: bytes, value: bytes) -> None:
@@ -43,6 +55,15 @@ def put(table: int, key: bytes, value: bytes) -> None:
     key_at, value_at = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
     where = struct.pack("=I4xQQQ", table, ctypes.addressof(key_at), ctypes.addressof(value_at), 0)
     _call(_MAP_UPDATE, where)
+
+
+def take(table: int, key: bytes) -> None:
+    """Out of a map; gone already is fine."""
+    key_at = ctypes.create_string_buffer(key, len(key))
+    try:
+        _call(_MAP_DELETE, struct.pack("=I4xQ", table, ctypes.addressof(key_at)))
+    except FileNotFoundError:
+        return
 
 
 def load(kind: int, place: int, code: bytes) -> int:

@@ -25,6 +25,7 @@ from fairlead.host import ipsec, links, sysctls
 from fairlead.host.netlink import NETFILTER, Netlink
 from fairlead.host.netns import HERE, Namespaces, inside
 from fairlead.host.nft import Nft
+from fairlead.host.shortcuts import Shortcuts
 
 KEPT = 64
 _TURN, _TURNS = 0.0005, 20
@@ -42,6 +43,7 @@ class Door:
         lively: bool = False,
         stands: set[str] | None = None,
         blank: bool = False,
+        shortcuts: Shortcuts | None = None,
     ) -> None:
         """``lively``: elements of its table come and go. ``stands``: see there. ``blank``: it was just made."""
         self.path = path
@@ -53,6 +55,7 @@ class Door:
         self.settings = sysctls.Folders()
         self._wire: Netlink | None = None
         self.stands = set() if stands is None else stands
+        self.shortcuts = shortcuts or Shortcuts()
 
     @property
     def wire(self) -> Netlink:
@@ -140,6 +143,7 @@ class Doors:
         self._others: OrderedDict[str, Door] = OrderedDict()
         self._stands: dict[str, set[str]] = {}
         """of every namespace, its door open or not"""
+        self.shortcuts = Shortcuts()
 
     def __getitem__(self, ns: str) -> Door:
         if ns == HOST:
@@ -148,7 +152,7 @@ class Doors:
         if door is None:
             path = self._namespaces.path(ns)
             with inside(path):
-                door = Door(path, Netlink.here(), stands=self._stands.setdefault(ns, set()))
+                door = Door(path, Netlink.here(), stands=self._stands.setdefault(ns, set()), shortcuts=self.shortcuts)
             self._keep(ns, door)
         self._others.move_to_end(ns)
         return door
@@ -158,11 +162,13 @@ class Doors:
         netlink = self._namespaces.create(ns, _open_with_lo)
         self.forget(ns)
         stands = self._stands.setdefault(ns, set())
-        self._keep(ns, Door(self._namespaces.path(ns), netlink, next_index=2, stands=stands, blank=True))
+        path = self._namespaces.path(ns)
+        self._keep(ns, Door(path, netlink, next_index=2, stands=stands, blank=True, shortcuts=self.shortcuts))
 
     def forget(self, ns: str) -> None:
         """The namespace is not what it was."""
         self._stands.pop(ns, None)
+        self.shortcuts.forget(ns)
         self._close(ns)
 
     def _close(self, ns: str) -> None:
@@ -197,6 +203,7 @@ class Doors:
     def close(self) -> None:
         for ns in list(self._others):
             self.forget(ns)
+        self.shortcuts.close()
         self._host.close()
         os.close(self.home)
 

@@ -57,6 +57,8 @@ class FakeHost:
         """of associations"""
         self.roads: dict[tuple[str, str], Road] = {}
         """what the kernel would say, by namespace and target"""
+        self.led: set[tuple[str, str]] = set()
+        """(namespace, virtual address): processes are connected to its targets at once"""
         self.listings: dict[str, str] = {}
         """what nft would list, by namespace"""
         self.legacy: tuple[str, ...] = ()
@@ -148,6 +150,9 @@ class FakeHost:
 
     def road(self, ns: str, target: str, source: str = "", arrives: str = "") -> Road | None:
         return self.roads.get((ns, target))
+
+    def leads_at_connect(self, ns: str, address: str) -> bool:
+        return (ns, address) in self.led
 
     def rulesets(self, ns: str) -> tuple[str, tuple[str, ...]]:
         return self.listings.get(ns, ""), self.legacy

@@ -42,6 +42,7 @@ from fairlead.core.wanted import (
 from fairlead.errors import FairleadError, Internal
 from fairlead.host import (
     beside,
+    connections,
     conntrack,
     fences,
     files,
@@ -191,6 +192,10 @@ class LinuxHost:
                 return None
             return roads.road(self._doors[ns].netlink, target, source, arrives)
 
+    def leads_at_connect(self, ns: str, address: str) -> bool:
+        with self._turn:
+            return self._doors.shortcuts.leads(ns, address)
+
     def rulesets(self, ns: str) -> tuple[str, tuple[str, ...]]:
         with self._turn:
             if not (ns == HOST or self._namespaces.exists(ns)):
@@ -241,8 +246,11 @@ class LinuxHost:
     def forget_answers(self, targets: Sequence[tuple[str, str, int]], ns: str = HOST) -> None:
         with self._turn:
             if ns == HOST or self._namespaces.exists(ns):
+                gone = [address for protocol, address, _ in targets if not protocol and ns != HOST]
                 with self._doors.visit(ns):
                     conntrack.forget_answers(targets)
+                    if gone and self._doors.shortcuts.open:
+                        connections.cut_to(gone)
 
     def monitor(self) -> Monitor:
         """Tells when something of ours may have changed by another hand; see ``host.monitor``."""

@@ -25,6 +25,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -35,6 +36,7 @@ CAPPED, ACK_TLVS, DUMP_INTERRUPTED = 0x100, 0x200, 0x10
 NESTED = 0x8000
 
 SOL_NETLINK, CAP_ACK, EXT_ACK, STRICT_CHECK = 270, 10, 11, 12
+_NAMESPACE_COOKIE = 71
 ROUTE, NETFILTER = 0, 12
 
 CHUNK = 64
@@ -125,6 +127,11 @@ class Netlink:
     def here(cls, protocol: int = ROUTE) -> Netlink:
         """A socket of the namespace the calling thread is in."""
         return cls(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol))
+
+    @property
+    def cookie(self) -> int:
+        """The number of its namespace, which no other ever has; ``OSError`` before Linux 5.14."""
+        return int.from_bytes(self._socket.getsockopt(socket.SOL_SOCKET, _NAMESPACE_COOKIE, 8), sys.byteorder)
 
     def close(self) -> None:
         self._socket.close()

@@ -66,13 +66,16 @@ _ONE = pattern(r"dnat ip6? to ([0-9a-f.:]+)\n")
 
 def make(door: Door, vips: Sequence[Vip]) -> Callable[[], None]:
     """All of them, in one transaction; returns how to undo it."""
+    door.shortcuts.leave(vips)
     if not _told(door, vipwire.changed(vips)):
         _run(door, "".join(map(_made, vips)), vips)
+    door.shortcuts.lead(door.netlink, vips)
     return lambda: remove(door, vips)
 
 
 def remove(door: Door, vips: Sequence[Vip]) -> None:
     """Gone already is fine. The table stays: it goes with the sandbox."""
+    door.shortcuts.leave(vips)
     if not _told(door, vipwire.removed(vips)):
         _run(door, "".join(map(_removed, vips)), vips)
 
@@ -91,6 +94,8 @@ def look(door: Door, ns: str, wanted: Iterable[Vip]) -> Iterator[Vip]:
         wish = asked.get(address)
         told = words[address] == 2 and words[f"vip-{name}"] == 1
         stands = wish is not None and intact and told and _shape(body) == _shape(_rule(wish) + "\n")
+        if wish is not None and stands:
+            door.shortcuts.lead(door.netlink, [wish])  # after a restart
         yield wish if wish is not None and stands else Vip(ns=ns, address=address, targets=(("?", 0),))
 
 
