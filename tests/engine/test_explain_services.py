@@ -191,6 +191,10 @@ async def test_by_which_way_a_process_comes_to_its_task(street: Street) -> None:
     assert await way("80") == ["dnat"]
     street.paper.host.led.add((street.shop.stacks()["web"].sandbox.namespace, API.vip))
     assert await way("80") == ["connect"] and await way("80/udp") == ["dnat"]
+    inside = street.shop.stacks()["web"].sandbox.namespace
+    street.paper.host.listings = {inside: rules("accept", "inet", "output", "ct status dnat drop")}
+    assert (await street.says("web", "api:80")).works, "nothing was turned"
+    assert not (await street.says("web", "api:80/udp")).works
 
 
 async def test_nobody_serves(street: Street) -> None:

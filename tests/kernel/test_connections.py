@@ -1,5 +1,6 @@
 """Connections to a port are cut, and no others."""
 
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -42,3 +43,21 @@ def test_those_to_the_port_alone_are_cut(pretend_host: PretendHost) -> None:
             caller.sendall(b"x")
             assert called.recv(1) == b"x"
         assert connections.cut(2378) == 0
+
+
+def test_those_to_an_address_are_cut_also_while_they_are_tried(pretend_host: PretendHost) -> None:
+    pretend_host.open()
+    pretend_host.run("ip", "link", "add", "silent", "type", "veth", "peer", "deaf")
+    pretend_host.run("ip", "address", "add", "10.77.0.1/24", "dev", "silent")
+    for name in ("silent", "deaf"):
+        pretend_host.run("ip", "link", "set", name, "up")
+    with ExitStack() as stack:
+        stays, _ = stack.enter_context(connected(socket.AF_INET, "127.0.0.1", 2378))
+        tried = [stack.enter_context(socket.socket()) for _ in range(2)]
+        for sock, target in zip(tried, ("10.77.0.2", "10.77.0.3"), strict=True):
+            sock.setblocking(False)
+            assert sock.connect_ex((target, 80)) == errno.EINPROGRESS
+        assert connections.cut_to(["10.77.0.2", "fd00::2"]) == 1
+        assert [sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for sock in tried] == [errno.ECONNABORTED, 0]
+        assert stays.getpeername()[1] == 2378
+    pretend_host.run("ip", "link", "delete", "silent")

@@ -60,6 +60,14 @@ def test_no_packet_is_turned_and_nobody_sees_it(
         assert sock.getpeername()[0] == target.replace("99", "3"), "who calls the task itself sees the task"
 
 
+def test_a_socket_that_was_led_once_and_calls_somebody_else(host: LinuxHost, listeners: Listeners) -> None:
+    host.make([vip((3, 1))])
+    with socket_in(host.namespace_path("s2"), socket.AF_INET, socket.SOCK_STREAM) as sock:
+        assert sock.connect_ex((VIRTUAL[4], PORT + 1)) == errno.ECONNREFUSED
+        sock.connect((address(4), PORT))
+        assert sock.getpeername() == (address(4), PORT)
+
+
 @pytest.mark.parametrize("family", [4, 6])
 def test_in_turn_and_by_chance_and_by_weight(host: LinuxHost, listeners: Listeners, family: int) -> None:
     host.make([vip((3, 1), (4, 2), family=family, policy="round-robin")])
@@ -110,10 +118,13 @@ def test_the_engine_ends_and_comes_back(pretend_host: PretendHost, host: LinuxHo
     there.settimeout(5)
     assert there.recv(100) == b"still here"
     assert before.getpeername()[0] == address(3), "what nobody keeps is not known"
-    again = pretend_host.open()
+    again = LinuxHost(pretend_host.root)
     again.look([*GROUND, vip((3, 1))])
     with call(host) as sock:
         assert not turned(host, sock), "what is looked at and stands is led again"
+    again.close()
+    with call(host) as sock:
+        assert turned(host, sock)
     for sock in (before, there):
         sock.close()
 

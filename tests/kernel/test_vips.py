@@ -96,7 +96,7 @@ at 10.0.1.9 (label `fairlead.policy=source`: one client, one task) and `idle` at
 |---|---|
 | a new connection to 10.0.1.2 | `choose`: its chain draws a number; that place in the list is its task from now on |
 | a packet of a connection that stands | is turned as its first one was; `refuse` does not find it |
-| `connect()` over TCP | where the kernel lets us, a program at the control groups' top draws a task before there is a packet, so that none has to be turned: below |
+| `connect()` over TCP | a task is drawn before there is a packet, so that none has to be turned: below |
 | who serves | rows that the network's nodes tell each other (`swarm/rows.py`), then `engine/services.py` |
 | a task starts, stops, is sick | one transaction about that address; who is under way stays (`host/vips.py`) |
 | nobody serves | `refuse`: a reset, or "unreachable", at once; so it is with the address of a service that is gone |
@@ -106,22 +106,24 @@ at 10.0.1.9 (label `fairlead.policy=source`: one client, one task) and `idle` at
 
 ## Short cuts
 
-The table stands in each client, and serves by itself. Where the kernel has BPF for control groups (Linux 5.14, a hierarchy
-of version 2, also beside version 1), most connections never come to it:
+The table stands in each client, and serves by itself. Where the kernel lets us (BPF, and control groups of version 2,
+also beside version 1), most connections never come to it:
 
 ```
-  process: connect(10.0.1.2) --> our program: 10.0.1.2 in this namespace? --> connect(10.0.1.4), as if it had asked for that
+  process: connect(10.0.1.2) --> our program: 10.0.1.2 in this namespace? --> connect(10.0.1.4)
   process: getpeername()     --> our program: 10.0.1.2
 ```
 
 | | |
 |---|---|
 | goes so | TCP of IPv4 and IPv6, from every process in the sandbox |
-| goes by the table | UDP, SCTP, pings; `fairlead.policy=source`; more than {places} places (tasks times weights); who has nobody to go to |
-| a task leaves | out of both; first the short cut is closed, then the table changes, then it is opened again |
+| goes by the table | UDP, SCTP, pings; `fairlead.policy=source`; who has nobody to go to |
+| that, too | more than {places} places (tasks, each as often as its weight) |
+| a task leaves | out of both: the short cut is closed, then the table changes, then it is opened again |
 | a task is gone | what still leads to it is closed: ECONNABORTED, also for who only waits |
-| the engine ends | the programs end with it, the table goes on; who is connected stays so, and sees the task as its peer |
-| see it | `ss -t` in the sandbox shows tasks; `fairlead explain` says `connect`; the log says at the first address why there are none |
+| the engine ends | its programs, too, and the table goes on; who is connected stays so, and its peer is the task |
+| see it | `ss -t` in the sandbox shows tasks; `fairlead explain` says `connect` |
+| there are none | the log says why, at the first address |
 
 ## Whose turn it is
 
