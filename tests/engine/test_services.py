@@ -116,6 +116,16 @@ async def test_connections_to_a_task_are_forgotten_when_it_is_gone_not_before(pa
     assert paper.host.forgotten == [("", "10.9.0.7", 0)]
 
 
+async def test_connections_to_a_task_whose_host_has_another_address_go_on(paper: Paper) -> None:
+    """It is the same task at the same address of its own. With another of its own it is not."""
+    await joined(paper, 2)
+    await paper.overlays.learn(task(7))
+    await paper.overlays.learn(msgspec.structs.replace(task(7), vtep="192.168.77.99"))
+    assert not paper.host.forgotten and told(paper) == {"c20000000000": ("10.9.0.7",)}
+    await paper.overlays.learn(msgspec.structs.replace(task(7), vtep="192.168.77.99", ipv4="10.9.0.8/24"))
+    assert paper.host.forgotten == [("", "10.9.0.7", 0)] and told(paper) == {"c20000000000": ("10.9.0.8",)}
+
+
 async def test_nothing_is_sent_where_the_network_has_no_say(paper: Paper) -> None:
     await joined(paper, 2)
     await paper.overlays.learn(task(7, vip="192.0.2.1"))

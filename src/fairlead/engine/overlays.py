@@ -229,7 +229,7 @@ class Overlays:
             return
         rival = next((id for key in _held(other) if (id := self._holders.get(key, other.id)) != other.id), None)
         if known is not None and (rival or known.vtep != other.vtep or _held(known) != _held(other)):
-            await self.unlearn(known.id)
+            await self.unlearn(known.id, moves=not rival and _held(known) == _held(other))
         if rival and self._records[rival].away:
             await self.unlearn(rival)
             rival = None
@@ -246,13 +246,14 @@ class Overlays:
             await self._name(_named(network, other))
         await self.services.tell(other.network, other.id, other.part, *_addresses(other))
 
-    async def unlearn(self, id: str) -> None:
-        """An endpoint of another host is gone; who waited for what it had, has it now."""
+    async def unlearn(self, id: str, moves: bool = False) -> None:
+        """An endpoint of another host is gone; who waited for what it had, has it now. ``moves``: it is back at
+        once, at another address of its host, and connections to it go on."""
         self._waiting.pop(id, None)
         other = self._records.get(id)
         if other is None:
             return
-        await self.services.tell(other.network, id, None)
+        await self.services.tell(other.network, id, None, moves=moves)
         await self._records.drop(id)
         for key in _held(other):
             self._holders.pop(key, None)

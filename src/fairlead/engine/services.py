@@ -10,8 +10,8 @@ Rules
     1. A change of one service is said about that service alone, to the sandboxes on that network.
     2. What has no serving task refuses. So does the address of a service that is gone, until somebody else has it: who
        remembers it is told at once, and does not wait for an answer that never comes.
-    3. Connections to a task that stops are its own until it is gone; then the kernel forgets them, so that a client
-       who goes on sending hears at once.
+    3. Connections to a task that stops are its own until it is gone; then the kernel forgets them, or closes those that
+       it does not lead, so that a client hears at once.
     4. What the kernel refuses is noted all the same, as for overlays: ``healing`` tries again.
 
 What it does not do: names of the tasks themselves (they go with their endpoints: ``core.serving.names``).
@@ -96,10 +96,17 @@ class Services:
     # -- who serves -----------------------------------------------------------------------------
 
     async def tell(
-        self, network_id: str, endpoint: str, part: ServicePart | None, ipv4: str = "", ipv6: str = ""
+        self,
+        network_id: str,
+        endpoint: str,
+        part: ServicePart | None,
+        ipv4: str = "",
+        ipv6: str = "",
+        *,
+        moves: bool = False,
     ) -> None:
         """An endpoint (with addresses without prefix length) is a task of a service, or is not; without addresses it is
-        gone. On return sandboxes and names here follow."""
+        gone (``moves``: for a moment). On return sandboxes and names here follow."""
         for listener in self.listeners:
             await listener.heard(network_id, endpoint, part, ipv4, ipv6)
         _, known = self._backends.get(endpoint, ("", None))
@@ -114,7 +121,7 @@ class Services:
         for address in changed:
             for sandbox, namespace in self._sandboxes[network_id].items():
                 self._want(network, address, sandbox, namespace)
-        if part is None and known is not None and changed:
+        if part is None and known is not None and changed and not moves:
             await asyncio.to_thread(self._let_go, known, list(self._sandboxes[network_id].values()))
         for service in services:
             await self._name(network, service)
