@@ -52,18 +52,23 @@ def call(machine: Machine, method: str, path: str, body: Any = None) -> tuple[in
         connection.close()
 
 
+def founded(machines: list[Machine]) -> None:
+    """A swarm of them, all managers."""
+    first, *others = machines
+    listen = {"ListenAddr": "0.0.0.0:2377"}
+    assert call(first, "POST", "/swarm/init", {**listen, "AdvertiseAddr": "eth0"})[0] == 200
+    token = call(first, "GET", "/swarm")[1]["JoinTokens"]["Manager"]
+    remote = {"RemoteAddrs": [f"{call(first, 'GET', '/info')[1]['Swarm']['NodeAddr']}:2377"], "JoinToken": token}
+    for other in others:
+        assert call(other, "POST", "/swarm/join", {**listen, "AdvertiseAddr": "eth0", **remote})[0] == 200
+    eventually(lambda: all(agree(machine) for machine in machines), "three managers")
+
+
 @pytest.fixture(scope="module")
 def managers() -> Iterator[list[Machine]]:
     with World(one_cable("m1", "m2", "m3")) as world:
         world.start_engines(world.topology.hosts)
-        first, *others = world.hosts
-        listen = {"ListenAddr": "0.0.0.0:2377"}
-        assert call(first, "POST", "/swarm/init", {**listen, "AdvertiseAddr": "eth0"})[0] == 200
-        token = call(first, "GET", "/swarm")[1]["JoinTokens"]["Manager"]
-        remote = {"RemoteAddrs": [f"{call(first, 'GET', '/info')[1]['Swarm']['NodeAddr']}:2377"], "JoinToken": token}
-        for other in others:
-            assert call(other, "POST", "/swarm/join", {**listen, "AdvertiseAddr": "eth0", **remote})[0] == 200
-        eventually(lambda: all(agree(machine) for machine in world.hosts), "three managers")
+        founded(world.hosts)
         yield world.hosts
 
 
@@ -77,17 +82,19 @@ def agree(machine: Machine) -> bool:
     return len(told) == 3 and sum(bool(one.get("Leader")) for one in told) == 1
 
 
+def known_leader(machine: Machine) -> str:
+    """Who leads, as it knows."""
+    status, nodes = call(machine, "GET", "/nodes")
+    leading = [node for node in nodes if (node.get("ManagerStatus") or {}).get("Leader")] if status == 200 else []
+    return str(leading[0]["Description"]["Hostname"]) if leading else ""
+
+
 def leader(machines: list[Machine]) -> Machine:
     """Which of them leads, when they know that one does."""
 
     def known() -> Machine | None:
-        for machine in filter(agree, machines):
-            nodes = call(machine, "GET", "/nodes")[1]
-            name = next(n["Description"]["Hostname"] for n in nodes if (n.get("ManagerStatus") or {}).get("Leader"))
-            found = [one for one in machines if one.name == name]
-            if found:
-                return found[0]
-        return None
+        names = {known_leader(machine) for machine in filter(agree, machines)}
+        return next((machine for machine in machines if machine.name in names), None)
 
     return eventually(known, "a leader")
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -132,15 +133,28 @@ async def test_managers_join_one_after_the_other(managers: dict[str, Manager]) -
     assert sorted((member.node, member.learner) for member in listed) == [(name, False) for name in NODES]
 
 
-async def test_another_takes_over_while_all_goes_on(managers: dict[str, Manager]) -> None:
+async def test_there_is_another_term_when_who_led_is_gone_and_none_without_a_majority(
+    managers: dict[str, Manager],
+) -> None:
     await grown(managers)
-    (first,) = [manager for manager in managers.values() if await manager.members.leading()]
-    other = next(member for member in await first.members.list() if member.node != first.name)
-    await first.members.hand_over(other.id)
-    assert await managers[other.node].members.leading() and not await first.members.leading()
-    await first.store.put_if("key", b"value")
-    with pytest.raises(Conflict):
-        await first.members.hand_over(other.id)
+    anna, bert, carl = (managers[name] for name in NODES)
+    before = await anna.members.term()
+    assert {await one.members.term() for one in (anna, bert, carl)} == {before}, "nothing happened meanwhile"
+
+    async def another() -> bool:
+        with suppress(Conflict, Unavailable):
+            return await bert.members.term() > before
+        return False
+
+    anna.kill()
+    async with asyncio.timeout(30):
+        while not await another():
+            await asyncio.sleep(0.05)
+    carl.kill()
+    async with asyncio.timeout(30):
+        with pytest.raises((Conflict, Unavailable)):
+            while True:
+                await bert.members.term()
 
 
 async def test_all_addresses_change_at_once(managers: dict[str, Manager]) -> None:

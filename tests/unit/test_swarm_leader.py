@@ -172,6 +172,41 @@ async def test_a_leader_that_dies_is_followed() -> None:
     two.cancel()
 
 
+async def test_a_leader_whose_office_is_struck_leads_no_more_and_stands_again() -> None:
+    ledger, told = MemoryStore(), list[str]()
+
+    async def lead(guard: Guard) -> None:
+        told.append("leads")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.append("no more")
+
+    one = asyncio.ensure_future(stand(ledger, "one", lead))
+    await comes(lambda: told == ["leads"])
+    await ledger.delete_if(KEY)
+    await comes(lambda: told == ["leads", "no more", "leads"])
+    await ledger.put_if(KEY, b"two")
+    await comes(lambda: len(told) == 4)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert told[3:] == ["no more"], "another has it"
+    one.cancel()
+
+
+async def test_who_finds_its_own_name_from_its_life_before_waits_for_nobody() -> None:
+    ledger, led = MemoryStore(), asyncio.Event()
+
+    async def lead(guard: Guard) -> None:
+        led.set()
+        await asyncio.Event().wait()
+
+    await ledger.put_if(KEY, b"one")
+    one = asyncio.ensure_future(stand(ledger, "one", lead))
+    await comes(led.is_set)
+    one.cancel()
+
+
 class LetGo(MemoryStore):
     """Somebody held the key, and lets go of it before anybody can look."""
 

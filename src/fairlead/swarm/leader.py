@@ -1,6 +1,7 @@
 """The leader: one manager at a time decides what the swarm should run, and writes it down.
 
     every manager:  key "leader" under a lease --taken--> wait --free--> take it --> lead until the lease is lost
+                                                                                     or the key (``succession``)
     the leader:     state --events--> core.orchestrator --steps--> state.commit(guard = the leader's key)
 
 Rules
@@ -22,7 +23,7 @@ from typing import cast
 from fairlead.core.orchestrator import Orchestrator, Step
 from fairlead.core.service import SECOND
 from fairlead.errors import Conflict, Unavailable
-from fairlead.store.base import Ledger
+from fairlead.store.base import Entry, Ledger
 from fairlead.swarm.state import Event, State, Thing
 
 log = logging.getLogger(__name__)
@@ -48,26 +49,35 @@ async def stand(ledger: Ledger, node: str, lead: Callable[[Guard], Awaitable[Non
             lease = await ledger.lease(TERM)
             elected = await ledger.put_if(KEY, node.encode(), 0, lease)
         except (Conflict, Unavailable):
-            await _vacancy(ledger)
+            await _vacancy(ledger, node)
             continue
         log.info("this node leads the swarm")
         try:
-            await until_lost(lease.keep(), lead((KEY, elected)))
+            office = Entry(KEY, node.encode(), elected)
+            await until_lost(lease.keep(), until_lost(_changed(ledger, office), lead((KEY, elected))))
         finally:
             await give_up(lease.end())
         log.info("this node leads the swarm no more")
 
 
-async def _vacancy(ledger: Ledger) -> None:
+async def _vacancy(ledger: Ledger, node: str) -> None:
     """Until nobody holds the key (or nobody can be asked: then after a pause). It may have been let go just now."""
     holder = None
-    with contextlib.suppress(Unavailable):
+    with contextlib.suppress(Conflict, Unavailable):
         holder = await ledger.get(KEY)
+        if holder is not None and holder.value == node.encode():  # from our life before, or a write that got no answer
+            await ledger.delete_if(KEY, holder.version)
+            return
     if holder is None:
         await asyncio.sleep(PAUSE)
-        return
-    async for change in ledger.watch(KEY, [holder]):
-        if change.value is None:
+    else:
+        await _changed(ledger, holder)
+
+
+async def _changed(ledger: Ledger, office: Entry) -> None:
+    """Until nobody holds it, or somebody else."""
+    async for change in ledger.watch(KEY, [office]):
+        if change.key == KEY:
             return
 
 

@@ -44,7 +44,6 @@ from fairlead.swarm.keeping import LIFETIME, Keeping
 from fairlead.swarm.leader import Guard, Leader
 from fairlead.swarm.loans import Loans
 from fairlead.swarm.members import RESTARTING, Members, Place
-from fairlead.swarm.offices import Offices
 from fairlead.swarm.presence import BEATS, RollCall
 from fairlead.swarm.rekeying import Rekeying
 from fairlead.swarm.roles import Roles
@@ -53,6 +52,7 @@ from fairlead.swarm.sealedledger import SealedLedger
 from fairlead.swarm.servicelogs import ServiceLogs
 from fairlead.swarm.sharedstore import SharedVerbs
 from fairlead.swarm.state import Event, State, Thing
+from fairlead.swarm.succession import Succession
 
 log = logging.getLogger(__name__)
 
@@ -208,6 +208,7 @@ class Manager:
         group.create_task(self.datakeys.run(self.state))
         group.create_task(self.dispatcher.run())
         self._standing = group.create_task(leader.stand(self.ledger, self.me, self._lead))
+        group.create_task(Succession(self.ledger, self.members, self._others, self._sign).run())
         group.create_task(self._tell_address())
         group.create_task(self._follow_roots())
         group.create_task(self._stay_strict())
@@ -307,8 +308,7 @@ class Manager:
         rekeying = Rekeying(
             self.state, self.ledger, self.members, self.datakeys, self.me, clock, self._fresh_key, self._resign
         )
-        roles, offices = Roles(self.state, self.members), Offices(self.state, self.members, self.me)
-        parts = (decides, calls, roles, offices, Rotation(self.state), keeping, rekeying)
+        parts = (decides, calls, Roles(self.state, self.members), Rotation(self.state), keeping, rekeying)
         with contextlib.ExitStack() as ears:
             for part in parts:
                 ears.callback(self.hear(part.hear))
@@ -463,9 +463,19 @@ class Manager:
         except (Unavailable, TimeoutError):
             return self._resting()
 
+    def _known(self) -> dict[str, str]:
+        """Where every manager is."""
+        return self._credentials.notes.managers | self.admission.managers() | self._heard | {self.me: self.address}
+
+    def _others(self) -> dict[str, str]:
+        return {node: address for node, address in self._known().items() if address and node != self.me}
+
+    async def _sign(self, address: str) -> object:
+        return await joining.era(address, self._credentials)
+
     def _write_hosts(self) -> None:
         """In place: it is mounted where etcd runs."""
-        known = self._credentials.notes.managers | self.admission.managers() | self._heard | {self.me: self.address}
+        known = self._known()
         text = members.hosts({node: gate.parted(address)[0] for node, address in known.items() if address})
         if not self.hosts.exists() or self.hosts.read_text() != text:
             self.hosts.write_text(text)

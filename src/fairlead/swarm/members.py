@@ -158,14 +158,10 @@ class Members:
     async def remove(self, id: str) -> None:
         await self._ask("cluster/member/remove", {"ID": id}, again=False)
 
-    async def leading(self) -> bool:
-        """Whether the one here leads the others."""
-        told = await self._ask("maintenance/status", {})
-        return bool(told.get("leader")) and told["leader"] == told["header"]["member_id"]
-
-    async def hand_over(self, id: str) -> None:
-        """That one leads the others from now on, if the one here does now."""
-        await self._ask("maintenance/transfer-leadership", {"targetID": id}, again=False)
+    async def term(self) -> int:
+        """Which of their elections was the last, as the majority has it; raises ``Unavailable`` without one."""
+        told = await self._ask("kv/range", {"key": "AA==", "keys_only": True})
+        return int(told["header"]["raft_term"])
 
     async def _ask(self, path: str, body: dict[str, Any], *, again: bool = True) -> dict[str, Any]:
         answer = await self._etcd.ask("POST", f"/v3/{path}", msgspec.json.encode(body), again=again)

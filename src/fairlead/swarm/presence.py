@@ -27,7 +27,7 @@ from msgspec.structs import replace
 from fairlead.core.cluster import Manager, Node, State, Task, TaskStatus
 from fairlead.core.service import SECOND
 from fairlead.errors import Conflict, Unavailable
-from fairlead.store.base import ANY, Entry, Lease, Ledger
+from fairlead.store.base import ANY, Entry, Lease, Ledger, Write
 from fairlead.swarm.leader import PAUSE, PIECE, TERM, Guard, give_up, until_lost
 from fairlead.swarm.state import Event, Thing
 from fairlead.swarm.state import State as SwarmState
@@ -162,6 +162,13 @@ class Attendance:
         except Unavailable:
             await asyncio.sleep(PAUSE)
             self._note(node)
+
+
+async def strike(ledger: Ledger, manager: str) -> None:
+    """That manager is gone: nobody is in session with it. (If it is not, it says so again.) Raises ``Unavailable``."""
+    while theirs := [entry for entry in await ledger.list(PREFIX) if entry.value == manager.encode()]:
+        with suppress(Conflict):  # some of them are elsewhere by now
+            await ledger.commit([Write(entry.key, None, entry.version) for entry in theirs[:PIECE]])
 
 
 class Tasks(Protocol):
