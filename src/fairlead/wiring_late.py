@@ -219,5 +219,6 @@ class Later:
                 belongings=Leftovers(self.data, self.exec, self.settings.cgroup_parent or "/docker").found,
                 obstacles=lambda: explainer.obstacles(),
                 hosts=self.peers.list,
+                swarm=self.swarm.findings,
             ),
         )  # fmt: skip

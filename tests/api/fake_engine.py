@@ -16,6 +16,7 @@ import msgspec
 
 from fairlead.core import addresses, tokens, validate
 from fairlead.core.container import Config, Container, HostConfig, LogConfig
+from fairlead.core.findings import Finding
 from fairlead.core.model import Endpoint, EndpointSettings, Ipam, Network, NetworkRequest, Sandbox, Subnet
 from fairlead.engine.events import Events
 from fairlead.engine.swarm import IN_NONE, NOT_A_MANAGER, Control, InitRequest, JoinRequest, Local
@@ -286,6 +287,9 @@ class FakeSwarm:
 
     def control(self) -> Control:
         raise Unavailable(NOT_A_MANAGER)
+
+    def findings(self) -> tuple[Finding, ...]:
+        return ()
 
     def unlock_key(self) -> str:
         raise Unavailable(NOT_A_MANAGER)

@@ -11,6 +11,7 @@ from paper import Paper
 from fairlead.api.doctor import shown
 from fairlead.cli import doctor as face
 from fairlead.core.container import Container
+from fairlead.core.findings import Finding
 from fairlead.core.life import Belonging
 from fairlead.core.model import PortRequest
 from fairlead.core.wanted import Link, Plan, Wanted
@@ -28,6 +29,7 @@ class Clinic:
         self.busy: set[str] = set()
         self.served: dict[str, int] = {"sandboxes": 2, "endpoints": 2}
         self.relay_is_gone = False
+        self.swarm: list[Finding] = []
         self.containers: dict[str, Container] = {}
         self.doctor = Doctor(
             paper.kernel,
@@ -40,7 +42,7 @@ class Clinic:
             paper.files,
             paper.events,
             lambda id: id in self.busy,
-            Witnesses(self.held, self.resolving),
+            Witnesses(self.held, self.resolving, swarm=lambda: self.swarm),
             between=0,
         )
 
@@ -79,6 +81,11 @@ async def test_a_healthy_machine(clinic: Clinic) -> None:
     report = await clinic.examine()
     assert report.findings == () and report.looked > 20
     assert "all is well" in face.text(shown(report))
+
+
+async def test_what_a_manager_says_of_its_swarm(clinic: Clinic) -> None:
+    clinic.swarm.append(Finding("missing", "data key 1a2b3c4d on manager carl", "the swarm", "it does not answer"))
+    await clinic.sees("missing", "on manager carl", "the swarm: it does not answer")
 
 
 async def test_a_lost_device(clinic: Clinic) -> None:

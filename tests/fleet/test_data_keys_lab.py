@@ -106,6 +106,10 @@ def makes(node: Node, service: str, secret: str, words: str) -> None:
     )
 
 
+def doctor(node: Node) -> str:
+    return node.machine.run("fairlead", "doctor", check=False).stdout
+
+
 def leader(nodes: Nodes, *among: str) -> Node:
     def found() -> list[str]:
         roles = next((rows for name in among if (rows := nodes[name].nodes())), {})
@@ -184,11 +188,15 @@ def test_a_manager_that_is_locked_meanwhile_is_waited_for_and_has_it_when_it_is_
     bert(f"node demote {node}")
     waits = "is used when others have it, too: " + carl.swarm["NodeID"]
     eventually(lambda: any(waits in node.machine.log() for node in (anna, bert)), "carl is waited for", LATER)
+    eventually(
+        lambda: "on manager carl" in doctor(bert) and "docker node rm carl" in doctor(anna), "doctors say so", LATER
+    )
     used = {sealed_with(value) for value in kept(anna).values()}
     assert used == {sealed_with(value) for value in before.values()}, "until then, the one before is used"
     assert carl.docker.attempt("swarm unlock", stdin=f"{key}\n")
     settled(carl, MANAGERS)
     eventually(lambda: not used & {sealed_with(value) for value in kept(carl).values()}, "another key", 2 * LATER)
+    assert "data key" not in doctor(anna) + doctor(bert)
     assert carl.docker("secret create word -", stdin="words") and "word" in anna("secret ls")
 
 

@@ -7,6 +7,7 @@
     files, processes  hosts files, the namespace each process really lives in              missing, wrong
     leftovers         folders, mounts, control groups, conmons without their container     stray
     other people      routes, policies and settings of theirs, asked of the kernel         foreign
+    swarm             on a manager: what waits for somebody who is away                       missing
     events            what healing put right lately                                        repairs
 
 The daemon repairs within a moment, so a healthy machine shows no finding even
@@ -31,6 +32,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from fairlead.core.container import Container
+from fairlead.core.findings import Finding
 from fairlead.core.life import Belonging
 from fairlead.core.mesh import STAND_IN
 from fairlead.core.model import Endpoint
@@ -52,18 +54,6 @@ if TYPE_CHECKING:
 
 BETWEEN = 0.25
 """Seconds between two looks at records, when the first found something."""
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One difference. ``what``: missing, different, stray (ours, wanted by nobody), wrong (records disagree) or
-    foreign (somebody else's, in the way)."""
-
-    what: str
-    object: str
-    owner: str = ""
-    why: str = ""
-    found: str = ""
-    """how it is instead"""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -93,6 +83,8 @@ class Witnesses(NamedTuple):
     """what other people have put in the way"""
     hosts: Callable[[], Sequence[Peer]] = tuple
     """of the cluster"""
+    swarm: Callable[[], Sequence[Finding]] = tuple
+    """what a manager knows of its swarm"""
 
 
 class Doctor:
@@ -133,6 +125,7 @@ class Doctor:
                 Finding("foreign", each.between, each.owner or "somebody else", each.remedy, each.found)
                 for each in await self._ask.obstacles()
             ]
+        findings += self._ask.swarm()
         repairs = self._events.past(lambda event: (event.kind, event.action) == ("fairlead", "repair"))
         return Report(tuple(findings), len(wanted), tuple(repairs), tuple(self._ask.hosts()))
 

@@ -7,7 +7,7 @@ Control      the objects of the swarm, read and changed                         
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,6 +18,7 @@ from fairlead.errors import FairleadError, Unavailable
 
 if TYPE_CHECKING:
     from fairlead.core.cluster import Node, NodeSpec, Service, Task
+    from fairlead.core.findings import Finding
     from fairlead.core.loglines import LogLine
     from fairlead.core.service import ServiceSpec
     from fairlead.core.swarmspec import Cluster, ClusterSpec, ConfigFile, FileSpec, Secret, SharedNetwork
@@ -177,6 +178,9 @@ class Swarm(Protocol):
     def control(self) -> Control:
         """``Unavailable`` in Docker's words on a node that is no manager."""
 
+    def findings(self) -> Sequence[Finding]:
+        """What a manager's doctor says of the swarm."""
+
     async def init(self, request: InitRequest) -> str:
         """The node's id."""
 
@@ -223,6 +227,9 @@ class LateSwarm:
         if self._node is None:
             raise Unavailable(NOT_A_MANAGER)
         return self._node.unlock_key()
+
+    def findings(self) -> Sequence[Finding]:
+        return self._node.findings() if self._node else ()
 
     async def init(self, request: InitRequest) -> str:
         self._refuse_store()

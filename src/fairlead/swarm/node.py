@@ -16,9 +16,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -31,6 +32,9 @@ from fairlead.swarm.credentials import Credentials, Notes
 from fairlead.swarm.manager import Beginning, Manager, Tools
 from fairlead.swarm.members import Place
 from fairlead.swarm.membership import AGAIN, Agent, Here, Membership
+
+if TYPE_CHECKING:
+    from fairlead.core.findings import Finding
 
 log = logging.getLogger(__name__)
 
@@ -190,6 +194,13 @@ class SwarmNode:
 
     def control(self) -> Control:
         return self.manager.control
+
+    def findings(self) -> Sequence[Finding]:
+        from fairlead.swarm.findings import findings  # what only a doctor asks
+
+        manager = self._member.manager if self._member else None
+        known = manager is not None and manager.ready.is_set()
+        return list(findings(manager.state, self._tools.clock())) if manager and known else ()
 
     def unlock_key(self) -> str:
         return self.manager.cluster().unlock_key
