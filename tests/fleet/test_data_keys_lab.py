@@ -18,7 +18,7 @@ from fairlead.lab.topology import one_cable
 from fairlead.lab.world import World
 from fairlead.swarm.credentials import Credentials
 from fairlead.swarm.sealedledger import sealed_with, unseal
-from fleet.test_membership_lab import LATER, NAMES, Node, Nodes, settled
+from fleet.test_membership_lab import LATER, NAMES, Node, Nodes, all_leave, settled
 from lane.machine import eventually
 
 MANAGERS = {"anna", "bert", "carl"}
@@ -46,12 +46,7 @@ def three(machines: Nodes) -> Iterator[Nodes]:
         node.joins(anna, "worker" if node.name == "dora" else "manager")
     settled(anna, MANAGERS)
     yield machines
-    for node in machines.values():
-        if not node.machine.alive:
-            node.power_on()
-        elif not node.machine.answers:
-            node.start()
-        node.tries("swarm leave --force")
+    all_leave(machines)
 
 
 def keys(node: Node) -> Keys:

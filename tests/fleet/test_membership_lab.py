@@ -107,6 +107,11 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
 def nodes(machines: Nodes) -> Iterator[Nodes]:
     """Machines in no swarm."""
     yield machines
+    all_leave(machines)
+
+
+def all_leave(machines: Nodes) -> None:
+    """Whatever became of them meanwhile."""
     for node in machines.values():
         if not node.machine.alive:
             node.power_on()

@@ -4,6 +4,8 @@ import select
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +13,8 @@ from fairlead.core import keying
 from fairlead.core.wanted import Address, Element, Link, Namespace, Plan, Route, Skeleton, Sysctl
 from fairlead.errors import Unsupported
 from fairlead.host.linux import LinuxHost
-from fairlead.host.monitor import EVERYTHING, SANDBOX, Monitor
-from lane.pretend import PretendHost, eventually
+from fairlead.host.monitor import EVERYTHING, MOUNT, SANDBOX, Monitor
+from lane.pretend import PretendHost, eventually, own_mounts
 
 pytestmark = pytest.mark.kernel
 
@@ -27,6 +29,13 @@ PLAN: Plan = (
     Skeleton(ns="s1", text="set near { type ipv4_addr; }"),
     *keying.guard("10.0.0.1", 4790),
 )
+
+
+@pytest.fixture(autouse=True)
+def outside() -> Iterator[str]:
+    """Nobody on this machine mounts anything that we hear of. Where they do."""
+    with own_mounts() as where:
+        yield where
 
 
 @pytest.fixture
@@ -150,6 +159,18 @@ def test_other_peoples_devices_are_nothing_to_us(pretend_host: PretendHost) -> N
     pretend_host.run("ip", "link", "add", "theirs", "type", "bridge")
     pretend_host.run("ip", "link", "delete", "theirs")
     assert "link" not in heard(monitor)
+    monitor.close()
+
+
+def test_a_mount_is_heard_and_not_those_of_others(pretend_host: PretendHost, outside: str, tmp_path: Path) -> None:
+    monitor = pretend_host.open().monitor()
+    there = ["nsenter", f"--mount={outside}"]
+    subprocess.run([*there, "mount", "-t", "tmpfs", "others", str(tmp_path)], check=True)
+    subprocess.run([*there, "umount", str(tmp_path)], check=True)
+    assert heard(monitor) == set()
+    pretend_host.run("mount", "-t", "tmpfs", "ours", str(tmp_path))
+    assert heard(monitor) == {MOUNT}
+    pretend_host.run("umount", str(tmp_path))
     monitor.close()
 
 

@@ -9,11 +9,13 @@ The test's own thread is in the namespace, and back in its old one afterwards. W
 test makes it removes; what is left then fails it.
 """
 
+import ctypes
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ import pytest
 from fairlead.host.linux import LinuxHost
 from fairlead.host.netns import HERE, in_new, inside
 
+CLONE_FS, CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x200, 0x20000, 0x4000, 1 << 18
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: needs root")
 
 
@@ -68,6 +71,39 @@ class PretendHost:
             line for line in self.run("ip", "rule").splitlines() if line.split(":")[0] not in ("0", "32766", "32767")
         ]
         return [f"device {name}" for name in devices if name != "lo"] + tables + rules + self._namespaces()
+
+
+@contextmanager
+def own_mounts() -> Iterator[str]:
+    """A mount namespace of this process's own: what others mount is neither seen nor heard in it. Where they are."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with ExitStack() as files:
+
+        def opened(path: str, flags: int) -> int:
+            file = os.open(path, flags | os.O_CLOEXEC)
+            files.callback(os.close, file)
+            return file
+
+        outside, root, here = (
+            opened("/proc/thread-self/ns/mnt", os.O_RDONLY),
+            opened("/", os.O_PATH),
+            opened(".", os.O_PATH),
+        )
+        _check(libc.unshare(CLONE_NEWNS))
+        try:
+            _check(libc.mount(b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None))
+            yield f"/proc/{os.getpid()}/fd/{outside}"
+        finally:
+            _check(libc.unshare(CLONE_FS))  # threads begun meanwhile share our root, and would have to move with us
+            _check(libc.setns(outside, CLONE_NEWNS))
+            os.fchdir(root)
+            os.chroot(".")
+            os.fchdir(here)
+
+
+def _check(code: int) -> None:
+    if code:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 @pytest.fixture
