@@ -91,11 +91,14 @@ class Later:
         return Transfers(self.images, self.layout, self.layers, self.skopeo, self.clock.text, here, __version__)
 
     def make_builds(self) -> Builds:
+        from fairlead.engine.buildcontainers import BuildContainers
         from fairlead.engine.builds import Builds
         from fairlead.host.build import Buildah
 
-        builder = Buildah(str(self.data / "build"), self.layout, self.skopeo, lambda: self.layers.driver)
-        return Builds(self.images, self.transfers, builder, lambda request: self.places.open(request))
+        driver, now = lambda: self.layers.driver, self.clock.text
+        builder = Buildah(str(self.data / "build"), self.layout, self.skopeo, driver, now)
+        keep = BuildContainers(self.creation, self.catalog, self.layers, self.containers.tell).keep
+        return Builds(self.images, self.transfers, builder, lambda request: self.places.open(request), keep)
 
     def make_places(self) -> BuildPlaces:
         from fairlead.engine.buildplaces import BuildPlaces

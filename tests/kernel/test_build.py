@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from storage import Disk, once, tar
 
+from fairlead.core.container import NEVER
 from fairlead.core.imagespec import BuildPlace, BuildRequest, Credentials
 from fairlead.engine.builds import Builds
 from fairlead.errors import FairleadError, Invalid
@@ -32,7 +33,7 @@ async def disk(tmp_path: Path) -> AsyncIterator[Disk]:
 
 @pytest.fixture
 def builds(disk: Disk) -> Builds:
-    builder = Buildah(str(disk.folder / "build"), disk.layout, disk.registry, lambda: disk.layers.driver)
+    builder = Buildah(str(disk.folder / "build"), disk.layout, disk.registry, lambda: disk.layers.driver, lambda: NEVER)
     return Builds(disk.images, disk.transfers, builder)
 
 
@@ -106,7 +107,7 @@ async def test_steps_run_in_the_network_they_are_given(disk: Disk, tmp_path: Pat
     (tmp_path / "files/resolv.conf").write_text("nameserver 127.0.0.11\n")
     elsewhere = subprocess.Popen(["unshare", "--net", "sleep", "60"])
     place = BuildPlace(f"/proc/{elsewhere.pid}/ns/net", str(tmp_path / "files"))
-    builder = Buildah(str(disk.folder / "build"), disk.layout, disk.registry, lambda: disk.layers.driver)
+    builder = Buildah(str(disk.folder / "build"), disk.layout, disk.registry, lambda: disk.layers.driver, lambda: NEVER)
     builds = Builds(disk.images, disk.transfers, builder, lambda request: nullcontext(place))
     look = b"FROM base\nRUN cat /etc/hosts /etc/resolv.conf; while read -r l; do echo device $l; done </proc/net/dev\n"
     try:

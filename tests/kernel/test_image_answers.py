@@ -12,7 +12,7 @@ from storage import Disk
 
 from fairlead.api import build, images, server, volumes
 from fairlead.api.routes import Table
-from fairlead.core.container import Mount, State
+from fairlead.core.container import NEVER, Mount, State
 from fairlead.engine.builds import Builds
 from fairlead.host.build import Buildah
 
@@ -28,7 +28,9 @@ class Parts:
         self.images, self.transfers, self.volumes, self.filesystem = (
             disk.images, disk.transfers, disk.volumes, disk.filesystem,
         )  # fmt: skip
-        builder = Buildah(str(disk.folder / "build"), disk.layout, disk.registry, lambda: disk.layers.driver)
+        builder = Buildah(
+            str(disk.folder / "build"), disk.layout, disk.registry, lambda: disk.layers.driver, lambda: NEVER
+        )
         self.builds = Builds(disk.images, disk.transfers, builder)
         self.containers = self
 

@@ -123,7 +123,7 @@ async def test_a_terminal_has_a_size_and_one_stream(box: Bench) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("nosuch",), 127, 'exec: "nosuch": executable file not found in $PATH: unknown'),
+        (("nosuch",), 127, 'exec: "nosuch": executable file not found in $PATH'),
         (("/no/such",), 127, "no such file or directory"),
         (("/etc/plain",), 126, "permission denied"),
         (("/etc",), 126, ""),

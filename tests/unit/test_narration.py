@@ -1,5 +1,7 @@
 """A build's story in Docker's words: buildah's lines on the left of each test, dockerd's on the right."""
 
+import itertools
+
 import pytest
 
 from fairlead.core import dockerfile
@@ -8,15 +10,22 @@ from fairlead.core.narration import Narration, messages
 BASE = "b" * 64
 
 
-def story(text: str, *said: str, target: str = "", labels: dict[str, str] | None = None) -> tuple[str, Narration]:
+def story(
+    text: str, *said: str, target: str = "", labels: dict[str, str] | None = None, remove: bool = True,
+    force: bool = False,
+) -> tuple[str, Narration]:  # fmt: skip
     """What is told when the builder says this; a line that begins with "!" it says on stderr."""
-    numbers = iter(("1" * 12, "2" * 12, "3" * 12))
+    numbers = iter(("1" * 64, "2" * 64, "3" * 64))
+    clock = itertools.count()
     recipe = dockerfile.recipe(text, {}, target, labels or {})
     teller = Narration(
         recipe,
         {"a": f"sha256:{BASE}"},
         lambda short: short + "f" * 53,
         lambda: next(numbers),
+        lambda: f"at {next(clock)}",
+        remove,
+        force,
     )
     told = "".join(teller.opening())
     for line in said:
@@ -137,7 +146,33 @@ def test_a_step_that_fails_was_running() -> None:
     )
     assert told.endswith("Step 3/3 : RUN false\n")
     assert teller.broken() == " ---> Running in 222222222222\n" and teller.broken() == ""
-    assert teller.command == "sh -ec false"
+    assert teller.command == ("sh", "-ec", "false")
+    assert [(told.id, told.image[:11], told.result) for told in teller.kept] == [("2" * 64, "8d97ac4331c", "")]
+
+
+def test_a_step_that_fails_leaves_nothing_when_that_is_asked_for() -> None:
+    _, teller = story("FROM a\nRUN false\n", "STEP 1/2: FROM a\n", "STEP 2/2: RUN false\n", "out\n", force=True)
+    assert teller.broken() == " ---> Removed intermediate container 111111111111\n" and teller.kept == []
+
+
+def test_containers_that_are_not_removed_are_kept() -> None:
+    text = 'FROM a\nENV A=1\nCOPY f /\nSHELL ["sh", "-ec"]\nRUN --mount=type=cache,target=/x echo hi\n'
+    said = ["ENV A=1", "COPY f /", 'SHELL ["sh", "-ec"]', "RUN --mount=type=cache,target=/x echo hi"]
+    lines = ["STEP 1/5: FROM a\n"]
+    for number, step in enumerate(said, 2):
+        lines += [f"STEP {number}/5: {step}\n", f"--> {number}d97ac4331c\n"]
+    told, teller = story(text, *lines, remove=False)
+    assert "Removed" not in told
+    one, two, three = teller.kept
+    assert (one.image, one.result[:2], one.line.text) == (BASE, "2d", "ENV A=1")
+    assert (two.image[:2], two.result[:2], two.shell) == ("3d", "4d", ("sh", "-ec"))
+    assert (three.command, three.result[:2]) == (("sh", "-ec", "echo hi"), "5d")
+    assert int(three.begun[3:]) < int(three.ended[3:])
+
+
+def test_what_only_buildkit_has_never_ran() -> None:
+    _, teller = story("FROM a\nRUN --network=none x\n", "STEP 1/2: FROM a\n", "STEP 2/2: RUN --network=none x\n")
+    assert teller.broken() == "" and teller.refused == "network" and teller.kept == []
 
 
 def test_a_copy_that_fails_has_no_container() -> None:
@@ -145,8 +180,10 @@ def test_a_copy_that_fails_has_no_container() -> None:
     assert teller.broken() == ""
 
 
-@pytest.mark.parametrize(("step", "command"), [('RUN ["a", "b c"]', "a b c"), ("RUN a  b", "/bin/sh -c a  b")])
-def test_what_a_step_runs(step: str, command: str) -> None:
+@pytest.mark.parametrize(
+    ("step", "command"), [('RUN ["a", "b c"]', ("a", "b c")), ("RUN a  b", ("/bin/sh", "-c", "a  b"))]
+)
+def test_what_a_step_runs(step: str, command: tuple[str, ...]) -> None:
     _, teller = story(f"FROM a\n{step}\n", "STEP 1/2: FROM a\n", f"STEP 2/2: {step}\n")
     assert teller.command == command
 

@@ -164,6 +164,8 @@ def build_request(query: Mapping[str, str], tags: Sequence[str], hosts: Sequence
         shm_size=number("shmsize"),
         quiet=switch("q"),
         pull=switch("pull"),
+        remove=switch("rm") or switch("forcerm") or not query.get("rm"),
+        force_remove=switch("forcerm"),
     )
 
 

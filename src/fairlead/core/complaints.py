@@ -17,8 +17,7 @@ NOT_FOUND, NOT_EXECUTABLE, OTHER = 127, 126, 128
 def of_create(words: str, program: str) -> FairleadError:
     """The error a failed ``create`` becomes; ``exit_code`` is what ``docker run`` ends with."""
     reason, code = _reason(words, program)
-    text = f"{CREATE}{BEGIN}{reason}: unknown"
-    return _error(text, code)
+    return _error(f"{CREATE}{BEGIN}{reason}", code)
 
 
 def of_exec(words: str, program: str) -> FairleadError:
@@ -50,7 +49,7 @@ def _reason(words: str, program: str) -> tuple[str, int]:
     if about_program and "not a directory" in low:
         return f'exec: "{program}": stat {program}: not a directory', NOT_FOUND
     if about_program and "is a directory" in low:
-        return f'exec: "{program}": is a directory', NOT_EXECUTABLE
+        return f'exec: "{program}": is a directory: permission denied', NOT_EXECUTABLE
     if about_program and ("permission denied" in low or "operation not permitted" in low):
         return f'exec: "{program}": permission denied', NOT_EXECUTABLE
     if low.startswith("chdir `/") and "no such file or directory" in low:

@@ -146,6 +146,22 @@ def leading_arguments(leading: Iterable[Line], arguments: Mapping[str, str | Non
     return known
 
 
+def arguments(recipe: Recipe, stage: int, until: Line, given: Mapping[str, str | None]) -> tuple[str, ...]:
+    """The build's arguments that a line of a stage has in its environment."""
+    outer = leading_arguments(recipe.leading, given)
+    known: dict[str, str] = {}
+    for line in recipe.stages[stage].lines if stage < len(recipe.stages) else ():
+        if line.number >= until.number > 0:
+            break
+        if line.word == "ARG":
+            name, _, default = line.rest.partition("=")
+            value = (
+                given.get(name.strip()) or expand(default.strip().strip("\"'"), known) or outer.get(name.strip(), "")
+            )
+            known |= {name.strip(): value} if value else {}
+    return tuple(f"{name}={value}" for name, value in known.items())
+
+
 def bases(text: str, arguments: Mapping[str, str | None]) -> tuple[str, ...]:
     """The images a Dockerfile names, in order, each once, with arguments filled in. ``Invalid`` if it has no stage."""
     known = {name: value for name, value in arguments.items() if value is not None}

@@ -12,6 +12,7 @@ Rules
 Sizes are bytes, times RFC 3339 text, digests ``sha256:…``.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -134,6 +135,10 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
     shm_size: int = 0
     quiet: bool = False
     pull: bool = False
+    remove: bool = True
+    """the container of a step goes when the step is done"""
+    force_remove: bool = False
+    """and also when the step failed"""
 
 
 class BuildPlace(msgspec.Struct, frozen=True):
@@ -143,6 +148,27 @@ class BuildPlace(msgspec.Struct, frozen=True):
     """path of its network namespace; "": the host's own"""
     folder: str
     """folder of the files ``hosts`` and ``resolv.conf`` that belong to it"""
+
+
+class StepContainer(msgspec.Struct, frozen=True, kw_only=True):
+    """The container of one step of a build, which stays when the build is over."""
+
+    id: str
+    """64 digits; the story tells the first twelve"""
+    image: str
+    """what it began with; "": nothing"""
+    command: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    """the build's arguments as far as it had them"""
+    created: str = NEVER
+    started: str = NEVER
+    """``NEVER``: no program ran in it"""
+    finished: str = NEVER
+    code: int = 0
+    error: str = ""
+    """why its program could not be started"""
+    files: str = ""
+    """the directory with what it wrote, of the kind that the storage driver makes; "": nothing"""
 
 
 def _pascal(name: str) -> str:
@@ -204,6 +230,30 @@ def read_config(blob: bytes) -> tuple[ImageRecord, tuple[str, ...]]:
     except (msgspec.ValidationError, AttributeError, TypeError) as error:
         raise Invalid(f"invalid image configuration: {error}") from None
     return record, diff_ids
+
+
+_BASED = re.compile(r"FROM \S+")
+_NOTHING = "/bin/sh -c #(nop) "
+
+
+def as_built(image: ImageRecord, version: str) -> ImageRecord:
+    """An image of the builder's as dockerd's classic builder would tell of it: nothing is empty that can be absent, no
+    comment is another image's, and what a step of the builder's own says is in Docker's spelling."""
+    config = image.config
+    bare = {name: None for name in ("on_build", "volumes", "labels", "entrypoint") if not getattr(config, name)}
+    steps = [_as_built(step) for step in image.history]
+    return replace(image, comment="", docker_version=version, config=replace(config, **bare), history=tuple(steps))
+
+
+def _as_built(step: History) -> History:
+    """``/bin/sh -c #(nop) ENV A=b``, commented ``FROM busybox``."""
+    if not _BASED.fullmatch(step.comment):
+        return step
+    told = step.created_by
+    rest = told.removeprefix(_NOTHING)
+    if rest != told and not rest.startswith((" ", "COPY ", "ADD ", "WORKDIR ")):
+        told = f"{_NOTHING} {rest}"
+    return replace(step, comment="", created_by=told)
 
 
 def _text(document: dict[str, Any], key: str) -> str:

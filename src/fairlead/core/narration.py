@@ -17,18 +17,23 @@ Rules
        Dockerfile (``core.dockerfile``), not from the builder.
     2. What a program prints is never taken for a word of the builder, unless it imitates one to the letter.
 
-What differs: the builder's containers cannot be asked for by name. The number in "Running in" is of the story only. It
-is told with a step's first sign of life, as before that the step may come from the cache.
+    3. The container of a step stays when it is not removed (``--rm=false``), and that of a step that failed unless
+       removal is forced: then it is one of ``kept``.
+
+What differs: the number in "Running in" is told with a step's first sign of life, as before that the step may come
+from the cache. What ``docker ps`` lists of it comes when the build ends.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 
-from fairlead.core.dockerfile import SCRATCH, Line, Recipe
+from fairlead.core.dockerfile import SCRATCH, Line, Recipe, without_flags
+from fairlead.core.instructions import SHELL
 
 _STEP = re.compile(r"(?:\[(\d+)/\d+\] )?STEP (\d+)/(\d+): (.*)")
 _MADE = re.compile(r"--> (Using cache )?([0-9a-f]{11,64})$")
@@ -38,16 +43,36 @@ _UNSET = re.compile(r'time=".*" level=warning msg="missing .* build argument\. T
 _COMMIT = re.compile(r"(?:\[\d+/\d+\] )?COMMIT")
 _NOISE = (
     "Getting image source signatures", "Copying blob ", "Copying config ", "Writing manifest to", "Storing signat",
-    "subprocess exited with status ", "Error: building at STEP ", "error building at STEP ", "error running container",
+    "subprocess exited ", "Error: building at STEP ", "error building at STEP ", "error running container",
+    "process failed to start with error: ",
 )  # fmt: skip
 _MESSAGE = re.compile(r"\x1b\[91m.*?\x1b\[0m|(Step \d+/\d+ : [^\n]*)(\n)|.*?(?:\r\n|\r|\n)|.+", re.DOTALL)
-_SHELL = "/bin/sh -c"
 _WITHOUT_CONTAINER = ("FROM", "COPY", "ADD")
+_BUILDKIT = ("network", "security")
+"""Options of ``RUN`` that the builder has not either."""
+
+
+class Told(NamedTuple):
+    """A container of the story."""
+
+    id: str
+    line: Line
+    command: tuple[str, ...]
+    """what a step with ``RUN`` runs"""
+    image: str
+    """what it began with, 64 digits; "": nothing"""
+    result: str
+    """the image it became; "": none, the step failed"""
+    stage: int
+    shell: tuple[str, ...]
+    begun: str
+    ended: str
 
 
 class Narration:
     """One build. ``images``: what each base is (``sha256:…``); ``whole``: the full id for the 11 digits of one;
-    ``number``: twelve digits for a container."""
+    ``number``: 64 digits for a container; ``remove`` and ``force``: whether a step's goes with the step, and also
+    when it failed."""
 
     def __init__(
         self,
@@ -55,29 +80,44 @@ class Narration:
         images: Mapping[str, str],
         whole: Callable[[str], str],
         number: Callable[[], str],
+        now: Callable[[], str],
+        remove: bool = True,
+        force: bool = False,
     ) -> None:
         self._recipe = recipe
         self._images = images
         self._whole = whole
         self._number = number
+        self._now = now
+        self._remove = remove
+        self._force = force
+        self.kept: list[Told] = []
+        """containers that stay, in the order of their steps"""
         self._step: Line | None = None
         self._stage = 0
         self._latest: dict[int, str] = {}
         """stage -> the image of its latest step, 64 digits"""
         self.made: dict[str, str] = {}
         """the image of each step so far -> the one before it; "" if there is none"""
-        self._container = ""
+        self._container = self._begun = ""
         self.step = ""
         """the step the builder is at, as it says it"""
         self.result = ""
         """the builder's id of what it made, its last word"""
-        self._shell = _SHELL
+        self._shell: tuple[str, ...] = SHELL
 
     @property
-    def command(self) -> str:
+    def command(self) -> tuple[str, ...]:
         """What a step with ``RUN`` runs."""
-        rest = self.step.partition(" ")[2].strip()
-        return _words(rest) if rest.startswith("[") else f"{self._shell} {rest}"
+        rest = without_flags(self.step.partition(" ")[2].strip())[1]
+        return (_words(rest) if rest.startswith("[") else None) or (*self._shell, rest)
+
+    @property
+    def refused(self) -> str:
+        """The option of a step with ``RUN`` that only BuildKit has; "": none."""
+        word, _, rest = self.step.partition(" ")
+        flags = without_flags(rest.strip())[0] if word.upper() == "RUN" else {}
+        return next((name for name in _BUILDKIT if name in flags), "")
 
     def opening(self) -> Iterator[str]:
         """What stands before the first image is looked for."""
@@ -110,14 +150,22 @@ class Narration:
 
     def broken(self) -> str:
         """The step failed: what is still to be told of it."""
-        return self._running() if self._step is not None and self._step.word == "RUN" else ""
+        running = self._running() if self._runs and not self.refused else ""
+        left = self._leaves("", self._force) if self._step is not None and self._container else ""
+        self._step = None
+        return running + left
 
     # -- inside -------------------------------------------------------------------------------
 
+    @property
+    def _runs(self) -> bool:
+        return self._step is not None and self._step.word == "RUN"
+
     def _begins(self, stage: int, number: int, count: int, said: str) -> str:
-        self._stage, self._container, self.step = stage, "", said
+        self._stage, self._container, self.step, self._begun = stage, "", said, self._now()
         self._step = line = self._line(stage, number, count, said)
-        self._shell = _SHELL if line.word == "FROM" else _words(line.rest) if line.word == "SHELL" else self._shell
+        if line.word in ("FROM", "SHELL"):
+            self._shell = (_words(line.rest) if line.word == "SHELL" else None) or SHELL
         if line.word != "FROM":
             return f"Step {self._before(stage) + number}/{self._recipe.steps} : {line.text}\n"
         self._step = None
@@ -127,22 +175,31 @@ class Narration:
 
     def _ends(self, printed: str, id: str, *, cached: bool) -> str:
         running = "" if cached else self._running()
-        self._step = None
         id = id if len(id) == 64 else self._whole(id)
+        left = self._leaves(id, self._remove) if self._container and not cached else ""
+        self._step = None
         parent, self._latest[self._stage] = self._latest.get(self._stage, ""), id
         if id != parent:
             self.made.setdefault(id, parent)
         if cached:
             return f" ---> Using cache\n ---> {id[:12]}\n"
-        removed = f" ---> Removed intermediate container {self._container}\n" if self._container else ""
-        return f"{running}{printed}{removed} ---> {id[:12]}\n"
+        return f"{running}{printed}{left} ---> {id[:12]}\n"
+
+    def _leaves(self, result: str, removed: bool) -> str:
+        """The container of the step is done, whatever became of it."""
+        if removed or self._step is None:
+            return f" ---> Removed intermediate container {self._container[:12]}\n"
+        before = self._latest.get(self._stage, "")
+        told = (self._step, self.command, before, result, self._stage, self._shell, self._begun, self._now())
+        self.kept.append(Told(self._container, *told))
+        return ""
 
     def _running(self) -> str:
         """Told once for each step that has a container."""
         if self._step is None or self._container or self._step.word in _WITHOUT_CONTAINER:
             return ""
         self._container = self._number()
-        return f" ---> Running in {self._container}\n"
+        return f" ---> Running in {self._container[:12]}\n"
 
     def _line(self, stage: int, number: int, count: int, said: str) -> Line:
         """The step as written; as the builder says it if it counts otherwise (triggers of the base come first)."""
@@ -172,8 +229,8 @@ def messages(text: str) -> Iterator[str]:
         yield from (found[1], found[2]) if found[1] else (found[0],)
 
 
-def _words(listed: str) -> str:
+def _words(listed: str) -> tuple[str, ...] | None:
     try:
-        return " ".join(msgspec.json.decode(listed, type=list[str]))
+        return msgspec.json.decode(listed, type=tuple[str, ...])
     except (msgspec.DecodeError, UnicodeEncodeError):
-        return listed
+        return None

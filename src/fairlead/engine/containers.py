@@ -128,7 +128,7 @@ class Containers:
         """A container that exists and does not run; with the warnings its wishes earned."""
         container, warnings = await self._creation.settle(name, config, host, networks, platform)
         await self._catalog.put(container)
-        self._tell("create", container)
+        self.tell("create", container)
         return container, warnings
 
     def when_removed(self, call: Callable[[Container], None]) -> None:
@@ -164,7 +164,7 @@ class Containers:
             health=self._healths.begin(replace(container, state=replace(container.state, health=None))),
         )
         self._attachments.relink(container)
-        self._tell("start", container)
+        self.tell("start", container)
 
     async def _bring_to_life(self, container: Container) -> int:
         """The story of ``run``. Each deed is followed by the words that would take it back, should a later one fail."""
@@ -241,8 +241,8 @@ class Containers:
             restart_count=container.state.restart_count + (1 if verdict.again else 0),
         )
         if end.oom:
-            self._tell("oom", container)
-        self._tell("die", container, exitCode=str(end.code), execDuration=str(restart.duration(container)))
+            self.tell("oom", container)
+        self.tell("die", container, exitCode=str(end.code), execDuration=str(restart.duration(container)))
         return container
 
     async def _start_again(self, container: Container) -> None:
@@ -297,7 +297,7 @@ class Containers:
             if not await ends.within(end, None if seconds < 0 else float(seconds)):
                 await self._signal(container, signals.number("SIGKILL"))
         await end
-        self._tell("stop", container)
+        self.tell("stop", container)
 
     async def kill(self, ref: str, signal: str = "") -> None:
         """Send a signal; with KILL (the default) return when it is dead."""
@@ -317,7 +317,7 @@ class Containers:
         if container.state.running:
             await self.stop(container.id, timeout, signal)
         await self.start(container.id)
-        self._tell("restart", self.get(container.id))
+        self.tell("restart", self.get(container.id))
 
     async def pause(self, ref: str) -> None:
         container = self.get(ref)
@@ -328,7 +328,7 @@ class Containers:
             self._refuse_unless_running(container)
             await self._runtime.pause(container.id)
             await self._become(container, status="paused")
-        self._tell("pause", container)
+        self.tell("pause", container)
 
     async def unpause(self, ref: str) -> None:
         id = self.get(ref).id
@@ -343,7 +343,7 @@ class Containers:
                 return False
             await self._runtime.resume(id)
             await self._become(container, status="running")
-        self._tell("unpause", container)
+        self.tell("unpause", container)
         return True
 
     async def _signal(self, container: Container, number: int) -> None:
@@ -352,7 +352,7 @@ class Containers:
         # Frozen processes of version 1 of control groups die when they go on; those of version 2 may be gone by now.
         if current is not None and current.state.status == "paused":
             await self._go_on(container.id)
-        self._tell("kill", container, signal=str(number))
+        self.tell("kill", container, signal=str(number))
 
     async def _cancel_restart(self, container: Container) -> bool:
         """``stop`` of a container that only waits to be started again."""
@@ -391,7 +391,7 @@ class Containers:
         container = self.get(ref)
         self._refuse_unless_running(container)
         await self._runtime.resize(container.id, rows, columns)
-        self._tell("resize", container, height=str(rows), width=str(columns))
+        self.tell("resize", container, height=str(rows), width=str(columns))
 
     # -- names, limits, networks ----------------------------------------------------------------
 
@@ -399,7 +399,7 @@ class Containers:
         before = self.get(ref)
         container = await self._catalog.put(self._creation.renamed(before, new))
         await self._attachments.renamed(container)
-        self._tell("rename", container, oldName="/" + before.name)
+        self.tell("rename", container, oldName="/" + before.name)
 
     async def update(self, ref: str, changes: HostConfig) -> builtins.list[str]:
         """New limits or restart policy, of a running container at once; returns warnings."""
@@ -411,7 +411,7 @@ class Containers:
             if container.state.running:
                 await self._runtime.update(container)
             await self._catalog.put(container)
-        self._tell("update", container)
+        self.tell("update", container)
         return warnings
 
     async def unlink(self, ref: str) -> None:
@@ -471,7 +471,7 @@ class Containers:
         await self._catalog.drop(container)
         for call in self._removed:
             call(container)
-        self._tell("destroy", container)
+        self.tell("destroy", container)
         life = self._lives.pop(container.id, Life())
         ends.resolve(life.removals, Ended(container.id, container.state.exit_code, container.state.oom_killed))
 
@@ -489,5 +489,5 @@ class Containers:
         current = self._catalog[container.id]
         return await self._catalog.put(replace(current, state=replace(current.state, **changes)))
 
-    def _tell(self, action: str, container: Container, **attributes: str) -> None:
+    def tell(self, action: str, container: Container, **attributes: str) -> None:
         self._events.publish("container", action, container.id, {**facts(container), **attributes})

@@ -13,12 +13,12 @@ Calls that may take long are async, or blocking and so marked.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from fairlead.core.files import Change, PathStat, Place
-from fairlead.core.imagespec import Blob, BuildPlace, BuildRequest, Credentials, Fetched, ImageRecord
+from fairlead.core.imagespec import Blob, BuildPlace, BuildRequest, Credentials, Fetched, ImageRecord, StepContainer
 from fairlead.core.reference import Reference
 
 
@@ -74,6 +74,9 @@ class LayerDisk(Protocol):
     def umount(self, id: str) -> None: ...
     def remove(self, id: str) -> None:
         """Blocking."""
+
+    def take(self, id: str, files: str) -> None:
+        """A layer that another made with the same driver becomes the container's own. Blocking."""
 
     def changes(self, id: str, lower: str) -> list[Change]:
         """Blocking."""
@@ -142,6 +145,9 @@ class BuildRun(Protocol):
         """The image of each step there was so far, what is built on behind what it is built on; the result is the last.
 
         ``known``: blobs of layers that are here, by the digest of their content."""
+
+    def containers(self) -> AbstractAsyncContextManager[list[StepContainer]]:
+        """Those of its steps that stay, with what they wrote, until the block is left."""
 
 
 class Builder(Protocol):

@@ -142,10 +142,14 @@ class Transfers:
                 if not names:
                     yield {"stream": f"Loaded image ID: {image.id}\n"}
 
+    async def adopt_built(self, fetched: Fetched, names: Sequence[Reference] = ()) -> ImageRecord:
+        """Remember an image that was built here: it says of itself what one of dockerd's says."""
+        return await self.adopt(fetched, names, version=self._version)
+
     async def adopt(
-        self, fetched: Fetched, names: Sequence[Reference] = (), digests: Sequence[str] = ()
+        self, fetched: Fetched, names: Sequence[Reference] = (), digests: Sequence[str] = (), version: str = ""
     ) -> ImageRecord:
-        """Remember an image whose blobs have come from elsewhere."""
+        """Remember an image whose blobs have come from elsewhere; ``version``: of the engine that built it just now."""
         record, _ = imagespec.read_config(self._disk.read(fetched.config.digest))
         record = replace(
             record,
@@ -155,6 +159,8 @@ class Transfers:
             size=sum(layer.full_size for layer in fetched.layers),
             parent=fetched.parent,
         )
+        if version:
+            record = imagespec.as_built(record, version)
         return await self._images.add(record, names, digests)
 
     def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:

@@ -17,31 +17,26 @@ Rules
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import os
-import re
 import resource
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
-from fairlead.core import dockerfile, heredocs
+from fairlead.core import buildwords, complaints, dockerfile, heredocs
 from fairlead.core.container import Config
-from fairlead.core.imagespec import Blob, BuildPlace, BuildRequest, Fetched, ImageRecord, read_config
-from fairlead.core.narration import Narration
+from fairlead.core.imagespec import Blob, BuildPlace, BuildRequest, Fetched, ImageRecord, StepContainer, read_config
+from fairlead.core.narration import Narration, Told
 from fairlead.errors import FairleadError, Internal, Invalid
 from fairlead.host import command, moved, rooted
+from fairlead.host.buildstorage import BuildStorage
 from fairlead.host.hearing import Ear
 from fairlead.host.images import Layout
 from fairlead.host.registry import Skopeo
 
-_MISSING = re.compile(r'copier: stat: "/?(.*)": no such file or directory')
-_EXIT = re.compile(r"subprocess exited with status (\d+)|exit status (\d+)")
 _CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_MKNOD", "CAP_NET_RAW")
 """What Docker lets programs do and buildah by itself does not."""
 _LIMIT = 1_048_576
@@ -54,8 +49,11 @@ OWN_MOUNTS = ("unshare", "--mount", "--propagation", "slave")
 class Buildah:
     """The builder. ``driver`` tells which storage driver works on this data root (``overlay2`` or ``vfs``)."""
 
-    def __init__(self, folder: str, layout: Layout, skopeo: Skopeo, driver: Callable[[], str]) -> None:
+    def __init__(
+        self, folder: str, layout: Layout, skopeo: Skopeo, driver: Callable[[], str], now: Callable[[], str]
+    ) -> None:
         self.folder = Path(folder)
+        self.now = now
         self._layout = layout
         self._skopeo = skopeo
         self._driver = driver
@@ -71,28 +69,8 @@ class Buildah:
         return [*OWN_MOUNTS, "buildah", *home, "--storage-driver", self.storage_driver, *rest]
 
     @property
-    def _images(self) -> Path:
-        """Where the storage keeps what images are: a list, and a folder each."""
-        return self.folder / "root" / f"{self.storage_driver}-images"
-
-    def whole(self, digits: str) -> str:
-        """The id of an image in the storage that begins so; what was given when there is none."""
-        try:
-            known = msgspec.json.decode((self._images / "images.json").read_bytes(), type=list[dict[str, Any]])
-            return next((entry["id"] for entry in known if entry["id"].startswith(digits)), digits)
-        except (OSError, msgspec.MsgspecError, KeyError):
-            return digits
-
-    def configuration(self, id: str) -> bytes:
-        """An image's configuration as the storage has it; names with a colon are in base64 there."""
-        name = "=" + base64.b64encode(_id(id).encode()).decode()
-        try:
-            content = (self._images / id / name).read_bytes()
-        except OSError as error:
-            raise Internal(f"cannot take over the built image: {error}") from None
-        if hashlib.sha256(content).hexdigest() != id:
-            raise Internal(f"image configuration {_id(id)} is not what its digest says")
-        return content
+    def storage(self) -> BuildStorage:
+        return BuildStorage(self.folder / "root", self.storage_driver)
 
     @asynccontextmanager
     async def begin(self, request: BuildRequest, stream: AsyncIterable[bytes]) -> AsyncIterator[Run]:
@@ -148,7 +126,10 @@ class Run:
         self.runs = any(line.word == "RUN" for stage in self._recipe.stages for line in stage.lines)
         self._images: dict[str, str] = {}
         self._bases: dict[str, Config] = {}
-        self._narration = Narration(self._recipe, self._images, builder.whole, lambda: secrets.token_hex(6))
+        whole, remove, force = builder.storage.whole, request.remove, request.force_remove
+        self._narration = Narration(self._recipe, self._images, whole, _new_id, builder.now, remove, force)
+        self._mark = f"build-{secrets.token_hex(16)}"
+        self._error: FairleadError | None = None
 
     def opening(self) -> Iterator[str]:
         """What is told before the first image is looked for."""
@@ -198,7 +179,8 @@ class Run:
             if await process.wait():
                 if last := narration.broken():
                     yield last
-                raise _failure(narration, told)
+                self._error = buildwords.failure(narration, told)
+                raise self._error
         finally:
             await command.end(process)
             ear.close()
@@ -224,6 +206,7 @@ class Run:
         words += ["--file=Dockerfile", "--network=host", "--skip-unused-stages=false"]
         words += ["--signature-policy", self._layout.policy, f"--cap-add={','.join(_CAPABILITIES)}"]
         words += ["--no-hosts", f"--volume={place.folder}/hosts:/etc/hosts"] if place else []
+        words += [] if request.force_remove else ["--force-rm=false", f"--cgroup-parent={self._mark}"]
         words += ["--no-cache"] if request.no_cache else []
         words += [f"--platform={request.platform}"] if request.platform else []
         words += [f"--memory={request.memory}b"] if request.memory > 0 else []
@@ -239,7 +222,7 @@ class Run:
         made = dict(self._narration.made)
         if self._narration.result:
             made[self._narration.result] = made.pop(self._narration.result, "")
-        contents = {id: self._builder.configuration(id) for id in made}
+        contents = {id: self._builder.storage.configuration(id) for id in made}
         stacks = {id: read_config(content)[1] for id, content in contents.items()}
         layers = {id: known[id] for id in {each for stack in stacks.values() for each in stack} & known.keys()}
         for blob in layers.values():
@@ -253,6 +236,32 @@ class Run:
             for id, parent in made.items()
         ]
 
+    @asynccontextmanager
+    async def containers(self) -> AsyncIterator[list[StepContainer]]:
+        """Those of the steps that stay, with what they wrote, until the block is left."""
+        storage = self._builder.storage
+        broken, files = storage.container(self._mark)
+        try:
+            yield [self._container(told, storage, files) for told in self._narration.kept if told.image]
+        finally:
+            if broken:
+                await command.run(self._builder.words("rm", broken), env=self._layout.environment())
+
+    def _container(self, told: Told, storage: BuildStorage, broken: str) -> StepContainer:
+        line, image = told.line, _id(told.image)
+        made = StepContainer(id=told.id, image=image, command=told.command, created=told.begun)
+        if line.word != "RUN":
+            before = next((base for name, base in self._bases.items() if self._images[name] == image), None)
+            before = before or read_config(storage.configuration(told.image))[0].config
+            return replace(made, command=buildwords.nothing(line.word, line.rest, before, told.shell))
+        made = replace(made, env=dockerfile.arguments(self._recipe, told.stage, line, self._request.arguments))
+        if told.result:
+            return replace(made, started=told.begun, finished=told.ended, files=storage.image_files(told.result))
+        code = getattr(self._error, "exit_code", None)
+        if code is None:
+            return replace(made, code=complaints.NOT_FOUND, error=self._error.message if self._error else "")
+        return replace(made, started=told.begun, finished=told.ended, code=code, files=broken)
+
     async def _fetch(self, id: str, layers: Mapping[str, Blob]) -> Fetched:
         """An image of the builder's storage with its layers, those we have aside."""
         words = ["push", "--quiet", "--disable-compression", "--signature-policy", self._layout.policy]
@@ -261,6 +270,13 @@ class Run:
         if done.code:
             raise Internal(f"cannot take over the built image: {done.err.strip()}")
         return await self._skopeo.adopt(self._folder / id, layers_here=layers)
+
+
+def _new_id() -> str:
+    """64 hex digits; never digits alone at the front, so that no short id looks like a number (Docker's rule)."""
+    while (id := secrets.token_hex(32))[:12].isdigit():
+        pass
+    return id
 
 
 def _id(digits: str) -> str:
@@ -297,21 +313,3 @@ def _lower_limits() -> list[str]:
         processes = min(processes, int(Path("/proc/sys/kernel/pid_max").read_text()))
     ours = {"nofile": files, "nproc": processes}
     return [f"--ulimit={name}={limit}:{limit}" for name, limit in ours.items() if 0 <= limit < _LIMIT]
-
-
-def _failure(narration: Narration, told: list[str]) -> FairleadError:
-    """Docker's words for a step that failed."""
-    last = next((line for line in reversed(told) if line.strip()), "the build failed")
-    word = narration.step.partition(" ")[0]
-    codes = [found[1] or found[2] for line in told if (found := _EXIT.search(line))]
-    if word.upper() == "RUN" and codes:
-        error = Invalid(f"The command '{narration.command}' returned a non-zero code: {codes[-1]}")
-        error.exit_code = int(codes[-1])  # type: ignore[attr-defined]
-        return error
-    missing = _MISSING.search(last)
-    if missing:
-        return Invalid(
-            f"{word.upper()} failed: file not found in build context or excluded by .dockerignore:"
-            f" stat {missing[1]}: file does not exist"
-        )
-    return Invalid(re.sub(r"^[Ee]rror:? ?(building at STEP \".*?\": )?", "", last) or last)

@@ -33,6 +33,8 @@ from fairlead.errors import Internal, Unsupported
 MNT_DETACH = 2
 CAPABILITY = "security.capability"
 _OPAQUE = "trusted.overlay.opaque"
+_MOUNTED = ("hosts", "hostname", "resolv.conf")
+"""Files in etc that the engine mounts over: whoever else mounted over them left empty ones behind."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -149,6 +151,20 @@ class Layers:
             raise Internal(f"cannot copy the image's files: {done.stderr.decode(errors='replace').strip()}")
         (home / "fresh").rename(home / "merged")
 
+    def take(self, id: str, files: str) -> None:
+        """A directory of an overlay, or a whole copy with vfs, that another made becomes the container's own."""
+        home = self.folder / id
+        home.mkdir(parents=True, exist_ok=True)
+        target = home / ("merged" if self.driver == "vfs" else "upper")
+        words = ["cp", "-a", "--reflink=auto", "--", files, str(target)]
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        if done.returncode:
+            shutil.rmtree(home, ignore_errors=True)
+            raise Internal(f"cannot take over files of {id[:12]}: {done.stderr.decode(errors='replace').strip()}")
+        if self.driver != "vfs" and _is_directory(target / "etc"):
+            for name in _MOUNTED:
+                _remove_empty(target / "etc" / name)
+
     def umount(self, id: str) -> None:
         """Take the mount away; what was written stays."""
         if self.driver == "overlay2":
@@ -187,6 +203,18 @@ class Layers:
             for change in changes:
                 _add(tar, top, change)
         return bool(changes)
+
+
+def _is_directory(place: Path) -> bool:
+    """No link to one either."""
+    info = _before(str(place))
+    return info is not None and stat.S_ISDIR(info.st_mode)
+
+
+def _remove_empty(place: Path) -> None:
+    info = _before(str(place))
+    if info is not None and stat.S_ISREG(info.st_mode) and not info.st_size:
+        place.unlink()
 
 
 def _add(tar: tarfile.TarFile, top: str, change: files.Change) -> None:
