@@ -220,6 +220,7 @@ class FakeContainers:
 
     async def update(self, ref: str, changes: HostConfig) -> list[str]:
         container = self.get(ref)
+        validate.changes(changes)
         self.all[container.id] = replace(container, host=validate.updated(container, changes))
         return []
 
@@ -329,7 +330,7 @@ def fake_engine() -> Any:
         containers=FakeContainers(new_id, networks, events),
         filesystem=FakeFilesystem(),
         events=events,
-        images=SimpleNamespace(get=lambda ref: SimpleNamespace(id="sha256:" + "b" * 64)),
+        images=SimpleNamespace(get=lambda ref: SimpleNamespace(id="sha256:" + "b" * 64), parent=lambda id: ""),
         system=None,
         volumes=SimpleNamespace(),
         transfers=SimpleNamespace(),

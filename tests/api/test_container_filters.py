@@ -3,14 +3,20 @@
 import pytest
 
 from fairlead.api.container_filters import Facts, matcher
-from fairlead.core.container import Container
+from fairlead.core.container import Config, Container
 
 PORTS = {
     "web": [{"PrivatePort": 80, "PublicPort": 9090, "Type": "tcp"}, {"PrivatePort": 90, "Type": "tcp"}],
     "inner": [{"PrivatePort": 95, "Type": "tcp"}],
     "stopped": [],
 }
-FACTS = Facts(lambda container: PORTS[container.name], {}, lambda ref: "", lambda ref: Container("", "", ""))
+FACTS = Facts(
+    lambda container: PORTS[container.name],
+    {},
+    lambda ref: {"old": "base", "young": "child"}.get(ref, ""),
+    lambda ref: Container("", "", ""),
+    lambda image: {"child": "base"}.get(image, ""),
+)
 
 
 @pytest.mark.parametrize(
@@ -30,3 +36,10 @@ FACTS = Facts(lambda container: PORTS[container.name], {}, lambda ref: "", lambd
 def test_ports_are_those_of_the_list(wanted: dict[str, list[str]], found: str) -> None:
     test = matcher(wanted, FACTS)
     assert [name for name in PORTS if test(Container(name, name, ""))] == found.split()
+
+
+@pytest.mark.parametrize(("ancestor", "found"), [("old", True), ("young", True), ("asked", True), ("other", False)])
+def test_an_ancestor_is_any_image_that_its_own_was_built_on(ancestor: str, found: bool) -> None:
+    test = matcher({"ancestor": [ancestor]}, FACTS)
+    assert test(Container("web", "web", "", image="child", config=Config(image="asked"))) is found
+    assert test(Container("web", "web", "", image="base")) is (ancestor == "old")

@@ -15,8 +15,7 @@ ACCOUNTED: dict[int, tuple[int, str, str]] = {
         "cannot be connected to any other network",
         "dockerd fails half way, putting the address on the host; we refuse before doing anything",
     ),
-    102: (400, "open /proc/sys/net/bogus: No such file or directory", RUNTIME),
-    104: (500, "net.ipv4.ip_forward", RUNTIME),
+    102: (400, "open /proc/sys/net/bogus: no such file or directory", RUNTIME),
 }
 
 IN_SESSIONS: dict[str, str] = {

@@ -23,6 +23,7 @@ from fairlead.core import (
     imagespec,
     instructions,
     loglines,
+    logoptions,
     reference,
     remotes,
     signals,
@@ -275,7 +276,7 @@ def small_words(text: str) -> None:
         lambda t: create._device(t),
         lambda t: create._network(t),
         lambda t: http.matches(t, "web-1"),
-        lambda t: loglines.settings(LogConfig("json-file", {"max-size": t, "max-file": t, "labels": t, "tag": t})),
+        lambda t: logoptions.settings(LogConfig("json-file", {"max-size": t, "max-file": t, "labels": t, "tag": t})),
     )(text)
 
 

@@ -20,7 +20,18 @@ from fairlead import options, settings
 from fairlead.api import times
 from fairlead.cli import command, create, mounts
 from fairlead.cli import ports as cli_ports
-from fairlead.core import dnswire, hostsfile, imagespec, instructions, loglines, names, ports, reference, remotes, users
+from fairlead.core import (
+    dnswire,
+    hostsfile,
+    imagespec,
+    instructions,
+    logoptions,
+    names,
+    ports,
+    reference,
+    remotes,
+    users,
+)
 from fairlead.core.container import Config, LogConfig
 from fairlead.core.model import Endpoint
 from fairlead.errors import FairleadError, Invalid
@@ -44,8 +55,10 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "a number beyond 64 bits": lambda: command.number(ENDLESS),
     "a size beyond all numbers": lambda: options.size("9" * 400),
     "an option beyond 64 bits": lambda: options.NUMBER.one(ENDLESS),
-    "log files without end": lambda: loglines.settings(LogConfig("json-file", {"max-size": "1", "max-file": ENDLESS})),
-    "a log beyond all numbers": lambda: loglines.settings(LogConfig("json-file", {"max-size": "1e400"})),
+    "log files without end": lambda: logoptions.settings(
+        LogConfig("json-file", {"max-size": "1", "max-file": ENDLESS})
+    ),
+    "a log beyond all numbers": lambda: logoptions.settings(LogConfig("json-file", {"max-size": "1e400"})),
     "a layer without type": lambda: imagespec.read_manifest(
         b'{"config": {"digest": "a"}, "layers": [{"mediaType": "x", "digest": "b", "size": "many"}]}'
     ),

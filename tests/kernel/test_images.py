@@ -188,8 +188,14 @@ async def test_save_and_load_keep_the_id_and_all_names(disk: Disk, tmp_path: Pat
 
 
 async def test_what_is_no_archive_is_refused(disk: Disk) -> None:
-    for data in (b"nonsense", tar(("x", b"y")), tar(("manifest.json", b"{"))):
-        with pytest.raises(Invalid, match="invalid archive"):
+    for data, says in (
+        (b"nonsense", "unexpected EOF"),
+        (b"nonsense" * 100, "archive/tar: invalid tar header"),
+        (tar(("x", b"y")), "invalid archive"),
+        (tar(("manifest.json", b"{")), "invalid archive"),
+        (tar(("manifest.json", b"{" * 3000))[:1500], "unexpected EOF"),
+    ):
+        with pytest.raises(Invalid, match=says):
             [line async for line in disk.transfers.load(once(data))]
 
 

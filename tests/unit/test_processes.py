@@ -12,7 +12,6 @@ from fairlead.core.container import (
     Healthcheck,
     HealthProbe,
     HostConfig,
-    LogConfig,
     RestartPolicy,
     State,
 )
@@ -167,21 +166,6 @@ def test_a_very_long_line_comes_in_pieces() -> None:
     assert [len(line.text) for line in assembler.feed(record * 5)] == [18000, 18000]
 
 
-def test_log_options() -> None:
-    def of(type: str = "", **options: str):
-        return loglines.settings(LogConfig(type, {name.replace("_", "-"): value for name, value in options.items()}))
-
-    assert of() == loglines.LogSettings(True, 0, 1)
-    assert of("json-file", max_size="10m", max_file="3") == loglines.LogSettings(True, 10 << 20, 3)
-    assert not of("none").kept
-    with pytest.raises(Invalid, match="unknown log opt 'nope' for json-file log driver"):
-        of(nope="1")
-    with pytest.raises(Invalid, match="no log driver named 'syslogg' is registered"):
-        of("syslogg")
-    with pytest.raises(Invalid):
-        of(max_size="big")
-
-
 @pytest.mark.parametrize(
     ("words", "program", "says", "code"),
     [
@@ -189,8 +173,27 @@ def test_log_options() -> None:
         ("executable file `/x/y` not found: No such file or directory", "/x/y", "no such file or directory", 127),
         ("2024-01-01T00:00:00.1Z: open executable: Permission denied", "/x", 'exec: "/x": permission denied', 126),
         ("open executable: Operation not permitted", "/etc", "permission denied", 126),
-        ("mount `/a` to `/b`: No such file or directory", "/x", "mount `/a`", 127),
-        ("mount `/a` to `/b`: Invalid argument", "/x", "mount `/a`", 128),
+        ("mount `/a` to `/b`: No such file or directory", "/x", 'error mounting "/a" to rootfs at "/b": mount', 127),
+        ("mount `/a` to `/b`: Invalid argument", "/x", "dst=/b, flags=MS_BIND|MS_REC: invalid argument", 128),
+        (
+            "mount `/a` to `b`: Not a directory",
+            "/x",
+            "not a directory: Are you trying to mount a directory onto a file",
+            127,
+        ),
+        ("sethostname: Invalid argument", "/x", "error during container init: sethostname: invalid argument", 128),
+        (
+            "the sysctl `kernel.shmmax` requires a new IPC namespace",
+            "/x",
+            'runc create failed: sysctl "kernel.shmmax" is not allowed in the hosts ipc namespace',
+            128,
+        ),
+        (
+            "the sysctl `net.core.somaxconn` requires a new network namespace",
+            "/x",
+            'runc create failed: sysctl "net.core.somaxconn" not allowed in host network namespace',
+            128,
+        ),
         ("", "/x", "no reason given", 128),
         ("open executable: Permission denied", "", 'exec: "": executable file not found in $PATH', 127),
         (
@@ -211,3 +214,9 @@ def test_complaints(words: str, program: str, says: str, code: int) -> None:
 def test_interfaces() -> None:
     text = "a\nb\n    lo: 1 2 0 0 0 0 0 0 3 4 0 0 0 0 0 0\n  eth0: 5 6 1 2 0 0 0 0 7 8 3 4 0 0 0 0\n"
     assert interfaces(text) == {"eth0": NetworkUse(5, 6, 1, 2, 7, 8, 3, 4)}
+
+
+def test_a_program_that_is_a_directory() -> None:
+    for make in (complaints.of_create, complaints.of_exec):
+        error = make("open executable: Permission denied", "/tmp", folder=True)
+        assert error.message.endswith('exec: "/tmp": is a directory: permission denied') and error.exit_code == 126

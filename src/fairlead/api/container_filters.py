@@ -32,6 +32,8 @@ class Facts(NamedTuple):
     images: Callable[[str], str]
     """image reference -> id, "" for none"""
     find: Callable[[str], Container]
+    parent: Callable[[str], str]
+    """image id -> the id of the image it was built on, "" for none"""
 
 
 Test = Callable[[Container], bool]
@@ -104,7 +106,15 @@ def _volume(values: Sequence[str], facts: Facts) -> Test:
 
 def _ancestor(values: Sequence[str], facts: Facts) -> Test:
     ids = {facts.images(value) for value in values} - {""}
-    return lambda c: c.image in ids or c.config.image in values
+
+    def descends(image: str) -> bool:
+        seen: set[str] = set()
+        while image and image not in ids and image not in seen:
+            seen.add(image)
+            image = facts.parent(image)
+        return image in ids
+
+    return lambda c: descends(c.image) or c.config.image in values
 
 
 def _before(values: Sequence[str], facts: Facts) -> Test:

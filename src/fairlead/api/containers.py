@@ -85,6 +85,7 @@ class Containers:
             network_ids=self._places.network_ids(),
             images=self._image_id,
             find=self._containers.get,
+            parent=self._engine.images.parent,
         )
 
     def _image_id(self, ref: str) -> str:

@@ -150,6 +150,15 @@ def filter_flag(wanted: Filters, name: str, default: bool | None = None) -> bool
     return meant.pop()
 
 
+def clear_flag(wanted: Filters, name: str, default: bool | None = None) -> bool | None:
+    """The same as most lists have it: words that mean nothing count for nothing beside one that does."""
+    values = set(wanted.get(name, ()))
+    yes, no = bool(values & {"true", "1"}), bool(values & {"false", "0"})
+    if values and yes == no:
+        raise Invalid(f"invalid filter '{name}=[{' '.join(wanted[name])}]'")
+    return yes if values else default
+
+
 def labels_match(wanted: Iterable[str], labels: Mapping[str, str] | None) -> bool:
     """Every ``key`` or ``key=value`` of ``wanted`` is on the object."""
     labels = labels or {}
@@ -273,10 +282,12 @@ async def streaming(request: web.Request, content_type: str, status: int = 200) 
     await out.end()
 
 
-async def progress(request: web.Request, source: AsyncIterable[Mapping[str, Any] | bytes]) -> web.Answer:
+async def progress(
+    request: web.Request, source: AsyncIterable[Mapping[str, Any] | bytes], begun: bool = False
+) -> web.Answer:
     """Docker's progress lines (pull, push, import, load, build), as they come.
 
-    An error before the first line is an ordinary answer; after it, the line
+    An error before the first line is an ordinary answer (unless we are ``begun`` before); after it, the line
     ``{"errorDetail": {"message": …}, "error": …}`` that clients look for, with ``code`` when a program ended so.
     """
     async with streaming(request, JSON) as out:
@@ -287,7 +298,7 @@ async def progress(request: web.Request, source: AsyncIterable[Mapping[str, Any]
                 else:
                     await out.write_json(line)
         except FairleadError as error:
-            if not out.prepared:
+            if not (out.prepared or begun):
                 raise
             code = {"code": error.exit_code} if hasattr(error, "exit_code") else {}
             await out.write_json({"errorDetail": {**code, "message": error.message}, "error": error.message})

@@ -160,7 +160,7 @@ class Transfers:
 
     async def load(self, request: web.Request) -> web.Answer:
         lines = self._engine.transfers.load(request.pieces(), http.flag(request, "quiet"))
-        return await http.progress(request, lines)
+        return await http.progress(request, lines, begun=True)
 
     async def save(self, request: web.Request) -> web.Answer:
         name = request.names.get("name", "")
@@ -211,10 +211,7 @@ class Transfers:
 
 
 def _switch(wanted: http.Filters, name: str, default: bool | None = None) -> bool | None:
-    try:
-        return http.filter_flag(wanted, name, default)
-    except Invalid:
-        raise Invalid(f"invalid filter '{name}=[{' '.join(wanted[name])}]'") from None
+    return http.clear_flag(wanted, name, default)
 
 
 def _only_named(image: ImageRecord, patterns: Sequence[str]) -> ImageRecord:

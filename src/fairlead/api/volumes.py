@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairlead.api import http, web, wire_volumes
 from fairlead.engine.volumes import Volume
+from fairlead.errors import Invalid
 
 if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
@@ -41,7 +42,7 @@ class Volumes:
         return http.answer({"Volumes": found, "Warnings": None})
 
     def _matcher(self, wanted: http.Filters) -> Callable[[Volume], bool]:
-        dangling, drivers, names = http.filter_flag(wanted, "dangling"), wanted.get("driver"), wanted.get("name")
+        dangling, drivers, names = http.clear_flag(wanted, "dangling"), wanted.get("driver"), wanted.get("name")
 
         def check(volume: Volume) -> bool:
             return (
@@ -67,7 +68,7 @@ class Volumes:
 
     async def prune(self, request: web.Request) -> web.Response:
         wanted = http.filters(request, PRUNE_FILTERS)
-        everything = http.filter_flag(wanted, "all", False) or http.version(request) < ONLY_ANONYMOUS
+        everything = _all(wanted) or http.version(request) < ONLY_ANONYMOUS
 
         def check(volume: Volume) -> bool:
             without = wanted.get("label!", ())
@@ -88,3 +89,10 @@ def _name_matches(pattern: str, name: str) -> bool:
         return re.search(pattern, name) is not None
     except re.error:
         return pattern in name
+
+
+def _all(wanted: http.Filters) -> bool:
+    values = wanted.get("all", ())
+    if len(values) > 1:
+        raise Invalid(f"invalid filter 'all=[{' '.join(values)}]': only one value is expected")
+    return http.parse_bool(values[0], "invalid filter 'all': ") if values else False

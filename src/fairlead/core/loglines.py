@@ -17,8 +17,7 @@ from urllib import parse
 import msgspec
 
 from fairlead.core import restart
-from fairlead.core.container import Container, LogConfig
-from fairlead.errors import Invalid
+from fairlead.core.container import Container
 
 LONGEST = 16 << 10
 STREAMS = {b"stdout": 1, b"stderr": 2}
@@ -118,46 +117,3 @@ class LogSettings(msgspec.Struct, frozen=True):
     kept: bool = True
     largest: int = 0
     files: int = 1
-
-
-_KNOWN = {
-    "json-file": {"max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode",
-                  "max-buffer-size", "cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"},
-    "local": {"max-size", "max-file", "compress", "mode", "max-buffer-size"},
-    "none": set(),
-}  # fmt: skip
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
-
-def settings(config: LogConfig) -> LogSettings:
-    """What a container's log options mean; ``Invalid`` in dockerd's words."""
-    driver = config.type or "json-file"
-    options = config.config or {}
-    if driver not in _KNOWN:
-        raise Invalid(f"logger: no log driver named '{driver}' is registered")
-    for name in sorted(options):
-        if name not in _KNOWN[driver]:
-            words = "log driver local" if driver == "local" else f"{driver} log driver"
-            raise Invalid(f"unknown log opt '{name}' for {words}")
-    largest = _size(options["max-size"]) if "max-size" in options else 20 << 20 if driver == "local" else 0
-    files = _count(options["max-file"]) if "max-file" in options else 5 if driver == "local" else 1
-    if files > 1 and not largest and "max-size" not in options:
-        raise Invalid("max-file cannot be used without max-size" if driver == "local" else "max-size must be set")
-    return LogSettings(driver != "none", largest, files)
-
-
-def _size(text: str) -> int:
-    low = text.strip().lower().removesuffix("b") or text
-    low = low.removesuffix("i")
-    number, unit = (low[:-1], low[-1]) if low[-1:].isalpha() else (low, "")
-    try:
-        value = int(float(number) * _UNITS[unit])
-    except (ValueError, OverflowError, KeyError):
-        raise Invalid(f"invalid size: '{text}'") from None
-    return max(value, 0)
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10) or int(text) < 1:
-        raise Invalid("max-file cannot be less than 1" if text.lstrip("-").isdigit() else f'invalid max-file: "{text}"')
-    return int(text)

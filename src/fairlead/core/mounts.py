@@ -26,7 +26,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fairlead.core.container import Config, HostConfig, Mount
-from fairlead.errors import Internal, Invalid, NotFound
+from fairlead.errors import FairleadError, Internal, Invalid, NotFound
 
 LOCAL = "local"
 _CLASSES = (
@@ -257,12 +257,25 @@ def _tmpfs(path: str, options: str) -> Wish:
     return Wish(Mount("tmpfs", place, rw="ro" not in words, options=(*kept, *words)))
 
 
+def check_propagation(mount: Mount, spread: Callable[[str], tuple[str, set[str]]]) -> None:
+    """A bind that is to learn of later mounts, or to tell of them, needs a source that does; asked at start.
+
+    ``spread``: the mount that a path is on, and what it is of ``shared`` and ``master``."""
+    kind = mount.propagation.removeprefix("r")
+    if kind not in ("shared", "slave"):
+        return
+    place, has = spread(mount.source)
+    if "shared" not in has and not (kind == "slave" and "master" in has):
+        wanted = "shared mount" if kind == "shared" else "shared or slave mount"
+        raise FairleadError(f"path {mount.source} is mounted on {place} but it is not a {wanted}")
+
+
 def check_tmpfs(mount: Mount) -> None:
     """``Invalid`` for an option that tmpfs does not have. dockerd asks this at start, not at create."""
     for word in mount.options:
         name, equals, _ = word.partition("=")
         if word not in _TMPFS_FLAGS and not (equals and name in _TMPFS_VALUES):
-            raise Invalid(f'invalid tmpfs option ["{word}"]')
+            raise Invalid(f'invalid tmpfs option "{word}"')
 
 
 def _from_container(spec: str, mounts_of: Callable[[str], tuple[Mount, ...]]) -> Iterable[Wish]:

@@ -33,11 +33,12 @@ READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trig
 
 
 def mounts(
-    container: Container, user: Sequence[Mount], files: Mapping[str, str], shm: str = ""
+    container: Container, user: Sequence[Mount], files: Mapping[str, str], shm: str = "", cgroups: bool = False
 ) -> list[dict[str, Any]]:
-    """The list in the order of mounting. ``files``: place -> host path; ``shm``: host path of a shared /dev/shm."""
+    """The list in the order of mounting. ``files``: place -> host path; ``shm``: host path of a shared /dev/shm;
+    ``cgroups``: its control groups can be written."""
     host = container.host
-    made = {item["destination"]: item for item in _defaults(host.privileged)}
+    made = {item["destination"]: item for item in _defaults(host.privileged, cgroups)}
     made.update(_shared_memory(host.ipc_mode, host.shm_size or SHM_SIZE, shm))
     for place, source in files.items():
         made[place] = _mount(place, "bind", source, "rbind", "rprivate")
@@ -47,7 +48,7 @@ def mounts(
     return [item for item in made.values() if item]
 
 
-def _defaults(privileged: bool) -> list[dict[str, Any]]:
+def _defaults(privileged: bool, cgroups: bool) -> list[dict[str, Any]]:
     access = "rw" if privileged else "ro"
     return [
         _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
@@ -56,7 +57,7 @@ def _defaults(privileged: bool) -> list[dict[str, Any]]:
             "/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"
         ),
         _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", access),
-        _mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", access),
+        _mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", "rw" if cgroups else access),
         _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
     ]
 

@@ -25,8 +25,9 @@ import msgspec
 from fairlead.core import capabilities, ocimounts, seccomp
 from fairlead.core.container import Config, Container, HostConfig, Mount
 from fairlead.core.ociresources import DeviceNode, resources
+from fairlead.core.switches import SECURITY, parse_bool
 from fairlead.core.users import Identity
-from fairlead.errors import Invalid
+from fairlead.errors import FairleadError, Invalid
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 INIT = "/sbin/docker-init"
@@ -78,6 +79,7 @@ def spec(
     """The configuration as the runtime reads it."""
     config, host = container.config, container.host
     security = parse_security(host.security_opt)
+    refuse_devices(host)
     rights = rights_of(host, facts)
     init = bool(host.init) and (host.pid_mode == "" or host.pid_mode == "private")
     files = {**place.files, **({INIT: facts.init} if init else {})}
@@ -85,7 +87,7 @@ def spec(
         "ociVersion": "1.0.2",
         "process": _process(container, identity, rights, security, place, init, facts),
         "root": {"path": place.rootfs, **({"readonly": True} if host.readonly_rootfs else {})},
-        "mounts": ocimounts.mounts(container, mounts, files, place.shm),
+        "mounts": ocimounts.mounts(container, mounts, files, place.shm, security.writable_cgroups),
         "linux": _linux(container, security, rights, mounts, place, facts),
     }
     if host.uts_mode != "host":
@@ -104,6 +106,7 @@ class Security(msgspec.Struct, frozen=True):
     seccomp: str = ""
     apparmor: str = ""
     unmasked: bool = False
+    writable_cgroups: bool = False
     label: tuple[str, ...] = ()
 
 
@@ -112,10 +115,8 @@ def parse_security(options: Sequence[str] | None) -> Security:
     parsed: dict[str, Any] = {}
     for option in options or ():
         name, equals, value = option.partition("=") if "=" in option else option.partition(":")
-        if option == "no-new-privileges":
-            parsed["no_new_privileges"] = True
-        elif name == "no-new-privileges":
-            parsed["no_new_privileges"] = value == "true"
+        if name in SECURITY:
+            parsed[SECURITY[name]] = option == name or bool(parse_bool(value))
         elif option == "systempaths=unconfined":
             parsed["unmasked"] = True
         elif not equals:
@@ -127,6 +128,16 @@ def parse_security(options: Sequence[str] | None) -> Security:
         else:
             raise Invalid(f'invalid --security-opt 2: "{option}"')
     return Security(**parsed)
+
+
+def refuse_devices(host: HostConfig) -> None:
+    """``--gpus``: no driver here makes devices on request; without them the container is not what was asked for."""
+    for request in host.device_requests or ():
+        driver, ids = request.get("Driver") or "", request.get("DeviceIDs") or ()
+        if driver == "cdi":
+            raise FairleadError(f"CDI device injection failed: unresolvable CDI devices {', '.join(ids)}")
+        wanted = " ".join(f"[{' '.join(each)}]" for each in request.get("Capabilities") or ())
+        raise FairleadError(f'could not select device driver "{driver}" with capabilities: [{wanted}]')
 
 
 def rights_of(host: HostConfig, facts: Facts) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ names count from 34 to 64, as the C library has them on Linux.
 
 from __future__ import annotations
 
+import re
+
 from fairlead.errors import Invalid
 
 _NAMES = (
@@ -20,15 +22,28 @@ NUMBERS = {name: number for number, name in enumerate(_NAMES.split(), 1)} | {
     "RTMAX": 64,
 }
 LAST = 64
+_NUMBER = re.compile("[+-]?[0-9]{1,9}", re.ASCII)
 
 
 def number(signal: str) -> int:
     """The number of a signal given by name or number; ``Invalid`` in dockerd's words."""
-    if signal.isascii() and signal.isdigit() and len(signal) < 4:
-        value = int(signal)
-        if not 1 <= value <= LAST:
+    value = parse(signal)
+    if not exists(value):
+        raise Invalid(f"invalid signal: {signal}")
+    return value
+
+
+def exists(value: int) -> bool:
+    """Whether there is such a signal."""
+    return 1 <= value <= LAST
+
+
+def parse(signal: str) -> int:
+    """The same; a number may be one that no signal has, as long as it is one (a container's stop signal)."""
+    if _NUMBER.fullmatch(signal):
+        if not int(signal):
             raise Invalid(f"invalid signal: {signal}")
-        return value
+        return int(signal)
     name = signal.upper().removeprefix("SIG")
     if name in NUMBERS:
         return NUMBERS[name]
@@ -50,4 +65,4 @@ def ends(signal: int, stop_signal: str) -> bool:
     """Whether sending it counts as the user stopping the container, so that no restart policy brings it back."""
     if signal in (NUMBERS["KILL"], NUMBERS["TERM"]):
         return True
-    return bool(stop_signal) and signal == number(stop_signal)
+    return bool(stop_signal) and signal == parse(stop_signal)

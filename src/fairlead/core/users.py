@@ -11,6 +11,7 @@ Rules
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -53,7 +54,7 @@ def resolve(user: str, add: Iterable[str] | None, passwd: str, group: str) -> Id
     elif me.name:
         extra += [item.gid for item in groups if me.name in item.members and item.gid != gid]
     for name in add or ():
-        extra.append(_group(name, groups, "Unable to find group {}"))
+        extra.append(_group(name, groups, "unable to find group {}: no matching entries in group file"))
     return Identity(me.uid, gid, tuple(dict.fromkeys([gid, *extra])), me.home)
 
 
@@ -78,7 +79,7 @@ def _group(wanted: str, known: list[_Group], complaint: str) -> int:
 
 
 def _number(text: str) -> int | None:
-    if not _is_id(text.removeprefix("-")):
+    if not re.fullmatch("[+-]?[0-9]{1,18}", text, re.ASCII):
         return None
     value = int(text)
     if not 0 <= value <= LARGEST:

@@ -21,20 +21,15 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from fairlead.core import capabilities, signals
-from fairlead.core.container import Config, Container, Healthcheck, HostConfig, LogConfig, RestartPolicy
+from fairlead.core import capabilities, logoptions, signals
+from fairlead.core.container import Config, Container, Healthcheck, HostConfig, RestartPolicy
+from fairlead.core.switches import SECURITY, parse_bool
 from fairlead.errors import Conflict, FairleadError, Invalid
 
 LEAST_MEMORY = 6 << 20
 MILLISECOND = 1_000_000
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 POLICIES = ("no", "always", "on-failure", "unless-stopped")
-_FILE_OPTIONS = (
-    *("max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode"),
-    "max-buffer-size",
-)
-_LOCAL_OPTIONS = ("max-file", "max-size", "compress", "mode", "max-buffer-size")
-LOG_OPTIONS = {"json-file": _FILE_OPTIONS, "local": _LOCAL_OPTIONS, "none": ("mode", "max-buffer-size")}
 MAC = re.compile(
     r"([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}|([0-9a-fA-F]{2}-){5}[0-9a-fA-F]{2}|([0-9a-fA-F]{4}\.){2}[0-9a-fA-F]{4}"
 )
@@ -70,7 +65,7 @@ def create(config: Config, host: HostConfig, *, cpus: int = 0, nodes: int = 0) -
         raise Invalid(f"invalid isolation ({host.isolation}): linux only supports 'default'")
     resources(host, cpus=cpus, nodes=nodes)
     modes(host)
-    log_config(host.log_config)
+    logoptions.check(host.log_config)
     security_options(host.security_opt or ())
     for name in host.storage_opt or {}:
         if name != "size":
@@ -128,7 +123,7 @@ def portable(config: Config) -> None:
     if any("\0" in word for word in (*words, config.hostname, config.domainname)):
         raise Invalid("invalid config: a NUL character cannot be passed to a process")
     if config.stop_signal:
-        signals.number(config.stop_signal)
+        signals.parse(config.stop_signal)
     if config.healthcheck is not None:
         healthcheck(config.healthcheck)
 
@@ -200,26 +195,16 @@ def modes(host: HostConfig) -> None:
             raise Invalid(f"invalid mount path: '{path}' mount path must be absolute")
 
 
-def log_config(log: LogConfig) -> None:
-    if not log.type:
-        return
-    known = LOG_OPTIONS.get(log.type)
-    if known is None:
-        raise Invalid(f'error looking up logging plugin {log.type}: plugin "{log.type}" not found')
-    for option in log.config or {}:
-        if option not in known:
-            driver = "log driver local" if log.type == "local" else f"{log.type} log driver"
-            raise Invalid(f"unknown log opt '{option}' for {driver}")
-
-
 def security_options(options: Iterable[str]) -> None:
+    """What dockerd lets nobody ask for; the words before ``=`` that it knows take what is behind it as it comes."""
     for option in options:
-        name, separator, _ = option.replace("=", ":", 1).partition(":")
-        if option == "no-new-privileges" or option.startswith(("systempaths=", "writable-cgroups=")):
+        if option in ("no-new-privileges", "writable-cgroups") or option.startswith("systempaths="):
             continue
+        name, separator, value = option.partition("=") if "=" in option else option.partition(":")
         if not separator:
             raise FairleadError(f'invalid --security-opt 1: "{option}"')
-        if name not in ("label", "apparmor", "seccomp", "no-new-privileges", "systempaths", "writable-cgroups"):
+        known = name in ("label", "apparmor", "seccomp")
+        if not known and not (name in SECURITY and parse_bool(value) is not None):
             raise FairleadError(f'invalid --security-opt 2: "{option}"')
 
 
@@ -302,11 +287,15 @@ CHANGEABLE = (
 )
 
 
-def updated(container: Container, changes: HostConfig, *, cpus: int = 0, nodes: int = 0) -> HostConfig:
-    """``container.host`` with what ``changes`` names put in; ``Invalid`` or ``Conflict`` in dockerd's words."""
-    restart_policy(changes.restart_policy)
-    checked = changes if changes.memory or not changes.memory_swap else replace(changes, memory_swap=0)
+def changes(wanted: HostConfig, *, cpus: int = 0, nodes: int = 0) -> None:
+    """Changes that no container can be given."""
+    restart_policy(wanted.restart_policy)
+    checked = wanted if wanted.memory or not wanted.memory_swap else replace(wanted, memory_swap=0)
     resources(checked, cpus=cpus, nodes=nodes)
+
+
+def updated(container: Container, changes: HostConfig) -> HostConfig:
+    """``container.host`` with what ``changes`` (they passed) name put in; ``Conflict`` in dockerd's words."""
     old = container.host
     prefix = f"Cannot update container {container.id}: "
     if changes.nano_cpus and (old.cpu_period or old.cpu_quota):

@@ -292,17 +292,19 @@ class Containers:
         await self._become(container, stopped_by_user=not self.leaving)
         end = self._when_ended(container)
         seconds = next(s for s in (timeout, container.config.stop_timeout, STOP_SECONDS) if s is not None)
+        number = signals.parse(signal or container.config.stop_signal or "SIGTERM")
         with suppress(Conflict):
-            await self._signal(container, signals.number(signal or container.config.stop_signal or "SIGTERM"))
-            if not await ends.within(end, None if seconds < 0 else float(seconds)):
+            if signals.exists(number):
+                await self._signal(container, number)
+            if not await ends.within(end, ends.patience(seconds, heard=signals.exists(number))):
                 await self._signal(container, signals.number("SIGKILL"))
         await end
         self.tell("stop", container)
 
     async def kill(self, ref: str, signal: str = "") -> None:
         """Send a signal; with KILL (the default) return when it is dead."""
-        container = self.get(ref)
         number = signals.number(signal or "SIGKILL")
+        container = self.get(ref)
         if not container.state.running:
             raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
         if signals.ends(number, container.config.stop_signal):
@@ -403,6 +405,7 @@ class Containers:
 
     async def update(self, ref: str, changes: HostConfig) -> builtins.list[str]:
         """New limits or restart policy, of a running container at once; returns warnings."""
+        self._creation.check_changes(changes)
         container = self.get(ref)
         async with self.turn(container.id):
             container = self.get(container.id)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from fairlead.core import addresses, bridgeoptions, merge, ocimounts, petnames, ports, validate
+from fairlead.core import addresses, bridgeoptions, logoptions, merge, ocimounts, petnames, ports, validate
 from fairlead.core.container import Config, Container, HostConfig, LogConfig
 from fairlead.core.imagespec import ImageRecord
 from fairlead.core.model import EndpointSettings, Network, Sandbox
@@ -95,7 +95,7 @@ class Creation:
         self._refuse_nothing_to_run(config)
         name = self._name(name)
         host = self._with_defaults(host)
-        validate.log_config(host.log_config)
+        logoptions.check(host.log_config)
         id = self._new_id()
         networks, warnings = self._networks(config, host, networks)
         container = Container(
@@ -114,15 +114,22 @@ class Creation:
         self._links.check(container)
         return container, image, [*dropped, *warned, *warnings, *_of_the_host()]
 
+    def check_changes(self, changes: HostConfig) -> None:
+        """What ``docker update`` refuses whatever container is meant, and before it is looked for."""
+        changes, _ = abilities.supported(changes, self._able)
+        validate.changes(changes, cpus=len(os.sched_getaffinity(0)), nodes=len(NODES))
+
     def updated(self, container: Container, changes: HostConfig) -> tuple[HostConfig, list[str]]:
         """The container's half about this machine after ``docker update``, and warnings."""
         changes, dropped = abilities.supported(changes, self._able)
-        return validate.updated(container, changes, cpus=len(os.sched_getaffinity(0)), nodes=len(NODES)), dropped
+        return validate.updated(container, changes), dropped
 
     def renamed(self, container: Container, new: str) -> Container:
-        new = new.removeprefix("/")
+        given, new = new, new.removeprefix("/")
         if not new:
-            raise Invalid("Neither old nor new names may be empty")
+            words = "Invalid container name (/), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            nothing = "Neither old nor new names may be empty"
+            raise Invalid(f"Error when allocating new name: {words}" if given else nothing)
         if new == container.name:
             raise Invalid("Renaming a container with the same name as its current name")
         try:

@@ -30,3 +30,11 @@ async def within(end: asyncio.Future[Ended], seconds: float | None) -> bool:
     """Whether it ended in time; the future stays usable."""
     done, _ = await asyncio.wait([end], timeout=seconds)
     return bool(done)
+
+
+def patience(seconds: int, *, heard: bool) -> float | None:
+    """How long ``stop`` waits for an end; below 0: for ever. Who was sent none, as there is no such signal, gets
+    Docker's two seconds: it may end by itself."""
+    if not heard:
+        return 2.0
+    return None if seconds < 0 else float(seconds)

@@ -114,6 +114,11 @@ class Images:
     def by_id(self, id: str) -> ImageRecord | None:
         return self._records.get(id)
 
+    def parent(self, id: str) -> str:
+        """The image that one was built on; "" if nobody knows."""
+        image = self._records.get(id)
+        return image.parent if image else ""
+
     def history(self, ref: str) -> builtins.list[imagespec.Step]:
         image = self.get(ref)
         return imagespec.history(image, self._parents(image))

@@ -32,7 +32,8 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from fairlead.core.container import Container
-from fairlead.core.loglines import Assembler, LogLine, LogSettings, settings
+from fairlead.core.loglines import Assembler, LogLine, LogSettings
+from fairlead.core.logoptions import settings
 from fairlead.core.protocol import Protocol
 from fairlead.errors import FairleadError, Unsupported
 

@@ -116,6 +116,9 @@ class VolumeDisk(Protocol):
     def size(self, name: str) -> int:
         """Blocking."""
 
+    def spread(self, path: str) -> tuple[str, set[str]]:
+        """The mount point that a path is below, and what it is of ``shared`` and ``master``."""
+
     def exists(self, path: str) -> bool: ...
     def make_directory(self, path: str) -> None: ...
     def inside(self, top: str, subpath: str) -> str:

@@ -221,6 +221,8 @@ class Volumes:
         """At start: every source is there and filled. Returns the mounts in the order to make them."""
         explicit = {str(item.get("Target")) for item in container.host.mounts or () if item.get("Type") == "bind"}
         for mount in container.mounts:
+            if mount.type == "bind" and self._disk.exists(mount.source):
+                parsing.check_propagation(mount, self._disk.spread)
             if mount.type == "tmpfs":
                 parsing.check_tmpfs(mount)
             elif mount.type == "bind" and not self._disk.exists(mount.source):

@@ -56,6 +56,7 @@ CLONE_FS = 0x00000200
 CLONE_NEWNS = 0x00020000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 CHUNK = 1 << 16
+VIRTUAL = ("proc", "sys")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 T = TypeVar("T")
@@ -151,6 +152,7 @@ def _stat(top: int, path: str, container: str) -> PathStat:
         if _must_be_directory(path) and not stat.S_ISDIR(found.st_mode):
             with rooted.opened(top, path, os.O_PATH) as fd:
                 found = os.fstat(fd)
+        _refuse_virtual(top, found, path, container)
         target = os.readlink(name, dir_fd=parent) if stat.S_ISLNK(found.st_mode) else ""
     except OSError as error:
         raise _missing(error, path, container) from None
@@ -184,6 +186,17 @@ def _missing(error: OSError, path: str, name: str) -> FairleadError:
     return Internal(f"{path}: {error.strerror}")
 
 
+def _refuse_virtual(top: int, found: os.stat_result, path: str, container: str) -> None:
+    """What is in /proc or /sys of a running container is no file of its: dockerd never sees it, and tar reads none of
+    it. The directories themselves are empty ones."""
+    for name in VIRTUAL:
+        with suppress(OSError):
+            there = os.stat(name, dir_fd=top, follow_symlinks=False)
+            mounted = there.st_dev != os.fstat(top).st_dev
+            if mounted and found.st_dev == there.st_dev and not os.path.samestat(there, found):
+                raise NotFound(f"Could not find the file {path} in container {container}")
+
+
 def go_mode(mode: int) -> int:
     """A file's mode in the bits of Go's ``os.FileMode``."""
     bits = mode & 0o777
@@ -206,12 +219,13 @@ async def get(place: Place, path: str) -> AsyncIterator[bytes]:
     def work(top: int, out: int) -> None:
         if clean(path) == "/" or path.endswith("/.") or path == ".":
             with rooted.opened(top, clean(path), os.O_PATH | os.O_DIRECTORY) as folder:
-                _tar(folder, ["."], out)
+                _tar(folder, ["."], out, bare=clean(path) == "/", rooted_names=not path.endswith("/.") and path != ".")
             return
         parent, name = _open_parent(top, path, place.name)
         try:
-            os.stat(name, dir_fd=parent, follow_symlinks=False)
-            _tar(parent, [name], out)
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            _refuse_virtual(top, found, path, place.name)
+            _tar(parent, [name], out, bare=os.path.samestat(os.fstat(parent), os.fstat(top)))
         except OSError as error:
             raise _missing(error, path, place.name) from None
         finally:
@@ -231,11 +245,15 @@ async def export(place: Place) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _tar(folder: int, names: list[str], out: int) -> None:
-    """GNU tar of names below a directory descriptor, into a pipe."""
+def _tar(folder: int, names: list[str], out: int, bare: bool = False, rooted_names: bool = False) -> None:
+    """GNU tar of names below a directory descriptor, into a pipe. ``bare``: it is a root, with mounts and all;
+    ``rooted_names``: ``/etc`` for ``./etc``."""
     words = ["tar", "-C", f"/proc/self/fd/{folder}", "--create", "--file=-", "--format=posix", "--numeric-owner"]
     words += ["--sort=name"]
     words += ["--pax-option=delete=atime,delete=ctime", "--xattrs", f"--xattrs-include={layers.CAPABILITY}"]
+    for name in VIRTUAL if bare else ():
+        words += ["--anchored", f"--exclude={name}/*", f"--exclude=./{name}/*"]
+    words += ["--absolute-names", "--transform=flags=rSH;s,^\\./\\?,/,"] if rooted_names else []
     done = subprocess.run(
         [*words, "--", *names],
         stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, pass_fds=(folder,), check=False,
@@ -395,7 +413,8 @@ def _unpack(source: Any, no_overwrite: bool, owner: tuple[int, int] | None) -> N
                 _capability(member)
     except tarfile.ReadError as error:
         if "empty file" not in str(error):
-            raise Invalid(f"archive/tar: invalid tar header: {error}") from None
+            short = "truncated" in str(error) or "unexpected end" in str(error)
+            raise Invalid("unexpected EOF" if short else f"archive/tar: invalid tar header: {error}") from None
     except (
         ValueError,
         OverflowError,

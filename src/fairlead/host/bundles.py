@@ -70,6 +70,14 @@ class Bundle:
         """Where the container's files are."""
         return str(msgspec.json.decode((self.path / "config.json").read_bytes())["root"]["path"])
 
+    def is_folder(self, path: str) -> bool:
+        """Whether a program that is named by its path is a directory: the runtime only says that it may not."""
+        try:
+            with rooted.root(self.rootfs) as top, rooted.opened(top, path, os.O_PATH | os.O_DIRECTORY):
+                return path.startswith("/")
+        except OSError:
+            return False
+
     @property
     def shm(self) -> Path:
         """Where a container's /dev/shm is that others may share (``--ipc shareable``)."""
@@ -216,7 +224,7 @@ def disks(paths: Sequence[str]) -> dict[str, tuple[int, int]]:
         try:
             found = os.stat(path)
         except OSError as error:
-            raise FairleadError(f"{path}: {(error.strerror or '').lower()}") from None
+            raise FairleadError(f"stat {path}: {(error.strerror or '').lower()}") from None
         made[path] = (os.major(found.st_rdev), os.minor(found.st_rdev))
     return made
 

@@ -257,7 +257,10 @@ class Layout:
             words = ["umoci", "--log=error", "raw", "unpack", "--image", ".:image", "rootfs"]
             done = await command.run(words, cwd=str(folder), env=self.environment())
             if done.code:
-                raise Invalid(f"cannot unpack image {image.short}: {_last(done.err)}")
+                why = _last(done.err)
+                raise Invalid(
+                    "unexpected EOF" if "unexpected EOF" in why else f"cannot unpack image {image.short}: {why}"
+                )
             await asyncio.to_thread(prepare, str(folder / "rootfs"))
             (folder / "rootfs").rename(place)
 

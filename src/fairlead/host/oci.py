@@ -30,7 +30,7 @@ from typing import Any
 
 import msgspec
 
-from fairlead.core import complaints, loglines, ocimounts, ociresources, ocispec
+from fairlead.core import complaints, logoptions, ocimounts, ociresources, ocispec
 from fairlead.core import usage as spent
 from fairlead.core.container import Container, Mount
 from fairlead.core.life import Ended, ExecSpec, Recovered
@@ -330,9 +330,8 @@ class Oci:
         finally:
             launched.close()
         if said is None or said.data <= 0:
-            raise complaints.of_create(
-                said.message if said else "the keeper of the process ended early", container.path
-            )
+            words = said.message if said else "the keeper of the process ended early"
+            raise complaints.of_create(words, container.path, folder=bundle.is_folder(container.path))
         return said.data
 
     def _keeper_words(self, bundle: Bundle, container: Container) -> list[str]:
@@ -351,7 +350,7 @@ class Oci:
         return words
 
     def _log_words(self, container: Container) -> list[str]:
-        limit = loglines.settings(container.host.log_config)
+        limit = logoptions.settings(container.host.log_config)
         if not limit.kept:
             return ["--log-path", "none"]
         directory = self._data / "containers" / container.id

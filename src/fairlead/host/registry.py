@@ -34,6 +34,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from fairlead.core.imagespec import (
+    OCI_LAYER,
     Blob,
     Credentials,
     Fetched,
@@ -240,16 +241,24 @@ class Skopeo:
                     "Config": _blob(image.id),
                     "RepoTags": list(names) or None,
                     "Layers": [_blob(layer.digest) for layer in image.layers],
+                    **({"Parent": image.parent} if image.parent else {}),
+                    "LayerSources": {layer.diff_id: _source(layer) for layer in image.layers},
                 }
             )
-        (top / "manifest.json").write_bytes(msgspec.json.encode(docker))
-        (top / "repositories").write_bytes(msgspec.json.encode(repositories, order="sorted"))
+        (top / "manifest.json").write_bytes(msgspec.json.encode(docker) + b"\n")
+        (top / "repositories").write_bytes(msgspec.json.encode(repositories, order="sorted") + b"\n")
         (top / "index.json").write_bytes(write_index(entries, saved=True))
         (top / "oci-layout").write_text(LAYOUT)
 
 
 def _blob(digest: str) -> str:
     return "blobs/sha256/" + digest.partition(":")[2]
+
+
+def _source(layer: Blob) -> dict[str, Any]:
+    """What a layer is, where the archive tells of layers one by one."""
+    mark = f"+{layer.compression}" if layer.compression else ""
+    return {"mediaType": f"{OCI_LAYER}{mark}", "size": layer.size, "digest": layer.digest}
 
 
 def _contents(place: Path) -> tuple[str, list[list[str]]]:
@@ -263,8 +272,11 @@ def _contents(place: Path) -> tuple[str, list[list[str]]]:
                     file = tar.extractfile(member)
                     documents[name] = msgspec.json.decode(file.read()) if file else None
     except (tarfile.TarError, EOFError, OSError, msgspec.DecodeError) as error:
-        reason = str(error).partition(":\n")[0]  # without what each kind of compression says about it
-        raise Invalid(f"invalid archive: {reason}") from None
+        if place.stat().st_size < tarfile.BLOCKSIZE or isinstance(error, EOFError) or "end of data" in str(error):
+            raise Invalid("unexpected EOF") from None
+        if isinstance(error, tarfile.ReadError):
+            raise Invalid("archive/tar: invalid tar header") from None
+        raise Invalid(f"invalid archive: {error}") from None
     try:
         if "manifest.json" in documents:
             return "docker-archive", [list(entry.get("RepoTags") or ()) for entry in documents["manifest.json"]]

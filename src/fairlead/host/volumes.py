@@ -111,6 +111,17 @@ class VolumeFolders:
                     continue
         return total
 
+    def spread(self, path: str) -> tuple[str, set[str]]:
+        """The mount point that a path is below, and whether mounts there are ``shared`` or have a ``master``."""
+        best, kinds, real = "/", set[str](), os.path.realpath(path)
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            words = line.split(" ")
+            place = words[4].encode().decode("unicode_escape")
+            inside = real == place or real.startswith(place.rstrip("/") + "/")
+            if inside and len(place) >= len(best):
+                best, kinds = place, {word.partition(":")[0] for word in words[6 : words.index("-")]}
+        return best, kinds
+
     def exists(self, path: str) -> bool:
         return os.path.exists(path)
 
