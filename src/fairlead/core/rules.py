@@ -35,7 +35,8 @@ Rules
        where to. Rules name devices by name, never by index.
     6. Nothing relies on a packet's incoming device after routing, nor on being asked only
        once: with bridge-nf-call-iptables=1 frames within a bridge come here too, and then
-       postrouting is told no incoming device.
+       postrouting is told no incoming device. (Where it is told one that is no bridge, no
+       subnet of ours need be looked for: ours come by bridges, the host's own by none.)
     7. [::1] is left alone: the kernel never lets it off the loopback device, so the
        relay serves it. For the same reason the guard needs no word about it.
 
@@ -279,9 +280,10 @@ _CHAINS = """\
     }
     chain postrouting {
         type nat hook postrouting priority srcnat; policy accept;
+        meta iifkind != "bridge" accept comment "what came by a cable keeps its address"
+        ip saddr 127.0.0.0/8 oifname @networks masquerade comment "from the host's loopback"
         ip saddr . oifname @home4 goto at_home
         ip6 saddr . oifname @home6 goto at_home
-        ip saddr 127.0.0.0/8 oifname @networks masquerade comment "from the host's loopback"
         snat ip to ip saddr map @source4
         snat ip6 to ip6 saddr map @source6
         ip saddr @masquerade4 masquerade

@@ -226,12 +226,12 @@ class _Follower:
                 return None
             return packet.source if rest == "saddr" else packet.target
         around = self._around
-        known: dict[str, str] = {
+        known: dict[str, str | None] = {
             "iifname": f'"{packet.arrives}"' if packet.arrives else '""',
             "oifname": f'"{packet.leaves}"',
             "meta l4proto": packet.protocol,
             "meta nfproto": f"ipv{packet.family}",
-            "meta iifkind": f'"{around.kind(packet.arrives)}"',
+            "meta iifkind": f'"{around.kind(packet.arrives)}"' if packet.arrives else None,
             "meta oifkind": f'"{around.kind(packet.leaves)}"',
             "th dport": str(packet.port),
             "@th,96,24": "",  # VXLAN from another host; what containers send never looks like it here
