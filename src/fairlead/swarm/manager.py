@@ -195,7 +195,7 @@ class Manager:
 
     def _begin(self, group: asyncio.TaskGroup) -> None:
         self.dispatcher = Dispatcher(
-            self.state, self.ledger, self.me, self._connect, self._renew, self._tools.clock, self._resting
+            self.state, self.ledger, self.me, self._connect, self._renew, self._tools.clock, self.resting
         )
         self.dispatcher.verbs |= {**SharedVerbs(self.ledger).served, **Loans(self.state, self.hear).served}
         self.control.fetch = ServiceLogs(self.state.tasks.values, self.dispatcher.call, self.hear).read
@@ -411,7 +411,7 @@ class Manager:
                     await lease.end()
                     break
 
-    def _resting(self) -> bool:
+    def resting(self) -> bool:
         """Whether our etcd, which does not answer, is about to."""
         return asyncio.get_running_loop().time() < self._back_by
 
@@ -461,7 +461,7 @@ class Manager:
                 await self.ledger.get(leader.KEY)
             return True
         except (Unavailable, TimeoutError):
-            return self._resting()
+            return self.resting()
 
     def _known(self) -> dict[str, str]:
         """Where every manager is."""

@@ -367,13 +367,25 @@ class Membership:
         await manager.resign()
         with suppress(FairleadError, TimeoutError):
             async with asyncio.timeout(GOODBYE):
-                voters = [member.node for member in await manager.members.list() if not member.learner]
-                others = [
-                    manager.state.nodes[node] for node in voters if node in manager.state.nodes.keys() - {self.node}
-                ]
-                up = 1 + sum(bool(node.manager and node.manager.reachability == "reachable") for node in others)
-                if len(voters) > 1 and not quorum.refusal(len(voters), up, "", leaver_reachable=True):
-                    await manager.admission.strike(self.node)
+                await take_off(manager, self.node)
+
+
+async def take_off(manager: Manager, node: str) -> None:
+    """Its vote goes with it, unless the others would have no majority then. Raises as etcd does; that our own is being
+    started again is waited for: a vote that nobody has would be missed by everybody."""
+    while True:
+        try:
+            voters = [member.node for member in await manager.members.list() if not member.learner]
+            nodes = manager.state.nodes
+            others = [nodes[voter] for voter in voters if voter in nodes and voter != node]
+            up = 1 + sum(bool(other.manager and other.manager.reachability == "reachable") for other in others)
+            if len(voters) > 1 and not quorum.refusal(len(voters), up, "", leaver_reachable=True):
+                await manager.admission.strike(node)
+            return
+        except (Conflict, Unavailable):
+            if not manager.resting():
+                raise
+        await asyncio.sleep(SOON)
 
 
 def _first(group: BaseException) -> FairleadError:
