@@ -119,7 +119,7 @@ def _tools(build: Build) -> Tools:
         run = str(place.run)
 
         def command() -> list[str]:
-            return [*moved.command("", run, "hosts"), "env", "-C", run, *argv()]
+            return [*moved.command("", run, "hosts,nsswitch.conf"), "env", "-C", run, *argv()]
 
         return Child("etcd", command, build.exec / "swarm", outlives=True)
 

@@ -4,6 +4,7 @@ m1, m2, m3 manage       the leader's engine is killed --> another leads --> its 
 """
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +26,9 @@ def world() -> Iterator[World]:
     with World(one_cable("m1", "m2", "m3")) as made:
         made.start_engines(made.topology.hosts)
         founded(made.hosts)
+        for machine in made.hosts:
+            said = machine.run("cat", "/run/fairlead/swarm/etcd.log").stdout
+            assert not re.findall(r"lookup \S+ on \S+", said), "it asks no name server who its members are"
         yield made
 
 

@@ -167,6 +167,7 @@ class Manager:
         if self._begun_with() not in ("", self._credentials.notes.roots):
             self._reload.set()  # it went on without us, and we ended before it was started again
         self._revoking.begin()
+        (self._place.run / "nsswitch.conf").write_text(members.NAMES)
         self._write_hosts()
         self._answer()
         self.gate.listen(self._credentials.notes.listen)

@@ -37,6 +37,8 @@ RESTARTING = "restarting"
 SOCKET = "client:0"
 """what etcd calls ``unix://client:0``, in the folder where it runs"""
 REVOKED = "crl.der"
+NAMES = "hosts: files\n"
+"""how etcd finds names (``nsswitch.conf``): nobody else is asked for who is in no file yet"""
 PATIENCE = 60.0
 """seconds for a learner to catch up"""
 PAUSE = 0.2
