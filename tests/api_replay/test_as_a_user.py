@@ -23,7 +23,10 @@ pytestmark = pytest.mark.lab
 RECORDED = DATA / "as_a_user.txt"
 RUN = "docker run --rm --name rr"
 LOG = f"{RUN} --log-opt"
-CURL = "curl -s --globoff --unix-socket $SOCKET -X POST http://d/v1.51"
+ASK = "curl -s --globoff --unix-socket $SOCKET"
+CURL = f"{ASK} -X POST http://d/v1.51"
+JSON = "-H 'Content-Type: application/json'"
+MEMBERS = "python3 -c 'import json, sys; print(*json.load(sys.stdin))'"
 
 BLOCKS = {
     "options that no container can have": [
@@ -85,6 +88,16 @@ BLOCKS = {
     ],
     "an archive": [
         "docker save busybox nginx | tar xO manifest.json | sed -E 's/[0-9a-f]{64}/ID/g; s/\"size\":[0-9]+/SIZE/g'",
+    ],
+    "versions of the API": [
+        f'{ASK} {JSON} -d \'{{"Image":"busybox","HostConfig":{{"KernelMemory":5}}}}\' http://d/v1.41/containers/create',
+        f"{ASK} http://d/v1.49/info | grep -o BridgeNfIptables",
+        f"{ASK} http://d/v1.50/info | grep -o BridgeNfIptables",
+        f"{ASK} http://d/v1.41/images/busybox/json | {MEMBERS}",
+        f"{ASK} http://d/v1.51/images/busybox/json | {MEMBERS}",
+        f"{ASK} http://d/v1.51/plugins/nosuch/json",
+        "docker run --name sized busybox true",
+        f"{ASK} 'http://d/v1.51/containers/sized/json?size=1' | {MEMBERS}",
     ],
     "filters": [
         "docker image prune -f --filter dangling=x",

@@ -76,7 +76,8 @@ class Containers:
         place = self._places.of(container)
         shown = wire_containers.inspect(container, place, http.version(request))
         if http.flag(request, "size"):
-            shown |= await self._places.sizes(container)
+            sizes, at = await self._places.sizes(container), list(shown).index("Mounts")
+            shown = dict([*list(shown.items())[:at], *sizes.items(), *list(shown.items())[at:]])
         return http.answer(shown)
 
     def _facts(self) -> container_filters.Facts:

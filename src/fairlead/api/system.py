@@ -10,7 +10,7 @@ from fairlead.api.routes import spell
 from fairlead.api.space import Space
 from fairlead.api.web import NEWEST, OLDEST
 from fairlead.api.wire import members
-from fairlead.errors import FairleadError, Invalid
+from fairlead.errors import FairleadError, Invalid, NotFound
 from fairlead.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def routes(engine: Engine, settings: Settings) -> list[web.Route]:
         web.get("/system/df", here.usage),
         web.post("/auth", here.auth),
         web.get("/plugins", here.plugins),
+        web.get("/plugins/{name:.*}/json", here.plugin),
         web.post("/session", here.session),
     ]
 
@@ -47,6 +48,9 @@ class System:
         return http.answer(
             wire_system.info(self._engine.system.info(), http.version(request), self._engine.swarm.local())
         )
+
+    async def plugin(self, request: web.Request) -> web.Response:
+        raise NotFound(f"plugin {http.quoted(request.names['name'])} not found")
 
     async def plugins(self, request: web.Request) -> web.Response:
         return http.answer([])

@@ -18,6 +18,7 @@ from fairlead.errors import Invalid
 
 Version = tuple[int, int]
 MAC_PER_NETWORK = (1, 44)
+LEAST_KERNEL_MEMORY = 6 << 20
 MAC_DEPRECATED = (
     "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
 )
@@ -68,6 +69,9 @@ def create(body: Any, version: Version) -> Create:
     config = wire.read(Config, flat)
     host = wire.read(HostConfig, given.get("hostconfig", {}), ".HostConfig")
     wire_mounts.check(host.mounts, ".HostConfig.Mounts")
+    memory = wire.get(members(given.get("hostconfig"), "", "HostConfig"), "KernelMemory", int, 0, ".HostConfig")
+    if version < (1, 42) and 0 < memory < LEAST_KERNEL_MEMORY:
+        raise Invalid("Minimum kernel memory limit allowed is 6MB")  # of later versions it is no field
     networks = _networks(given.get("networkingconfig"), version)
     if version < (1, 44) and config.healthcheck is not None:
         config = replace(config, healthcheck=replace(config.healthcheck, start_interval=0))

@@ -53,30 +53,27 @@ def summary(image: ImageRecord, version: Version, shared: int = -1, users: int =
 
 def inspect(image: ImageRecord, version: Version, driver: str, data: Mapping[str, Any]) -> dict[str, Any]:
     """``GET /images/{name}/json``. ``driver`` and ``data``: what holds its files."""
-    shown: dict[str, Any] = {
+    old, container = version < (1, 45), {"Container": image.container} if image.container else {}
+    return {
         "Id": image.id,
         "RepoTags": list(image.tags),
         "RepoDigests": list(image.digests),
         "Parent": image.parent,
         "Comment": image.comment,
         "Created": image.created,
+        **({**container, "ContainerConfig": wire.write(Config())} if old else {}),
         "DockerVersion": image.docker_version,
         "Author": image.author,
-        "Config": config(image.config, version),
         "Architecture": image.architecture,
+        **({"Variant": image.variant} if image.variant else {}),
         "Os": image.os,
         "Size": image.size,
+        **({"VirtualSize": image.size} if version < (1, 44) else {}),
         "GraphDriver": {"Data": dict(data) or None, "Name": driver},
         "RootFS": {"Type": "layers", "Layers": [layer.diff_id for layer in image.layers]},
         "Metadata": {"LastTagTime": image.tagged},
+        "Config": config(image.config, version),
     }
-    if image.variant:
-        shown["Variant"] = image.variant
-    if version < (1, 44):
-        shown["VirtualSize"] = image.size
-    if version < (1, 45):
-        shown |= {"ContainerConfig": wire.write(Config())} | ({"Container": image.container} if image.container else {})
-    return shown
 
 
 def config(value: Config, version: Version) -> dict[str, Any]:

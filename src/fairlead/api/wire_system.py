@@ -46,7 +46,7 @@ def info(found: Info, version: tuple[int, int], swarm: Local) -> dict[str, Any]:
     shown = {**_counts(found), **_machine(found), **_engine(found, version, swarm)}
     if found.cluster_store:  # dockerd had these until 20.10 (API 1.41); it does not start with the options any more
         shown |= {"ClusterStore": found.cluster_store, "ClusterAdvertise": found.cluster_advertise}
-    if version < (1, 47):
+    if version < (1, 50):
         shown |= {"BridgeNfIptables": False, "BridgeNfIp6tables": False}
     if version < (1, 49):
         shown.pop("FirewallBackend")
