@@ -141,7 +141,7 @@ def test_the_context_of_a_build(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     (tmp_path / ".dockerignore").write_text("**/*.log\n!sub/keep.log\nleft\nDockerfile\n.dockerignore\n")
-    body, dockerfile = building._context(str(tmp_path), "", True)
+    body, dockerfile = building._context(str(tmp_path), "", io.StringIO())
     with tarfile.open(fileobj=io.BytesIO(b"".join(body))) as tar:
         assert {entry.name for entry in tar} == {".dockerignore", "Dockerfile", "sub", "sub/keep.log"}
         assert {(entry.uid, entry.uname) for entry in tar} == {(0, "")}
@@ -151,7 +151,7 @@ def test_the_context_of_a_build(tmp_path: Path) -> None:
 def test_a_dockerfile_from_elsewhere_is_sent_and_ignored(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("FROM x")
     (tmp_path / "context").mkdir()
-    body, dockerfile = building._context(str(tmp_path / "context"), str(tmp_path / "other"), True)
+    body, dockerfile = building._context(str(tmp_path / "context"), str(tmp_path / "other"), io.StringIO())
     with tarfile.open(fileobj=io.BytesIO(b"".join(body))) as tar:
         assert tar.extractfile(dockerfile).read() == b"FROM x"  # type: ignore[union-attr]
         assert dockerfile in tar.extractfile(".dockerignore").read().decode().split()  # type: ignore[union-attr]

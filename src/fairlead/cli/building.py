@@ -17,7 +17,7 @@ from typing import Any
 from fairlead.cli import ignoring, registry, tables, tars
 from fairlead.cli.client import Client
 from fairlead.cli.command import command, integer, many, option, pairs_of, switch
-from fairlead.cli.progress import follow
+from fairlead.cli.progress import Failed, follow
 from fairlead.errors import Invalid
 
 ARCHIVES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
@@ -61,12 +61,16 @@ ELSEWHERE = ".dockerfile.sent"
 @many("--ulimit", word="ulimit", help="Limit of the processes of RUN.")
 def build(client: Client, source: str, **flags: Any) -> int:
     """Build an image from a Dockerfile."""
-    body, dockerfile = _context(source, flags["file"], flags["quiet"])
+    quiet = _Quiet() if flags["quiet"] else None
+    body, dockerfile = _context(source, flags["file"], quiet or sys.stdout)
     sent = {"Content-Type": "application/x-tar", **registry.everything()}
     made: list[str] = []
     with client.stream("POST", "/build", {**_query(flags), "dockerfile": dockerfile}, body, sent) as answer:
-        quiet = _Quiet() if flags["quiet"] else None
-        follow(answer, quiet or sys.stdout, aux=lambda said: made.append(said.get("ID", "")))
+        try:
+            follow(answer, quiet or sys.stdout, aux=lambda said: made.append(said.get("ID", "")))
+        except Failed:
+            sys.stderr.write(quiet.told if quiet else "")
+            raise
     image = next((one for one in reversed(made) if one), "")
     if quiet:
         print(image or quiet.last)
@@ -76,11 +80,12 @@ def build(client: Client, source: str, **flags: Any) -> int:
 
 
 class _Quiet:
-    """A place for words that nobody wants; the last line may be the image's id."""
+    """A place for words that nobody wants unless the build fails; the last line may be the image's id."""
 
-    last = ""
+    told = last = ""
 
     def write(self, text: str) -> None:
+        self.told += text
         self.last = text.strip() or self.last
 
     def flush(self) -> None:
@@ -121,10 +126,10 @@ def _query(flags: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _context(source: str, file: str, quiet: bool) -> tuple[Iterator[bytes], str]:
+def _context(source: str, file: str, out: Any) -> tuple[Iterator[bytes], str]:
     """(the archive, the Dockerfile's name in it)."""
     if source == "-":
-        return _from_input(file, quiet)
+        return _from_input(file, out)
     if source.startswith(("http://", "https://", "git://", "github.com/", "git@")):
         raise Invalid("this engine builds from a context that is sent along: fetch it yourself and pass its folder")
     folder = Path(source)
@@ -141,12 +146,12 @@ def _context(source: str, file: str, quiet: bool) -> tuple[Iterator[bytes], str]
     text = ignore.read_text() if ignore.is_file() else ""
     pairs = ignoring.context(folder, ignoring.patterns(text), {name, ".dockerignore"})
     if name:
-        return _sent(pairs, b"", quiet), name
+        return _sent(pairs, b"", out), name
     # The engine reads it, but no COPY shall find it: the engine is told to ignore what we add.
     added = f"{text}\n{ELSEWHERE}\n" if text else f".dockerignore\n{ELSEWHERE}\n"
     pairs = (pair for pair in pairs if pair[0] != ".dockerignore")
     extra = tars.plain(ELSEWHERE, outside) + tars.plain(".dockerignore", added.encode())
-    return _sent(pairs, extra, quiet), ELSEWHERE
+    return _sent(pairs, extra, out), ELSEWHERE
 
 
 def _place(folder: Path, file: str) -> str:
@@ -162,7 +167,7 @@ def _place(folder: Path, file: str) -> str:
     return os.path.relpath(full, home) if os.path.commonpath([full, home]) == home else ""
 
 
-def _sent(pairs: Iterable[tuple[str, str]], first: bytes, quiet: bool) -> Iterator[bytes]:
+def _sent(pairs: Iterable[tuple[str, str]], first: bytes, out: Any) -> Iterator[bytes]:
     """The archive; files belong to root, whoever builds. ``first``: entries made by us."""
 
     def change(entry: Any) -> None:
@@ -175,15 +180,14 @@ def _sent(pairs: Iterable[tuple[str, str]], first: bytes, quiet: bool) -> Iterat
     for piece in tars.pack(pairs, change):
         total += len(piece)
         yield piece
-    if not quiet:
-        _say(total)
+    _say(total, out)
 
 
-def _say(total: int) -> None:
-    print(f"Sending build context to Docker daemon  {tables.bytes_of(total)}\n", flush=True)
+def _say(total: int, out: Any) -> None:
+    print(f"Sending build context to Docker daemon  {tables.bytes_of(total)}\n", file=out, flush=True)
 
 
-def _from_input(file: str, quiet: bool) -> tuple[Iterator[bytes], str]:
+def _from_input(file: str, out: Any) -> tuple[Iterator[bytes], str]:
     """A tar file as it comes, or a lone Dockerfile packed up."""
     from fairlead.cli.images import pieces
 
@@ -195,6 +199,5 @@ def _from_input(file: str, quiet: bool) -> tuple[Iterator[bytes], str]:
     if not text.strip():
         raise Invalid("unable to prepare context: stdin is empty")
     archive = tars.plain("Dockerfile", text) + bytes(1024)
-    if not quiet:
-        _say(len(archive))
+    _say(len(archive), out)
     return iter([archive]), "Dockerfile"
