@@ -126,6 +126,7 @@ def shell(engine: Engine, tmp_path: Path) -> Iterator[Engine]:
     version = run([docker_binary(), "--version"]).out
     if "version 28." not in version:
         pytest.skip(f"these are the words of Docker 28, not of: {version}")
+    engine.docker("image prune -f")  # of those that other tests built
     yield engine
     clean(engine)
 

@@ -56,8 +56,8 @@ def test_the_container_of_a_step_that_failed_stays(building: Engine, tmp_path: P
     told = "{{.State.Status}} {{.State.ExitCode}} {{.Path}} {{.Config.Env}} {{.Config.Entrypoint}} {{.Config.Hostname}}"
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     assert docker.field(id, told.removeprefix("{{").removesuffix("}}")) == f"exited 7 /bin/sh [{path} A=b] [] {id}"
-    assert docker.field(id, ".HostConfig.LogConfig.Type}} {{.HostConfig.NetworkMode}} {{.Config.Healthcheck") == (
-        "none bridge {[NONE] 0s 0s 0s 0s 0}"
+    assert docker.field(id, ".HostConfig.LogConfig.Type}} {{.HostConfig.NetworkMode}} {{.Config.Healthcheck.Test") == (
+        "none bridge [NONE]"
     )
     assert docker(f"diff {id}").lines == ["D /x"]
     docker.refused(f"logs {id}", "configured logging driver does not support reading")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from fairlead.cli import inspecting
 from fairlead.core.template import render
 from fairlead.errors import Invalid
 
@@ -68,3 +69,19 @@ def test_what_does_not_hang_together(template: str, words: str) -> None:
     with pytest.raises(Invalid, match="template parsing error") as caught:
         render(template, DATA)
     assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        ("{{.Config.Entrypoint}} {{.Config.Labels}}", "[] map[]"),
+        ("{{json .Config.Entrypoint}} {{json .Config}}", 'null {"Entrypoint":null,"Labels":null,"Healthcheck":null}'),
+        ("{{range .Config.Entrypoint}}x{{end}}{{len .Config.Labels}}{{if .Config.Labels}}y{{end}}", "0"),
+        ("{{.Config.Healthcheck}}", "<no value>"),
+    ],
+)
+def test_what_is_null_is_an_empty_list_or_map_to_a_client_that_knows_it(
+    form: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inspecting.shown([{"Config": {"Entrypoint": None, "Labels": None, "Healthcheck": None}}], form)
+    assert capsys.readouterr().out == says + "\n"

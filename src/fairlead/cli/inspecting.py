@@ -21,12 +21,35 @@ NEVER = ("plugin",)
 """Kinds that Docker knows and we never have."""
 
 
+MAPS = {
+    *("Labels", "Volumes", "ExposedPorts", "Ports", "PortBindings", "Annotations", "StorageOpt", "Sysctls", "Tmpfs"),
+    *("Options", "Config", "Networks", "DriverOpts", "Data", "Containers", "Services", "Status", "AuxiliaryAddresses"),
+}
+"""Members that Docker's client knows to be maps; one that is null prints as an empty one."""
+POINTERS = {
+    *("Healthcheck", "Health", "StopTimeout", "IPAMConfig", "MemorySwappiness", "OomKillDisable", "PidsLimit", "Init"),
+    *("ContainerConfig", "UsageData", "ClusterInfo", "Descriptor", "ImageManifestDescriptor", "Platform"),
+}
+"""Those that are structures or numbers, and absent when they are null. Every other one is a list."""
+
+
+def _typed(value: Any, name: str = "") -> Any:
+    """An object as Docker's client holds it: null is an empty list or map, where it knows the member's type."""
+    if isinstance(value, dict):
+        return {key: _typed(item, key) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_typed(item) for item in value]
+    if value is not None or not name or name in POINTERS or not name[0].isupper():
+        return value
+    return template.NilMap() if name in MAPS else template.NilList()
+
+
 def shown(found: list[Any], form: str) -> None:
     """Pretty JSON of all, or a line of the template for each."""
     if form and form != "json":
         try:
             for one in found:
-                print(template.render(tables.unescape(form), one))
+                print(template.render(tables.unescape(form), one if "Spec" in one else _typed(one)))
         except Invalid:
             print()
             raise

@@ -321,10 +321,26 @@ def _inner(value: Any, key: str = "") -> str:
     return "<nil>" if value is None else show(value)
 
 
+class NilList(list[Any]):
+    """A list that is not there: it prints and counts as an empty one, and is null in JSON."""
+
+
+class NilMap(dict[str, Any]):
+    """The same for a map."""
+
+
 def _json(value: Any) -> str:
     if isinstance(value, Mapping):
-        value = {key: item for key, item in value.items() if not callable(item)}
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        value = {key: item for key, item in value.items() if not callable(item)} if value else value
+    return json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, NilList | NilMap):
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _call(name: str, arguments: list[Any]) -> Any:
