@@ -498,3 +498,17 @@ def test_a_made_endpoint_carries_packets_at_once(pretend_host: PretendHost) -> N
         assert all("state UP" in line for line in states)
         host.remove(endpoint(number))
     host.remove(BRIDGE)
+
+
+def test_a_group_is_given_at_birth_and_put_back_in_place(pretend_host: PretendHost) -> None:
+    """In place also on a device that an engine made which gave it none."""
+    host, plan = pretend_host.open(), (Link(name="br-x", kind="bridge", group=77),)
+    host.make(plan)
+    born = pretend_host.run("ip", "-o", "link", "show", "group", "77")
+    assert "br-x" in born and difference(plan, host.look(plan)) == ((), ())
+    pretend_host.run("ip", "link", "set", "br-x", "group", "default")
+    made, gone = difference(plan, host.look(plan))
+    assert (made, gone) == (plan, ())
+    host.make(made)
+    assert pretend_host.run("ip", "-o", "link", "show", "group", "77").split(":")[0] == born.split(":")[0]
+    host.remove(plan)

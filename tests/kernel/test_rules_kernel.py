@@ -315,6 +315,26 @@ def test_the_user_chain_sees_published_traffic_first_and_survives_us(pretend_hos
         t.load("delete table inet fairlead-user")
 
 
+def test_a_device_whose_group_somebody_changed_is_known_by_name(pretend_host: PretendHost) -> None:
+    """The group says sooner what the name says: who takes it away opens and closes nothing."""
+    with town(pretend_host) as t:
+        t.network("A")
+        t.network("B")
+        t.container("a1", "A", *published(80, 8080))
+        t.container("b1", "B")
+        ways = [("near", "192.0.2.1", 8080), ("near", t.address("a1", 4), 80), ("b1", t.address("a1", 4), 80)]
+
+        def reached() -> list[bool]:
+            return [t.reach(*way) is not None for way in ways]
+
+        assert reached() == [True, False, False]
+        marked = pretend_host.run("ip", "-o", "link", "show", "group", str(rules.GROUP)).splitlines()
+        assert len(marked) == 2
+        for line in marked:
+            pretend_host.run("ip", "link", "set", line.split(": ")[1], "group", "default")
+        assert reached() == [True, False, False]
+
+
 # -- the rest of the driver ---------------------------------------------------------------------
 
 

@@ -73,6 +73,7 @@ def test_what_a_wish_leaves_open_is_left_open_when_read_back() -> None:
         mac="02:00:00:00:00:01",
         master=0,
         up=True,
+        group=0,
         lower=0,
         elsewhere=False,
         own=netlink.u16(9, 8) + netlink.u32(4, 30000),

@@ -5,8 +5,9 @@
     binding_elements(…)     what ``-p`` is:     (protocol, host port) -> (address, port)
 
 A packet meets a handful of rules, however many networks and ports there are, and one that goes on its way in a
-connection meets the fewest: looking up the name of a device costs as much as ten comparisons, so what kind of device
-it is decides first whether that must be asked (what comes by a cable comes from none of our bridges).
+connection meets the fewest: looking up the name of a device costs as much as ten comparisons, so its group, a number,
+is asked before its name, and what kind of device it is decides whether more must be asked (what comes by a cable comes
+from none of our bridges).
 What other hosts' tunnels send is most of what a busy host hears: it is asked first, in the chain itself.
 
     client -> host:8080        guard, published:  published4[tcp . 8080] -> 172.17.0.2 . 80     forward: dnat, enters
@@ -32,7 +33,8 @@ Rules
     4. Published ports are for packets to addresses of this host (``fib daddr type
        local``): what is only passing through to somebody else's port 53 passes.
     5. Sets are keyed by device name where they say who, by address where they say
-       where to. Rules name devices by name, never by index.
+       where to. Rules name devices by name, never by index. A device's group only says sooner
+       what its name says: where somebody changed it, the next rule says the same.
     6. Nothing relies on a packet's incoming device after routing, nor on being asked only
        once: with bridge-nf-call-iptables=1 frames within a bridge come here too, and then
        postrouting is told no incoming device. (Where it is told one that is no bridge, no
@@ -57,6 +59,9 @@ from fairlead.core.model import PortBinding
 from fairlead.core.wanted import Element, Plan, Skeleton, Sysctl, Wanted
 from fairlead.core.written import family_of
 
+GROUP = 0x666C
+"""of the devices in @networks that we made (``Link.group``): what most packets that pass are asked, a number and not a
+name. Who has another group is known by name."""
 NAT_MODES = ("nat", "nat-unprotected")
 CLOSING = ("networks", "same", "internal", "apart", "overlays", "sealed", "vteps4", "vteps6", "sealed4", "sealed6")
 """Sets without which more would pass (or what belongs together would not); all others open something."""
@@ -244,6 +249,8 @@ _CHAINS = """\
     }
     chain forward {
         type filter hook forward priority filter; policy accept;
+        meta oifgroup GROUP goto entering comment "into a network of ours"
+        meta iifgroup GROUP meta oifkind != "bridge" accept comment "out of one, by a cable"
         oifname @networks goto entering
         meta oifkind "bridge" oifname @internal goto closed
         iifname @networks accept
@@ -309,6 +316,7 @@ def skeleton(drop_foreign: Collection[int] = ()) -> Skeleton:
     """
     lines = [_OURS, _FRAMES, *(_FOREIGN.format(family) for family in sorted(drop_foreign))] if drop_foreign else []
     chains = _CHAINS.replace("        FOREIGN\n", "".join(f"        {line}\n" for line in lines))
+    chains = chains.replace("GROUP", str(GROUP))
     return Skeleton(text=_SETS + chains, why="the fixed part of the host's firewall; networks are elements of its sets")
 
 

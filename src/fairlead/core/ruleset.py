@@ -27,6 +27,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from fairlead.core.rules import GROUP
 from fairlead.core.wanted import Element, Skeleton
 from fairlead.core.written import family_of
 from fairlead.errors import Internal
@@ -34,6 +35,7 @@ from fairlead.errors import Internal
 _PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 _FIELDS = (
     "ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr", "meta l4proto", "meta nfproto", "meta iifkind", "meta oifkind",
+    "meta iifgroup", "meta oifgroup",
     "th dport", "@th,96,24", "meta ipsec", "rt ipsec", "ct direction", "ct status", "ct state", "fib daddr type",
     "iifname", "oifname",
 )  # fmt: skip
@@ -233,6 +235,8 @@ class _Follower:
             "meta nfproto": f"ipv{packet.family}",
             "meta iifkind": f'"{around.kind(packet.arrives)}"' if packet.arrives else None,
             "meta oifkind": f'"{around.kind(packet.leaves)}"',
+            "meta iifgroup": self._group(packet.arrives) if packet.arrives else None,
+            "meta oifgroup": self._group(packet.leaves),
             "th dport": str(packet.port),
             "@th,96,24": "",  # VXLAN from another host; what containers send never looks like it here
             "meta ipsec": "missing",
@@ -243,6 +247,10 @@ class _Follower:
             "fib daddr type": "local" if around.is_local(packet.target) else "unicast",
         }
         return known[name]
+
+    def _group(self, device: str) -> str:
+        """Which devices we gave theirs: a network's."""
+        return str(GROUP) if f'"{device}"' in self._elements.get("networks", {}) else "0"
 
     def _lookup(self, place: str, values: list[str]) -> Element | None:
         elements = self._elements.get(place, {})

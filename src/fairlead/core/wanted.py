@@ -129,6 +129,7 @@ class Link(Wanted, frozen=True, kw_only=True):
     mtu, and ``up`` brings both up (after the addresses and sysctls of the same
     plan: see ``host.linux``). ``options`` are kind- and port-specific, as
     sorted pairs: ``("isolated", "1")``, ``("hairpin", "1")``, ``("id", "4097")``.
+    ``group`` is a number that several devices share, so that rules can know them by it; 0: left open.
     """
 
     named_by: ClassVar[tuple[str, ...]] = ("ns", "name")
@@ -143,6 +144,7 @@ class Link(Wanted, frozen=True, kw_only=True):
     mtu: int = 0
     mac: str = ""
     up: bool = True
+    group: int = 0
     options: tuple[tuple[str, str], ...] = ()
 
 

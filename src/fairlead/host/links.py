@@ -140,6 +140,7 @@ class Seen(msgspec.Struct, frozen=True):
     mac: str
     master: int
     up: bool
+    group: int
     lower: int
     """index of the veth's other end, or of the device it sits on"""
     elsewhere: bool
@@ -204,6 +205,8 @@ def create(link: Link, place: Place) -> Request:
         body += u32(MTU, _other_mtu(link.mtu) if link.kind == "bridge" else link.mtu)
     if link.mac:
         body += attribute(ADDRESS, mac_bytes(link.mac))
+    if link.group:
+        body += u32(GROUP, link.group)
     if place.master:
         body += u32(MASTER, place.master)
     if place.parent and link.kind != "vxlan":
@@ -237,6 +240,8 @@ def change(link: Link, index: int, place: Place) -> Request:
         body += u32(MTU, link.mtu)
     if link.mac:
         body += attribute(ADDRESS, mac_bytes(link.mac))
+    if link.group:
+        body += u32(GROUP, link.group)
     body += u32(MASTER, place.master)
     if link.kind in CHANGEABLE and (data := _encode_all(link, port=False)):
         body += nested(LINKINFO, text(KIND, link.kind), nested(DATA, data))
@@ -362,6 +367,7 @@ def seen(message: bytes) -> Seen:
         mac=found.get(ADDRESS, b"").hex(":"),
         master=_u32(found.get(MASTER)),
         up=bool(flags & UP),
+        group=_u32(found.get(GROUP)),
         lower=_u32(found.get(LOWER)),
         elsewhere=NETNSID in found,
         own=info.get(DATA, b""),
@@ -407,6 +413,7 @@ def as_link(found: Seen, ns: str, around: Around, wish: Link | None) -> Link:
         mtu=found.mtu if wish.mtu else 0,
         mac=found.mac if wish.mac else "",
         up=found.up and around.peer_up,
+        group=found.group if wish.group else 0,
         options=_as_spelled(tuple(options), wish.options),
         owner=found.alias.removeprefix(MARK) if found.ours else "",
     )

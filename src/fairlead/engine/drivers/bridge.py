@@ -126,6 +126,7 @@ class Bridge:
                 kind="bridge",
                 mac=addresses.mac_from_dice(sha256(f"bridge {network.id}".encode()).digest()),
                 mtu=options.mtu or facts.default_mtu,
+                group=0 if network.internal else rules.GROUP,
                 why=f"the switch of network {network.name}",
             )
         if facts.firewall and not network.internal:
