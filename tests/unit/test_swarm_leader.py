@@ -3,15 +3,18 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from itertools import count
 
 from msgspec.structs import replace
 
 from fairlead.core.cluster import Report, Service, TaskStatus
 from fairlead.core.cluster import State as TaskState
+from fairlead.core.model import Ipam, Network, Subnet
 from fairlead.core.service import Mode, Replicated, RestartRule, ServiceSpec, TaskSpec
+from fairlead.core.swarmspec import SharedNetwork
 from fairlead.errors import Conflict
+from fairlead.store.base import Lease, Write
 from fairlead.store.memory import MemoryStore
 from fairlead.swarm.leader import KEY, Guard, Leader, stand
 from fairlead.swarm.state import Event, State
@@ -67,6 +70,23 @@ async def manager(ledger: MemoryStore, name: str) -> AsyncIterator[Manager]:
         hearing.cancel()
 
 
+class Beaten(MemoryStore):
+    """``first`` is done, once, when the leader is about to write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: Callable[[], Awaitable[None]] | None = None
+
+    async def commit(
+        self, writes: Sequence[Write], guards: Iterable[tuple[str, int]] = (), lease: Lease | None = None
+    ) -> int:
+        guards = list(guards)
+        if self.first is not None and any(key == KEY for key, _ in guards):
+            first, self.first = self.first, None
+            await first()
+        return await super().commit(writes, guards, lease)
+
+
 async def obey(ledger: MemoryStore) -> None:
     """Every node does at once what it is told."""
     heard = asyncio.Event()
@@ -101,6 +121,25 @@ def web(replicas: int) -> Service:
 
 def running(of: Manager) -> int:
     return sum(task.running and task.wanted for task in of.state.tasks.values())
+
+
+async def test_what_was_heard_while_it_wrote_in_vain_is_what_it_decides_by_next() -> None:
+    """Nothing else happens after that: nobody would tell it of the node again."""
+    ledger, ingress = Beaten(), Subnet("10.0.0.0/24", gateway="10.0.0.1")
+    async with manager(ledger, "one") as one:
+        await comes(lambda: one.leader)
+
+        async def meanwhile() -> None:
+            other = State(ledger, lambda event: None)
+            await other.load()
+            await other.commit([replace(other.nodes["a"], address="192.0.2.1")])
+            await comes(lambda: one.state.nodes["a"].address)
+
+        ledger.first = meanwhile
+        network = Network("n", "ingress", "", ipam=Ipam(config=(ingress,)), ingress=True)
+        await one.state.commit([town_node("a"), SharedNetwork("n", network)])
+        await comes(lambda: one.state.nodes["a"].attachments)
+        assert one.state.nodes["a"].address == "192.0.2.1" and ledger.first is None
 
 
 async def test_a_service_comes_up_and_follows_what_is_asked() -> None:

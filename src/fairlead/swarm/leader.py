@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 from fairlead.core.orchestrator import Orchestrator, Step
+from fairlead.core.orchestrator import Thing as Decided
 from fairlead.core.service import SECOND
 from fairlead.errors import Conflict, Unavailable
 from fairlead.store.base import Entry, Ledger
@@ -134,9 +135,14 @@ class Leader:
             for start in range(0, len(steps), PIECE):
                 piece = steps[start : start + PIECE]
                 if not await self._write(piece, guard):
-                    self._orchestrator.undo(reversed(steps[start:]))
+                    self._orchestrator.undo(map(self._undone, reversed(steps[start:])))
                     await asyncio.sleep(PAUSE)
                     break
+
+    def _undone(self, step: Step) -> Step:
+        """Back to what the state has: it may have heard of somebody else's change while we wrote, and told us."""
+        thing = step.after if step.after is not None else step.before
+        return Step(cast(Decided | None, self._state.now(cast(Thing, thing))), step.after)
 
     def _watch_clock(self) -> None:
         """The time of day against the time that passes: whether somebody set it."""

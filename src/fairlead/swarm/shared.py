@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,8 +59,8 @@ log = logging.getLogger(__name__)
 
 SCOPE = "swarm"
 GOSSIP_PORT = 7946
-LOOK = 2.0
-"""seconds between looks at our address, and at networks that may go"""
+LOOK, SOON = 2.0, 0.1
+"""seconds between looks at our address, and at networks that may go; at one that may, but is not empty yet"""
 
 
 class Ground(NamedTuple):
@@ -119,6 +120,8 @@ class Shared:
         """about those, or about networks"""
         self._told = asyncio.Event()
         """somebody said which those are"""
+        self._assigned = asyncio.Event()
+        """and they are others now"""
         self._notes = self._read()
         self._parts: Parts | None = None
         if self._notes:
@@ -276,6 +279,7 @@ class Shared:
                 self._of_nodes[network.id] = network
         self._ground.web.assigned(assign)
         self._told.set()
+        self._assigned.set()
         self._news.set()
 
     def attached(self, node: Node) -> None:
@@ -359,8 +363,12 @@ class Shared:
         """Until cancelled: networks that are not wanted and have nobody go; those that people may use come."""
         await self._told.wait()
         while True:
-            for network in self._networks():
-                if network.id not in self._wanted and not self._ground.controller.endpoints(network.id):
+            self._assigned.clear()
+            pause = LOOK
+            for network in [network for network in self._networks() if network.id not in self._wanted]:
+                if self._ground.controller.endpoints(network.id):
+                    pause = SOON  # a task on its way out: who removes what it was on should not be refused for it
+                else:
                     await self._ground.controller.dismiss(network.id)
             self._of_nodes = {id: network for id, network in self._of_nodes.items() if id in self._wanted}
             for network in [network for network in self._of_nodes.values() if network.attachable]:
@@ -368,7 +376,9 @@ class Shared:
                     await self.ready([network.id])
                 except FairleadError as problem:
                     log.debug("network %s: %s", network.name, problem.message)
-            await asyncio.sleep(LOOK)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._assigned.wait()
 
     def _having(self, network: str) -> Iterable[str]:
         return self._parts.rows.nodes(network) if self._parts else ()

@@ -210,6 +210,11 @@ class State:
 
     # -- telling -------------------------------------------------------------------------------------
 
+    def now(self, thing: Thing) -> Thing | None:
+        """As it is by now; None: it is no more."""
+        found: Thing | None = getattr(self, _KINDS[type(thing)]).get(thing.id)
+        return found
+
     async def commit(
         self,
         put: Iterable[Thing] = (),
