@@ -137,7 +137,7 @@ def flood(server: str, names: list[str], seconds: float, outstanding: int) -> di
         for at, number in enumerate(numbers[1:]):
             packet = questions[number]
             batch.write[at * 2048 : at * 2048 + len(packet)] = packet
-            batch.sizes[at] = len(packet)
+            batch.size(at, len(packet))
         send(questions[numbers[0]])
         if more:
             batch.send(file, 0, more)

@@ -69,22 +69,25 @@ _LIBC = ctypes.PyDLL(None)
 
 
 class Batch:
-    """``count`` slots of ``room`` bytes. For IPv4 sockets of one thread."""
+    """``count`` slots of ``room`` bytes. For IPv4 sockets of one thread. Without an envelope what goes back goes by the
+    socket that it came by."""
 
-    def __init__(self, count: int, room: int, envelope: Envelope) -> None:
+    def __init__(self, count: int, room: int, envelope: Envelope | None = None) -> None:
         self.count, self.room = count, room
         self.slots: Any = ctypes.create_string_buffer(count * room)
         """what came, slot after slot; a slice of it is ``bytes``"""
         self.write = memoryview(self.slots).cast("B")
         """the same, to be written to"""
         self._names: Any = ctypes.create_string_buffer(count * _NAME)
-        self._constant: Any = ctypes.create_string_buffer(envelope.head + envelope.port, len(envelope.head) + 2)
+        fixed = (envelope.head, envelope.port) if envelope else (b"", b"")
+        self._constant: Any = ctypes.create_string_buffer(b"".join(fixed) + b"\0")
+        many = _PIECES if envelope else 1
         self._tails = (ctypes.c_uint16 * (2 * count))()
         """(length in the net's order of bytes, no checksum) of each slot's UDP header"""
-        self._in, self._out = (_Vector * count)(), (_Vector * (count * _PIECES))()
+        self._in, self._out = (_Vector * count)(), (_Vector * (count * many))()
         self._came, self._goes = (_Message * count)(), (_Message * count)()
         slots, names = ctypes.addressof(self.slots), ctypes.addressof(self._names)
-        tails, constant, head = ctypes.addressof(self._tails), ctypes.addressof(self._constant), len(envelope.head)
+        tails, constant, head = ctypes.addressof(self._tails), ctypes.addressof(self._constant), len(fixed[0])
         for at in range(count):
             slot, name = slots + at * room, names + at * _NAME
             _point(self._came[at].header, name, self._in, at, ((slot, room),))
@@ -96,11 +99,11 @@ class Batch:
                 (tails + at * 4, 4),
                 (slot, 0),
             )
-            _point(self._goes[at].header, name, self._out, at * _PIECES, pieces)
+            _point(self._goes[at].header, name, self._out, at * many, pieces[-many:])
         words = memoryview(self._came).cast("B").cast("I")
         self.lengths = words[_Message.length.offset // 4 :: ctypes.sizeof(_Message) // 4]
         """bytes in each slot after ``receive``"""
-        self._sizes = memoryview(self._out).cast("B").cast("P")[2 * _PIECES - 1 :: 2 * _PIECES]
+        self._sizes = memoryview(self._out).cast("B").cast("P")[2 * many - 1 :: 2 * many]
         self._udp = memoryview(self._tails).cast("B").cast("H")[::2]
         self._first = ctypes.addressof(self._goes)
 
@@ -114,7 +117,7 @@ class Batch:
         self._udp[slot] = socket.htons(bytes + _UDP)
 
     def send(self, sock: int, first: int, end: int) -> None:
-        """The slots from ``first`` to ``end``, each to whom it came from, by a raw socket."""
+        """The slots from ``first`` to ``end``, each to whom it came from; in envelopes by a raw socket."""
         message = ctypes.c_void_p(self._first + first * ctypes.sizeof(_Message))
         _LIBC.sendmmsg(sock, message, end - first, _NOW)
 
