@@ -24,6 +24,7 @@ from bench.paths import (
     PORT,
     Child,
     Road,
+    greet,
     knock,
     libc,
     name_server,
@@ -31,7 +32,6 @@ from bench.paths import (
     pinned,
     pour_briefly,
     question,
-    sink,
 )
 from bench.table import OURS
 from fairlead.lab import keyvalue
@@ -155,7 +155,7 @@ def by_hand(lan: Lan, title: str) -> Iterator[tuple[str, str, str]]:
 
 
 def serve() -> None:
-    """The sink, and on PORT+2 an echo."""
+    """Greets on PORT+1, and on PORT+2 is an echo."""
     listener = socket.create_server(("0.0.0.0", PORT + 2))
 
     def echo() -> None:
@@ -167,7 +167,7 @@ def serve() -> None:
             peer.close()
 
     threading.Thread(target=echo, daemon=True).start()
-    sink()
+    greet()
 
 
 def volley(address: str, seconds: float) -> float:
@@ -190,22 +190,20 @@ def packets(job: Job, pairs: dict[str, list[Engine]]) -> None:
         roads = []
         for title in (HAND, RULED):
             client, server, address = undo.enter_context(by_hand(job.lan, title))
-            roads.append((Road(title, OURS, client, address), server))
+            roads.append(Road(title, OURS, client, address, server))
         for kind, (a, b) in pairs.items():
             Api(a).run("client", NETWORK)
             Api(b).run("server", NETWORK)
             found = Api(b)("GET", "/containers/server/json")["NetworkSettings"]["Networks"][NETWORK]
-            roads.append((Road("overlay", kind, network_of(a, "client"), found["IPAddress"]), network_of(b, "server")))
-        servers = {}
-        for road, server in roads:
-            servers[road] = Child(server, lambda: pinned(0, serve))
-            undo.callback(servers[road].end)
+            roads.append(Road("overlay", kind, network_of(a, "client"), found["IPAddress"], network_of(b, "server")))
+        for road in roads:
+            undo.callback(Child(road.end, lambda: pinned(0, serve)).end)
         for number in range(-1, 4 if job.quick else 16):
-            for road, _ in roads if number % 2 else reversed(roads):
+            for road in roads if number % 2 else reversed(roads):
                 waits(job, road, counts=number >= 0)
         for number in range(20 if job.quick else 100):
-            for road, _ in roads if number % 2 else reversed(roads):
-                pour_briefly(job, road, servers[road])
+            for road in roads if number % 2 else reversed(roads):
+                pour_briefly(job, road)
     for a, b in pairs.values():
         Api(a).remove("client")
         Api(b).remove("server")

@@ -11,11 +11,11 @@ import re
 import signal
 import socket
 import struct
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.api import Api, Job
 from bench.table import OURS
@@ -30,8 +30,8 @@ CONGESTION = b"cubic"
 """What a kernel has by itself. BBR, which some machines are set to, paces with timers that cost more than the roads do,
 and cuts packets by how fast it found the road a moment ago."""
 ROOM = 1 << 16
-"""Bytes read at a time: they stay in the processor's cache. Where a megabyte lies in memory is luck, of each sink for
-as long as it lives, and was seen to make one of two equal roads twice as dear."""
+"""Bytes read at a time: they stay in the processor's cache. Where they lie in memory is luck, of each sink for as long
+as it lives, and was seen to make one of two equal roads twice as dear: so each turn of pouring has its own sink."""
 
 
 def move(network: str) -> None:
@@ -185,23 +185,39 @@ def names(job: Job) -> None:
 # -- traffic --------------------------------------------------------------------------------------------------------
 
 
-def sink() -> None:
-    """Swallow bytes on PORT; answer each connection on PORT+1 with one byte."""
-    listeners = [socket.create_server(("0.0.0.0", PORT + offset), backlog=1024) for offset in (0, 1)]
-
-    def greet() -> None:
-        while True:
-            peer, _ = listeners[1].accept()
-            peer.send(b"x")
-            peer.close()
-
-    threading.Thread(target=greet, daemon=True).start()
-    room = bytearray(ROOM)
+def greet() -> None:
+    """Answer each connection on PORT+1 with one byte."""
+    listener = socket.create_server(("0.0.0.0", PORT + 1), backlog=1024)
     while True:
-        peer, _ = listeners[0].accept()
-        while peer.recv_into(room):
-            pass
+        peer, _ = listener.accept()
+        peer.send(b"x")
         peer.close()
+
+
+def sink(ready: int) -> None:
+    """Swallow what one connection on PORT brings; ``ready`` is closed when there may be one."""
+    listener = socket.create_server(("0.0.0.0", PORT))
+    os.close(ready)
+    room = bytearray(ROOM)
+    peer, _ = listener.accept()
+    while peer.recv_into(room):
+        pass
+    peer.close()
+    signal.pause()
+
+
+@contextmanager
+def sinking(network: str) -> Iterator[Child]:
+    """A sink in a network namespace, on the first processor."""
+    told, ready = os.pipe()
+    child = Child(network, lambda: pinned(0, lambda: sink(ready)))
+    try:
+        os.close(ready)
+        os.read(told, 1)
+        yield child
+    finally:
+        os.close(told)
+        child.end()
 
 
 def pour_out(address: str, seconds: float) -> tuple[int, float]:
@@ -242,13 +258,14 @@ def pinned(place: int, work: Callable[[], Any]) -> Any:
     return work()
 
 
-class Road:
-    def __init__(self, title: str, kind: str, network: str, address: str) -> None:
-        self.title, self.kind, self.network, self.address = title, kind, network, address
-
-
-LIMIT = 2
-"""Which of ``bare_bridge``'s processes is the sink."""
+class Road(NamedTuple):
+    title: str
+    kind: str
+    network: str
+    """where who asks is"""
+    address: str
+    end: str
+    """the network of who serves"""
 
 
 def bare_bridge(lan: Lan) -> tuple[list[Child], Road]:
@@ -260,14 +277,13 @@ def bare_bridge(lan: Lan) -> tuple[list[Child], Road]:
             lambda pid=holder.pid: os.readlink(f"/proc/{pid}/ns/net") not in (ours, os.readlink("/proc/self/ns/net"))
         )
         lan.plug(holder.pid, last)
-    server = Child(f"/proc/{holders[0].pid}/ns/net", lambda: pinned(0, sink))
-    return [*holders, server], Road("bare bridge", OURS, f"/proc/{holders[1].pid}/ns/net", f"{lan.net}.201")
+    server, client = (f"/proc/{holder.pid}/ns/net" for holder in holders)
+    return holders, Road("bare bridge", OURS, client, f"{lan.net}.201", server)
 
 
 def traffic(job: Job) -> None:
     children, limit = bare_bridge(job.lan)
     roads: dict[str, list[Road]] = {}
-    sinks: dict[str, Child] = {}
     try:
         for engine in job.engines:
             api = Api(engine)
@@ -276,24 +292,24 @@ def traffic(job: Job) -> None:
             api.start("server")
             api.run("client", "traffic")
             server, client = network_of(engine, "server"), network_of(engine, "client")
-            children.append(Child(server, lambda: pinned(0, sink)))
-            sinks[engine.kind] = children[-1]
             found = api("GET", "/containers/server/json")["NetworkSettings"]["Networks"]["traffic"]
-            roads[engine.kind] = [
-                Road("container to container", engine.kind, client, found["IPAddress"]),
-                Road("outside to published port", engine.kind, job.lan.network, engine.machine.address),
-                Road("host to its own published port", engine.kind, engine.machine.network, "127.0.0.1"),
-            ]
-        alike = [[(roads[engine.kind][way], sinks[engine.kind]) for engine in job.engines] for way in range(3)]
-        alike[0].append((limit, children[LIMIT]))
+            ways = {
+                "container to container": (client, found["IPAddress"]),
+                "outside to published port": (job.lan.network, engine.machine.address),
+                "host to its own published port": (engine.machine.network, "127.0.0.1"),
+            }
+            roads[engine.kind] = [Road(title, engine.kind, *way, server) for title, way in ways.items()]
+        alike = [[roads[engine.kind][way] for engine in job.engines] for way in range(3)]
+        alike[0].append(limit)
+        children += [Child(end, lambda: pinned(0, greet)) for end in {road.end for ways in alike for road in ways}]
         for number in range(-1, 4 if job.quick else 16):
             for side_by_side in alike:
-                for road, _ in side_by_side if number % 2 else reversed(side_by_side):
+                for road in side_by_side if number % 2 else reversed(side_by_side):
                     knock_long(job, road, counts=number >= 0)
         for number in range(20 if job.quick else 100):
             for side_by_side in alike:
-                for road, server in side_by_side if number % 2 else reversed(side_by_side):
-                    pour_briefly(job, road, server)
+                for road in side_by_side if number % 2 else reversed(side_by_side):
+                    pour_briefly(job, road)
     finally:
         for child in children:
             child.end()
@@ -310,7 +326,7 @@ def knock_long(job: Job, road: Road, counts: bool) -> None:
         job.table.add(f"{road.title}: new connections", road.kind, fresh, "per s", True)
 
 
-def pour_briefly(job: Job, road: Road, server: Child) -> None:
+def pour_briefly(job: Job, road: Road) -> None:
     """Bytes, and what they cost. Short and often: this fills both processors, and whatever else runs shows in it."""
 
     def work() -> tuple[int, float, float]:
@@ -318,9 +334,10 @@ def pour_briefly(job: Job, road: Road, server: Child) -> None:
         poured, took = pour_out(road.address, 0.15)
         return poured, took, time.process_time() - before
 
-    before = _processor_time(server.pid)
-    poured, took, sending = Child(road.network, lambda: pinned(-1, work)).result()
-    spent = sending + _processor_time(server.pid) - before
+    with sinking(road.end) as server:
+        before = _processor_time(server.pid)
+        poured, took, sending = Child(road.network, lambda: pinned(-1, work)).result()
+        spent = sending + _processor_time(server.pid) - before
     job.table.add(f"{road.title}: throughput", road.kind, poured * 8 / took / 1e9, "Gbit/s", True)
     job.table.add(f"{road.title}: processor time", road.kind, spent / poured * 1e12, "ms/GB")
 

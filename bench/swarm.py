@@ -173,27 +173,26 @@ def requests(job: Job, engines: list[Engine]) -> None:
     vips = api("GET", "/services/served")["Endpoint"]["VirtualIPs"]
     net = api("GET", f"/networks/{NETWORK}")["Id"]
     client, outside = network_of(other, "client"), job.lan.network
-    servers = {}
+    served = network_of(here, name)
+    roads = [
+        Road(ROADS[key], OURS, network, address, end)
+        for key, network, address, end in (
+            ("task", client, addresses[NETWORK]["IPAddress"], served),
+            ("vip", client, next(v["Addr"] for v in vips if v["NetworkID"] == net).partition("/")[0], served),
+            ("mesh", outside, here.machine.address, served),
+            ("far", outside, other.machine.address, served),
+            ("port", outside, job.engines[0].machine.address, network_of(job.engines[0], "plain")),
+        )
+    ]
     with ExitStack() as undo:
-        for key, network in (("task", network_of(here, name)), ("port", network_of(job.engines[0], "plain"))):
-            servers[key] = Child(network, lambda: pinned(0, serve))
-            undo.callback(servers[key].end)
-        roads = {
-            Road(ROADS[key], OURS, network, address): servers["port" if key == "port" else "task"]
-            for key, network, address in (
-                ("task", client, addresses[NETWORK]["IPAddress"]),
-                ("vip", client, next(v["Addr"] for v in vips if v["NetworkID"] == net).partition("/")[0]),
-                ("mesh", outside, here.machine.address),
-                ("far", outside, other.machine.address),
-                ("port", outside, job.engines[0].machine.address),
-            )
-        }
+        for end in {road.end for road in roads}:
+            undo.callback(Child(end, lambda: pinned(0, serve)).end)
         for number in range(-1, 4 if job.quick else 16):
             for road in roads if number % 2 else reversed(roads):
                 waits(job, road, counts=number >= 0)
         for number in range(20 if job.quick else 100):
             for road in roads if number % 2 else reversed(roads):
-                pour_briefly(job, road, roads[road])
+                pour_briefly(job, road)
     plain.remove("plain")
     Api(other).remove("client")
     service.remove(engines)
