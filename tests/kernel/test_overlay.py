@@ -13,7 +13,7 @@ import pytest
 from fairlead.core import rules
 from fairlead.core.model import Endpoint, Ipam, Network, Remote, Subnet
 from fairlead.core.remotes import VNI
-from fairlead.core.wanted import Namespace
+from fairlead.core.wanted import Namespace, Wanted
 from fairlead.engine.drivers.base import Facts
 from fairlead.engine.drivers.overlay import Overlay, namespace
 from fairlead.lab.machine import Machine
@@ -65,7 +65,7 @@ def joined(number: int) -> Endpoint:
     )
 
 
-def make(machine: Machine, facts: Facts, number: int, others: dict[int, str], *words: str) -> None:
+def plan(facts: Facts, number: int, others: dict[int, str]) -> tuple[Wanted, ...]:
     """One container on RED on this machine, and what it knows of the others (number -> VTEP)."""
     driver, own = Overlay(), joined(number)
     plan = [*rules.machine_plan(), *driver.path(RED, facts), Namespace(name=own.namespace)]
@@ -79,7 +79,11 @@ def make(machine: Machine, facts: Facts, number: int, others: dict[int, str], *w
             ipv4=there.ipv4, ipv6=there.ipv6,
         )  # fmt: skip
         plan += driver.remote(RED, known, facts)
-    machine.run(sys.executable, "-c", SCRIPT, *words, input=repr(tuple(plan)))
+    return tuple(plan)
+
+
+def make(machine: Machine, facts: Facts, number: int, others: dict[int, str], *words: str) -> None:
+    machine.run(sys.executable, "-c", SCRIPT, *words, input=repr(plan(facts, number, others)))
 
 
 def inside(machine: Machine, number: int, *words: str) -> str:

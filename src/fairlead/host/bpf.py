@@ -21,6 +21,7 @@ from fairlead.errors import Internal, Unsupported
 
 HASH, SOCKMAP, SOCKET_STORAGE = 1, 15, 24
 """kinds of maps; and of programs, and of places where they are attached:"""
+PROGRAM_FILTER = 3
 PROGRAM_SK_LOOKUP, AT_SK_LOOKUP = 30, 36
 PROGRAM_SOCKET_ADDRESS, AT_CONNECT, AT_PEER_NAME = 18, {4: 10, 6: 11}, {4: 29, 6: 30}
 UNRESERVED = 1
@@ -30,6 +31,7 @@ _NUMBERS = {"x86_64": 321, "i686": 357, "armv7l": 386, "ppc64le": 361, "s390x": 
 _NUMBER = _NUMBERS.get(platform.machine(), 280)
 """of the call; 280 is that of all younger architectures"""
 _MAP_CREATE, _MAP_UPDATE, _MAP_DELETE, _PROGRAM_LOAD, _TYPES_LOAD, _LINK_CREATE = 0, 2, 3, 5, 18, 28
+_PROGRAM_BY_ID, _MAP_BY_ID, _TELL = 13, 14, 15
 _LICENSE = ctypes.create_string_buffer(b"Apache-2.0")
 _LOG_SIZE = 1 << 16
 
@@ -84,6 +86,19 @@ def load(kind: int, place: int, code: bytes) -> int:
 def attach(program: int, target: int, place: int) -> int:
     """The descriptor of a link from a program to what ``target`` is a descriptor of."""
     return _call(_LINK_CREATE, struct.pack("=IIII", program, target, place, 0))
+
+
+def program_by_id(id: int) -> int:
+    """The descriptor of a program that the kernel has; ``OSError`` if it has none of that id."""
+    return _call(_PROGRAM_BY_ID, struct.pack("=III", id, 0, 0))
+
+
+def map_of(program: int) -> int:
+    """The descriptor of the one map that it uses."""
+    ids = ctypes.create_string_buffer(4)
+    told = ctypes.create_string_buffer(struct.pack("=52xIQ", 1, ctypes.addressof(ids)), 64)
+    _call(_TELL, struct.pack("=IIQ", program, len(told), ctypes.addressof(told)))
+    return _call(_MAP_BY_ID, struct.pack("=III", *struct.unpack("=I", ids.raw), 0, 0))
 
 
 def _load(kind: int, place: int, code: bytes, log: ctypes.Array[ctypes.c_char] | None) -> int:

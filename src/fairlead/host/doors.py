@@ -22,6 +22,7 @@ from contextlib import contextmanager
 
 from fairlead.core.wanted import HOST
 from fairlead.host import ipsec, links, sysctls
+from fairlead.host.crossings import Crossings
 from fairlead.host.netlink import NETFILTER, Netlink
 from fairlead.host.netns import HERE, Namespaces, inside
 from fairlead.host.nft import Nft
@@ -144,6 +145,7 @@ class Doors:
         self._stands: dict[str, set[str]] = {}
         """of every namespace, its door open or not"""
         self.shortcuts = Shortcuts()
+        self.crossings = Crossings()
 
     def __getitem__(self, ns: str) -> Door:
         if ns == HOST:
@@ -172,6 +174,7 @@ class Doors:
         self._close(ns)
 
     def _close(self, ns: str) -> None:
+        self.crossings.forget(ns)
         if door := self._others.pop(ns, None):
             door.close()
 
@@ -204,6 +207,7 @@ class Doors:
         for ns in list(self._others):
             self.forget(ns)
         self.shortcuts.close()
+        self.crossings.close()
         self._host.close()
         os.close(self.home)
 

@@ -287,6 +287,7 @@ class _Removal:
         self._errors: list[Exception] = []
 
     def run(self) -> list[Exception]:
+        self._doors.crossings.leave(self._doors, self._objects, lambda ns: ns not in self._doomed and self._stands(ns))
         leaving = self._cut()
         self._drop_traffic({name for one in leaving for name in one.names})
         self._drop_protection()

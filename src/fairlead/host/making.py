@@ -7,6 +7,7 @@
     associations, policies       one batch
     sysctls, files                                                  <- forwarding, route_localnet
     addresses, up, routes ...    one batch per namespace, the host's first
+    crossings                                                       <- overlays' frames need no bridge
     announce                     who is where now (``announcing``: nobody waits for it)
 
 The order within a plan is kept within each step, and the steps are in the order
@@ -126,6 +127,8 @@ class Making:
             self._make_protection()
             self._make_settings()
             self._make_traffic()
+            self._undo.append(partial(self._doors.crossings.leave, self._doors, self._objects))
+            self._doors.crossings.lay(self._doors, self._objects)
             self._announce()
         except Exception as error:
             self._unwind(error)
@@ -173,8 +176,7 @@ class Making:
             elif name and ns not in self._fresh:
                 questions[ns].append(name)
         for ns, names in questions.items():
-            answers = self._doors[ns].netlink.ask([links.find(name) for name in names])
-            for name, answer in zip(names, answers, strict=True):
+            for name, answer in zip(names, self._doors[ns].netlink.ask([*map(links.find, names)]), strict=True):
                 if isinstance(answer, bytes):
                     device = links.seen(answer)
                     self._there[ns, name] = Standing(device.index, device)
