@@ -32,8 +32,8 @@ from typing import Any
 
 OURS = {
     "core": (
-        "advertise complaints files links mesh mounts ocimounts ociresources ocispec ports reference remotes restart "
-        "shortcut signals usage users"
+        "advertise complaints crossing files links mesh mounts ocimounts ociresources ocispec ports reference remotes "
+        "restart shortcut signals usage users"
     ),
     "api": "gojson",
     "engine": "ends farewell ipam top",

@@ -31,7 +31,6 @@ import socket
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 from fairlead.core import crossing
 from fairlead.core.protocol import Protocol
@@ -75,11 +74,15 @@ class Doors(Protocol):
     def __getitem__(self, ns: str) -> Door: ...
 
 
-class Lane(NamedTuple):
+class Lane:
     """Descriptors of one namespace's map and program."""
 
-    table: int
-    program: int
+    def __init__(self, table: int, program: int) -> None:
+        self.table, self.program = table, program
+
+    def close(self) -> None:
+        os.close(self.table)
+        os.close(self.program)
 
 
 class Crossings:
@@ -109,8 +112,7 @@ class Crossings:
 
     def forget(self, ns: str) -> None:
         if lane := self._lanes.pop(ns, None):
-            for descriptor in lane:
-                os.close(descriptor)
+            lane.close()
 
     def close(self) -> None:
         for ns in list(self._lanes):
@@ -130,16 +132,17 @@ class Crossings:
         return self._lanes.get(ns)
 
 
-class _Part(NamedTuple):
+class _Part:
     """Of a plan, what is in one namespace."""
 
-    ports: list[str]
-    ways: dict[str, str]
-    """MAC -> device"""
+    def __init__(self) -> None:
+        self.ports: list[str] = []
+        self.ways: dict[str, str] = {}
+        """MAC -> device"""
 
 
 def _parts(objects: Iterable[Wanted]) -> dict[str, _Part]:
-    found: dict[str, _Part] = defaultdict(lambda: _Part([], {}))
+    found: dict[str, _Part] = defaultdict(_Part)
     for item in objects:
         if isinstance(item, Forwarding) and item.ns != HOST and item.mac != NOBODY:
             found[item.ns].ways[item.mac] = item.link
@@ -191,8 +194,7 @@ def _begun(door: Door, tunnel: int, devices: Iterable[links.Seen]) -> Lane:
         _do(door, [_off(device.index) for device in devices])
         _do(door, _on(tunnel, lane))
     except Exception:
-        os.close(lane.table)
-        os.close(lane.program)
+        lane.close()
         raise
     return lane
 

@@ -24,8 +24,8 @@ Rules
     5. Encrypted networks (``encrypted``) have a port of their own, so that the kernel's policies
        know them by it. They stand on a guard of their own: nothing clear, in or out.
 
-Frames for endpoints that were told of cross from port to port without the bridge (``host.crossings``). What a frame pays
-for all this: docs/why/overlay-cost.md.
+Frames for endpoints that were told of cross from port to port without the bridge (``host.crossings``). What a frame
+pays for all this: docs/why/overlay-cost.md.
 
 What it does not do: choose the identifier (``engine.claims``), know other hosts, make keys (``core.keying``).
 """
