@@ -71,17 +71,83 @@ def test_what_does_not_hang_together(template: str, words: str) -> None:
     assert words in caught.value.message
 
 
+CONTAINER = {
+    "Id": "4f0",
+    "Created": "2026-01-02T03:04:05.6Z",
+    "State": {"Status": "running", "Running": True, "Pid": 7, "StartedAt": "now", "Health": None},
+    "Config": {
+        "Entrypoint": None,
+        "Labels": {"a": "b"},
+        "ExposedPorts": {"80/tcp": {}},
+        "Healthcheck": {
+            "Test": ["CMD", "x"],
+            "Interval": 90_000_000_000,
+            "Timeout": 1_500_000_000,
+            "StartPeriod": 250_000,
+        },
+    },
+    "HostConfig": {
+        "NanoCpus": 5,
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "Ulimits": [{"Name": "nofile", "Hard": 20, "Soft": 10}],
+    },
+    "Mounts": [{"Type": "volume", "Name": "v", "RW": True}],
+    "NetworkSettings": {
+        "Ports": {"80/tcp": [{"HostIp": "::", "HostPort": "8080"}], "53/udp": None},
+        "Networks": {"RED": {"IPAddress": "10.0.0.2", "IPAMConfig": None}},
+    },
+}
+NETWORK = {
+    "Id": "5e1",
+    "Name": "RED",
+    "Created": "2026-01-02T03:04:05.600000001+02:00",
+    "IPAM": {"Driver": "default", "Config": [{"Subnet": "10.0.0.0/24", "Gateway": "10.0.0.1"}]},
+    "Containers": {"4f0": {"Name": "web", "IPv4Address": "10.0.0.2/24"}},
+}
+
+
 @pytest.mark.parametrize(
     ("form", "says"),
     [
-        ("{{.Config.Entrypoint}} {{.Config.Labels}}", "[] map[]"),
-        ("{{json .Config.Entrypoint}} {{json .Config}}", 'null {"Entrypoint":null,"Labels":null,"Healthcheck":null}'),
-        ("{{range .Config.Entrypoint}}x{{end}}{{len .Config.Labels}}{{if .Config.Labels}}y{{end}}", "0"),
-        ("{{.Config.Healthcheck}}", "<no value>"),
+        (
+            "{{.ID}} {{.Created}} {{.HostConfig.NanoCPUs}} {{.HostConfig.Resources.Memory}}",
+            "4f0 2026-01-02T03:04:05.6Z 5 0",
+        ),
+        ("{{.State}}", "{running true false false false false 7 0  now  <nil>}"),
+        ("{{.State.Health}}{{if .State.Health}}y{{end}} {{json .State.Health}}", "<nil> null"),
+        ("{{.Config.Entrypoint}} {{len .Config.Volumes}} {{.Config.ExposedPorts}}", "[] 0 map[80/tcp:{}]"),
+        ("{{range .Config.Entrypoint}}x{{else}}none{{end}} {{json .Config.Entrypoint}}", "none null"),
+        ("{{.Config.Healthcheck}}", "{[CMD x] 1m30s 1.5s 250µs 0s 0}"),
+        ("{{.HostConfig.RestartPolicy}} {{.HostConfig.Ulimits}} {{.HostConfig.Init}}", "{no 0} [nofile=10:20] <nil>"),
+        ("{{.NetworkSettings.Ports}}", "map[53/udp:[] 80/tcp:[{:: 8080}]]"),
+        ("{{(index .NetworkSettings.Ports `80/tcp` 0).HostIP}}", "::"),
+        (
+            "{{.NetworkSettings.Networks.RED.IPAddress}} {{.NetworkSettings.Networks.no.IPAddress}}",
+            "10.0.0.2 <no value>",
+        ),
+        ("{{.Config.Labels.a}} {{.Config.Labels.no}} '{{index .Config.Labels `no`}}'", "b <no value> ''"),
+        ("{{range .Mounts}}{{.}}{{end}}", "{volume v     true }"),
+        ("{{json .Mounts}}", '[{"Type":"volume","Name":"v","RW":true}]'),
+        ("{{.Id}} {{.NetworkSettings.Ports}}", "4f0 map[53/udp:<nil> 80/tcp:[map[HostIp::: HostPort:8080]]]"),
+        ("{{range $name, $value := .HostConfig.RestartPolicy}}{{$name}} {{end}}", "MaximumRetryCount Name "),
+        ("{{len .HostConfig.RestartPolicy}}", "2"),
     ],
 )
-def test_what_is_null_is_an_empty_list_or_map_to_a_client_that_knows_it(
-    form: str, says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    inspecting.shown([{"Config": {"Entrypoint": None, "Labels": None, "Healthcheck": None}}], form)
+def test_an_object_is_what_it_is_to_docker_s_client(form: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Typed, with Go's names; where those do not fit, JSON with the API's. All as Docker 28.2's client printed it."""
+    inspecting.shown([CONTAINER], form)
+    assert capsys.readouterr().out == says + "\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        ("{{.ID}} {{.Created}}", "5e1 2026-01-02 03:04:05.600000001 +0200 +0200"),
+        ("{{.IPAM}} {{.Peers}} {{.ConfigFrom}}", "{default map[] [{10.0.0.0/24  10.0.0.1 map[]}]} [] {}"),
+        ("{{.Containers}}", "map[4f0:{web   10.0.0.2/24 }]"),
+        ("{{range .IPAM.Config}}{{.Gateway}}{{end}}", "10.0.0.1"),
+    ],
+)
+def test_a_network_too(form: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    inspecting.shown([NETWORK], form)
     assert capsys.readouterr().out == says + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from typing import Any
@@ -42,7 +43,7 @@ def ps(
 ) -> int:
     """List containers."""
     limit = 1 if latest else last
-    size = show["size"] or ".Size" in form
+    size = show["size"] or ".Size" in form or re.search(r"json \.\s*}}", form) is not None
     query = {"all": all, "limit": limit if limit > 0 else None, "size": size, "filters": filter_query(filter)}
     found = client.call("GET", "/containers/json", query)
     rows = [row_of(one, show["no_trunc"], time.time()) for one in found]
@@ -65,6 +66,7 @@ def row_of(one: dict[str, Any], whole: bool, now: float) -> dict[str, Any]:
         "Command": tables.go_quoted(command),
         "CreatedAt": tables.local_time(one["Created"]),
         "RunningFor": tables.span(now - one["Created"]) + " ago",
+        "Platform": None,
         "Ports": tables.ports(one.get("Ports") or []),
         "State": one["State"],
         "Status": one["Status"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -21,35 +22,12 @@ NEVER = ("plugin",)
 """Kinds that Docker knows and we never have."""
 
 
-MAPS = {
-    *("Labels", "Volumes", "ExposedPorts", "Ports", "PortBindings", "Annotations", "StorageOpt", "Sysctls", "Tmpfs"),
-    *("Options", "Config", "Networks", "DriverOpts", "Data", "Containers", "Services", "Status", "AuxiliaryAddresses"),
-}
-"""Members that Docker's client knows to be maps; one that is null prints as an empty one."""
-POINTERS = {
-    *("Healthcheck", "Health", "StopTimeout", "IPAMConfig", "MemorySwappiness", "OomKillDisable", "PidsLimit", "Init"),
-    *("ContainerConfig", "UsageData", "ClusterInfo", "Descriptor", "ImageManifestDescriptor", "Platform"),
-}
-"""Those that are structures or numbers, and absent when they are null. Every other one is a list."""
-
-
-def _typed(value: Any, name: str = "") -> Any:
-    """An object as Docker's client holds it: null is an empty list or map, where it knows the member's type."""
-    if isinstance(value, dict):
-        return {key: _typed(item, key) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_typed(item) for item in value]
-    if value is not None or not name or name in POINTERS or not name[0].isupper():
-        return value
-    return template.NilMap() if name in MAPS else template.NilList()
-
-
 def shown(found: list[Any], form: str) -> None:
     """Pretty JSON of all, or a line of the template for each."""
     if form and form != "json":
         try:
             for one in found:
-                print(template.render(tables.unescape(form), one if "Spec" in one else _typed(one)))
+                print(_filled(tables.unescape(form), one, _shape_of(one)))
         except Invalid:
             print()
             raise
@@ -59,6 +37,22 @@ def shown(found: list[Any], form: str) -> None:
         print(json.dumps(found, indent=4, ensure_ascii=False))
     else:
         print("[]")
+
+
+def _filled(form: str, one: Any, shape: str) -> str:
+    """The template filled from what Docker's client knows of the type; what that lacks, from the JSON itself."""
+    if shape:
+        from fairlead.cli.shapes import struct
+
+        with contextlib.suppress(Invalid):
+            return template.render(form, struct(one, shape))
+    return template.render(form, one)
+
+
+def _shape_of(one: Any) -> str:
+    """The type of an object, by a member that only this type has."""
+    marks = {"HostConfig": "Container", "RootFS": "Image", "IPAM": "Network", "Mountpoint": "Volume"}
+    return next((shape for mark, shape in marks.items() if mark in one), "")
 
 
 def _look(client: Client, kind: str, name: str, size: bool) -> Any:
@@ -98,6 +92,11 @@ def _kinds(client: Client) -> Iterator[str]:
         yield from SWARM
 
 
+def _no_image(kind: str, problem: Refused) -> bool:
+    """Whether the name is one that no image can have, as it has capitals; others may."""
+    return kind == "image" and problem.status == 400
+
+
 @command("[OPTIONS] NAME|ID [NAME|ID...]", complete=completing.anything)
 @one_form
 @option("--type", key="kind", help="Only this kind: container, image, network, volume, service, task, node …")
@@ -116,7 +115,7 @@ def inspect(client: Client, *names: str, form: str, kind: str, size: bool) -> in
                 found.append(_look(client, each, name, size))
                 break
             except Refused as problem:
-                if problem.status != 404:
+                if problem.status != 404 and not _no_image(each, problem):
                     raise
         else:
             missing.append(name)

@@ -104,7 +104,7 @@ def _parts(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     ]
     return {
         "Images": images,
-        "Containers": [container_row(one, False, now) for one in found.get("Containers") or []],
+        "Containers": [container_row({**one, "SizeRootFs": 0}, False, now) for one in found.get("Containers") or []],
         "Volumes": volumes,
         "BuildCache": [],
     }

@@ -51,7 +51,7 @@ def render(rows: Sequence[Row], form: str, default: Sequence[str], heads: Mappin
         names = _Headings(heads)
         lines = [template.render(pattern, names)] + [template.render(pattern, row) for row in rows]
         return columns([line.split("\t") for line in lines])
-    return "\n".join(template.render(unescape(form), dict(sorted(row.items()))) for row in rows)
+    return "\n".join(template.render(unescape(form), _Row(sorted(row.items()))) for row in rows)
 
 
 def show(rows: Sequence[Row], form: str, default: Sequence[str], heads: Mapping[str, str], only: str = "") -> None:
@@ -89,6 +89,13 @@ def ellipsis(text: str, length: int) -> str:
 def unescape(text: str) -> str:
     """``\\t`` and ``\\n`` as typed in a shell's single quotes."""
     return text.replace("\\t", "\t").replace("\\n", "\n")
+
+
+class _Row(dict[str, Any]):
+    """A row as a template sees it; its ``{{json .}}`` is what ``--format json`` prints."""
+
+    def as_json(self) -> str:
+        return compact({key: value for key, value in self.items() if not callable(value)})
 
 
 class _Headings(dict[str, Any]):

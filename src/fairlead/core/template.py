@@ -266,10 +266,6 @@ def _unquoted(word: str) -> str:
         raise _bad(f"invalid syntax: {word}") from None
 
 
-ABSENT = {"Health", "Healthcheck", "SizeRw", "SizeRootFs", "StopTimeout", "Shell"}
-"""Fields that the API leaves out when there is nothing to say; asking for them is no mistake."""
-
-
 def follow(value: Any, path: str) -> Any:
     """``.A.b`` from a value; a name that is not there is refused, as with Docker."""
     offset = 0
@@ -280,9 +276,9 @@ def follow(value: Any, path: str) -> Any:
             return None
         if not isinstance(value, Mapping):
             raise _Failed(path, f"can't evaluate field {name} in type {_kind(value)}", offset)
+        if name not in value and hasattr(value, "nothing"):  # a map whose type is known
+            return None
         if name not in value:
-            if name in ABSENT:
-                return None
             raise _Failed(path, f'map has no entry for key "{name}"', offset)
         value = value[name]
         offset += len(name) + 1
@@ -301,46 +297,32 @@ def truth(value: Any) -> bool:
 
 
 def show(value: Any) -> str:
-    """A value as Go's ``%v`` prints it."""
+    """A value as Go's ``%v`` prints it. One that knows better how it looks has a method for it, ``shown``."""
     if value is None:
         return "<no value>"
     if isinstance(value, bool):
         return str(value).lower()
+    if hasattr(value, "shown"):
+        return str(value.shown())
     if isinstance(value, Mapping):
-        if value.keys() == {"HostIp", "HostPort"}:  # a struct, of those the only one that people print
-            return f"{{{value['HostIp']} {value['HostPort']}}}"
-        return "map[" + " ".join(f"{key}:{_inner(item, key)}" for key, item in sorted(value.items())) + "]"
+        return "map[" + " ".join(f"{key}:{inner(item)}" for key, item in sorted(value.items())) + "]"
     if isinstance(value, list | tuple):
-        return "[" + " ".join(map(_inner, value)) + "]"
+        return "[" + " ".join(map(inner, value)) + "]"
     return str(value)
 
 
-def _inner(value: Any, key: str = "") -> str:
-    if "/" in key and not value:  # of ports and volumes: 80/tcp:{} in Config, 80/tcp:[] in NetworkSettings
-        return "[]" if value is None else "{}"
+def inner(value: Any) -> str:
+    """The same within something else."""
     return "<nil>" if value is None else show(value)
 
 
-class NilList(list[Any]):
-    """A list that is not there: it prints and counts as an empty one, and is null in JSON."""
-
-
-class NilMap(dict[str, Any]):
-    """The same for a map."""
-
-
 def _json(value: Any) -> str:
+    if hasattr(value, "as_json"):
+        return str(value.as_json())
+    value = getattr(value, "sent", value)
     if isinstance(value, Mapping):
         value = {key: item for key, item in value.items() if not callable(item)} if value else value
-    return json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, NilList | NilMap):
-        return None
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def _call(name: str, arguments: list[Any]) -> Any:
@@ -360,7 +342,7 @@ def _index(value: Any, *keys: Any) -> Any:
         if value is None:
             return None
         if isinstance(value, Mapping):
-            value = value.get(key)
+            value = value.get(key, getattr(value, "nothing", None))
         elif isinstance(key, int) and 0 <= key < len(value):
             value = value[key]
         else:
