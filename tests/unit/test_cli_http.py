@@ -2,6 +2,7 @@
 
 import io
 import os
+import select
 import socket
 import ssl
 import tempfile
@@ -177,6 +178,35 @@ def test_our_half_ends_and_the_other_goes_on(tmp_path: Path) -> None:
             heard += data
         assert heard == b"300000 and after"
         wire.close()
+
+
+def test_who_does_not_listen_is_not_waited_for(tmp_path: Path) -> None:
+    """``send`` gives what goes at once; the rest is given again, and comes whole, whatever is read in between."""
+    big, listen, heard = os.urandom(8_000_000), threading.Event(), bytearray()
+
+    def talk(wire: ssl.SSLSocket) -> None:
+        wire.sendall(b"not yet")
+        listen.wait(20)
+        while data := wire.recv(65536):
+            heard.extend(data)
+        wire.unwrap()
+
+    with tls_server(tmp_path, talk) as (port, files):
+        wire = wrap(socket.create_connection(("127.0.0.1", port)), "127.0.0.1", *files)
+        rest, waited = memoryview(big), 0
+        while rest:
+            try:
+                rest = rest[wire.send(bytes(rest[:65536]), socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                waited += 1
+                if waited == 1:
+                    assert wire.recv(100) == b"not yet"
+                listen.set()
+                select.select([], [wire], [], 20)
+        wire.shutdown(socket.SHUT_WR)
+        assert wire.recv(4) == b""
+        wire.close()
+    assert waited and bytes(heard) == big
 
 
 def test_a_stranger_is_not_believed(tmp_path: Path) -> None:

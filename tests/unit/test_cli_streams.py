@@ -4,6 +4,7 @@ import io
 import os
 import socket
 import sys
+import tempfile
 import threading
 
 import pytest
@@ -67,3 +68,29 @@ def test_a_session_sends_input_and_shows_output(
         other.join(10)
     out, err = capfdbinary.readouterr()
     assert (detached, b"".join(answered), out, err) == (False, b"question", b"early answer", b"remark")
+
+
+def test_what_comes_is_shown_while_what_goes_waits(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """``big | run -i busybox cat``: an engine that hears no more before somebody has heard it."""
+    ours, theirs = socket.socketpair()
+    big = os.urandom(1 << 22)
+
+    def engine() -> None:
+        while data := theirs.recv(1 << 16):
+            theirs.sendall(frame(1, data))
+        theirs.close()
+
+    with tempfile.TemporaryFile() as stdin:
+        stdin.write(big)
+        stdin.seek(0)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stdin))
+        session = Session(Wire(ours, b"", True), tty=False, stdin=True)
+        threads = [threading.Thread(target=work, daemon=True) for work in (engine, lambda: session.run())]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join(20)
+        assert not any(one.is_alive() for one in threads)
+    assert capfdbinary.readouterr().out == big

@@ -130,7 +130,7 @@ def _pools(subnets: Any, gateways: Any, ranges: Any, reserved: dict[str, str]) -
         pools[subnet] = {"Subnet": subnet, "AuxiliaryAddresses": {}}
     for word, key, values in (("ip-range", "IPRange", ranges), ("gateway", "Gateway", gateways)):
         for value in values:
-            home = _home(pools, value, f"no matching subnet for {word} {value}")
+            home = _home(pools, value, f"no matching subnet for {word.removeprefix('ip-')} {value}")
             if key in home:
                 raise Invalid(f"cannot configure multiple {word}s ({value}, {home[key]}) on the same subnet")
             home[key] = value

@@ -22,7 +22,7 @@ from fairlead.cli.client import Client, Refused, path
 from fairlead.cli.command import command, environment, many, option, switch
 from fairlead.cli.each import each
 from fairlead.cli.progress import Failed, tagged
-from fairlead.cli.streams import Session, keys
+from fairlead.cli.streams import Session, console, keys
 from fairlead.errors import FairleadError, Invalid
 
 detach_keys = option("--detach-keys", help="Keys that leave a terminal (default ctrl-p,ctrl-q).")
@@ -54,6 +54,7 @@ def make(
 ) -> dict[str, Any]:
     """Create a container, pulling the image when it is missing; prints warnings. Returns the engine's answer."""
     wanted = creation.body(flags, image, command, detach=detach)
+    wanted["HostConfig"]["ConsoleSize"] = console(flags["tty"])
     query = {"name": flags["name"], "platform": flags["platform"]}
     if flags["cidfile"] and os.path.exists(flags["cidfile"]):
         raise Invalid(
@@ -259,6 +260,7 @@ def execute(client: Client, container: str, *words: str, **flags: Any) -> int:
             "User": flags["user"],
             "Privileged": flags["privileged"],
             "Tty": flags["tty"],
+            "ConsoleSize": console(flags["tty"]),
             "AttachStdin": here and flags["interactive"],
             "AttachStdout": here,
             "AttachStderr": here,
@@ -271,7 +273,8 @@ def execute(client: Client, container: str, *words: str, **flags: Any) -> int:
     if not here:
         client.call("POST", path("exec", made["Id"], "start"), body={"Detach": True, "Tty": flags["tty"]})
         return 0
-    wire = client.hijack(path("exec", made["Id"], "start"), body={"Detach": False, "Tty": flags["tty"]})
+    size = {"ConsoleSize": console(True)} if flags["tty"] else {}
+    wire = client.hijack(path("exec", made["Id"], "start"), body={"Detach": False, "Tty": flags["tty"], **size})
     resize = resizer(client, "exec", made["Id"])
     session = Session(wire, flags["tty"], flags["interactive"], keys(flags["detach_keys"]), on_resize=resize)
     session.run()

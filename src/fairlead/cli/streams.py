@@ -5,7 +5,8 @@
 
 Rules
     1. The terminal is put back as it was, whatever happens.
-    2. The end of our input closes only our half: the container may go on talking.
+    2. The end of our input closes only our half: the container may go on talking. What the engine does not take yet
+       waits, and holds up nothing that comes from there: ``big | run -i busybox cat`` must not wait for itself.
     3. Window changes and, without a TTY, signals are passed on by a request of
        their own (``on_resize``, ``on_signal``); a failure there never ends the stream.
 
@@ -119,6 +120,11 @@ def window() -> tuple[int, int]:
     return size.lines, size.columns
 
 
+def console(tty: bool) -> list[int]:
+    """``ConsoleSize``: how large a container's terminal is from its first moment on; [0, 0] if nobody looks."""
+    return list(window()) if tty and sys.stdout.isatty() else [0, 0]
+
+
 def all_signals(action: Callable[[int], None]) -> dict[signal.Signals, Callable[[int], None]]:
     """Handlers that pass every signal worth passing to ``action``."""
     return {number: action for number in signal.valid_signals() - NEVER_PROXIED if isinstance(number, signal.Signals)}
@@ -152,30 +158,27 @@ class Session(NamedTuple):
             return self._pump(DetachWatcher(self.detach) if keyboard and self.tty and self.detach else None)
 
     def _pump(self, watcher: DetachWatcher | None) -> bool:
-        link = self.wire.socket
+        link, keyboard, waiting = self.wire.socket, sys.stdin.fileno() if self.stdin else -1, b""
         show = self._shower()
         show(self.wire.early)
-        sources: list[int | socket.socket] = [link]
-        if self.stdin:
-            sources.append(sys.stdin.fileno())
         while True:
-            ready, _, _ = select.select(sources, [], [])
+            sources = [link] if waiting or keyboard < 0 else [link, keyboard]
+            ready, free, _ = select.select(sources, [link] if waiting else [], [])
             if link in ready and not self._receive(link, show):
                 return False
-            if len(ready) > (link in ready):
-                data = os.read(sys.stdin.fileno(), 65536)
-                if not data:
-                    sources.pop()
+            gone = False
+            if keyboard in ready:
+                waiting = os.read(keyboard, 65536)
+                if not waiting:
+                    keyboard = -1
                     with contextlib.suppress(OSError):
                         link.shutdown(socket.SHUT_WR)
-                    continue
-                gone = False
                 if watcher:
-                    data, gone = watcher.feed(data)
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    link.sendall(data)
-                if gone:
-                    return True
+                    waiting, gone = watcher.feed(waiting)
+            if waiting and (free or keyboard in ready):
+                waiting = _give(link, waiting)
+            if gone:
+                return True
 
     def _receive(self, link: socket.socket, show: Callable[[bytes], None]) -> bool:
         """Read once and show it (TLS may hold more than select sees); False at the end."""
@@ -199,6 +202,16 @@ class Session(NamedTuple):
                 write(sys.stderr.buffer if stream == 2 else sys.stdout.buffer, payload)
 
         return show
+
+
+def _give(link: socket.socket, data: bytes) -> bytes:
+    """Send as much as goes at once; returns the rest. Where nobody hears it, what they said last may still come."""
+    try:
+        return data[link.send(data, socket.MSG_DONTWAIT) :]
+    except BlockingIOError:
+        return data
+    except (BrokenPipeError, ConnectionResetError):
+        return b""
 
 
 def write(out: IO[bytes], data: bytes) -> None:

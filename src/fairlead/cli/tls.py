@@ -45,11 +45,12 @@ def _load(deed: Any, *names: str) -> None:
 
 
 class Encrypted:
-    """As much of a socket as we use: sendall, recv, shutdown, fileno, pending, close."""
+    """As much of a socket as we use: sendall, send, recv, shutdown, fileno, pending, close."""
 
     def __init__(self, plain: socket.socket, context: ssl.SSLContext, name: str) -> None:
         self._plain = plain
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._sealed, self._taken = b"", 0  # of ``send``: what did not go yet, and of how much it was made
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
         self._until(self._tls.do_handshake)
 
@@ -66,12 +67,23 @@ class Encrypted:
                 self._incoming.write(data) if data else self._incoming.write_eof()
 
     def _flush(self) -> None:
-        if self._outgoing.pending:
-            self._plain.sendall(self._outgoing.read())
+        if self._sealed or self._outgoing.pending:
+            self._plain.sendall(self._sealed + self._outgoing.read())
+            self._sealed = b""
 
     def sendall(self, data: bytes) -> None:
         if data:
             self._until(self._tls.write, data)
+
+    def send(self, data: bytes, flags: int) -> int:
+        """Like a socket's. What raises ``BlockingIOError`` is to be called again with the same data."""
+        if not self._taken:
+            self._taken = self._tls.write(data[:16384])
+            self._sealed += self._outgoing.read()
+        while self._sealed:
+            self._sealed = self._sealed[self._plain.send(self._sealed, flags) :]
+        taken, self._taken = self._taken, 0
+        return taken
 
     def recv(self, most: int) -> bytes:
         try:
