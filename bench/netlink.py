@@ -1,4 +1,4 @@
-"""What an endpoint costs: namespace, veth pair on a bridge, settings, addresses, firewall, routes.
+"""What an endpoint costs: namespace, veth pair on a bridge, settings, addresses, routes; and a published port.
 
     sudo .venv/bin/python bench/netlink.py [endpoints]
 
@@ -30,7 +30,6 @@ SKELETON = """
 map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
 chain arriving { type nat hook prerouting priority dstnat; dnat ip to meta l4proto . th dport map @published; }
 """
-REDIRECT = "chain leaving { type nat hook output priority -100; ip daddr 127.0.0.11 udp dport 53 redirect to :%d; }"
 
 
 def bridge() -> Plan:
@@ -82,14 +81,11 @@ def main() -> None:
         for n in numbers:
             timed("namespace", lambda n=n: host.make((Namespace(name=f"c{n}"),)))
             timed("endpoint up", lambda n=n: host.make(endpoint(n)))
-            redirect = Skeleton(ns=f"c{n}", text=REDIRECT % (40000 + n))
-            timed("firewall of the sandbox", lambda redirect=redirect: host.make((redirect,)))
             port = Element(map="published", item=f"tcp . {n + 1}", value="10.5.0.2 . 80")
             timed("publish one port", lambda port=port: host.make((port,)))
         many = tuple(Element(map="published", item=f"udp . {n}", value="10.5.0.2 . 80") for n in range(1, 1001))
         timed("publish 1000 ports", lambda: host.make(many))
         wanted = [item for n in numbers for item in (Namespace(name=f"c{n}"), *endpoint(n))]
-        wanted += [Skeleton(ns=f"c{n}", text=REDIRECT % (40000 + n)) for n in numbers]
         for label in (f"look at {count} endpoints, first", f"look at {count} endpoints, again"):
             timed(label, lambda: host.look(wanted))
         missing, _ = difference(wanted, host.look(wanted))

@@ -95,7 +95,7 @@ def test_a_published_port_53_is_for_packets_to_this_host(lab: Lab) -> None:
     ),
 )
 def test_nobody_elses_address_is_taken_over(lab: Lab) -> None:
-    """Publishing at an address that the host has not is allowed, as in dockerd: it may come. Till then it is theirs."""
+    """Publishing at an address that the host has not is allowed: it may come. Till then it is theirs."""
     lab.run(f"-d --name thief -p {lab.outside.address}:7777:53/udp {NAP}")
     lab.run(f"-d --name client {NAP}")
     with listen(Seat(lab.engine, "thief"), 53) as thief, listen(lab.outside, 7777) as owner:

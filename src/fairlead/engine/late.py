@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -30,9 +29,7 @@ class _Late:
     def __init__(self, build: Callable[[], Any]) -> None:
         self._build = build
 
-    @cached_property
-    def _part(self) -> Any:
-        return self._build()
-
     def __getattr__(self, name: str) -> Any:
+        if "_part" not in vars(self):  # no property: an AttributeError of ``build``'s would be asked for here again
+            self._part = self._build()
         return getattr(self._part, name)

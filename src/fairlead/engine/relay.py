@@ -330,7 +330,7 @@ def _options(way: Way, sock: Bare) -> Iterator[Option]:
     """What a socket for this way is told before it is bound; ``sock``: one of them, to ask the kernel's default."""
     if way.family == _SIX and bool(sock.getsockopt(*_ONLY)) == way.both:
         yield *_ONLY, not way.both
-    # An address that the host does not have yet may be published all the same, as dockerd allows.
+    # An address that the host does not have yet may be published all the same: one that moves between hosts (VRRP).
     if way.address not in _EVERY:
         yield *_FREEBIND[way.family], 1
     if way.protocol == "udp" and not way.target:
