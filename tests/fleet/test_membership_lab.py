@@ -7,6 +7,8 @@ import datetime
 import json
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from fairlead.lab.machine import Machine
 from fairlead.lab.topology import one_cable
 from fairlead.lab.world import World
 from fairlead.swarm import ca
+from lane import cfssl
 from lane.client import Docker
 from lane.machine import Result, eventually
 
@@ -309,6 +312,38 @@ def test_a_root_of_ones_own(nodes: Nodes, tmp_path: Path) -> None:
     assert anna("swarm ca").strip() == made.certificate.decode().strip()
     eventually(lambda: {status for status, _ in anna.nodes().values()} == {"Ready"}, "both are there", LATER)
     assert made.key.decode() not in anna.machine.run("cat", str(bert.file)).stdout
+
+
+def test_a_root_whose_key_is_nowhere_in_the_swarm(nodes: Nodes, tmp_path: Path) -> None:
+    """dora's machine has it, and a program there that speaks CFSSL signs whatever managers ask for."""
+    anna, bert, carl, dora = nodes.values()
+    anna("swarm init")
+    bert.joins(anna, "manager")
+    made = ca.Authority.found(datetime.datetime.now(datetime.UTC))
+    (tmp_path / "ca.crt").write_bytes(made.certificate)
+    (tmp_path / "ca.key").write_bytes(made.key)
+    (tmp_path / "old.crt").write_text(anna("swarm ca"))
+    (tmp_path / "believed.crt").write_bytes((tmp_path / "old.crt").read_bytes() + b"\n" + made.certificate)
+    url = f"https://{dora.address}:8888/api/v1/cfssl/sign"
+    rotate = f"swarm ca --rotate --quiet --ca-cert {tmp_path}/ca.crt --external-ca"
+    wish = f"{rotate} protocol=cfssl,url={url},cacert={tmp_path}/ca.crt"
+    assert "reachable external CA" in anna.refuses(wish)
+    words = [sys.executable, cfssl.__file__, str(tmp_path), dora.address, "8888"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(dora.machine.enter(*words), stdin=pipe, stdout=pipe, text=True) as serving:
+        assert serving.stdout and serving.stdout.readline() == "ready\n"
+        anna(wish)
+        assert anna("swarm ca").strip() == made.certificate.decode().strip()
+        carl.joins(bert)
+        asked = (tmp_path / "asked").read_text().splitlines()
+    assert len(asked) >= 3, "another for each of the two, and the first for the third"
+    assert f"cfssl: {url}" in anna("info")
+    eventually(lambda: [status for status, _ in anna.nodes().values()] == ["Ready"] * 3, "all are there", LATER)
+    dora.refuses(f"swarm join --token {anna.token('worker')} {anna.address}:2377")  # nobody signs any more
+    another = f"swarm update --external-ca protocol=cfssl,url=https://x,cacert={tmp_path}/old.crt"
+    assert "reachable external CA" in anna.refuses(another)
+    for node in (anna, bert, carl):
+        assert made.key.decode() not in node.machine.run("cat", str(node.file)).stdout
 
 
 def test_managers_that_lock_themselves(three: Nodes) -> None:

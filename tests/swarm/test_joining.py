@@ -15,7 +15,7 @@ from fairlead.core.cluster import Manager, Node, NodeSpec
 from fairlead.core.revoked import revoked, without
 from fairlead.core.service import SECOND
 from fairlead.core.session import GetKeys, Issued, KeysGiven
-from fairlead.core.swarmspec import Cluster, Trust
+from fairlead.core.swarmspec import CaConfig, Cluster, ExternalCa, Trust
 from fairlead.errors import FairleadError, Forbidden, Invalid
 from fairlead.store.base import Change, Entry
 from fairlead.store.memory import MemoryStore
@@ -25,6 +25,7 @@ from fairlead.swarm.gate import Gate, Newcomer
 from fairlead.swarm.members import Member
 from fairlead.swarm.membership import Membership
 from fairlead.swarm.state import State
+from lane.cfssl import Cfssl
 
 NOW = datetime.datetime.now(datetime.UTC)
 LISTEN = "127.0.0.1:0"
@@ -277,6 +278,33 @@ async def test_while_the_root_is_exchanged_newcomers_get_a_certificate_of_the_ne
     chain = joined.issued.certificate.encode()
     assert ca.trusted(chain, [new.certificate], NOW) and ca.trusted(chain, [swarm.root.certificate], NOW)
     assert joined.issued.roots == trust.roots
+
+
+async def test_where_somebody_else_signs_he_signs_all(swarm: Swarm, tmp_path: Path) -> None:
+    """Though the key is here, too; and a node that became something else meanwhile gets nothing."""
+    swarm.admission._shows = swarm.credentials("first", "manager").with_pair
+    (cluster,) = swarm.state.cluster.values()
+    with Cfssl(swarm.root, tmp_path, swarm.root.certificate) as cfssl:
+        spec = replace(cluster.spec, ca_config=CaConfig(external_cas=(ExternalCa(url=cfssl.url),)))
+        await swarm.state.commit([replace(cluster, spec=spec, trust=replace(cluster.trust, key=""))])
+        joined = await joining.join(swarm.address, swarm.token("m" * 25), "active")
+        who = ca.identity(joined.issued.certificate.encode())
+        assert swarm.state.nodes[who.node].serials == ca.serials(joined.issued.certificate.encode())
+        loop = asyncio.get_running_loop()
+
+        def demoted(asked: dict[str, object]) -> bytes:
+            worker = replace(swarm.state.nodes[who.node], spec=NodeSpec(role="worker"))
+            asyncio.run_coroutine_threadsafe(swarm.state.commit([worker]), loop).result(5)
+            return cfssl.signed(asked)
+
+        cfssl.answer = demoted
+        with pytest.raises(Forbidden, match="ask again"):
+            await swarm.admission.renewed(who, ca.new_request()[1].decode())
+        assert [asked["subject"]["CN"] for _, asked in cfssl.asked] == [who.node] * 2
+    (cluster,) = swarm.state.cluster.values()
+    await swarm.state.commit([replace(cluster, spec=replace(spec, ca_config=CaConfig()))])
+    with pytest.raises(FairleadError, match="key is not in this swarm"):
+        await joining.join(swarm.address, swarm.token("w" * 25), "active")
 
 
 @pytest.mark.parametrize("alone", [True, False])

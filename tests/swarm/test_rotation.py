@@ -55,11 +55,31 @@ def test_a_root_of_theirs(cluster: Cluster) -> None:
         asks(signing_ca_cert=text + text, signing_ca_key=key),
         asks(signing_ca_cert="nonsense", signing_ca_key=key),
         asks(signing_ca_cert=text, force_rotate=1),
-        asks(external_cas=(ExternalCa(url="https://ca"),)),
+        asks(signing_ca_cert=text, force_rotate=1, external_cas=(ExternalCa(url="https://ca"),)),
     ):
         with pytest.raises(Invalid) as told:
             rotation.updated(cluster, wrong, NOW)
         assert "PRIVATE" not in told.value.message
+
+
+def test_a_root_whose_key_stays_elsewhere(cluster: Cluster) -> None:
+    """Its key is nowhere in the swarm, so nobody may forget who has it; and it signs for the one after it."""
+    own = ca.Authority.found(NOW)
+    theirs = ExternalCa(url="https://ca", ca_cert=own.certificate.decode() + "\n")
+    wish = asks(signing_ca_cert=own.certificate.decode(), force_rotate=1, external_cas=(theirs,))
+    trust, spec = rotation.updated(cluster, wish, NOW)
+    assert trust.next_root == own.certificate.decode() and not trust.next_key
+    leaf = own.issue(ca.new_request()[1], ca.Identity("n", "worker", "c"), NOW) + trust.bridge.encode()
+    assert ca.trusted(leaf, [trust.root.encode()], NOW), "whoever has not heard believes by the bridge"
+    for at in (replace(cluster, trust=trust, spec=spec), replace(cluster, trust=Trust(trust.next_root), spec=spec)):
+        with pytest.raises(Invalid, match="at least one valid, reachable external CA"):
+            rotation.updated(at, asks(force_rotate=1), NOW)
+    alone = replace(cluster, trust=Trust(trust.next_root), spec=spec)
+    again = replace(spec, ca_config=replace(spec.ca_config, signing_ca_cert="", force_rotate=2))
+    with pytest.raises(FairleadError, match="Give it first: swarm ca --rotate --ca-cert FILE --ca-key FILE"):
+        rotation.updated(alone, again, NOW)
+    here = asks(signing_ca_cert=own.certificate.decode(), signing_ca_key=own.key.decode(), force_rotate=2)
+    assert rotation.updated(alone, here, NOW)[0] == Trust(own.certificate.decode(), own.key.decode())
 
 
 async def settle() -> None:

@@ -116,7 +116,7 @@ async def opened(ledger: MemoryStore | None = None, first: int = 0) -> AsyncIter
 @pytest.fixture
 async def office() -> AsyncIterator[Office]:
     async with opened() as office:
-        await office.put(Cluster("c1", Trust("root"), worker="w", manager="m"))
+        await office.put(Cluster("c1", Trust("root", "key"), worker="w", manager="m"))
         yield office
 
 
@@ -367,7 +367,7 @@ def test_without_a_majority_nothing_is_written_and_people_hear_of_it_soon() -> N
         ledger, clock = Away(), asyncio.get_running_loop().time
         took = []
         async with opened(ledger) as office:
-            await office.put(Cluster("c1", Trust("root"), worker="w", manager="m"))
+            await office.put(Cluster("c1", Trust("root", "key"), worker="w", manager="m"))
             await office.control.create_service(web())
             ledger.away = True
             asyncio.get_running_loop().call_later(8, setattr, ledger, "away", False)
@@ -534,7 +534,7 @@ async def test_subnets_and_identifiers_are_given_in_turn(office: Office) -> None
 
 async def test_they_are_cut_from_the_cluster_s_own_pools() -> None:
     async with opened() as office:
-        await office.put(Cluster("c1", Trust("root"), address_pools=("10.40.0.0/16",), subnet_size=26))
+        await office.put(Cluster("c1", Trust("root", "key"), address_pools=("10.40.0.0/16",), subnet_size=26))
         one = await office.control.create_network(NetworkRequest("one", driver="overlay", ipv6=True))
         assert one.spec.ipam.config[0].subnet == "10.40.0.0/26"
         assert one.spec.ipam.config[1].subnet.startswith("fd")
@@ -548,7 +548,7 @@ async def test_they_are_cut_from_the_cluster_s_own_pools() -> None:
 async def test_two_managers_make_a_network_at_once_and_each_has_its_own(two: NetworkRequest) -> None:
     ledger = MemoryStore()
     async with opened(ledger) as mine, opened(ledger, 1) as yours:
-        await mine.put(Cluster("c1", Trust("root")))
+        await mine.put(Cluster("c1", Trust("root", "key")))
         while not yours.state.cluster:
             await asyncio.sleep(0)
         one = await mine.control.create_network(NetworkRequest("one", driver="overlay"))

@@ -84,7 +84,13 @@ def spec_shown(of: ClusterSpec) -> dict[str, Any]:
     history = of.orchestration.task_history_retention_limit
     raft, usual = of.raft, Raft()
     keep = usual.keep_old_snapshots if raft.keep_old_snapshots is None else raft.keep_old_snapshots
-    config = {"NodeCertExpiry": of.ca_config.node_cert_expiry or CERTIFICATE_LIFE}
+    config: dict[str, Any] = {"NodeCertExpiry": of.ca_config.node_cert_expiry or CERTIFICATE_LIFE}
+    if of.ca_config.external_cas:
+        config["ExternalCAs"] = [
+            {"Protocol": one.protocol, "URL": one.url, **({"Options": one.options} if one.options else {})}
+            | {"CACert": one.ca_cert}
+            for one in of.ca_config.external_cas
+        ]
     if of.ca_config.force_rotate:
         config["ForceRotate"] = of.ca_config.force_rotate
     defaults = of.task_defaults.log_driver

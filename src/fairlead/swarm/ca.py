@@ -24,6 +24,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fairlead.errors import Invalid
@@ -99,10 +100,16 @@ class Authority:
 
     def succeeded_by(self, new: Authority, now: datetime.datetime) -> Authority:
         """The new one with a bridge from this one."""
-        parsed = new._parsed
-        built = _certificate(parsed.subject, self._parsed.subject, new._public, now, ROOT_LIFE)
-        bridge = _as_authority(built, self._public).sign(self._key, hashes.SHA256())
-        return Authority(new.certificate, new.key, pem(bridge))
+        return Authority(new.certificate, new.key, self.bridge_to(new.certificate, now))
+
+    def bridge_to(self, root: bytes, now: datetime.datetime) -> bytes:
+        """What lets those who trust this one believe in another root (PEM), whoever has its key. Raises ``Invalid``."""
+        parsed = load(root)
+        public = parsed.public_key()
+        if not isinstance(public, ec.EllipticCurvePublicKey):
+            raise Invalid("the root certificate is of a kind that is not used here: those with ECDSA keys are")
+        built = _certificate(parsed.subject, self._parsed.subject, public, now, ROOT_LIFE)
+        return pem(_as_authority(built, self._public).sign(self._key, hashes.SHA256()))
 
     @property
     def _public(self) -> ec.EllipticCurvePublicKey:
@@ -110,6 +117,11 @@ class Authority:
 
     def __repr__(self) -> str:
         return f"Authority({self._parsed.subject.rfc4514_string()}, serial {self._parsed.serial_number})"
+
+
+def requested(request: bytes) -> bytes:
+    """The public key of a request (PEM), DER. Raises ``Invalid``."""
+    return _encoded(_requested(request))
 
 
 def new_request() -> tuple[bytes, bytes]:
@@ -141,6 +153,18 @@ def trusted(chain: bytes, roots: Sequence[bytes], now: datetime.datetime) -> boo
         if at + 1 == len(links) or not _signed_by(link, links[at + 1]):
             return False
     return False
+
+
+def fits(certificate: x509.Certificate, public: bytes, who: Identity) -> bool:
+    """Whether it is a certificate for that node, role and public key (DER), with all that nodes and etcd look at."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        usages = set(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except x509.ExtensionNotFound:
+        return False
+    named = set(names.get_values_for_type(x509.DNSName)) >= {ROLES[who.role], who.node}
+    used = usages >= {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
+    return named and used and _public(certificate) == public and identity(certificate) == who
 
 
 def matches(certificate: bytes, key: bytes) -> bool:
@@ -290,8 +314,11 @@ def _signed_by(link: x509.Certificate, above: x509.Certificate) -> bool:
 
 
 def _public(holder: x509.Certificate | ec.EllipticCurvePrivateKey) -> bytes:
-    key = holder.public_key()
-    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return _encoded(holder.public_key())
+
+
+def _encoded(public: CertificatePublicKeyTypes) -> bytes:
+    return public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _name(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> str:

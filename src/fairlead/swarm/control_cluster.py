@@ -14,7 +14,7 @@ from fairlead.core.refusals import invalid
 from fairlead.core.service import SECOND
 from fairlead.core.swarmspec import Cluster, ClusterSpec
 from fairlead.errors import Invalid
-from fairlead.swarm import rotation
+from fairlead.swarm import externalca, rotation
 from fairlead.swarm.control_base import Change, Part, cluster_of, out_of_sequence
 
 SHORTEST_LIFE = 3600 * SECOND
@@ -51,6 +51,9 @@ class ClusterControl(Part):
             return Change((changed,))
 
         await self._exchanged(spec)
+        root, signers = rotation.unseen(self.cluster(), spec)
+        if signers and not await externalca.reachable(signers, root):
+            raise invalid(rotation.NOBODY_SIGNS)
         await self.write(decide)
 
     async def _exchanged(self, spec: ClusterSpec) -> None:
@@ -83,9 +86,8 @@ class ClusterControl(Part):
 def check(spec: ClusterSpec) -> None:
     if spec.name not in ("", "default"):
         raise Invalid('swarm spec must be named "default"')
-    for ca in spec.ca_config.external_cas or ():
-        if ca.protocol.lower() != "cfssl":
-            raise Invalid(f'invalid protocol: "{ca.protocol}"')
+    for one in spec.ca_config.external_cas or ():
+        externalca.check(one)
     if spec.dispatcher.heartbeat_period < 0:
         raise invalid("heartbeat time period cannot be a negative duration")
     life = spec.ca_config.node_cert_expiry

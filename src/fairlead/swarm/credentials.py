@@ -101,12 +101,12 @@ class Credentials:
 
     def server(self) -> ssl.SSLContext:
         if self._server is None:
-            self._server = self._with_pair(gate.server_context(self.notes.roots))
+            self._server = self.with_pair(gate.server_context(self.notes.roots))
         return self._server
 
     def client(self) -> ssl.SSLContext:
         if self._client is None:
-            self._client = self._with_pair(gate.client_context(self.notes.roots))
+            self._client = self.with_pair(gate.client_context(self.notes.roots))
         return self._client
 
     def knows(self, who: Identity, address: str) -> bool:
@@ -114,8 +114,8 @@ class Credentials:
         have its certificate, and an address that was another's."""
         return who.node in (self.identity.node, *self.notes.managers) or address in self.notes.managers
 
-    def _with_pair(self, context: ssl.SSLContext) -> ssl.SSLContext:
-        """``ssl`` wants a file: one in memory, that has no name."""
+    def with_pair(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        """It shows our certificate. ``ssl`` wants a file: one in memory, that has no name."""
         if self.locked:
             raise Invalid("the swarm is locked")
         place = os.memfd_create("pair")

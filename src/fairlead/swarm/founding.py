@@ -19,11 +19,12 @@ from fairlead.core.swarmspec import (
     Cluster,
     ClusterSpec,
     Encryption,
+    Raft,
     SharedNetwork,
     Trust,
 )
 from fairlead.engine.swarm import InitRequest
-from fairlead.errors import FairleadError, Invalid
+from fairlead.errors import FairleadError
 from fairlead.swarm import ca
 from fairlead.swarm.ca import Authority, Identity
 from fairlead.swarm.control_cluster import check
@@ -51,12 +52,6 @@ def found(request: InitRequest, address: str, created: str, tools: Tools) -> Fir
     pools, size, port = settings(request)
     check(settled(request))
     at, now = tools.clock(), tools.now()
-    config = request.spec.ca_config
-    if config.external_cas:
-        raise Invalid(
-            "certificates are issued by this swarm's own managers: --external-ca is not supported. A root certificate"
-            " and key of your own can be given with: docker swarm ca --rotate --ca-cert FILE --ca-key FILE"
-        )
     authority = Authority.found(now)
     cluster = Cluster(
         new_id(tools.draw),
@@ -100,10 +95,21 @@ def settled(request: InitRequest) -> ClusterSpec:
         spec,
         name=usual.name,
         orchestration=usual.orchestration if limit is None else spec.orchestration,
-        raft=usual.raft,
+        raft=_raft(spec.raft),
         dispatcher=spec.dispatcher if spec.dispatcher.heartbeat_period else usual.dispatcher,
         ca_config=replace(spec.ca_config, node_cert_expiry=life(spec)),
         encryption_config=Encryption(request.autolock or spec.encryption_config.auto_lock_managers),
+    )
+
+
+def _raft(given: Raft) -> Raft:
+    """How often there is a snapshot, and what is kept, may be said; the ticks are Docker's own consensus's."""
+    usual = Raft()
+    keep = usual.keep_old_snapshots if given.keep_old_snapshots is None else given.keep_old_snapshots
+    return Raft(
+        given.snapshot_interval or usual.snapshot_interval,
+        keep,
+        given.log_entries_for_slow_followers or usual.log_entries_for_slow_followers,
     )
 
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 import datetime
 import hmac
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import NamedTuple
 
@@ -37,7 +38,7 @@ from fairlead.core.session import Enroll, Enrolled, GetKeys, GetRoot, Issued, Jo
 from fairlead.core.swarmspec import Cluster
 from fairlead.core.written import joined
 from fairlead.errors import FairleadError, Forbidden, Invalid, Unavailable
-from fairlead.swarm import ca, gate
+from fairlead.swarm import ca, externalca, gate
 from fairlead.swarm.ca import Authority, Identity
 from fairlead.swarm.credentials import each
 from fairlead.swarm.gate import Gate, Keys, Newcomer, Stream
@@ -127,11 +128,15 @@ async def _first(addresses: Iterable[str], message: Renew | Enroll, keys: Keys) 
 
 
 def authority(cluster: Cluster) -> Authority:
-    """Who signs now."""
+    """Who signs now, if it is for managers to sign."""
     trust = cluster.trust
     if trust.next_root:
-        return Authority(trust.next_root.encode(), trust.next_key.encode(), trust.bridge.encode())
-    return Authority(trust.root.encode(), trust.key.encode())
+        root, key, bridge = trust.next_root, trust.next_key, trust.bridge
+    else:
+        root, key, bridge = trust.root, trust.key, ""
+    if not key:
+        raise Unavailable("the root's key is not in this swarm, and no external CA signs for it: --external-ca")
+    return Authority(root.encode(), key.encode(), bridge.encode())
 
 
 def signing_root(cluster: Cluster) -> str:
@@ -141,7 +146,7 @@ def signing_root(cluster: Cluster) -> str:
 
 class Admission:
     """What a manager answers. ``now``: the time; ``draw``: a random number below the one given; ``give``: the keys of
-    the managers' store, for that node."""
+    the managers' store, for that node; ``shows``: puts our certificate into a context, for external CAs."""
 
     def __init__(
         self,
@@ -151,8 +156,9 @@ class Admission:
         now: Callable[[], datetime.datetime],
         draw: Callable[[int], int],
         give: Callable[[str], Awaitable[dict[str, bytes]]],
+        shows: Callable[[ssl.SSLContext], object] = lambda context: None,
     ) -> None:
-        self._state, self._members, self._give = state, members, give
+        self._state, self._members, self._give, self._shows = state, members, give, shows
         self._clock, self._now, self._draw = clock, now, draw
 
     def answer_at(self, gate_: Gate) -> None:
@@ -193,7 +199,7 @@ class Admission:
         at = self._clock()
         spec = NodeSpec(role=fits[0], availability=asked.availability)
         node = Node(new_id(self._draw), spec, address=stream.peer, created=at, updated=at, since=at)
-        issued = self._issue(node.id, fits[0], asked.request)
+        issued = await self._issue(node.id, fits[0], asked.request)
         await self._state.commit([replace(node, serials=ca.serials(issued.certificate.encode()))])
         log.info("node %s joined as %s from %s", node.id, fits[0], stream.peer)
         return issued
@@ -208,7 +214,10 @@ class Admission:
         node = self._state.nodes.get(who.node)
         if node is None:
             raise Forbidden("this node is not part of the swarm")
-        issued = self._issue(node.id, node.spec.role, request)
+        issued = await self._issue(node.id, node.spec.role, request)
+        now = self._state.nodes.get(who.node)
+        if now is None or now.spec.role != node.spec.role:  # while somebody else signed
+            raise Forbidden("this node is to be something else by now: ask again")
         await self._note(node.id, ca.serials(issued.certificate.encode()))
         if who.role == "manager" and node.spec.role == "worker":
             await self.dismiss(node.id)
@@ -224,10 +233,16 @@ class Admission:
 
         await self._state.change(told)
 
-    def _issue(self, node: str, role: str, request: str) -> Issued:
+    async def _issue(self, node: str, role: str, request: str) -> Issued:
         cluster = self._cluster
-        life = datetime.timedelta(microseconds=cluster.spec.ca_config.node_cert_expiry // 1000)
-        signed = authority(cluster).issue(request.encode(), Identity(node, role, cluster.id), self._now(), life)
+        who, now = Identity(node, role, cluster.id), self._now()
+        if signers := externalca.signing(cluster):
+            root = signing_root(cluster)
+            signed = await externalca.sign(signers, root, request.encode(), who, self._shows, now)
+            signed += cluster.trust.bridge.encode() if cluster.trust.next_root else b""
+        else:
+            life = datetime.timedelta(microseconds=cluster.spec.ca_config.node_cert_expiry // 1000)
+            signed = authority(cluster).issue(request.encode(), who, now, life)
         return Issued(node, signed.decode(), cluster.trust.roots, tuple(self.managers().values()))
 
     def managers(self) -> dict[str, str]:

@@ -120,7 +120,8 @@ class Manager:
         self.ledger = SealedLedger(etcd, self.datakeys)
         self.members = Members(self._servers)
         self.state = State(self.ledger, self._tell)
-        self.admission = Admission(self.state, self.members, tools.clock, tools.now, tools.draw, self._give)
+        shows = credentials.with_pair
+        self.admission = Admission(self.state, self.members, tools.clock, tools.now, tools.draw, self._give, shows)
         self.gate = Gate(credentials, self.admission.welcome, tools.now)
         self.control = Control(self.state, tools.clock, tools.draw, tools.local)
         self.dispatcher: Dispatcher | None = None

@@ -6,7 +6,7 @@
 
 Rules
     1. What people gave (``--ca-cert``, ``--ca-key``) is checked before anything begins; the key is kept with the trust,
-       and nowhere else.
+       and nowhere else. Without a key an external CA has to sign for the root (``externalca``).
     2. One exchange at a time. A node that is away is waited for, until it comes back or is removed: it could not come
        in any more, once its root is forgotten.
     3. etcd reads the roots when it starts: it is started anew, at one manager at a time (``Manager``), and no root is
@@ -25,47 +25,75 @@ from msgspec.structs import replace
 from fairlead.core import tokens
 from fairlead.core.cluster import Node
 from fairlead.core.refusals import invalid, unmet
-from fairlead.core.swarmspec import Cluster, ClusterSpec, Trust
+from fairlead.core.swarmspec import Cluster, ClusterSpec, ExternalCa, Trust
 from fairlead.errors import Conflict, Invalid, Unavailable
+from fairlead.swarm import externalca
 from fairlead.swarm.ca import Authority
 from fairlead.swarm.leader import PAUSE, Guard
 from fairlead.swarm.state import Event, State
 
 log = logging.getLogger(__name__)
 
+NOBODY_SIGNS = (
+    "there must be at least one valid, reachable external CA corresponding to the CA certificate, or its key:"
+    " --external-ca protocol=cfssl,url=…,cacert=FILE, or --ca-key FILE"
+)
+
 
 def updated(cluster: Cluster, spec: ClusterSpec, now: datetime.datetime) -> tuple[Trust, ClusterSpec]:
     """The trust that follows from a changed spec, and the spec without secrets. Raises ``Invalid``."""
-    wish = spec.ca_config
-    if wish.external_cas:
-        raise invalid("certificates are issued by this swarm's own managers: external CAs are not supported")
+    wish, trust = spec.ca_config, cluster.trust
     bare = replace(spec, ca_config=replace(wish, signing_ca_key=""))
     if not asked(cluster, spec):
-        return cluster.trust, bare
-    given = wish.signing_ca_cert if wish.signing_ca_key else ""
-    if wish.signing_ca_cert and not wish.signing_ca_key:
-        raise invalid("the key of the signing CA certificate is needed too: certificates are issued by managers")
-    if cluster.trust.next_root:
+        signs = (trust.next_root, trust.next_key) if trust.next_root else (trust.root, trust.key)
+        _signed_by_somebody(*signs, trust, spec)
+        return trust, bare
+    if trust.next_root:
         raise unmet("the root certificate is being exchanged already: wait for the nodes that are away, or remove them")
-    new = Authority(_tidy(given).encode(), wish.signing_ca_key.encode()) if given else Authority.found(now)
-    if new.certificate.decode() == cluster.trust.root:
-        return cluster.trust, bare
-    old = Authority(cluster.trust.root.encode(), cluster.trust.key.encode())
-    bridged = old.succeeded_by(new, now)
-    trust = replace(
-        cluster.trust,
-        next_root=bridged.certificate.decode(),
-        next_key=bridged.key.decode(),
-        bridge=bridged.bridge.decode(),
-    )
-    return trust, bare
+    root, key = _wanted(cluster, spec, now)
+    _signed_by_somebody(root, key, trust, spec)
+    if root == trust.root:
+        return replace(trust, key=key), bare
+    if not trust.key:
+        raise unmet(
+            "the key of the root certificate signs for the next one, and is not in this swarm. Give it first:"
+            " swarm ca --rotate --ca-cert FILE --ca-key FILE"
+        )
+    bridge = Authority(trust.root.encode(), trust.key.encode()).bridge_to(root.encode(), now)
+    return replace(trust, next_root=root, next_key=key, bridge=bridge.decode()), bare
 
 
 def asked(cluster: Cluster, spec: ClusterSpec) -> bool:
     """Whether another root is wanted."""
     wish, had = spec.ca_config, cluster.spec.ca_config
-    given = wish.signing_ca_cert if wish.signing_ca_key else ""
-    return wish.force_rotate != had.force_rotate or bool(given and _tidy(given) != cluster.trust.root)
+    given = _given(spec)
+    return wish.force_rotate != had.force_rotate or bool(given and given != cluster.trust.root)
+
+
+def unseen(cluster: Cluster, spec: ClusterSpec) -> tuple[str, tuple[ExternalCa, ...]]:
+    """A root (PEM) whose key is to stay with external CAs, and those; empty: there is none."""
+    given = "" if spec.ca_config.signing_ca_key or not asked(cluster, spec) else _given(spec)
+    return given, externalca.of_root(spec.ca_config.external_cas or (), cluster.trust.root, given)
+
+
+def _given(spec: ClusterSpec) -> str:
+    """The root (PEM) that somebody gave."""
+    return _tidy(spec.ca_config.signing_ca_cert) if spec.ca_config.signing_ca_cert else ""
+
+
+def _wanted(cluster: Cluster, spec: ClusterSpec, now: datetime.datetime) -> tuple[str, str]:
+    """The next root and its key (PEM), which is empty if it stays with an external CA."""
+    given, key = _given(spec), spec.ca_config.signing_ca_key
+    if given and not key:
+        return given, ""
+    new = Authority(given.encode(), key.encode()) if given else Authority.found(now)
+    return new.certificate.decode(), new.key.decode()
+
+
+def _signed_by_somebody(root: str, key: str, trust: Trust, spec: ClusterSpec) -> None:
+    """No node would get a certificate any more."""
+    if not key and not externalca.of_root(spec.ca_config.external_cas or (), trust.root, root):
+        raise invalid(NOBODY_SIGNS)
 
 
 def behind(cluster: Cluster, nodes: Iterable[Node]) -> list[Node]:
