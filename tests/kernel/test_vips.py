@@ -135,7 +135,8 @@ also beside version 1), most connections never come to it:
 | of a node: `fairlead.weight=3` | tasks of that node get three times as much, of every service |
 | of a container: `fairlead.weight=2` | `--container-label-add`: the tasks of that version; times the node's |
 
-Weights are whole numbers to 100. All of it may be changed while the service runs, without a task being replaced (but
+Weights are whole numbers to 100. What begins with `fairlead.` and is none of ours, or stands where nobody looks, is
+refused. All of it may be changed while the service runs, without a task being replaced (but
 for the container's own label, which belongs to its version: nine tasks of weight 10 and one of weight 1 try the new).
 
 Why so: [vip-without-ipvs.md](../why/vip-without-ipvs.md).

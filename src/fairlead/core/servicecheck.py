@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fairlead.core import constraints, mesh, reference, serving, webmesh
+from fairlead.core import constraints, ownlabels, reference, webmesh
 from fairlead.core.cluster import Service
 from fairlead.core.refusals import invalid, unknown
 from fairlead.core.service import (
@@ -54,13 +54,8 @@ def check(spec: ServiceSpec) -> None:
     _update(spec.update_config or UpdateConfig())
     _endpoint(spec.endpoint_spec or EndpointSpec())
     webmesh.routes(spec.labels or {}, spec.ports)
-    serving.asked((spec.labels or {}).get(serving.LABEL, ""))
-    at = (spec.labels or {}).get(mesh.AT, "")
-    if at and not mesh.PUBLISHED.fullmatch(f"{at}@1:1/tcp"):
-        raise invalid(f"label {mesh.AT}={at}: expected an address, or the name of a device")
-    proxy = (spec.labels or {}).get(mesh.PROXY, "")
-    if proxy not in ("", mesh.V2):
-        raise invalid(f"label {mesh.PROXY}={proxy}: expected {mesh.V2}")
+    ownlabels.service(spec.labels or {})
+    ownlabels.container((template.container_spec or ContainerSpec()).labels or {})
     if spec.mode.is_job and (spec.update_config or spec.rollback_config):
         raise invalid("Jobs may not have an update config")
 

@@ -122,6 +122,11 @@ TERMINATED = "terminated"
 # -- labels -----------------------------------------------------------------------------------------------------------
 
 
+def leads(label: str) -> bool:
+    """Whether a label of that name says what leads to a service."""
+    return bool(_LABEL.fullmatch(label))
+
+
 def routes(labels: Mapping[str, str], ports: Sequence[ServicePort] = ()) -> tuple[str, ...]:
     """What a service's labels ask for, as its tasks' rows tell it; raises ``Invalid``.
 
@@ -130,7 +135,7 @@ def routes(labels: Mapping[str, str], ports: Sequence[ServicePort] = ()) -> tupl
     targets = {port.target_port for port in ports}
     found: dict[str, None] = {}
     for name, value in sorted(labels.items()):
-        if _LABEL.fullmatch(name):
+        if leads(name):
             try:
                 found.update(dict.fromkeys(_routes(value, str(*targets) if len(targets) == 1 else "")))
             except Invalid as problem:

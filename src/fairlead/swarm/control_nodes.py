@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from fairlead.core import quorum, revoked
+from fairlead.core import ownlabels, quorum, revoked
 from fairlead.core.cluster import Node, NodeSpec
 from fairlead.core.refusals import unmet
 from fairlead.errors import Invalid
@@ -30,6 +30,7 @@ class NodeControl(Part):
             raise Invalid(f'invalid Role: "{spec.role}"')
         if spec.availability not in AVAILABILITIES:
             raise Invalid(f'invalid Availability: "{spec.availability}"')
+        ownlabels.node(spec.labels)
 
         def decide() -> Change:
             node = self.node(ref)
