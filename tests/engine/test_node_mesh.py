@@ -148,9 +148,13 @@ async def test_an_own_task_is_reached_by_its_way_out_as_long_as_it_has_one(paper
     assert led(paper) == {"tcp 8080": {"172.18.0.3:80"}, "udp 5300": {"172.18.0.3:53"}}
     (port,) = [item for item in paper.host.look() if isinstance(item, MeshPort) and item.port == 8080]
     assert ("fd08::14", 80, 1) in port.targets, "it has no IPv6 there"
+    assert port.bridge == paper.controller.device(bridge), "containers of that bridge do not hear each other"
+    assert port.around == (("10.8.0.14", 80, 1), ("fd08::14", 80, 1)), "ingress leads them there"
     assert node.reached("172.18.0.3").part.task == "t14"
     await paper.endpoints.detach(stack, bridge, out)
     assert led(paper)["tcp 8080"] == {"10.8.0.14:80"} and ("tcp", "172.18.0.3", 80) in paper.host.forgotten
+    (port,) = [item for item in paper.host.look() if isinstance(item, MeshPort) and item.port == 8080]
+    assert not port.around and not port.bridge
     await paper.sandboxes.join(stack, bridge, out)
     await paper.endpoints.stand(out)
     del paper.host.forgotten[:]

@@ -382,3 +382,16 @@ def test_a_port_may_be_published_at_some_addresses_alone(world: World) -> None:
     assert calls(one, "tcp", ("127.0.0.1", 9090), ("10.8.0.2", 9090)) == ["ConnectionRefusedError"] * 2
     make(one, (replace(ports[0], targets=()),))
     assert calls(client, "tcp", (one.address4, 9090)) == ["ConnectionRefusedError"]
+
+
+def test_who_comes_by_one_device_may_be_led_elsewhere(world: World) -> None:
+    """As who calls from docker_gwbridge, where the node's own tasks are: by ingress, in both families."""
+    one, client = world["one"], world["outside"]
+    near, around = ((("10.8.0.12", 80, 1), ("fd08::12", 80, 1)), (("10.8.0.13", 80, 1), ("fd08::13", 80, 1)))
+    make(one, (MeshPort(protocol="tcp", port=9090, targets=near, bridge="eth0", around=around),))
+    told = calls(client, "tcp", (one.address4, 9090), (one.address6, 9090))
+    assert told == [f"{client.address4} three", f"{client.address6} three"]
+    assert calls(one, "tcp", (one.address4, 9090))[0].endswith(" two"), "by no device"
+    make(one, (MeshPort(protocol="tcp", port=9090, targets=near),))
+    assert calls(client, "tcp", (one.address4, 9090)) == [f"{client.address4} two"]
+    make(one, (MeshPort(protocol="tcp", port=9090),))

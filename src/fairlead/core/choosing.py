@@ -68,8 +68,10 @@ class Choosing(Steps):
     def _by_port(self) -> bool:
         """On the host: a published port of the swarm leads to a task. True: this one does."""
         port = self.port()
-        lots = [Lot(address, number, weight) for address, number, weight in port.targets] if port else []
-        lots = [lot for lot in lots if (":" in lot.address) == (self.packet.family == 6)]
+        targets = () if port is None else port.targets
+        if port is not None and port.around and self.packet.arrives == port.bridge:
+            targets = port.around
+        lots = [Lot(*target) for target in targets if (":" in target[0]) == (self.packet.family == 6)]
         if port is not None and lots:
             self._draw(f"port {port.port} {port.protocol} is {port.why}:", "mesh", lots, port.policy, port)
         return bool(lots)

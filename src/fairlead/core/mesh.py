@@ -18,7 +18,8 @@ Rules
     2. A node with serving tasks of its own sends them what comes in there, by the bridge on which they reach the world:
        ingress would be a second cable to the same sandbox. What stands stays where it is.
     3. What a task wants PROXY's header on is carried by the relay, which alone can put words before a connection.
-    4. A family in which a sandbox knows no way to the world answers by ingress alone.
+    4. A family in which a sandbox knows no way to the world answers by ingress alone; so does a task to who calls from
+       that same bridge: its ports do not hear each other, and bridge-netfilter would translate without leaving it.
 
 What it does not do: know who serves (rows of the ingress network: ``engine.mesh``), or touch anything.
 """
@@ -127,23 +128,29 @@ def published(
     backends: Mapping[Backend, int],
     here: Mapping[Backend, Near],
     addresses: Iterable[str] = ("",),
+    bridge: str = "",
 ) -> tuple[MeshPort, ...]:
     """One port, given all tasks behind it (with their own port) and how this node reaches those that are on it.
 
-    ``addresses``: of this node, at which it is published; "": at all.
+    ``addresses``: of this node, at which it is published; "": at all. ``bridge``: by which it reaches its own.
     """
     chosen, own = _chosen(backends, here)
-    targets = [
-        (near or address, target, _weight(backend))
+    ways = [
+        (near, address, target, _weight(backend))
         for backend, target in chosen
         for address, near in zip((backend.ipv4, backend.ipv6), here.get(backend, NOWHERE), strict=True)
         if address and within(network, address)
     ]
+    targets = [(near or address, target, weight) for near, address, target, weight in ways]
+    around = [(address, target, weight) for _, address, target, weight in ways]
+    short = bool(bridge) and targets != around
     one = MeshPort(
         protocol=port.protocol,
         port=port.port,
         targets=tuple(targets),
         policy=policy(backends),
+        bridge=bridge if short else "",
+        around=tuple(around) if short else (),
         why="a published port of the swarm, led to " + ("this node's own tasks" if own else "its tasks"),
     )
     return tuple(replace(one, address=address) for address in addresses)

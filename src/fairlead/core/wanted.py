@@ -342,7 +342,7 @@ class MeshPort(Wanted, frozen=True, kw_only=True):
 
     A target is (address, port, weight), of either family; ``policy`` as a ``Vip``'s. A family without one refuses at
     once. ``address``: of this host; "" for all of them. Changing it leaves connections that are under way with the
-    target they have.
+    target they have. ``around``: targets for who calls from ``bridge``, a device of this host.
     """
 
     named_by: ClassVar[tuple[str, ...]] = ("protocol", "address", "port")
@@ -351,6 +351,8 @@ class MeshPort(Wanted, frozen=True, kw_only=True):
     address: str = ""
     targets: tuple[tuple[str, int, int], ...] = ()
     policy: str = ""
+    bridge: str = ""
+    around: tuple[tuple[str, int, int], ...] = ()
 
 
 class Inlet(Wanted, frozen=True, kw_only=True):

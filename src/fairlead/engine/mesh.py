@@ -90,6 +90,8 @@ class Mesh:
         """endpoint of an own task -> its sandbox"""
         self._near: dict[str, Near] = {}
         """endpoint of an own task -> where this node reaches it, without ingress between"""
+        self._bridge = ""
+        """by which device"""
         overlays.services.listeners.append(self)
 
     @property
@@ -257,10 +259,12 @@ class Mesh:
 
     def _renew(self) -> dict[str, Near]:
         """Own tasks that are reached otherwise now -> how they were."""
-        was, self._near = self._near, {}
+        was, self._near, self._bridge = self._near, {}, ""
         for endpoint in self._own(self.leg.network) if self.leg else ():
             out = next((one for one in self._endpoints.of_sandbox(endpoint.sandbox) if one.way_out), None)
             self._near[endpoint.id] = (out.address4, out.address6) if out else NOWHERE
+            network = self._exactly(out.network) if out else None
+            self._bridge = self._controller.device(network) if network else self._bridge
         either = {*was, *self._near}
         return {id: was.get(id, NOWHERE) for id in either if was.get(id) != self._near.get(id)}
 
@@ -368,7 +372,7 @@ class Mesh:
     def _wish(self, port: Published, network: Network) -> tuple[str, Plan, str]:
         behind, own = self._tasks_behind(port, network)
         title = f"port {port.port}/{port.protocol} of the swarm"
-        return _owner(port), mesh.published(port, network, behind, own, self._reserved[port]), title
+        return _owner(port), mesh.published(port, network, behind, own, self._reserved[port], self._bridge), title
 
     def _is_proxied(self, port: Published, network: Network) -> bool:
         behind, _ = self._tasks_behind(port, network)

@@ -142,18 +142,24 @@ def _elements(verb: str, port: MeshPort) -> Iterator[str]:
 
 
 def _rules(port: MeshPort) -> Iterator[str]:
-    """What its chain does: one rule for each family that has somebody to go to."""
-    for family, ip in ((4, "ip"), (6, "ip6")):
-        places = _places(port, family)
-        if not places:
-            continue
-        by = turns.words(port.policy, ip, len(places))
-        leads = ", ".join(f"{at} : {address} . {number}" for at, (address, number) in enumerate(places))
-        yield f"meta nfproto ipv{family} meta l4proto {port.protocol} dnat {ip} to {by} map {{ {leads} }}"
+    """What its chain does: one rule for each family that has somebody to go to; before it, one for who calls from the
+    bridge of those."""
+    ways = [(port.targets, "")]
+    if port.around:
+        ways.insert(0, (port.around, f'iifname "{port.bridge}" '))
+    for targets, those in ways:
+        for family, ip in ((4, "ip"), (6, "ip6")):
+            places = _places(targets, family)
+            if not places:
+                continue
+            by = turns.words(port.policy, ip, len(places))
+            leads = ", ".join(f"{at} : {address} . {number}" for at, (address, number) in enumerate(places))
+            only = f"{those}meta nfproto ipv{family} meta l4proto {port.protocol}"
+            yield f"{only} dnat {ip} to {by} map {{ {leads} }}"
 
 
-def _places(port: MeshPort, family: int) -> list[tuple[str, int]]:
-    mine = [(text, number, weight) for text, number, weight in port.targets if (":" in text) == (family == 6)]
+def _places(targets: Iterable[tuple[str, int, int]], family: int) -> list[tuple[str, int]]:
+    mine = [(text, number, weight) for text, number, weight in targets if (":" in text) == (family == 6)]
     return turns.places([((str(ipaddress.ip_address(text)), number), weight) for text, number, weight in mine])
 
 
