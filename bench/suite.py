@@ -14,6 +14,7 @@ landscape    start and connect among 1, 50, 200 networks (ours only)            
 overlay      two hosts: packets between containers; from run to the first ping       overlay.py
 cluster      10,000 endpoints of other hosts: memory and restart (ours only)         cluster.py
 swarm        three managers: services, leader killed, requests to a task             swarm.py
+scale        5,000 nodes, 100,000 tasks: what their leader decides (on paper)        scale.py
 """
 
 import argparse
@@ -25,7 +26,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import api, cluster, growth, kept, overlay, paths, plot, swarm
+from bench import api, cluster, growth, kept, overlay, paths, plot, scale, swarm
 from bench.table import OURS, Goal, Table
 from lane.engines import ENGINES, Engine
 from lane.images import import_images
@@ -45,6 +46,7 @@ PARTS: dict[str, Callable[[api.Job], None]] = {
     "overlay": overlay.run,
     "cluster": cluster.known,
     "swarm": swarm.run,
+    "scale": scale.run,
 }
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 PICTURES = PAGE.parent / "performance"
@@ -76,6 +78,7 @@ def goals(quick: bool) -> list[Goal]:
         Goal(cluster.each_endpoint(many), "<=", 1.3, cluster.each_endpoint(some)),
         Goal(cluster.row(restart, many), "<=", 1.3, cluster.row(restart, none)),
     ]
+    few, *_, crowd = scale.QUICK if quick else scale.SIZES
     return [
         Goal("network create", "<=", 0.15, "dockerd"),
         Goal("network rm", "<=", 0.10, "dockerd"),
@@ -106,6 +109,7 @@ def goals(quick: bool) -> list[Goal]:
         *(Goal(title, "<", 1.0, "dockerd") for title in swarm.WAITS),
         Goal(f"{swarm.ROADS['vip']}: throughput", ">=", 0.97, f"{swarm.ROADS['task']}: throughput"),
         Goal(f"{swarm.ROADS['mesh']}: throughput", ">=", 0.9, f"{swarm.ROADS['port']}: throughput"),
+        *(Goal(scale.row(figure, crowd), "<=", 1.3, scale.row(figure, few)) for figure in scale.FIGURES),
     ]
 
 

@@ -105,6 +105,7 @@ class Town:
                 self.leader.undo(steps)
                 continue
             if not steps:
+                self._nobody_was_overlooked()
                 break
             for before, after in steps:
                 self._write(before, after)
@@ -112,6 +113,13 @@ class Town:
         else:
             raise AssertionError("it never settles")
         self.history.append(Counter(task.spec.force_update for task in self.running()))
+
+    def _nobody_was_overlooked(self) -> None:
+        """Looked at though nothing about it seemed new, the service has nothing more to decide."""
+        alarms = list(self.leader.alarms)
+        self.leader.dirty.add(self.service.id)
+        assert not self.leader.turn(self.now), "something was to be decided, and nobody looked"
+        self.leader.alarms = alarms
 
     def _write(self, before: object, after: object) -> None:
         if isinstance(after or before, Service):

@@ -1,6 +1,5 @@
 """What nodes are told: everything first, then differences; nobody hears what is not for him; a change costs little."""
 
-import sys
 from collections import defaultdict
 from typing import Any
 
@@ -21,6 +20,7 @@ from fairlead.core.service import (
 )
 from fairlead.core.session import Assign
 from fairlead.core.swarmspec import ConfigFile, FileSpec, Secret, SharedNetwork
+from unit.worked import lines
 
 
 class Hall:
@@ -197,21 +197,8 @@ def test_a_node_that_comes_again_is_told_all_again(hall: Hall) -> None:
 
 
 def steps(hall: Hall, tasks: list[Task]) -> int:
-    """Lines of ours that were run to tell of those tasks."""
-    count = 0
-
-    def traced(frame: Any, event: str, argument: Any) -> Any:
-        nonlocal count
-        count += event == "line"
-        return traced
-
-    sys.settrace(traced)
-    try:
-        for one in tasks:
-            hall.put("tasks", one)
-    finally:
-        sys.settrace(None)
-    return count
+    """Lines that were run to tell of those tasks."""
+    return lines(lambda: [hall.put("tasks", one) for one in tasks])
 
 
 def crowd(nodes: int, each: int) -> Hall:

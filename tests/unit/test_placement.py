@@ -246,6 +246,51 @@ def test_spread_differs_by_one_at_most(zones: list[int], count: int) -> None:
     assert sum(len(seat.tasks) for seat in roster.seats.values()) == count
 
 
+MOVES = some.tuples(some.sampled_from(["web", "db", "gone"]), some.sampled_from("abcdef"), some.integers(0, 5))
+
+
+@given(some.lists(MOVES, max_size=40), some.integers(1, 12), some.integers(0, 2), some.integers(0, 10))
+def test_the_order_that_is_kept_is_the_order_that_there_is(
+    moves: list[tuple[str, str, int]], count: int, most: int, late: int
+) -> None:
+    """Who takes a task is who would be chosen by looking at all of them."""
+    roster, load = Roster([node(name) for name in "abcdef"]), {}
+    for number, (service, at, how) in enumerate(moves):
+        task = Task(id=f"{at}{number}", service=service, node=at, spec=TaskSpec())
+        if service == "gone":
+            roster.drop_node(at)
+            roster.put_node(node(at))
+            load = {key: held for key, held in load.items() if held.node != at}
+        elif how > 2:
+            fell = TaskStatus(State.FAILED, at=LATELY * (number % 2) + number)
+            for one in range(how):
+                roster.put(replace(task, status=replace(fell, at=fell.at + one)))
+        else:
+            roster.put(task)
+            load[task.id] = task
+            if how == 2:
+                roster.drop(load.pop(task.id))
+        if how == 1:
+            place(tasks(1, "other"), roster, 0)
+            roster.drop(next(t for seat in roster.seats.values() for t in seat.tasks.values() if t.service == "other"))
+    group = tasks(count, placement=Placement(max_replicas=most))
+    now = LATELY + late
+    got = [verdict.node for verdict in place(group, roster, now).values()]
+    fresh = Roster([node(name) for name in "abcdef"], load.values())
+    for name, seat in fresh.seats.items():
+        seat.failures = roster.seats[name].failures
+    for task, chosen in zip(group, got, strict=True):
+        assert chosen == _chosen(fresh, task, most, now)
+        fresh.put(replace(task, node=chosen))
+
+
+def _chosen(roster: Roster, task: Task, most: int, now: int) -> str:
+    """By looking at all of them."""
+    fit = [seat for seat in roster.seats.values() if not most or seat.of[task.service] < most]
+    keys = [(s.failing(task.service, now), s.of[task.service], len(s.tasks), s.node.id) for s in fit]
+    return min(keys)[-1] if keys else ""
+
+
 @given(some.lists(some.tuples(some.sampled_from("abc"), some.booleans()), max_size=30))
 def test_putting_and_dropping_leaves_nothing(steps: list[tuple[str, bool]]) -> None:
     need = ResourceRequirements(reservations=Resources(cpus=7, memory_bytes=3))

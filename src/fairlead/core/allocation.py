@@ -18,7 +18,9 @@ Rules
 from __future__ import annotations
 
 import ipaddress
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from msgspec.structs import replace
 
@@ -43,6 +45,7 @@ class Field:
         self.whole = ipaddress.ip_network(subnet.subnet)
         part = ipaddress.ip_network(subnet.ip_range) if subnet.ip_range else self.whole
         self.first, self.last = int(part.network_address), int(part.broadcast_address)
+        self.low, self.high = int(self.whole.network_address), int(self.whole.broadcast_address)
         nobody = [self.whole.network_address, self.whole.broadcast_address] if self.whole.num_addresses > 2 else []
         kept = [ipaddress.ip_address(one) for one in (subnet.gateway, *subnet.auxiliary.values()) if one]
         self.taken = {int(address) for address in (*nobody, *kept)}
@@ -50,7 +53,7 @@ class Field:
 
     def give(self) -> str:
         """The next free address, with prefix length; raises ``Unavailable``."""
-        for number in (*self._upwards(self.next), *self._upwards(self.first)):
+        for number in chain(self._upwards(self.next), self._upwards(self.first)):  # the second only at need
             self.taken.add(number)
             self.next = number + 1
             return f"{type(self.whole.network_address)(number)}/{self.whole.prefixlen}"
@@ -59,22 +62,21 @@ class Field:
 
     def take(self, address: str) -> str:
         """That one, with prefix length; ``Conflict`` when it is somebody's."""
-        number = int(ipaddress.ip_interface(address).ip)
+        number = number_in(address)
         if number in self.taken:
             raise Conflict("Address already in use")
         self.taken.add(number)
         return f"{type(self.whole.network_address)(number)}/{self.whole.prefixlen}"
 
     def has(self, address: str) -> bool:
-        return ipaddress.ip_interface(address).ip in self.whole
+        return (":" in address) == (self.whole.version == 6) and self.low <= number_in(address) <= self.high
 
-    def hold(self, address: str) -> None:
-        number = int(ipaddress.ip_interface(address).ip)
+    def hold(self, number: int) -> None:
         self.taken.add(number)
         self.next = max(self.next, number + 1) if self.first <= number < self.last else self.next
 
-    def release(self, address: str) -> None:
-        self.taken.discard(int(ipaddress.ip_interface(address).ip))
+    def release(self, number: int) -> None:
+        self.taken.discard(number)
 
     def _upwards(self, start: int) -> Iterator[int]:
         """The first free number from there, or nothing."""
@@ -93,6 +95,11 @@ class Desk:
         self.fields: dict[str, list[Field]] = {}
         self.ports: dict[tuple[str, int], str] = {}
         """(protocol, published port on ingress) -> service"""
+        self._published: dict[str, set[tuple[str, int]]] = defaultdict(set)
+        """the same by service"""
+        self._ingress = ""
+        self.unseen: set[str] = set()
+        """networks that are not there, on which somebody may hold an address"""
         self.next_port = FIRST_PORT
 
     # -- what is so already --------------------------------------------------------------------------
@@ -104,32 +111,49 @@ class Desk:
                 Field(pool, network.spec.name) for pool in network.spec.ipam.config if pool.subnet
             ]
         self.networks[network.id] = network
+        self.unseen.discard(network.id)
+        self._find_ingress()
 
     def close(self, network_id: str) -> None:
+        self.unseen.add(network_id)
         self.networks.pop(network_id, None)
         self.fields.pop(network_id, None)
+        self._find_ingress()
+
+    def _find_ingress(self) -> None:
+        self._ingress = next((network.id for network in self.networks.values() if network.spec.ingress), "")
 
     def hold(self, thing: Holding) -> None:
         """What is recorded of it."""
-        for field, address in self._addresses(thing):
-            field.hold(address)
+        for field, number in self._addresses(thing):
+            field.hold(number)
         if isinstance(thing, Service):
             for port in thing.ports:
                 if port.publish_mode == "ingress" and port.published_port:
                     self.ports[port.protocol, port.published_port] = thing.id
+                    self._published[thing.id].add((port.protocol, port.published_port))
 
     def release(self, thing: Holding) -> None:
-        for field, address in self._addresses(thing):
-            field.release(address)
+        for field, number in self._addresses(thing):
+            field.release(number)
         if isinstance(thing, Service):
-            self.ports = {key: service for key, service in self.ports.items() if service != thing.id}
+            self._close_ports(thing.id)
 
-    def _addresses(self, thing: Holding) -> Iterator[tuple[Field, str]]:
+    def _close_ports(self, service: str) -> None:
+        for key in self._published.pop(service, ()):
+            if self.ports.get(key) == service:
+                del self.ports[key]
+
+    def _addresses(self, thing: Holding) -> Iterator[tuple[Field, int]]:
         for held in _held(thing):
+            fields = self.fields.get(held.network)
+            if fields is None:
+                self.unseen.add(held.network)
+                continue
             for address in held.addresses:
-                for field in self.fields.get(held.network, ()):
+                for field in fields:
                     if field.has(address):
-                        yield field, address
+                        yield field, number_in(address)
 
     # -- giving --------------------------------------------------------------------------------------
 
@@ -147,7 +171,7 @@ class Desk:
         given = self._give([Attachment(network=id) for id in wanted if id not in held])
         for id in held.keys() - wanted.keys():
             self.release(replace(service, addresses=(held[id],), ports=()))
-        self.ports = {key: holder for key, holder in self.ports.items() if holder != service.id}
+        self._close_ports(service.id)
         made = replace(service, ports=ports, addresses=(*kept, *given))
         self.hold(made)
         return made if (made.ports, made.addresses) != (service.ports, service.addresses) else service
@@ -163,7 +187,7 @@ class Desk:
 
     def node(self, node: Node) -> Node:
         """With an address on ingress, as long as there is one; unchanged when it has it. Raises ``Unavailable``."""
-        ingress = self._ingress()
+        ingress = self._ingress
         kept = tuple(one for one in node.attachments if one.network == ingress)
         given = kept or (self._give([Attachment(network=ingress)]) if ingress else ())
         return node if given == node.attachments else replace(node, attachments=given)
@@ -198,7 +222,7 @@ class Desk:
                 made.append(replace(one, addresses=tuple(addresses)))
         except Unavailable:
             for field, address in given:
-                field.release(address)
+                field.release(number_in(address))
             raise
         return tuple(made)
 
@@ -216,17 +240,13 @@ class Desk:
         """Id -> attachment, of the networks that its tasks are on; ingress first, where ports are published there."""
         found = {}
         if any(port.publish_mode == "ingress" for port in spec.ports):
-            ingress = self._ingress()
-            if not ingress:
+            if not self._ingress:
                 raise NotFound("service needs ingress network, but no ingress network is present")
-            found[ingress] = NetworkAttachment(target=ingress)
+            found[self._ingress] = NetworkAttachment(target=self._ingress)
         for one in spec.attachments:
             if one.target not in NODE_NETWORKS:
                 found[self._id(one.target)] = one
         return found
-
-    def _ingress(self) -> str:
-        return next((network.id for network in self.networks.values() if network.spec.ingress), "")
 
     def _id(self, target: str) -> str:
         if target in self.networks:
@@ -263,6 +283,14 @@ class Desk:
                 self.next_port = number + 1
                 return number
         raise Unavailable(f"no {protocol} port is left between {FIRST_PORT} and {LAST_PORT}")
+
+
+def number_in(address: str) -> int:
+    """Of an address with or without prefix length. There are two for every task, so it is read by hand."""
+    text = address.partition("/")[0]
+    if ":" in text:
+        return int(ipaddress.IPv6Address(text))
+    return int.from_bytes(bytes(map(int, text.split("."))), "big")
 
 
 def _held(thing: Holding) -> tuple[Attachment, ...]:

@@ -32,17 +32,46 @@ class Draft:
         self.before = {task.id: task for task in tasks}
         self.tasks = dict(self.before)
         self.wakes: list[int] = []
+        self._slots: dict[int | str, list[Task]] | None = None
+        """until something changes"""
+        self._stirred: dict[int | str, list[Task]] | None = None
+        self._asked = of
+        self._ports: tuple[ServicePort, ...] | None = None
+        self._alike: dict[int, bool] = {}
+        """specs (many tasks have the same) -> whether they are what ``_asked`` asks for"""
 
     def slots(self) -> dict[int | str, list[Task]]:
-        """Place -> its tasks, oldest first."""
-        found: dict[int | str, list[Task]] = defaultdict(list)
-        for task in sorted(self.tasks.values(), key=lambda task: (task.created, task.id)):
-            found[task.place].append(task)
-        return found
+        """Place -> its tasks, oldest first. As they are now: what changes afterwards is not in it."""
+        if self._slots is None:
+            self._slots = defaultdict(list)
+            for task in sorted(self.tasks.values(), key=lambda task: (task.created, task.id)):
+                self._slots[task.place].append(task)
+        return self._slots
+
+    def stirred(self) -> dict[int | str, list[Task]]:
+        """The slots in which there may be something to decide: not those with one task alone that is to run, lives, is
+        up to date and may stay. In a large service most are like that, and are looked at once."""
+        self._host_ports()  # another spec, another look
+        if self._stirred is None:
+            slots = self.slots().items()
+            self._stirred = {place: tasks for place, tasks in slots if len(tasks) > 1 or not self._at_rest(tasks[0])}
+        return self._stirred
+
+    def _at_rest(self, task: Task) -> bool:
+        lives = task.desired == State.RUNNING and not task.status.state.ended
+        return lives and self.up_to_date(task) and self.may_stay(task)
+
+    def put(self, task: Task) -> None:
+        self.tasks[task.id] = task
+        self._slots = self._stirred = None
+
+    def forget(self, task_id: str) -> None:
+        del self.tasks[task_id]
+        self._slots = self._stirred = None
 
     def desire(self, task: Task, state: State) -> None:
         if state > task.desired:
-            self.tasks[task.id] = replace(task, desired=state, updated=self.now)
+            self.put(replace(task, desired=state, updated=self.now))
 
     def create(
         self,
@@ -52,7 +81,7 @@ class Draft:
         not_before: int = 0,
         restarts: tuple[int, ...] = (),
     ) -> None:
-        task = Task(
+        made = Task(
             id=self.new_id(),
             spec=spec or self.service.spec.task_template,
             service=self.service.id,
@@ -66,17 +95,20 @@ class Draft:
             not_before=not_before,
             restarts=restarts,
         )
-        self.tasks[task.id] = task
+        self.put(made)
 
     def up_to_date(self, task: Task) -> bool:
         """Whether it is what the service asks for now. A change of placement alone does not matter where it is met, nor
         does another name and password for the image's registry."""
         asked, ports = self.service.spec.task_template, self._host_ports()
-        if task.spec == asked and task.host_ports == ports:
+        if task.host_ports != ports:
+            return False
+        if (alike := self._alike.get(id(task.spec))) is None:
+            alike = self._alike[id(task.spec)] = task.spec == asked
+        if alike:
             return True
         node = self.nodes.get(task.node)
-        alike = _running(task.spec) == _running(asked) and task.host_ports == ports
-        return alike and (node is None or allowed(node, asked))
+        return _running(task.spec) == _running(asked) and (node is None or allowed(node, asked))
 
     def may_stay(self, task: Task) -> bool:
         """Where it is. Its node may never have heard of it: then nobody waits for a node that nobody hears. (A global
@@ -89,8 +121,11 @@ class Draft:
         return node is not None and node.keeps_tasks and allowed(node, self.service.spec.task_template)
 
     def _host_ports(self) -> tuple[ServicePort, ...]:
-        ports = self.service.ports or self.service.spec.ports
-        return tuple(port for port in ports if port.publish_mode == "host")
+        if self._ports is None or self._asked is not self.service:
+            self._asked, self._alike, self._stirred = self.service, {}, None
+            ports = self.service.ports or self.service.spec.ports
+            self._ports = tuple(port for port in ports if port.publish_mode == "host")
+        return self._ports
 
     def wake(self, since: int, wait: int) -> bool:
         """Whether it is not yet ``wait`` after ``since``; then it will be asked again at that time. Where that is much
@@ -107,8 +142,9 @@ class Draft:
         return bool(task.node) and (node is None or node.state != "ready")
 
     def changes(self) -> Changes:
-        put = tuple(task for task in self.tasks.values() if task != self.before.get(task.id))
-        gone = tuple(task_id for task_id in self.before if task_id not in self.tasks)
+        before = self.before
+        put = tuple(t for t in self.tasks.values() if (old := before.get(t.id)) is not t and old != t)
+        gone = tuple(task_id for task_id in before if task_id not in self.tasks)
         return Changes(put, gone, None, min(self.wakes, default=None))
 
 

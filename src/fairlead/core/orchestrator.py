@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from fairlead.core.allocation import Desk
+from fairlead.core.allocation import Desk, on_network
 from fairlead.core.cluster import Loan, Node, Service, State, Task, TaskStatus
 from fairlead.core.draft import Changes
 from fairlead.core.placement import Roster, Verdict, place
@@ -53,6 +53,10 @@ class Orchestrator:
         self.services: dict[str, Service] = {}
         self.tasks: dict[str, dict[str, Task]] = defaultdict(dict)
         """service -> id -> task"""
+        self.living: dict[str, Counter[int | str]] = defaultdict(Counter)
+        """service -> place -> tasks that have not ended"""
+        self.everywhere: set[str] = set()
+        """global services"""
         self.desk, self.roster = Desk(), Roster()
         self.dirty: set[str] = set()
         """services"""
@@ -87,23 +91,52 @@ class Orchestrator:
         task = after or before
         assert task is not None
         of = self.tasks[task.service]
-        old = of.pop(task.id, None) or before
+        known = of.pop(task.id, None)
+        old = known or before
+        if after is not None:
+            of[after.id] = after
+        elif not of:
+            del self.tasks[task.service]
+        self.waiting.pop(task.id, None)
+        if after is not None and after.wanted and after.status.state < State.ASSIGNED:
+            self.waiting[after.id] = after
+        self._count(known, after)
+        if known is not None and after is not None and _goes_its_way(known, after):
+            self.roster.put(after)
+            if known.status is after.status or self._only_waited_for(after):
+                return
+        else:
+            self._hold(old, after)
+        self.dirty.add(task.service)
+
+    def _hold(self, old: Task | None, after: Task | None) -> None:
+        """What a task has of addresses, and of its node."""
         if old is not None:
             self.roster.drop(old)
             if not _lets_go(old):
                 self.desk.release(old)
                 self.retry |= after is None or _lets_go(after)
-        self.waiting.pop(task.id, None)
         if after is not None:
-            of[after.id] = after
             self.roster.put(after)
             if not _lets_go(after):
                 self.desk.hold(after)
-            if after.wanted and after.status.state < State.ASSIGNED:
-                self.waiting[after.id] = after
-        elif not of:
-            del self.tasks[task.service]
-        self.dirty.add(task.service)
+
+    def _count(self, old: Task | None, after: Task | None) -> None:
+        for task, by in ((old, -1), (after, 1)):
+            if task is not None and not task.status.state.ended:
+                living = self.living[task.service]
+                living[task.place] += by
+                if not living[task.place]:
+                    del living[task.place]
+                    if not living:
+                        del self.living[task.service]
+
+    def _only_waited_for(self, task: Task) -> bool:
+        """Nothing follows from a task's getting on where it is alone in its place, and no rollout waits for it."""
+        service = self.services.get(task.service)
+        if service is None or self.living[task.service][task.place] > 1:
+            return False
+        return service.update is None or service.update.state.endswith("completed")
 
     def _loan(self, before: Loan | None, after: Loan | None) -> None:
         loan = after or before
@@ -122,9 +155,12 @@ class Orchestrator:
         old = self.services.pop(service.id, None)
         if old is not None:
             self.desk.release(old)
+        self.everywhere.discard(service.id)
         if after is not None:
             self.services[service.id] = after
             self.desk.hold(after)
+            if after.mode.is_global:
+                self.everywhere.add(after.id)
         self.retry |= after is None
         self.dirty.add(service.id)
 
@@ -148,7 +184,7 @@ class Orchestrator:
         if before is None or _worth(before) != _worth(after):
             self.retry = True
             self.dirty |= {task.service for task in self._on(node.id)}
-            self.dirty |= {service.id for service in self.services.values() if service.mode.is_global}
+            self.dirty |= self.everywhere
 
     def _on(self, node_id: str) -> list[Task]:
         seat = self.roster.seats.get(node_id)
@@ -159,7 +195,12 @@ class Orchestrator:
         if gone:
             self.desk.close(network.id)
             return
+        unseen = network.id in self.desk.unseen
         self.desk.open(network)
+        self.retry = True
+        self.dirty |= {service.id for service in self.services.values() if on_network(service.spec, network)}
+        if not unseen:
+            return
         for node in self.nodes.values():
             self.desk.hold(node)
         for loan in self.loans.values():
@@ -170,8 +211,6 @@ class Orchestrator:
             for task in tasks.values():
                 if not _lets_go(task):
                     self.desk.hold(task)
-        self.retry = True
-        self.dirty |= set(self.services)
 
     # -- deciding ------------------------------------------------------------------------------------
 
@@ -306,6 +345,20 @@ class Orchestrator:
 def _lets_go(task: Task) -> bool:
     """Its addresses are free: it has ended, or never came to a node and never will."""
     return task.status.state.ended or (task.desired > State.RUNNING and not task.node)
+
+
+def _goes_its_way(before: Task, after: Task) -> bool:
+    """Nothing was decided about it: it gets on where it is, or nothing is new but its version."""
+    state = after.status.state
+    told = before.status.state >= State.ASSIGNED and state <= State.RUNNING and after.desired == State.RUNNING
+    return (
+        (before.status is after.status or told)
+        and before.node == after.node
+        and before.desired == after.desired
+        and before.networks == after.networks
+        and before.host_ports == after.host_ports
+        and (before.spec is after.spec or before.spec == after.spec)
+    )
 
 
 def _worth(node: Node) -> object:

@@ -10,7 +10,8 @@ Rules
        branch of its own. Within a branch: fewest tasks of this service, then fewest tasks at all, then the id.
     2. A node on which a service failed five times in five minutes comes last.
     3. What is placed counts at once: the next task sees it.
-    4. The work is that of the nodes once for each group of alike tasks, and a heap's for each task.
+    4. Nodes are asked in their order until one takes the task: the work is that of the nodes that carry the service,
+       and of those that refuse, not of all there are. (With preferences all are asked, once for each group of tasks.)
 
 What it does not do: decide how many tasks there should be (``reconcile``), or give them addresses.
 """
@@ -19,13 +20,14 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from fairlead.core import constraints, generics
 from fairlead.core.cluster import Node, State, Task
+from fairlead.core.ranks import Ranks
 from fairlead.core.service import SECOND, Placement, Platform, Resources
 
 FAILURES = 5
@@ -36,8 +38,9 @@ LATELY = 300 * SECOND
 class Seat:
     """One node, and what it carries."""
 
-    def __init__(self, node: Node) -> None:
-        self.node = node
+    def __init__(self, node: Node, ranks: Ranks) -> None:
+        self.node, self.ranks = node, ranks
+        ranks.changed[node.id] = 0
         self.tasks: dict[str, Task] = {}
         self.of: Counter[str] = Counter()
         """service -> tasks that should run"""
@@ -48,6 +51,10 @@ class Seat:
 
     def put(self, task: Task) -> None:
         """The task as it is now, whatever it was."""
+        old = self.tasks.get(task.id)
+        if old is not None and _weighs_alike(old, task):
+            self.tasks[task.id] = task
+            return
         self.drop(task.id)
         if task.status.state in (State.FAILED, State.REJECTED) and task.status.at:
             self._failed(task)
@@ -75,8 +82,10 @@ class Seat:
         return generics.claim(asked, self.node.description.resources.generic_resources or (), taken)
 
     def _count(self, task: Task, by: int) -> None:
+        self.ranks.changed[self.node.id] = len(self.tasks)
         if task.desired <= State.RUNNING:
             self.of[task.service] += by
+            self._has(task.service)
         reserved = _reserved(task)
         self.cpus += by * reserved.cpus
         self.memory += by * reserved.memory_bytes
@@ -89,6 +98,26 @@ class Seat:
         if task.status.at not in times:
             times.append(task.status.at)
             del times[: -2 * FAILURES]
+        self._has(task.service)
+
+    def _has(self, service: str) -> None:
+        if not self.of[service]:
+            del self.of[service]
+        if self.of[service] or service in self.failures:
+            self.ranks.having[service].add(self.node.id)
+        else:
+            self._has_not(service)
+
+    def _has_not(self, service: str) -> None:
+        self.ranks.having[service].discard(self.node.id)
+        if not self.ranks.having[service]:
+            del self.ranks.having[service]
+
+    def leave(self) -> None:
+        """The node is gone."""
+        self.ranks.changed[self.node.id] = None
+        for service in {*self.of, *self.failures}:
+            self._has_not(service)
 
 
 class Roster:
@@ -96,6 +125,7 @@ class Roster:
 
     def __init__(self, nodes: Iterable[Node] = (), tasks: Iterable[Task] = ()) -> None:
         self.seats: dict[str, Seat] = {}
+        self._ranks = Ranks()
         for node in nodes:
             self.put_node(node)
         for task in tasks:
@@ -104,12 +134,13 @@ class Roster:
     def put_node(self, node: Node) -> None:
         seat = self.seats.get(node.id)
         if seat is None:
-            self.seats[node.id] = Seat(node)
+            self.seats[node.id] = Seat(node, self._ranks)
         else:
             seat.node = node
 
     def drop_node(self, node_id: str) -> None:
-        self.seats.pop(node_id, None)
+        if (seat := self.seats.pop(node_id, None)) is not None:
+            seat.leave()
 
     def put(self, task: Task) -> None:
         if task.node in self.seats:
@@ -118,6 +149,16 @@ class Roster:
     def drop(self, task: Task) -> None:
         if task.node in self.seats:
             self.seats[task.node].drop(task.id)
+
+    def having(self, service: str) -> list[Seat]:
+        """Nodes that have to do with the service."""
+        return [self.seats[node] for node in self._ranks.having.get(service, ())]
+
+    def others(self, service: str) -> Iterator[Seat]:
+        """The rest of them, from the least loaded up; of use as long as no task of another service is put anywhere."""
+        having = frozenset(self._ranks.having.get(service, ()))
+        self._ranks.settle()
+        return (self.seats[node] for _, node in self._ranks.order if node not in having)
 
 
 class Needs:
@@ -209,8 +250,13 @@ def place(tasks: Sequence[Task], roster: Roster, now: int) -> dict[str, Verdict]
     if not free:
         return verdicts
     refused: Counter[int] = Counter()
-    fit = [seat for seat in roster.seats.values() if _passes(seat, needs, refused)]
-    branch = _branch(fit, _levels(free[0].spec.placement), free[0].service, now)
+    levels, service = _levels(free[0].spec.placement), free[0].service
+    branch: _Fork | _Leaf
+    if levels:
+        fit = [seat for seat in roster.seats.values() if _passes(seat, needs, refused)]
+        branch = _branch(fit, levels, service, now)
+    else:
+        branch = _Leaf(roster.having(service), service, now, roster.others(service))
     for task in free:
         seat = branch.take(lambda seat: _passes(seat, needs, refused), task)
         verdicts[task.id] = _sits(seat, task) if seat else Verdict("", _reason(refused))
@@ -246,6 +292,17 @@ def _reason(refused: Counter[int]) -> str:
     return f"no suitable node ({'; '.join(told)})" if told else "no suitable node"
 
 
+def _weighs_alike(one: Task, other: Task) -> bool:
+    """Whether a node that carries the one carries as much with the other."""
+    return (
+        one.spec is other.spec
+        and one.service == other.service
+        and (one.desired <= State.RUNNING) == (other.desired <= State.RUNNING)
+        and not other.status.state.ended
+        and one.host_ports == other.host_ports
+    )
+
+
 def _reserved(task: Task) -> Resources:
     asked = task.spec.resources
     return (asked and asked.reservations) or Resources()
@@ -255,10 +312,12 @@ def _reserved(task: Task) -> Resources:
 
 
 class _Leaf:
-    """Nodes among which nothing is preferred: a heap of the least loaded."""
+    """Nodes among which nothing is preferred: a heap of the least loaded. ``rest``: more of them, in their order, that
+    have nothing to do with the service."""
 
-    def __init__(self, seats: Sequence[Seat], service: str, now: int) -> None:
-        self.service, self.now = service, now
+    def __init__(self, seats: Sequence[Seat], service: str, now: int, rest: Iterator[Seat] = iter(())) -> None:
+        self.service, self.now, self.rest = service, now, rest
+        self.following = next(rest, None)
         self.load = sum(seat.of[service] for seat in seats)
         self.heap = [(*self._key(seat), seat.node.id, seat) for seat in seats]
         heapq.heapify(self.heap)
@@ -267,8 +326,7 @@ class _Leaf:
         return seat.failing(self.service, self.now), seat.of[self.service], len(seat.tasks)
 
     def take(self, fits: Callable[[Seat], bool], task: Task) -> Seat | None:
-        while self.heap:
-            *_, seat = heapq.heappop(self.heap)
+        while (seat := self._least()) is not None:
             if not fits(seat):
                 continue
             seat.put(replace(task, node=seat.node.id, generic=seat.claim(task) or ()))
@@ -276,6 +334,13 @@ class _Leaf:
             heapq.heappush(self.heap, (*self._key(seat), seat.node.id, seat))
             return seat
         return None
+
+    def _least(self) -> Seat | None:
+        seat = self.following
+        if seat is None or (self.heap and self.heap[0][:-1] < (*self._key(seat), seat.node.id)):
+            return heapq.heappop(self.heap)[-1] if self.heap else None
+        self.following = next(self.rest, None)
+        return seat
 
 
 class _Fork:

@@ -74,7 +74,7 @@ def wind_up(tasks: Iterable[Task], nodes: Mapping[str, Node], now: int) -> Chang
 
 def _fallen(draft: Draft) -> None:
     """Tasks that should run and do not, or cannot stay where they are."""
-    for place, slot in draft.slots().items():
+    for place, slot in draft.stirred().items():
         for task in slot:
             if task.desired > State.RUNNING or _still_waits(draft, task):
                 continue
@@ -130,7 +130,7 @@ def _again(task: Task, now: int, displaced: bool = False) -> tuple[int, ...] | N
 
 def _ready(draft: Draft) -> None:
     """Those that were only made ready, and may start now."""
-    for slot in draft.slots().values():
+    for slot in draft.stirred().values():
         stopping = any(
             task.desired > State.RUNNING and not task.status.state.ended and not draft.silent(task) and task.node
             for task in slot
@@ -244,19 +244,19 @@ def _job(draft: Draft) -> None:
 def _orphan(draft: Draft) -> None:
     """Of tasks whose node was removed nobody will tell that they ended. (Without the node a global service has no place
     in whose history they could be.)"""
-    for task in list(draft.tasks.values()):
+    for task in [task for slot in draft.stirred().values() for task in slot]:
         if not task.node or task.node in draft.nodes or task.desired <= State.RUNNING:
             continue
         if isinstance(task.place, str):
-            del draft.tasks[task.id]
+            draft.forget(task.id)
         elif not task.status.state.ended:
             status = TaskStatus(State.ORPHANED, draft.now, NODE_GONE, container_id=task.status.container_id)
-            draft.tasks[task.id] = replace(task, status=status, updated=draft.now)
+            draft.put(replace(task, status=status, updated=draft.now))
 
 
 def _forget(draft: Draft, history: int) -> None:
     """Tasks that nobody will look for again."""
-    for slot in draft.slots().values():
+    for slot in draft.stirred().values():
         kept = len(slot)
         for task in slot:
             over = task.status.state.ended or not task.node or task.node not in draft.nodes
@@ -265,5 +265,5 @@ def _forget(draft: Draft, history: int) -> None:
                 pass
             elif not (kept > history and task.desired > State.RUNNING and task.status.state.ended):
                 continue
-            del draft.tasks[task.id]
+            draft.forget(task.id)
             kept -= 1

@@ -48,7 +48,7 @@ def advance(draft: Draft) -> Service:
     """Puts as many new tasks in hand as may be; answers the service with the state of its update."""
     _retire(draft)
     of, slots = draft.service, draft.slots()
-    stale = [place for place, tasks in slots.items() if _stale(draft, tasks)]
+    stale = [place for place, tasks in draft.stirred().items() if _stale(draft, tasks)]
     update = of.update
     if update is None or update.state.endswith("completed"):
         if not stale:
@@ -87,7 +87,7 @@ def _takes(draft: Draft, place: int | str) -> bool:
 
 def _retire(draft: Draft) -> None:
     """Old tasks beside which a new one runs already."""
-    for tasks in draft.slots().values():
+    for tasks in draft.stirred().values():
         if any(task.wanted and task.running and draft.up_to_date(task) for task in tasks):
             for old in tasks:
                 if old.wanted and not draft.up_to_date(old):
