@@ -14,7 +14,7 @@ from fairlead.core.model import EndpointSettings, Ipam, Network, NetworkRequest,
 from fairlead.core.remotes import VNI
 from fairlead.core.wanted import Forwarding
 from fairlead.engine.claims import Claims, Holder
-from fairlead.errors import Conflict, FairleadError, Forbidden, NotFound, Unavailable
+from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound, Unavailable
 from fairlead.store.base import ANY
 from fairlead.store.memory import MemoryStore
 
@@ -120,6 +120,15 @@ async def test_the_same_name_or_subnet_is_given_once(hosts: Hosts) -> None:
     assert len({each.options[VNI] for each in networks}) == len({each.ipam.config[0].subnet for each in networks}) == 8
 
 
+async def test_an_identifier_that_was_asked_for_is_given_or_refused(hosts: Hosts) -> None:
+    made = await hosts.one.controller.create(NetworkRequest("a", "overlay", options={VNI: "5000"}))
+    assert made.options[VNI] == "5000"
+    with pytest.raises(Forbidden, match=r"5000 is network a's"):
+        await hosts.two.controller.create(NetworkRequest("b", "overlay", options={VNI: "5000"}))
+    with pytest.raises(Invalid, match="is no identifier"):
+        await hosts.two.controller.create(NetworkRequest("b", "overlay", options={VNI: "4097,4098"}))
+
+
 async def test_endpoints_are_told_and_heard(hosts: Hosts) -> None:
     red = await hosts.one.controller.create(RED)
     await hosts.settled(lambda: knows(hosts.two, "RED"))
@@ -149,10 +158,13 @@ async def test_nobody_gets_an_address_twice(hosts: Hosts) -> None:
 
 
 async def test_a_network_with_containers_anywhere_stays(hosts: Hosts) -> None:
-    await hosts.one.controller.create(RED)
+    made = await hosts.one.controller.create(RED)
     await hosts.settled(lambda: knows(hosts.two, "RED"))
     await joined(hosts.two, "db")
-    with pytest.raises(Forbidden, match="has active endpoints"):
+    with pytest.raises(Forbidden, match=r'has active endpoints \(name:"(db" on two|10\.9\.0\.2)"? id:'):
+        await hosts.one.controller.remove("RED")
+    await hosts.settled(lambda: hosts.one.controller.elsewhere(made.id))
+    with pytest.raises(Forbidden, match=r'has active endpoints \(name:"db" on two id:'):
         await hosts.one.controller.remove("RED")
     assert knows(hosts.one, "RED")
 

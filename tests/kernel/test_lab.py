@@ -7,6 +7,7 @@ outside --+-- lan --+-- one          lan -- r1 -- far -- two   (a topology from 
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,9 +27,10 @@ class Lab:
     def __init__(self, labs: Path) -> None:
         self.environment = {**os.environ, "PYTHONPATH": str(SOURCE), "FAIRLEAD_LABS": str(labs)}
 
-    def attempt(self, line: str) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "fairlead", "lab", *line.split()]
-        return subprocess.run(words, capture_output=True, text=True, env=self.environment, timeout=120, check=False)
+    def attempt(self, line: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+        """``typed``: on its terminal."""
+        words, own = [sys.executable, "-m", "fairlead", "lab", *line.split()], self.environment
+        return subprocess.run(words, capture_output=True, text=True, env=own, timeout=120, check=False, input=typed)
 
     def __call__(self, line: str) -> str:
         done = self.attempt(line)
@@ -60,6 +62,8 @@ def test_up_map_weather_and_power_cuts(lab: Lab) -> None:
     docker_host = lab("env two").splitlines()[0].removeprefix("export DOCKER_HOST=")
     assert Path(docker_host.removeprefix("unix://")).is_socket()
     assert lab("exec two fairlead run --rm busybox cat /www/index.html") == PAGE
+    assert lab("exec two fairlead run -itd --name idle busybox").strip() and "idle" in lab("exec two fairlead ps")
+    assert lab.attempt("shell two", "hostname; exit 7\n").stdout == "two\n"
     assert lab.hears("one", "two")
     lab("partition one two")
     assert not lab.hears("one", "two") and lab.hears("one", "outside")
@@ -97,6 +101,18 @@ def test_hosts_behind_a_router_and_on_six_only(lab: Lab, tmp_path: Path) -> None
     assert lab.hears("one", "two") and lab.hears("two", "outside")
     lab("partition one two")
     assert not lab.hears("one", "two") and lab.hears("two", "r1")
+
+
+@pytest.mark.skipif(not shutil.which("tcpdump"), reason="no tcpdump")
+def test_capture_shows_the_wire(lab: Lab) -> None:
+    lab("up --hosts 2 --no-engines")
+    words = [sys.executable, "-m", "fairlead", "lab", "capture", "two", "-c2", "icmp"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=lab.environment) as watching:
+        assert watching.stderr and watching.stdout
+        assert any(b"listening on eth0" in line for line in watching.stderr)
+        assert lab.hears("one", "192.168.77.12")
+        seen = watching.stdout.read()
+    assert b"192.168.77.11 > 192.168.77.12: ICMP echo request" in seen
 
 
 def test_loss_is_a_share(lab: Lab) -> None:

@@ -135,7 +135,7 @@ class Host:
         # An identifier is held as an address of its own, in 127.0.0.0/8: what collides is the same either way.
         number = str(ipaddress.ip_address("127.0.0.0") + int(made.options[VNI]))
         await self.hold(id, made.ipam.config[0].subnet, number)
-        await self.in_the_end(lambda: self.claims.dissolve(made))
+        await self.in_the_end(lambda: self.claims.dissolve(made, {}))
 
     async def hold(self, owner: str, *things: str) -> None:
         start = time.monotonic()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 
 import msgspec
 
@@ -18,10 +19,11 @@ from fairlead.core import addresses, mesh
 from fairlead.core.model import Network, Remote, ServicePart, Subnet
 from fairlead.core.patterns import pattern
 from fairlead.core.serving import HEAVIEST, POLICIES, ROUTE
-from fairlead.errors import Invalid
+from fairlead.errors import Forbidden, Invalid, Unavailable
 
 VNI = "com.docker.network.driver.overlay.vxlanid_list"
 MTU = "com.docker.network.driver.mtu"
+LAST_VNI = (1 << 24) - 1
 MOST_NAMES = 64
 _ID = pattern(r"[0-9a-f]{64}")
 _NETWORK_ID = pattern(r"[0-9a-f]{64}|[0-9a-z]{25}")
@@ -79,11 +81,28 @@ def read_network(key: str, value: bytes) -> Network:
     check(key, "key", key == f"networks/{network.id}" and _ID.fullmatch(network.id))
     check(key, "driver", network.driver == "overlay" and network.scope == "global" and not network.predefined)
     check(key, "name", network.name.strip())
-    for option, most in ((VNI, (1 << 24) - 1), (MTU, 65535)):
+    for option, most in ((VNI, LAST_VNI), (MTU, 65535)):
         number = network.options.get(option, "" if option == VNI else "1500")
         check(key, option, re.fullmatch("[0-9]{1,8}", number) and 0 < int(number) <= most)
     check(key, "subnets", network.ipam.config and all(map(_is_pool, network.ipam.config)))
     return network
+
+
+def identifier(wanted: str | None, taken: Mapping[str, str], first: int) -> str:
+    """A new network's identifier on the wire: the one that was asked for, or the first that is free.
+
+    ``taken``: identifier -> the network that has it. Raises ``Invalid``, ``Forbidden``, ``Unavailable``.
+    """
+    if wanted is not None:
+        if not (wanted.isascii() and wanted.isdigit() and 0 < int(wanted) <= LAST_VNI and wanted[0] != "0"):
+            raise Invalid(f"{VNI}={wanted} is no identifier: a number from 1 to {LAST_VNI}")
+        if wanted in taken:
+            raise Forbidden(f"{VNI}={wanted} is network {taken[wanted]}'s")
+        return wanted
+    for number in range(first, LAST_VNI + 1):
+        if str(number) not in taken:
+            return str(number)
+    raise Unavailable("every identifier on the wire is some network's")
 
 
 def check(key: str, word: str, holds: object) -> None:

@@ -24,12 +24,11 @@ from fairlead.core import addresses, servicecheck
 from fairlead.core.addresses import AddressPool, PoolPlan
 from fairlead.core.model import Ipam, Network, NetworkRequest
 from fairlead.core.refusals import invalid
-from fairlead.core.remotes import MTU, VNI
+from fairlead.core.remotes import MTU, VNI, identifier
 from fairlead.core.swarmspec import Cluster
-from fairlead.errors import Forbidden, Invalid, Unavailable
+from fairlead.errors import Invalid
 
 INGRESS_VNI = 4096
-LAST_VNI = (1 << 24) - 1
 LEAST_MTU = 68
 OF_NODES = ("bridge", "macvlan", "ipvlan", "host", "null")
 """Drivers whose networks are each node's own."""
@@ -63,7 +62,9 @@ def settle(request: NetworkRequest, others: Iterable[Network], cluster: Cluster,
         return replace(network, ipam=Ipam(driver=""))
     ipam = addresses.settle_pools(network, others, (), _pools(cluster))
     shown = tuple(replace(pool, gateway_chosen=False) for pool in ipam.config)
-    options = {**request.options, VNI: _identifier(request, others)}
+    taken = {other.options.get(VNI, ""): other.name for other in others}
+    first = INGRESS_VNI if request.ingress else INGRESS_VNI + 1
+    options = {**request.options, VNI: identifier(request.options.get(VNI), taken, first)}
     return replace(network, ipam=replace(ipam, config=shown), options=options)
 
 
@@ -87,19 +88,3 @@ def _pools(cluster: Cluster) -> PoolPlan:
     """The cluster's, and for IPv6 a prefix of its own."""
     pools = tuple(AddressPool(base, cluster.subnet_size) for base in cluster.address_pools)
     return PoolPlan(pools=pools, ula=addresses.ula_prefix(hashlib.sha256(cluster.id.encode()).digest()))
-
-
-def _identifier(request: NetworkRequest, others: Iterable[Network]) -> str:
-    taken = {other.options.get(VNI): other.name for other in others}
-    wanted = request.options.get(VNI)
-    if wanted is not None:
-        if not (wanted.isascii() and wanted.isdigit() and 0 < int(wanted) <= LAST_VNI):
-            raise Invalid(f"{VNI}={wanted} is no identifier: a number from 1 to {LAST_VNI}")
-        if wanted in taken:
-            raise Forbidden(f"{VNI}={wanted} is network {taken[wanted]}'s")
-        return wanted
-    first = INGRESS_VNI if request.ingress else INGRESS_VNI + 1
-    for number in range(first, LAST_VNI + 1):
-        if str(number) not in taken:
-            return str(number)
-    raise Unavailable("every identifier on the wire is some network's")

@@ -23,15 +23,14 @@ What it does not do: know who is on a network now (``engine.cluster``).
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from fairlead.core import addresses
+from fairlead.core import addresses, remotes
 from fairlead.core.model import Ipam, Network, Subnet
-from fairlead.core.remotes import VNI
 from fairlead.errors import Conflict, Forbidden, Internal, NotFound, Unavailable
 from fairlead.store.base import Entry, Store
 
@@ -39,8 +38,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 INDEX = "index"
 TRIES = 64
-FIRST_VNI, LAST_VNI = 4096, (1 << 24) - 1
-"""Identifiers below 4096 are left to people who set up VXLAN by hand; Docker begins at 4097."""
+FIRST_VNI = 4097
+"""As in Docker; those below are left to people who set up VXLAN by hand."""
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -83,12 +82,13 @@ class Claims:
 
         async def claim(standing: tuple[Claim, ...]) -> tuple[tuple[Claim, ...], Network]:
             network = settle([_outline(each) for each in standing])
-            vni = _free({each.vni for each in standing})
+            taken = {str(each.vni): each.name for each in standing}
+            vni = remotes.identifier(network.options.get(remotes.VNI), taken, FIRST_VNI)
             subnets = tuple(pool.subnet for pool in network.ipam.config)
-            own = Claim(network.id, network.name, vni, subnets, self._host)
+            own = Claim(network.id, network.name, int(vni), subnets, self._host)
             making.add(network.id)
             self._busy.add(network.id)
-            options = {**network.options, VNI: str(vni)}
+            options = {**network.options, remotes.VNI: vni}
             return (*standing, own), replace(network, options=options)
 
         making: set[str] = set()
@@ -99,22 +99,26 @@ class Claims:
             self._busy -= making
         return network
 
-    async def dissolve(self, network: Network) -> None:
-        """Take a network away from all hosts; ``Forbidden`` while anybody holds an address of it."""
-        await self._refuse_if_held(network)
+    async def dissolve(self, network: Network, named: Mapping[str, str]) -> None:
+        """Take a network away from all hosts; ``Forbidden`` while anybody holds an address of it.
+
+        ``named``: what people call its endpoints.
+        """
+        await self._refuse_if_held(network, named)
         await self._store.delete_if(f"networks/{network.id}")
         try:
-            await self._refuse_if_held(network)
+            await self._refuse_if_held(network, named)
         except Forbidden:
             await self._store.put_if(f"networks/{network.id}", msgspec.json.encode(network), 0)
             raise
         await self._forget({network.id})
 
-    async def _refuse_if_held(self, network: Network) -> None:
+    async def _refuse_if_held(self, network: Network, named: Mapping[str, str]) -> None:
         held = await self._store.list(f"addresses/{network.id}/")
         if held:
             found = {_holder(entry).endpoint: entry.key.rpartition("/")[2] for entry in held}
-            told = " ".join(f'name:"{address}" id:"{endpoint[:12]}"' for endpoint, address in found.items())
+            names = {endpoint: named.get(endpoint, f'"{address}"') for endpoint, address in found.items()}
+            told = " ".join(f'name:{name} id:"{endpoint[:12]}"' for endpoint, name in names.items())
             raise Forbidden(f"error while removing network: network {network.name} has active endpoints ({told})")
 
     async def _forget(self, ids: Collection[str]) -> None:
@@ -243,15 +247,6 @@ def _outline(claim: Claim) -> Network:
     """As much of a network as others must not collide with."""
     pools = tuple(Subnet(subnet=subnet) for subnet in claim.subnets)
     return Network(id=claim.id, name=claim.name, created="", driver="overlay", ipam=Ipam(config=pools))
-
-
-def _free(taken: Collection[int]) -> int:
-    number = FIRST_VNI + 1
-    while number in taken:
-        number += 1
-    if number > LAST_VNI:
-        raise Unavailable("every VXLAN network identifier is in use")
-    return number
 
 
 def subnet_of(network: Network, address: str) -> str:

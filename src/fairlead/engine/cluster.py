@@ -125,7 +125,8 @@ class Cluster:
 
     async def dissolve(self, network: Network) -> None:
         """Remove it for all hosts; ``Forbidden`` while any of them has somebody on it."""
-        await self._in_time(self._claims.dissolve(network))
+        named = {row.id: f'"{row.name}" on {row.host}' for row in self.others(network.id)}
+        await self._in_time(self._claims.dissolve(network, named))
 
     async def lease(self, network: Network, endpoint: Endpoint, taken: set[str]) -> Endpoint:
         """The endpoint, with addresses that nobody else in the cluster has; ``changed`` ends it.

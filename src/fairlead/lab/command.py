@@ -229,6 +229,7 @@ def reboot(folder: Path, host: str, engine: bool) -> None:
         _running(world, host).stop_daemon()
     else:
         world.reboot(host)
+        weather.again(world, host)
     if host == STORE:
         world.start_store()
     if host in world.topology.hosts:

@@ -89,6 +89,12 @@ def change(world: World, weather: Weather) -> None:
     (world.folder / BOOK).write_bytes(msgspec.json.encode(weather))
 
 
+def again(world: World, node: str) -> None:
+    """A machine was switched off and on, its cables are new: frames to it wait as before."""
+    if milliseconds := outlook(world).delay.get(node):
+        _wait(world, node, milliseconds)
+
+
 def _wait(world: World, node: str, milliseconds: int) -> None:
     """Let frames to a machine wait."""
     for port in world.topology.ports(node).values():
