@@ -109,6 +109,8 @@ async def test_two_with_one_address(paper: Paper) -> None:
     again = Overlays(paper.store, paper.kernel, Overlay(), Facts(vtep="192.168.77.11"), paper.told)
     await again.load()
     assert set(again.others(RED.id)) == {other(7), good, moved}
+    await again.learn(msgspec.structs.replace(other(7), id="e" * 64, vtep="192.168.77.14"))
+    assert set(again.others(RED.id)) == {other(7), good, moved}, "what each has is known after a restart, too"
 
 
 async def test_a_failed_attach_leaves_nothing(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:

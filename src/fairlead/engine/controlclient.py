@@ -34,7 +34,8 @@ import msgspec
 from fairlead.engine.control import UNKNOWN
 from fairlead.errors import FairleadError, Internal, Unavailable
 
-PATIENCE = 5.0
+PATIENCE = 15.0
+"""Seconds for an answer: a namespace's first programs of the kernel's take that long where a processor is emulated."""
 STARTING = 20.0
 """Seconds for a process that was just started: on a small or busy machine it takes its time to begin."""
 _AGAIN = 0.02
@@ -177,7 +178,10 @@ class ControlClient:
             async with asyncio.timeout(PATIENCE):
                 await writer.drain()
                 return [msgspec.json.decode(await reader.readuntil(b"\n")) for _ in lines]
-        except (OSError, EOFError, TimeoutError) as error:
+        except TimeoutError:
+            self._hang_up()
+            raise Unavailable(f"the process at {self._path} does not answer within {PATIENCE:g} s") from None
+        except (OSError, EOFError) as error:
             self._hang_up()
             raise Unavailable(f"the process at {self._path} went away: {error}") from error
         except BaseException:

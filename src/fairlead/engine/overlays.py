@@ -97,8 +97,9 @@ class Overlays:
         """network -> the sandboxes on it"""
         self._others: dict[str, dict[str, dict[str, Remote]]] = defaultdict(lambda: defaultdict(dict))
         """network -> VTEP -> endpoint -> what is known of it"""
-        self._holders: dict[tuple[str, str], str] = {}
-        """(network, address or MAC) -> the endpoint that is known by it"""
+        self._holders: dict[str, dict[str, str]] = {}
+        """network -> address or MAC -> the endpoint that is known by it; of networks on which something changed since
+        the start, which is not to pay for all"""
         self._waiting: dict[str, Remote] = {}
         """those that want what another has"""
 
@@ -107,8 +108,9 @@ class Overlays:
             await self.encryption.load()
         await self._records.load()
         for other in self._records:
-            self._note(other)
-            self.services.note(other.network, other.id, other.part, *_addresses(other))
+            self._others[other.network][other.vtep][other.id] = other
+            if other.part is not None or self.services.listeners:
+                self.services.note(other.network, other.id, other.part, *_addresses(other))
 
     def find(self, id: str) -> Remote | None:
         return self._records.get(id)
@@ -227,7 +229,8 @@ class Overlays:
         known = self._records.get(other.id)
         if known == other:
             return
-        rival = next((id for key in _held(other) if (id := self._holders.get(key, other.id)) != other.id), None)
+        holders = self._holders_on(other.network)
+        rival = next((id for key in _held(other) if (id := holders.get(key, other.id)) != other.id), None)
         if known is not None and (rival or known.vtep != other.vtep or _held(known) != _held(other)):
             await self.unlearn(known.id, moves=not rival and _held(known) == _held(other))
         if rival and self._records[rival].away:
@@ -255,8 +258,9 @@ class Overlays:
             return
         await self.services.tell(other.network, id, None, moves=moves)
         await self._records.drop(id)
+        holders = self._holders_on(other.network)
         for key in _held(other):
-            self._holders.pop(key, None)
+            holders.pop(key, None)
         hosts = self._others[other.network]
         hosts[other.vtep].pop(id)
         if not hosts[other.vtep]:
@@ -270,7 +274,13 @@ class Overlays:
 
     def _note(self, other: Remote) -> None:
         self._others[other.network][other.vtep][other.id] = other
-        self._holders.update((key, other.id) for key in _held(other))
+        self._holders_on(other.network).update((key, other.id) for key in _held(other))
+
+    def _holders_on(self, network: str) -> dict[str, str]:
+        held = self._holders.get(network)
+        if held is None:
+            held = self._holders[network] = {key: other.id for other in self.others(network) for key in _held(other)}
+        return held
 
     def _show(self, network: Network, vtep: str) -> None:
         """Tell the kernel what another host has on a network now."""
@@ -313,9 +323,9 @@ class Overlays:
         return f"{network.id} {vtep}", tuple(plan), f"host {name} on network {network.name}"
 
 
-def _held(other: Remote) -> list[tuple[str, str]]:
+def _held(other: Remote) -> tuple[str, ...]:
     """What an endpoint alone may have on its network."""
-    return [(other.network, text) for text in (other.mac, *filter(None, _addresses(other)))]
+    return other.mac, *filter(None, _addresses(other))
 
 
 def _addresses(other: Remote) -> tuple[str, str]:

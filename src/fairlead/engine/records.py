@@ -35,9 +35,10 @@ class Records(Generic[T]):
         self._known: dict[str, T] = {}
 
     async def load(self) -> None:
+        decode = msgspec.json.Decoder(self._type).decode
         for entry in await self._store.list(self._prefix + "/"):
             try:
-                value = msgspec.json.decode(entry.value, type=self._type)
+                value = decode(entry.value)
             except msgspec.MsgspecError as error:
                 raise Internal(f"cannot read the record {entry.key}: {error}") from error
             self._known[getattr(value, self._key)] = value
