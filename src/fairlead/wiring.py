@@ -110,7 +110,7 @@ class Build(Later):
             self.kernel, self.host, self.exec / "forwarding", _text(BOOT).strip(), self._machine_wishes()
         )
         self.cluster = wiring_cluster.store(settings, undo)
-        self.advertised = wiring_cluster.advertised(settings, self.host)
+        self.advertised, self.doubt = wiring_cluster.advertised(settings, self.host)
         node = self._seed().hex()
         self.peers = wiring_cluster.peers(settings, self.cluster, self.advertised, self.events, node, self.data)
         self.facts = self._facts()
@@ -171,7 +171,7 @@ class Build(Later):
         self.leases_process = Child("leases", lends, self.exec, outlives=True)
         lenders = {"dhcp": self.leases}
         self.shared = self._shared()
-        self.sharing = Sharing(self.shared)
+        self.sharing = Sharing(self.shared, "" if self.advertised else self.doubt)
         self.endpoints = Endpoints(
             self.store, self.sandboxes, self.drivers, self.events, new_id, lenders, self.sharing, self.overlays.services
         )

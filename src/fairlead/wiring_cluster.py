@@ -77,15 +77,16 @@ def mtu(host: Host, address: str) -> int:
     return host.link_mtu(here.get(address, "")) or 1500
 
 
-def advertised(settings: Settings, host: Host) -> Advertised | None:
-    """Where the other engines find this one: an address, never an interface."""
-    wish = settings.cluster_advertise
-    if wish is None:
-        return None
-    address, warning = advertise.settle(wish.where, host.addresses())
-    if warning:
-        log.warning("%s", warning)
-    return Advertised(address, wish.port)
+def advertised(settings: Settings, host: Host) -> tuple[Advertised | None, str]:
+    """Where the other engines find this one, an address, never an interface; and what is wrong with that, or ""."""
+    wish, address, doubt = settings.cluster_advertise, "", ""
+    if wish is not None:
+        address, doubt = advertise.settle(wish.where, host.addresses())
+    elif settings.cluster_store is not None:
+        doubt = advertise.LACKING
+    if doubt:
+        log.warning("%s", doubt)
+    return Advertised(address, wish.port) if wish else None, doubt
 
 
 def peers(

@@ -191,6 +191,7 @@ class Later:
             self.cluster,
             str(self.advertised or ""),
             self.peers,
+            self.doubt,
         )
 
     def make_explainer(self) -> Explainer:

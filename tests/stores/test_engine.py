@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,26 @@ def test_a_store_that_is_not_there_yet(engine: Machine, world: World) -> None:
     server.kill()
     wait_until(engine, trouble=True)
     engine.run("docker", "network", "rm", "local")
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "refused"),
+    [
+        ([], "--cluster-store makes no networks of many hosts without --cluster-advertise beside it", True),
+        (["--cluster-advertise=127.0.0.1:2376"], "requires cluster-advertise(127.0.0.1) to be", False),
+    ],
+)
+def test_what_is_wrong_with_the_own_address_is_said(
+    engine: Machine, tmp_path: Path, options: list[str], words: str, refused: bool
+) -> None:
+    engine.start_daemon(f"--cluster-store=boltdb://{tmp_path}/shared.db", *options)
+    told = info(engine)["Warnings"]
+    assert isinstance(told, list) and any(words in text and "ip -brief address" in text for text in told)
+    assert words in engine.log()
+    made = engine.run("docker", "network", "create", "-d", "overlay", "RED", check=False)
+    assert bool(made.returncode) == refused and (words in made.stderr) == refused
+    if not refused:
+        engine.run("docker", "network", "rm", "RED")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,11 @@ from collections.abc import Iterable
 
 from fairlead.errors import Invalid
 
+LACKING = (
+    "--cluster-store makes no networks of many hosts without --cluster-advertise beside it: the interface or address at"
+    " which other hosts reach this one, as in eth0:2376 (see the addresses of this machine: ip -brief address)"
+)
+
 
 def settle(where: str, addresses: Iterable[tuple[str, str]]) -> tuple[str, str]:
     """The address that ``where`` (an address or an interface) stands for, and a warning or "".

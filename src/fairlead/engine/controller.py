@@ -120,7 +120,7 @@ class Controller:
     def _store_cluster(self) -> Cluster:
         """The one of ``--cluster-store``: its networks are any host's to make."""
         if self._sharing.cluster is None or self._sharing.scope() != "global":
-            raise Forbidden(NOT_A_MANAGER)
+            raise Forbidden(self._sharing.lacks or NOT_A_MANAGER)
         return self._sharing.cluster
 
     def driver(self, network: Network) -> Driver:
@@ -271,7 +271,7 @@ class Controller:
         if request.scope == "swarm":
             raise Forbidden("cannot create a swarm scoped network when swarm is not active")
         if self._is_shared(request) and self._sharing.scope() != "global":
-            raise Forbidden(NOT_A_MANAGER)
+            raise Forbidden(self._sharing.lacks or NOT_A_MANAGER)
         if request.driver in ("host", "null"):
             raise Forbidden(f'only one instance of "{request.driver}" network is allowed')
         if request.driver not in self._drivers:

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 class Sharing:
     """Asked by whoever deals with networks of many hosts."""
 
-    def __init__(self, cluster: Cluster | None = None) -> None:
+    def __init__(self, cluster: Cluster | None = None, lacks: str = "") -> None:
+        """``lacks``: why there is no cluster of the store that was asked for."""
         self.cluster = cluster
+        self.lacks = lacks
 
     def scope(self) -> str:
         """Of the networks that are shared now; "" when there are none."""

@@ -127,7 +127,9 @@ class System:
         cluster: ClusterStore | None = None,
         advertised: str = "",
         peers: Peers | None = None,
+        doubt: str = "",
     ) -> None:
+        """``doubt``: what is wrong with how other hosts are told to reach this one."""
         self._settings = settings
         self._containers = containers
         self._images = images
@@ -140,6 +142,7 @@ class System:
         self._cluster = cluster
         self._advertised = advertised
         self._peers = peers or NoPeers()
+        self._doubt = doubt
         self._id = ""
 
     def version(self) -> Versions:
@@ -228,6 +231,8 @@ class System:
             found.append("WARNING: IPv4 forwarding is disabled")
         if any(host.startswith("tcp://") for host in self._settings.hosts) and not self._settings.tlsverify:
             found.append("[DEPRECATION NOTICE]: API is accessible over TCP without client certificates: root for all")
+        if self._doubt:
+            found.append(f"WARNING: {self._doubt}")
         if self._cluster and not self._cluster.up:
             found.append(f"WARNING: {self._cluster.complaint}")
         found += [f"WARNING: {warning}" for warning in self._peers.warnings()]
