@@ -72,9 +72,10 @@ def encrypting(settings: Settings, shared: Store, me: Peer, store: Store, kernel
 
 
 def mtu(host: Host, address: str) -> int:
-    """Of the device that has an address of this host, on the way to others."""
+    """Of the ways to others from an address of this host."""
     here = {text.partition("/")[0]: device for device, text in host.addresses()}
-    return host.link_mtu(here.get(address, "")) or 1500
+    device = here.get(address, "")
+    return (host.path_mtu(device, 6 if ":" in address else 4) if device else host.link_mtu()) or 1500
 
 
 def advertised(settings: Settings, host: Host) -> tuple[Advertised | None, str]:

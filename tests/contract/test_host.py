@@ -309,7 +309,7 @@ def test_questions_about_the_host(host: Host) -> None:
     assert host.addresses("br0") == [("br0", "10.0.0.1/24")]
     assert ("br0", "10.0.0.1/24") in host.addresses()
     assert ("10.8.0.0/24", "br0") in host.routes()
-    assert host.link_mtu("br0") == 1400
+    assert host.link_mtu("br0") == host.path_mtu("br0", 4) == host.path_mtu("br0", 6) == 1400
     assert host.link_exists("br0") and host.is_ours("br0")
     assert not host.is_ours("br7")
     host.make([Route(destination="0.0.0.0/0", link="br0", gateway="10.0.0.254")])

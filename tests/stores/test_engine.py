@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fairlead.lab import image
 from fairlead.lab.machine import Machine
 from fairlead.lab.world import World
 from lane.store_servers import Server
@@ -52,6 +53,24 @@ def test_a_store_that_is_not_there_yet(engine: Machine, world: World) -> None:
     server.kill()
     wait_until(engine, trouble=True)
     engine.run("docker", "network", "rm", "local")
+
+
+def test_the_narrowest_way_to_others_says_how_large_packets_may_be(
+    engine: Machine, world: World, tmp_path: Path
+) -> None:
+    """Where routers lead on, a device's own MTU says too little."""
+    engine.run(*f"ip route add 10.99.0.0/16 via {world.outside.address4} dev eth0 mtu 1400".split())
+    engine.run(*["ip", "-6", "route", "add", "fd99::/64", "dev", "eth0", "mtu", "1300"])
+    try:
+        engine.start_daemon(f"--cluster-store=boltdb://{tmp_path}/ways.db", "--cluster-advertise=eth0:2376")
+        image.give([engine], tmp_path)
+        engine.run("docker", "network", "create", "-d", "overlay", "RED")
+        size = "docker run --rm --net RED busybox cat /sys/class/net/eth0/mtu"
+        assert engine.run(*size.split()).stdout == "1350\n"
+        engine.run("docker", "network", "rm", "RED")
+    finally:
+        engine.run(*["ip", "route", "del", "10.99.0.0/16"])
+        engine.run(*["ip", "-6", "route", "del", "fd99::/64"])
 
 
 @pytest.mark.parametrize(

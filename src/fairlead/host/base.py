@@ -99,6 +99,9 @@ class Host(Protocol):
     def link_mtu(self, link: str = "") -> int:
         """MTU of a device, or of the device of the default route (0: there is none)."""
 
+    def path_mtu(self, link: str, family: int) -> int:
+        """MTU on the ways (of IPv4 or 6) that leave by a device: its own, or the least that a route by it says."""
+
     def link_exists(self, link: str) -> bool:
         """Whether the host's namespace has a device of that name, ours or not."""
 

@@ -170,6 +170,9 @@ class FakeHost:
         device = self._device(HOST, link or world)
         return (device.mtu or self.default_mtu) if device else 0 if link else self.default_mtu
 
+    def path_mtu(self, link: str, family: int) -> int:
+        return self.link_mtu(link)
+
     def link_exists(self, link: str) -> bool:
         return self._device(HOST, link) is not None
 

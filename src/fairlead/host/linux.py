@@ -225,6 +225,13 @@ class LinuxHost:
             answer = netlink.ask([links.numbered(routing.way_out(netlink))])[0]
             return links.seen(answer).mtu if isinstance(answer, bytes) else 0
 
+    def path_mtu(self, link: str, family: int) -> int:
+        device = self._find(link)
+        if device is None:
+            return 0
+        with self._turn:
+            return min([device.mtu, *routing.mtus(self._doors[HOST].netlink, device.index, family)])
+
     def link_exists(self, link: str) -> bool:
         return (HOST, link) not in self._remover.pending and self._find(link) is not None
 

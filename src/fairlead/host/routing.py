@@ -201,6 +201,16 @@ def way_out(netlink: Netlink) -> int:
     return next((index for found in defaults if (index := _number(found.get(4)))), 0)
 
 
+def mtus(netlink: Netlink, device: int, family: int) -> Iterator[int]:
+    """What the routes of a family (4 or 6) by a device say that packets may be at most; most say nothing."""
+    number = socket.AF_INET6 if family == 6 else socket.AF_INET
+    for found_family, _, table, _, found in _unicast(netlink):
+        if found_family != number or table != MAIN or _number(found.get(4)) != device:
+            continue
+        if told := _number(attributes(found.get(8, b"")).get(2)):
+            yield told
+
+
 def _unicast(netlink: Netlink) -> Iterator[tuple[int, int, int, int, Mapping[int, bytes]]]:
     """(family, length of the prefix, table, origin, attributes) of every unicast route."""
     for family in (socket.AF_INET, socket.AF_INET6):
