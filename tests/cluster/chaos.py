@@ -2,7 +2,8 @@
 
     round    a few moves (run, rm, connect, …) -> harm -> what must go on, goes on; a few moves -> heal -> judge
     harm     an engine killed, a power cut, a partition, the store away, or everything at once
-    judge    within SOON seconds of a heal: names and addresses lead to whom they should, and to nobody else;
+    judge    within SOON seconds of a heal: names and addresses lead to whom they should, and to nobody else; every
+             engine has the store again, so that what people do next is not refused;
              forwarding tables are the peers'; every host lists the same; ``doctor`` finds nothing
 
 The seed decides the moves and the harm. On failure: the seed, the story so far, what differs.
@@ -174,6 +175,7 @@ class Chaos:
         truth = looks.truth(self.town.hosts)
         found = [] if set(truth) == set(self.boxes) else [f"running: {sorted(truth)}, not {sorted(self.boxes)}"]
         found += self.unheard(list(self.boxes), truth, strangers=True)
+        found += looks.without_store(self.town.hosts)
         found += looks.lists(self.town.hosts, self.networks, truth)
         found += looks.tables(self.town.hosts, truth)
         with ThreadPoolExecutor() as pool:

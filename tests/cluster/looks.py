@@ -50,6 +50,12 @@ def overlays(host: Host) -> dict[str, Any]:
     return {name: asked(host, f"/networks/{name}") for name in named}
 
 
+def without_store(hosts: list[Host]) -> list[str]:
+    """Who says that the store does not answer."""
+    said = [(host, warning) for host in hosts for warning in asked(host, "/info")["Warnings"] or ()]
+    return [f"{host.machine.name}: {warning}" for host, warning in said if "the cluster store" in warning]
+
+
 def lists(hosts: list[Host], networks: list[str], truth: Truth) -> list[str]:
     """Every host knows every network, and who is on it wherever they run."""
     wrong = []
