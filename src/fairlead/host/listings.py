@@ -3,8 +3,8 @@
     text of a table --made--> namespace nobody can reach --listed--> as it should list      once for each text
     found listing  == that?   remembered: mark of the text, mark of the listing             a line in a file
 
-A returning engine compares the host's table with its text before it answers. (Containers have none.) Making the text once
-more to see how it lists is most of that; that it listed like this before says the same.
+A returning engine compares the host's table with its text before it answers. (Containers have none.) Making the text
+once more to see how it lists is most of that; that it listed like this before says the same.
 
 Rules
     1. Only what the kernel itself listed for this text is remembered, and only equality is concluded from it: with any
