@@ -154,6 +154,42 @@ async def test_the_relay_is_asked_before_the_process_is_made(paper: Paper, monke
     assert published(paper) == {f"tcp . {8080 + on}": f"172.17.0.2 . {80 + on}" for on in range(3)}
 
 
+async def test_the_relay_gives_ports_up_while_the_kernel_s_objects_go(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await paper.network("net")
+    web = await paper.container("web", "net", ports=(PortRequest(80, "tcp", "", 8080, 8080, span=3),))
+    stack = await paper.open(web)
+    give_up, seen = paper.relay.close, list[object]()
+
+    async def ask(*ids: str) -> None:
+        seen.append(len(published(paper)))
+        await asyncio.sleep(0)
+        seen.append(len(published(paper)))
+        await give_up(*ids)
+
+    monkeypatch.setattr(paper.relay, "close", ask)
+    await paper.attachments.close(stack)
+    assert seen == [3, 0]
+    assert paper.relay.ports == {}
+
+
+async def test_a_relay_that_refuses_to_give_ports_up_is_told_when_the_rest_is_gone(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await paper.network("net")
+    stack = await paper.open(await paper.container("web", "net", ports=(PortRequest(80, "tcp", "", 8080, 8080),)))
+
+    async def refuse(*ids: str) -> None:
+        raise Unavailable("nobody there")
+
+    monkeypatch.setattr(paper.relay, "close", refuse)
+    with pytest.raises(Unavailable, match="nobody there"):
+        await paper.attachments.close(stack)
+    assert published(paper) == {}
+    assert [endpoint.name for endpoint in paper.endpoints.everything()], "its record: the next start finishes it"
+
+
 async def test_a_row_of_ports_meets_each_port_of_others(paper: Paper) -> None:
     await paper.network("net")
     row = PortRequest(5000, "tcp", "", 5000, 5000, span=10)

@@ -115,14 +115,23 @@ class Attachments:
             )
 
     async def close(self, stack: Stack, *, sticky: bool = False) -> None:
-        """The whole stack goes; records last, so that a crash half way is finished by the next start."""
+        """The whole stack goes; records last, so that a crash half way is finished by the next start.
+
+        The relay gives up its ports while the kernel's objects go: with a thousand, either takes a while. Both go to
+        their ends, then what went wrong is raised.
+        """
         endpoints = list(stack.endpoints)
-        await self._publisher.close(endpoints)
-        await self._endpoints.give_back(*endpoints)
-        await self._sandboxes.close(stack)
+        ways = self._publisher.close(endpoints), self._take_down(stack, endpoints)
+        for refusal in await asyncio.gather(*ways, return_exceptions=True):
+            if refusal is not None:
+                raise refusal
         self._publisher.flush(endpoints)
         for network, endpoint in stack.attached:
             await self._endpoints.forget(network, endpoint, sticky=sticky)
+
+    async def _take_down(self, stack: Stack, endpoints: list[Endpoint]) -> None:
+        await self._endpoints.give_back(*endpoints)
+        await self._sandboxes.close(stack)
 
     def relink(self, target: Container) -> None:
         """``target`` runs (again), perhaps at another address: those who link to it have its line rewritten."""
