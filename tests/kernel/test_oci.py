@@ -47,6 +47,14 @@ async def test_nothing_is_left_after_delete(box: Bench) -> None:
     assert not list(Path("/sys/fs/cgroup").glob(f"*{box.parent}/{one.id}"))
 
 
+async def test_a_start_that_fails_for_want_of_open_files_leaves_no_control_group(box: Bench) -> None:
+    one = container("true", ulimits=(Ulimit("nofile", 10, 10),))
+    with pytest.raises(FairleadError):
+        await box.create(one)
+    assert not list(Path("/sys/fs/cgroup").glob(f"*{box.parent}/{one.id}"))
+    assert not list(Path("/sys/fs/cgroup").glob(f"{box.parent.lstrip('/')}/{one.id}"))
+
+
 async def test_nothing_runs_before_start(box: Bench) -> None:
     one = container("sh", "-c", "echo hi")
     await box.create(one)

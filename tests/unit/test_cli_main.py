@@ -33,6 +33,9 @@ ANSWERS: dict[str, tuple[int, Any]] = {
         ],
     ),
     "GET /v1.51/networks/nope": (404, {"message": "network nope not found"}),
+    "GET /v1.51/images/BIG/json": (400, {"message": "invalid reference format: repository name must be lowercase"}),
+    "GET /v1.51/networks/BIG": (200, {"Id": "ef" * 32, "Name": "BIG", "IPAM": {}}),
+    "POST /v1.51/fairlead/plan/networks/create": (200, {"Warnings": [], "Plan": []}),
     "DELETE /v1.51/networks/bridge": (403, {"message": "bridge is a pre-defined network and cannot be removed"}),
     "DELETE /v1.51/networks/RED": (204, None),
     "POST /v1.51/containers/create": (200, {"Id": "cd" * 32, "Warnings": ["be careful"]}),
@@ -97,6 +100,16 @@ def test_what_is_not_there(engine: str, capsys: Said) -> None:
     assert main(["network", "inspect", "nope"]) == 1
     said = capsys.readouterr()
     assert (said.out, said.err) == ("[]\n", "Error response from daemon: network nope not found\n")
+
+
+def test_what_no_image_can_be_called_may_be_a_network(engine: str, capsys: Said) -> None:
+    assert main(["inspect", "-f", "{{.Name}} {{.ID}}", "BIG"]) == 0
+    assert capsys.readouterr().out == f"BIG {'ef' * 32}\n"
+
+
+def test_a_plan_of_nothing_says_so(engine: str, capsys: Said) -> None:
+    assert main(["plan", "network", "create", "-d", "ipvlan", "-o", "parent=eth0", "lan"]) == 0
+    assert capsys.readouterr() == ("", "Nothing of the kernel would be made.\n")
 
 
 def test_run_tells_127_from_125(engine: str, capsys: Said) -> None:

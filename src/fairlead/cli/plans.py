@@ -51,6 +51,8 @@ def told(answer: dict[str, Any]) -> int:
     """What would be made, and the warnings."""
     for warning in answer["Warnings"]:
         print(f"WARNING: {warning}", file=sys.stderr)
+    if not answer["Plan"]:  # macvlan and ipvlan networks on a device that is there; --network host
+        print("Nothing of the kernel would be made.", file=sys.stderr)
     return show(answer["Plan"])
 
 

@@ -229,7 +229,7 @@ def attach(client: Client, container: str, no_stdin: bool, sig_proxy: bool, deta
         if state.get(word):
             raise Invalid(f"You cannot attach to a {why}")
     if not state["Running"]:
-        raise Invalid("cannot attach to a stopped container, start it first")
+        raise Invalid("You cannot attach to a stopped container, start it first")
     ended = Waiting(client, container, "not-running")
     session = attached(client, container, not no_stdin, sig_proxy, detach_keys)
     if session.run():

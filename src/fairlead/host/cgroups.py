@@ -96,6 +96,12 @@ class Cgroups:
         with suppress(FileNotFoundError):
             (self._directory("pids", path) / "pids.max").write_text("max")
 
+    def remove(self, path: str) -> None:
+        """A group that a failed start left behind, in every hierarchy; not while there is a process in it."""
+        for top in [self._root] if self.version == 2 else self._root.iterdir():
+            with suppress(OSError):
+                (top / path.lstrip("/")).rmdir()
+
     # -- reading --------------------------------------------------------------------------
 
     def processes(self, path: str) -> list[int]:

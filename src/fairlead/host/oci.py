@@ -133,7 +133,7 @@ class Oci:
             for call in self._created:
                 await call(container.id)
         except BaseException:
-            await self._undo(container.id)
+            await self._undo(container.id, ocispec.cgroup_path(container, self._facts))
             raise
         return pid
 
@@ -397,10 +397,14 @@ class Oci:
         for call in self._over:
             call(id)
 
-    async def _undo(self, id: str) -> None:
-        """Take back a create; whoever waits for its streams hears that there will be none."""
+    async def _undo(self, id: str, cgroup: str) -> None:
+        """Take back a create; whoever waits for its streams hears that there will be none.
+
+        crun takes its control group back by itself, unless it failed for want of open files (``--ulimit nofile=10``).
+        """
         told = id in self._running
         await self.delete(id, force=True)
+        self._cgroups.remove(cgroup)
         if not told:
             self._tell_over(id)
 
