@@ -3,7 +3,7 @@
     text of a table --made--> namespace nobody can reach --listed--> as it should list      once for each text
     found listing  == that?   remembered: mark of the text, mark of the listing             a line in a file
 
-A returning engine compares the host's table with its text before it answers. (Containers have none.) Making the text
+A returning engine compares the host's table (containers have none) with its text before it answers. Making the text
 once more to see how it lists is most of that; that it listed like this before says the same.
 
 Rules
