@@ -362,6 +362,25 @@ async def test_who_cannot_be_connected(paper: Paper) -> None:
         await paper.attachments.connect(lonely, net, EndpointSettings())
 
 
+async def test_who_has_no_network_has_no_other(paper: Paper) -> None:
+    await paper.network("net")
+    torn = await paper.container("torn", "none", "net")
+    words = r"^failed to set up container networking: .* networks in private \(none\) mode"
+    with pytest.raises(Invalid, match=words):
+        await paper.open(torn)
+    with pytest.raises(Invalid, match=words):
+        paper.attachments.rehearse(torn)
+
+
+async def test_a_network_without_addresses_says_which(paper: Paper) -> None:
+    await paper.network("net", ipam=Ipam(config=(Subnet(subnet="10.7.0.0/30"),)))
+    net = paper.controller.network("net")
+    await paper.open(await paper.container("one", "net"))
+    words = f"^failed to set up container networking: no available IPv4 addresses .*: net \\({net.id}\\)$"
+    with pytest.raises(Unavailable, match=words):
+        await paper.open(await paper.container("two", "net"))
+
+
 async def test_a_network_for_services_is_joined_by_no_container_alone(paper: Paper) -> None:
     await paper.controller.accept(Network("x" * 25, "net", "", driver="overlay", scope="swarm"))
     net, words = paper.controller.network("net"), "Could not attach to network net: .* network net not manually attach"

@@ -114,7 +114,9 @@ def test_a_plan_of_nothing_says_so(engine: str, capsys: Said) -> None:
 
 def test_run_tells_127_from_125(engine: str, capsys: Said) -> None:
     assert main(["run", "-d", "busybox", "x"]) == 127
-    assert capsys.readouterr().err.startswith("WARNING: be careful\nfairlead: Error response from daemon: exec:")
+    said = capsys.readouterr()
+    assert said.err.startswith("WARNING: be careful\nfairlead: Error response from daemon: exec:")
+    assert said.out == "cd" * 32 + "\n", "it is there, though it did not start"
 
 
 @pytest.mark.parametrize(

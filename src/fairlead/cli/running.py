@@ -104,8 +104,10 @@ def run(client: Client, image: str, *words: str, detach: bool, sig_proxy: bool, 
     try:
         made = make(client, flags, image, words, detach=detach)
         if detach:
-            client.call("POST", path("containers", made["Id"], "start"))
-            print(made["Id"])
+            try:
+                client.call("POST", path("containers", made["Id"], "start"))
+            finally:
+                print(made["Id"], flush=True)  # also when it did not start: it is there
             return 0
         return _run_attached(client, made["Id"], flags, sig_proxy)
     except (Refused, Invalid, Failed) as problem:

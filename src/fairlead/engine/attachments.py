@@ -30,7 +30,7 @@ from fairlead.engine.hostfiles import HostFiles
 from fairlead.engine.publisher import Publisher
 from fairlead.engine.sandboxes import Sandboxes, Stack
 from fairlead.engine.wayout import WayOut
-from fairlead.errors import FairleadError, Forbidden, Invalid, NotFound
+from fairlead.errors import FairleadError, Forbidden, Invalid, NotFound, Unavailable
 from fairlead.host.base import Host
 
 SETTING_UP = "failed to set up container networking"
@@ -84,11 +84,19 @@ class Attachments:
             stack = await self._sandboxes.open(self.sandbox(container), f"container {container.name}", resolving)
             undo.push_async_callback(self.close, stack)
             for name, settings in container.networks.items():
-                await self._endpoints.attach(container, stack, self._open_to(name, settings), settings)
+                await self._attach_at_start(container, stack, self._open_to(name, settings), settings)
             await self._way_out.settle(container, stack)
             self._files.write(container, stack)
             undo.pop_all()
         return stack
+
+    async def _attach_at_start(
+        self, container: Container, stack: Stack, network: Network, settings: EndpointSettings
+    ) -> None:
+        try:
+            await self._endpoints.attach(container, stack, network, settings)
+        except Unavailable as error:  # no address left
+            raise Unavailable(f"{SETTING_UP}: {error.message}") from error
 
     def rehearse(self, container: Container) -> Stack:
         """The stack that ``open`` would open now: addresses, names and ports as they would be chosen; nothing made."""
@@ -107,7 +115,10 @@ class Attachments:
         return stack
 
     def _refuse_company(self, container: Container) -> None:
-        """A container in the host's own stack has no network besides: its devices would be the host's."""
+        """A container in the host's own stack has no network besides: its devices would be the host's. Nor has one on
+        none: nobody shall reach it."""
+        if len(container.networks) > 1 and any(map(self._is_none, container.networks)):
+            raise Invalid(f"{SETTING_UP}: {PRIVATE}")
         if mode_of(container) == "host" and any(self._find(name).driver != "host" for name in container.networks):
             raise Invalid(
                 "failed to set up container networking: container sharing network namespace with another container"

@@ -341,7 +341,7 @@ class Endpoints:
             return "", ""
         taken = set() if leased else self._taken_elsewhere(container, network, family)
         held = frozenset() if leased else self._members.numbers(network.id, family)
-        address, pool = addresses.lease(pools, taken, wish, prefer, network.name, held)
+        address, pool = addresses.lease(pools, taken, wish, prefer, f"{network.name} ({network.id})", held)
         return f"{address}/{pool.subnet.partition('/')[2]}", "" if network.internal else addresses.gateway_of(pool)
 
     def _taken(self, container: Container, network: Network, family: int) -> set[str]:
