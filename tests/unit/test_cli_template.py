@@ -2,7 +2,7 @@
 
 import pytest
 
-from fairlead.cli import inspecting
+from fairlead.cli import inspecting, sparse
 from fairlead.core.template import render
 from fairlead.errors import Invalid
 
@@ -151,3 +151,30 @@ def test_an_object_is_what_it_is_to_docker_s_client(form: str, says: str, capsys
 def test_a_network_too(form: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
     inspecting.shown([NETWORK], form)
     assert capsys.readouterr().out == says + "\n"
+
+
+MADE = {"Name": "web", "TaskTemplate": {"ContainerSpec": {"Image": "x"}}, "Mode": {"Global": {}}}
+SERVICE = {"ID": "s", "Spec": MADE}
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ("{{json .UpdateStatus}} {{.PreviousSpec}}", "null <nil>"),
+        ("{{if .UpdateStatus}}yes{{else}}no{{end}}", "no"),
+        ("{{json .Spec.TaskTemplate.ContainerSpec.Env}} {{.Spec.TaskTemplate.ContainerSpec.Mounts}}", "null []"),
+        ("{{len .Spec.TaskTemplate.Networks}} {{.Spec.Labels}} {{json .Spec.Mode.Replicated}}", "0 map[] null"),
+        ("{{json .Spec.TaskTemplate}}", '{"ContainerSpec":{"Image":"x"}}'),
+    ],
+)
+def test_what_the_api_leaves_out_of_a_service_is_known(form: str, words: str) -> None:
+    """Seen of Docker's client 28 at dockerd 28.5.2."""
+    assert render(form, sparse.known(SERVICE)) == words
+
+
+@pytest.mark.parametrize(
+    "form", ["{{.Nope}}", "{{.UpdateStatus.State}}", "{{.Spec.UpdateStatus}}", "{{.Spec.Mode.Nope}}"]
+)
+def test_what_no_service_has_is_refused(form: str) -> None:
+    with pytest.raises(Invalid, match="template parsing error"):
+        render(form, sparse.known(SERVICE))

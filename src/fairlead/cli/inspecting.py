@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import fairlead.core.template as template
-from fairlead.cli import completing, tables
+from fairlead.cli import completing, sparse, tables
 from fairlead.cli.client import Client, Refused, path
 from fairlead.cli.command import command, one_form, option, switch
 from fairlead.errors import Invalid
@@ -46,7 +46,7 @@ def _filled(form: str, one: Any, shape: str) -> str:
 
         with contextlib.suppress(Invalid):
             return template.render(form, struct(one, shape))
-    return template.render(form, one)
+    return template.render(form, sparse.known(one) if "Spec" in one else one)
 
 
 def _shape_of(one: Any) -> str:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fairlead.errors import Invalid
@@ -279,6 +280,10 @@ def follow(value: Any, path: str) -> Any:
         if name not in value and hasattr(value, "nothing"):  # a map whose type is known
             return None
         if name not in value:
+            if isinstance(value, Sparse) and name in value.absent:
+                value = value.absent[name]
+                offset += len(name) + 1
+                continue
             raise _Failed(path, f'map has no entry for key "{name}"', offset)
         value = value[name]
         offset += len(name) + 1
@@ -316,13 +321,45 @@ def inner(value: Any) -> str:
     return "<nil>" if value is None else show(value)
 
 
+class NilList(list[Any]):
+    """A list that is not there: it prints and counts as an empty one, and is null in JSON."""
+
+
+class NilMap(dict[str, Any]):
+    """The same for a map."""
+
+
+class NilPointer:
+    """To a structure that is not there."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return "<nil>"
+
+
+class Sparse(dict[str, Any]):
+    """A map of which it is known what else could be in it: asking for that is no mistake."""
+
+    absent: Mapping[str, Any] = MappingProxyType({})
+
+
 def _json(value: Any) -> str:
     if hasattr(value, "as_json"):
         return str(value.as_json())
     value = getattr(value, "sent", value)
     if isinstance(value, Mapping):
         value = {key: item for key, item in value.items() if not callable(item)} if value else value
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, NilList | NilMap | NilPointer):
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _call(name: str, arguments: list[Any]) -> Any:
