@@ -321,3 +321,25 @@ async def test_a_port_is_published_where_the_service_says(paper: Paper, node: Me
         )
     await paper.overlays.unlearn(row(13).id)
     assert {port.port for port in paper.relay.ports.values()} == {8012, 8013}, "8013 is the container's"
+
+
+async def test_who_leaves_may_be_interrupted_and_the_next_takes_the_rest_away(
+    paper: Paper, node: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the swarm is left while its networks are being given up; else the next swarm's ingress has no place."""
+    await paper.overlays.learn(row(12, WEB))
+    began, close = asyncio.Event(), node._close
+
+    async def slow(port: object) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(node, "_close", slow)
+    leaving = asyncio.create_task(node.leave())
+    await began.wait()
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    monkeypatch.setattr(node, "_close", close)
+    await node.leave()
+    assert not [item for item in paper.host.look() if isinstance(item, Leg)] and not led(paper)
+    assert not [wish for wish in paper.kernel.wanted() if getattr(wish, "map", "") == "overlays"]

@@ -92,6 +92,8 @@ class Mesh:
         """endpoint of an own task -> where this node reaches it, without ingress between"""
         self._bridge = ""
         """by which device"""
+        self._going: Endpoint | None = None
+        """the leg that is being taken away"""
         overlays.services.listeners.append(self)
 
     @property
@@ -119,11 +121,11 @@ class Mesh:
         leg = _leg(network, addresses)
         if leg == self.leg:
             return
-        if self.leg:
-            await self.leave()
+        await self.leave()
         self._machine.ready(network.ipv6)
+        self._going = leg  # if we are interrupted
         await self._overlays.hold(mesh.STAND_IN, [network])
-        self.leg = leg
+        self.leg, self._going = leg, None
         self._want(OWNER, self._leg_plan(network, leg), "this node's way into ingress")
         self._meet(network)
         self._renew()
@@ -134,8 +136,9 @@ class Mesh:
             await self._lead(port)
 
     async def leave(self) -> None:
-        """Nothing of the mesh is left on this node."""
-        leg, self.leg = self.leg, None
+        """Nothing of the mesh is left on this node. Who is cancelled here leaves the rest to the next who comes."""
+        self._going, self.leg = self.leg or self._going, None
+        leg = self._going
         if leg is None:
             return
         for port in list(self._reserved):
@@ -144,7 +147,7 @@ class Mesh:
         await self._endpoints.unstand(leg)
         await self._overlays.hold(mesh.STAND_IN, ())
         self._legs = {id: known for id, known in self._legs.items() if known[0] != leg.network}  # nobody tells us now
-        self._near = {}
+        self._near, self._going = {}, None
 
     def _leg_plan(self, network: Network, leg: Endpoint) -> Plan:
         guard = mesh.leg_plan(network, self._facts.has_ipv6)
