@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fairlead.core import template
+import fairlead.core.template as template
 
 LIST, MAP, NIL = template.NilList(), template.NilMap(), template.NilPointer()
 ABSENT: dict[str, dict[str, Any]] = {
