@@ -4,15 +4,16 @@ one --- store --- two        each an engine on paper
 """
 
 import asyncio
+import ipaddress
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import pytest
 
 from engine.paper import Paper, engine
-from fairlead.core.model import EndpointSettings, Ipam, Network, NetworkRequest, Remote, Subnet
+from fairlead.core.model import EndpointSettings, Ipam, Network, NetworkRequest, Remote, ServicePart, Subnet
 from fairlead.core.remotes import VNI
-from fairlead.core.wanted import Forwarding
+from fairlead.core.wanted import Forwarding, Vip
 from fairlead.engine.claims import Claims, Holder
 from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound, Unavailable
 from fairlead.store.base import ANY
@@ -202,10 +203,41 @@ async def test_who_was_struck_and_lives_is_told_again(hosts: Hosts) -> None:
     before = {entry.key: entry.value for entry in await hosts.store.list("")}
     gone: list[str] = []
     unlearn = hosts.two.overlays.unlearn
-    hosts.two.overlays.unlearn = lambda id: gone.append(id) or unlearn(id)  # type: ignore[func-returns-value]
+    hosts.two.overlays.unlearn = lambda id, later: gone.append(id) or unlearn(id, later=later)  # type: ignore
     await hosts.two.controller.strike(red, "web")
     await hosts.settled(lambda: gone == [row.id] and hosts.two.controller.elsewhere(red.id) == [row])
     assert {entry.key: entry.value for entry in await hosts.store.list("")} == before
+
+
+async def test_of_tasks_that_come_together_sandboxes_are_told_together(hosts: Hosts) -> None:
+    red = await hosts.one.controller.create(RED)
+    await hosts.settled(lambda: knows(hosts.two, "RED"))
+    await joined(hosts.two, "client")
+    client = hosts.two.host.log
+    pool = ipaddress.ip_network(red.ipam.config[0].subnet)
+    del client[:]
+    part = ServicePart(service="s", name="web", task="t", vip=str(pool[200]), serving=True)
+    rows = [
+        Remote(
+            id=f"{number:064x}",
+            network=red.id,
+            node="three",
+            host="three",
+            vtep="192.168.90.13",
+            name=f"web{number}",
+            mac=f"02:42:00:00:00:{number:02x}",
+            ipv4=f"{pool[number]}/{pool.prefixlen}",
+            part=part,
+        )
+        for number in range(50, 90)
+    ]
+    await asyncio.gather(*(hosts.store.put_if(f"endpoints/three/{row.id}", msgspec.json.encode(row)) for row in rows))
+
+    def told() -> list[Vip]:
+        return [item for deed, item in client if deed == "make" and isinstance(item, Vip)]
+
+    await hosts.settled(lambda: told() and len(told()[-1].targets) == 40)
+    assert len(told()) <= 4, "the client's sandbox was told again for each of them"
 
 
 async def test_with_the_store_away_what_stands_stands(hosts: Hosts) -> None:

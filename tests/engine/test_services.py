@@ -14,6 +14,7 @@ from fairlead.engine.drivers.base import Facts
 from fairlead.engine.drivers.overlay import Overlay
 from fairlead.engine.overlays import Overlays
 from fairlead.engine.sandboxes import Stack
+from fairlead.engine.services import Later
 from fairlead.errors import Internal, Invalid
 
 WEB = ServicePart(service="s1", name="web", task="t", vip="10.9.0.200", names=("www",), serving=True)
@@ -53,6 +54,21 @@ async def test_every_sandbox_on_the_network_and_nobody_else(paper: Paper) -> Non
     assert told(paper) == {"c20000000000": both, "c30000000000": both}, "itself too"
     await paper.sandboxes.close(one)
     assert set(told(paper)) == {"c30000000000"}
+
+
+async def test_many_are_heard_and_each_sandbox_is_told_once(paper: Paper) -> None:
+    for number in (2, 3):
+        await joined(paper, number)
+    await paper.overlays.learn(task(4))
+    del paper.host.log[:]
+    news = Later()
+    for number in range(5, 25):
+        await paper.overlays.learn(task(number), news)
+    await paper.overlays.unlearn(task(4).id, later=news)
+    assert not [item for _, item in paper.host.log if isinstance(item, Vip)]
+    await paper.overlays.services.follow(news)
+    assert len([item for _, item in paper.host.log if isinstance(item, Vip)]) == 2
+    assert {len(targets) for targets in told(paper).values()} == {20}
 
 
 async def test_a_change_of_one_service_touches_no_other(paper: Paper) -> None:

@@ -22,7 +22,6 @@ What it does not do: decide who wins (``engine.claims``), move packets (``engine
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Protocol, TypeVar
@@ -35,6 +34,7 @@ from fairlead.core.model import Endpoint, Network, Remote
 from fairlead.core.written import family_of
 from fairlead.engine.claims import Claims, is_meant, subnet_of
 from fairlead.engine.overlays import Overlays
+from fairlead.engine.services import Later
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound, Unavailable
 from fairlead.store.base import Change, Entry, Store
 
@@ -45,6 +45,8 @@ PAUSE = 1.0
 """Seconds between two attempts to tell an absent store."""
 OLD_NEWS = 64
 """Rows that are as they were, heard without looking who else waits: a fraction of a millisecond."""
+TOGETHER = 200
+"""endpoints of other hosts, at most, of which sandboxes here are told at once"""
 DEADLINE = 5.0
 """Seconds after which a claim is given up: the store is away, and somebody waits."""
 
@@ -273,41 +275,60 @@ class Cluster:
             await asyncio.sleep(0)
 
     async def _hear_endpoints(self, networks: Networks) -> None:
+        """What came while others were heeded is heeded together."""
+        heard: asyncio.Queue[Change | None] = asyncio.Queue()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen(heard))
+            changes: list[Change | None] = []
+            while None not in changes:
+                changes = [await heard.get()]
+                while len(changes) < TOGETHER and not heard.empty():
+                    changes.append(heard.get_nowait())
+                await self._heed_all(filter(None, changes), networks)
+
+    async def _listen(self, heard: asyncio.Queue[Change | None]) -> None:
         known = (Entry(f"endpoints/{row.node}/{row.id}", b"", 0) for row in self._overlays.everything())
-        heard = itertools.count(1)
         async for change in self._store.watch("endpoints/", known):
+            heard.put_nowait(change)
+        heard.put_nowait(None)
+
+    async def _heed_all(self, changes: Iterable[Change], networks: Networks) -> None:
+        later, learnt = Later(), []
+        for number, change in enumerate(changes, 1):
             try:
-                news = await self._heed(change, networks)
+                row, news = await self._heed(change, networks, later)
+                learnt.append(row)
             except FairleadError as problem:
                 log.warning("an endpoint of another host is passed over: %s", problem.message)
                 news = True
-            if news or not next(heard) % OLD_NEWS:  # ten thousand may be told at once, and others want to be served
+            if news or not number % OLD_NEWS:  # ten thousand may be told at once, and others want to be served
                 await asyncio.sleep(0)
+        await self._overlays.services.follow(later)
+        for row in filter(None, learnt):
+            self._learnt(row)
 
-    async def _heed(self, change: Change, networks: Networks) -> bool:
-        """Follow a change; False: it was known."""
+    async def _heed(self, change: Change, networks: Networks, later: Later) -> tuple[Remote | None, bool]:
+        """What was learnt, or known already; False: the latter."""
         _, node, id = change.key.split("/", 2)
         if node == self._node:
             if change.value is None and self._told and self._told.pop(id, None):  # struck, but it is alive: say so
                 self._held.pop(id, None)
                 self._news.set()
-            return True
+            return None, True
         known = self._overlays.find(id)
         if known is not None and known.node != node:
             raise Invalid(f"{change.key}: the endpoint is {known.host}'s")
         if change.value is None:
-            await self._overlays.unlearn(id)
-            return True
+            await self._overlays.unlearn(id, later=later)
+            return None, True
         if known is not None and msgspec.json.encode(known) == change.value:  # after a restart all is told again
-            self._learnt(known)
-            return False
+            return known, False
         row = remotes.read_remote(change.key, change.value)
         own = [endpoint for endpoint in networks.endpoints(row.network) if _clash(endpoint, row)]
         if own:
             raise Invalid(f"{change.key}: it has what {own[0].name} has here")
-        await self._overlays.learn(row)
-        self._learnt(row)
-        return True
+        await self._overlays.learn(row, later)
+        return row, True
 
 
 def _clash(own: Endpoint, row: Remote) -> bool:

@@ -35,7 +35,7 @@ from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.records import Records
 from fairlead.engine.resolverclient import EndpointNames
-from fairlead.engine.services import Services
+from fairlead.engine.services import Later, Services
 from fairlead.errors import FairleadError, Unavailable
 from fairlead.store.base import Store
 
@@ -224,17 +224,19 @@ class Overlays:
 
     # -- other hosts ----------------------------------------------------------------------
 
-    async def learn(self, other: Remote) -> None:
-        """An endpoint of another host, new or changed; on return it can be reached and resolved from here."""
+    async def learn(self, other: Remote, later: Later | None = None) -> None:
+        """An endpoint of another host, new or changed; on return it can be reached and resolved from here.
+
+        ``later``: as in ``Services.tell``."""
         known = self._records.get(other.id)
         if known == other:
             return
         holders = self._holders_on(other.network)
         rival = next((id for key in _held(other) if (id := holders.get(key, other.id)) != other.id), None)
         if known is not None and (rival or known.vtep != other.vtep or _held(known) != _held(other)):
-            await self.unlearn(known.id, moves=not rival and _held(known) == _held(other))
+            await self.unlearn(known.id, moves=not rival and _held(known) == _held(other), later=later)
         if rival and self._records[rival].away:
-            await self.unlearn(rival)
+            await self.unlearn(rival, later=later)
             rival = None
         if rival:
             log.warning("%s on %s has an address or MAC of endpoint %s: it waits", other.name, other.host, rival[:12])
@@ -247,16 +249,16 @@ class Overlays:
         if network is not None and remotes.fits(other, network):
             self._show(network, other.vtep)
             await self._name(_named(network, other))
-        await self.services.tell(other.network, other.id, other.part, *_addresses(other))
+        await self.services.tell(other.network, other.id, other.part, *_addresses(other), later=later)
 
-    async def unlearn(self, id: str, moves: bool = False) -> None:
+    async def unlearn(self, id: str, moves: bool = False, later: Later | None = None) -> None:
         """An endpoint of another host is gone; who waited for what it had, has it now. ``moves``: it is back at
         once, at another address of its host, and connections to it go on."""
         self._waiting.pop(id, None)
         other = self._records.get(id)
         if other is None:
             return
-        await self.services.tell(other.network, id, None, moves=moves)
+        await self.services.tell(other.network, id, None, moves=moves, later=later)
         await self._records.drop(id)
         holders = self._holders_on(other.network)
         for key in _held(other):
@@ -270,7 +272,7 @@ class Overlays:
             self._show(network, other.vtep)
             await self._unname(network, other)
         for waiting in [each for each in self._waiting.values() if each.network == other.network]:
-            await self.learn(waiting)
+            await self.learn(waiting, later)
 
     def _note(self, other: Remote) -> None:
         self._others[other.network][other.vtep][other.id] = other

@@ -12,7 +12,9 @@ Rules
        remembers it is told at once, and does not wait for an answer that never comes.
     3. Connections to a task that stops are its own until it is gone; then the kernel forgets them, or closes those that
        it does not lead, so that a client hears at once.
-    4. What the kernel refuses is noted all the same, as for overlays: ``healing`` tries again.
+    4. Who hears of many tasks at a time (``Later``) has the sandboxes told when all were heard: each of hundreds of
+       tasks is news for every sandbox, and each time a sandbox is told of all of them.
+    5. What the kernel refuses is noted all the same, as for overlays: ``healing`` tries again.
 
 What it does not do: names of the tasks themselves (they go with their endpoints: ``core.serving.names``).
 """
@@ -24,11 +26,13 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from msgspec.structs import replace
+
 from fairlead.core import serving
 from fairlead.core.model import Network, ServicePart
 from fairlead.core.protocol import Protocol
 from fairlead.core.serving import Backend
-from fairlead.core.wanted import Plan
+from fairlead.core.wanted import Plan, Vip
 from fairlead.engine.kernel import Kernel
 from fairlead.engine.resolverclient import EndpointNames
 from fairlead.errors import FairleadError
@@ -37,6 +41,16 @@ log = logging.getLogger(__name__)
 
 Wish = tuple[str, Plan, str]
 """owner, plan, title"""
+
+
+class Later:
+    """What sandboxes have still to be told of."""
+
+    def __init__(self) -> None:
+        self.addresses: dict[tuple[str, str], None] = {}
+        """(network, virtual address)"""
+        self.gone: list[tuple[str, Backend]] = []
+        """network, a task of which there is no more"""
 
 
 class Names(Protocol):
@@ -104,9 +118,11 @@ class Services:
         ipv6: str = "",
         *,
         moves: bool = False,
+        later: Later | None = None,
     ) -> None:
         """An endpoint (with addresses without prefix length) is a task of a service, or is not; without addresses it is
-        gone (``moves``: for a moment). On return sandboxes and names here follow."""
+        gone (``moves``: for a moment). On return names here follow, and so do sandboxes, unless that is to be
+        ``later``, by ``follow``."""
         for listener in self.listeners:
             await listener.heard(network_id, endpoint, part, ipv4, ipv6)
         _, known = self._backends.get(endpoint, ("", None))
@@ -118,13 +134,24 @@ class Services:
             return
         for address in (ipv4, ipv6):
             self._vacate(network_id, address)
-        for address in changed:
-            for sandbox, namespace in self._sandboxes[network_id].items():
-                self._want(network, address, sandbox, namespace)
+        news = Later() if later is None else later
+        news.addresses.update(dict.fromkeys((network_id, address) for address in changed))
         if part is None and known is not None and changed and not moves:
-            await asyncio.to_thread(self._let_go, known, list(self._sandboxes[network_id].values()))
+            news.gone.append((network_id, known))
+        if later is None:
+            await self.follow(news)
         for service in services:
             await self._name(network, service)
+
+    async def follow(self, news: Later) -> None:
+        """Sandboxes here lead to who serves now."""
+        for network_id, address in news.addresses:
+            network = self._here.get(network_id)
+            if network is not None and address in self._behind[network_id]:
+                self._lead(network, address)
+                await asyncio.sleep(0)  # it takes a while where there are hundreds
+        for network_id, gone in news.gone:
+            await asyncio.to_thread(self._let_go, gone, list(self._sandboxes.get(network_id, {}).values()))
 
     def _let_go(self, gone: Backend, namespaces: list[str]) -> None:
         """A task is gone: whoever goes on sending to it is led to another, or told by a reset."""
@@ -220,14 +247,17 @@ class Services:
 
     # -- the kernel, the resolver -------------------------------------------------------------------
 
-    def _want(self, network: Network, address: str, sandbox: str, namespace: str) -> None:
+    def _lead(self, network: Network, address: str) -> None:
+        """One virtual address, in every sandbox."""
         if not serving.within(network, address):
             return
-        wish = self._wish(network, address, sandbox, namespace)
-        try:
-            self._kernel.want(*wish)
-        except FairleadError as problem:
-            self._adopt([wish], problem)
+        vip, title = self._vip(network, address)
+        for sandbox, namespace in self._sandboxes[network.id].items():
+            wish: Wish = _owner(sandbox, network.id, address), (replace(vip, ns=namespace),), title
+            try:
+                self._kernel.want(*wish)
+            except FairleadError as problem:
+                self._adopt([wish], problem)
 
     def _adopt(self, wishes: list[Wish], problem: FairleadError) -> None:
         log.warning("%s: %s; it will be tried again", wishes[0][2], problem.message)
@@ -235,10 +265,14 @@ class Services:
             self._kernel.adopt(*wish)
 
     def _wish(self, network: Network, address: str, sandbox: str, namespace: str) -> Wish:
+        vip, title = self._vip(network, address)
+        return _owner(sandbox, network.id, address), (replace(vip, ns=namespace),), title
+
+    def _vip(self, network: Network, address: str) -> tuple[Vip, str]:
+        """As it is in any sandbox, and its title."""
         tasks = self._behind[network.id][address].values()
-        plan = (serving.vip(namespace, network, address, tasks),)
         name = next((task.part.name for task in tasks), "that is gone")
-        return _owner(sandbox, network.id, address), plan, f"service {name} on network {network.name}"
+        return serving.vip("", network, address, tasks), f"service {name} on network {network.name}"
 
     def _entry(self, network: Network, service: str) -> EndpointNames | None:
         """The names that resolve to the service's addresses."""
