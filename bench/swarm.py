@@ -6,7 +6,8 @@ services    create, scale, drain, rm: from the request until every node has done
 failover    the leader is killed: until another manager takes a change                     beside dockerd
 requests    from a container elsewhere to a task's own address and by its service's virtual address; from the LAN
             to its published port on its own node and on another, held against one that is
-            published by ``run -p``                                                       ours (dockerd needs IPVS)
+            published by ``run -p``; short HTTP requests on the same roads and through the HTTP mesh's HAProxy on a
+            node without the task (``pages``)                                             ours (dockerd needs IPVS)
 """
 
 import time
@@ -14,8 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from bench import pages
 from bench.api import Api, Job
 from bench.overlay import pinned, serve, swarm, waits
+from bench.pages import PAGES
 from bench.paths import PORT, Child, Road, network_of, pour_briefly
 from bench.table import OURS
 from lane.engines import ENGINES, Engine
@@ -31,7 +34,9 @@ ROADS = {
     "mesh": "request to the mesh, a task on that node",
     "far": "request to the mesh, the task on another node",
     "port": "request to a port of run -p",
+    "web": "request to the HTTP mesh, the task on another node",
 }
+WEB_NETWORK, WEB_SERVICE, WEB_PORT = "ucp-hrm", "ucp-hrm", 80
 CREATE = "service of 6 tasks, until all run"
 SCALE = "scale from 1 to 15, until all run"
 DRAIN = "drain a node, until all run elsewhere"
@@ -102,12 +107,21 @@ class Service:
         return took + until(lambda: not any(Api(engine)("GET", query) for engine in engines))
 
 
-def _spec(name: str, replicas: int, *, command: list[str] | None = None, ports: tuple[int, ...] = ()) -> dict[str, Any]:
+def _spec(
+    name: str,
+    replicas: int,
+    *,
+    command: list[str] | None = None,
+    ports: tuple[int, ...] = (),
+    networks: tuple[str, ...] = (NETWORK,),
+    labels: dict[str, str] | None = None,
+) -> dict[str, Any]:
     container = {"Image": "busybox:latest", "Args": command or ["sleep", "100000"], "StopSignal": "SIGKILL"}
     published = [{"Protocol": "tcp", "TargetPort": port, "PublishedPort": port} for port in ports]
     return {
         "Name": name,
-        "TaskTemplate": {"ContainerSpec": container, "Networks": [{"Target": NETWORK}]},
+        "Labels": labels or {},
+        "TaskTemplate": {"ContainerSpec": container, "Networks": [{"Target": network} for network in networks]},
         "Mode": {"Replicated": {"Replicas": replicas}},
         "EndpointSpec": {"Mode": "vip", "Ports": published},
     }
@@ -159,7 +173,16 @@ def failover(job: Job, kind: str, engines: list[Engine], number: int) -> None:
 def requests(job: Job, engines: list[Engine]) -> None:
     """From a container on S1 to a task elsewhere, and from the LAN to a node without that task."""
     api = Api(engines[0])
-    service = Service(api, "served", 1, ports=(PORT, PORT + 1, PORT + 2))
+    enabled = engines[0].http().call("POST", "/fairlead/mesh/http", {"Port": WEB_PORT})
+    assert enabled.status < 300, enabled.data
+    service = Service(
+        api,
+        "served",
+        1,
+        ports=(PORT, PORT + 1, PORT + 2, PAGES),
+        networks=(NETWORK, WEB_NETWORK),
+        labels={"fairlead.http": f"{PAGES}=http://{pages.NAME}"},
+    )
     service.create()
     node = service.tasks()[0]["NodeID"]
     here = next(engine for engine in engines if Api(engine)("GET", "/info")["Swarm"]["NodeID"] == node)
@@ -167,7 +190,7 @@ def requests(job: Job, engines: list[Engine]) -> None:
     name = next(one["Names"][0][1:] for one in Api(here)("GET", "/containers/json") if one["Names"][0][1:7] == "served")
     Api(other).run("client", NETWORK)
     plain = Api(job.engines[0])
-    plain.create("plain", "bridge", range(PORT, PORT + 3))
+    plain.create("plain", "bridge", range(PORT, PAGES + 1))
     plain.start("plain")
     addresses = Api(here)("GET", f"/containers/{name}/json")["NetworkSettings"]["Networks"]
     vips = api("GET", "/services/served")["Endpoint"]["VirtualIPs"]
@@ -187,15 +210,37 @@ def requests(job: Job, engines: list[Engine]) -> None:
     with ExitStack() as undo:
         for end in {road.end for road in roads}:
             undo.callback(Child(end, lambda: pinned(0, serve)).end)
+            undo.callback(Child(end, lambda: pinned(0, pages.serve)).end)
         for number in range(-1, 4 if job.quick else 16):
             for road in roads if number % 2 else reversed(roads):
                 waits(job, road, counts=number >= 0)
         for number in range(20 if job.quick else 100):
             for road in roads if number % 2 else reversed(roads):
                 pour_briefly(job, road)
+        web = Road(ROADS["web"], OURS, outside, other.machine.address, served)
+        until(lambda: Child(outside, lambda: answers(web.address)).result())
+        for number in range(-1, 4 if job.quick else 16):
+            for road in [*roads, web] if number % 2 else [web, *reversed(roads)]:
+                asks(job, road, WEB_PORT if road is web else PAGES, counts=number >= 0)
     plain.remove("plain")
     Api(other).remove("client")
     service.remove(engines)
+    engines[0].http().call("DELETE", "/fairlead/mesh/http")
+
+
+def answers(address: str) -> bool:
+    """Whether the HTTP mesh leads to the task by now."""
+    try:
+        return bool(pages.ask(address, WEB_PORT, 0.01))
+    except (OSError, AssertionError, ValueError):
+        return False
+
+
+def asks(job: Job, road: Road, port: int, counts: bool) -> None:
+    found = Child(road.network, lambda: pinned(-1, lambda: pages.ask(road.address, port, 0.5))).result()
+    if counts:
+        job.table.add(f"{road.title}: HTTP requests", road.kind, found["rate"], "per s", True)
+        job.table.add(f"{road.title}: HTTP p99", road.kind, found["p99"], "us")
 
 
 def run(job: Job) -> None:
