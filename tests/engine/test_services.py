@@ -1,5 +1,6 @@
 """Services on paper: who sends what to whom from here, and by which names they are found."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -69,6 +70,34 @@ async def test_many_are_heard_and_each_sandbox_is_told_once(paper: Paper) -> Non
     await paper.overlays.services.follow(news)
     assert len([item for _, item in paper.host.log if isinstance(item, Vip)]) == 2
     assert {len(targets) for targets in told(paper).values()} == {20}
+
+
+async def test_tasks_of_this_host_that_come_together_are_told_of_together(paper: Paper) -> None:
+    await joined(paper, 2)
+    tell, parts = paper.overlays.services.tell, [task(number).part for number in range(10, 20)]
+    del paper.host.log[:]
+    await asyncio.gather(*(tell(RED.id, f"e{at}", part, f"10.9.0.{at}") for at, part in enumerate(parts, 10)))
+    assert len([item for _, item in paper.host.log if isinstance(item, Vip)]) == 1
+    assert len(told(paper)["c20000000000"]) == 10
+
+
+async def test_who_is_told_of_does_not_depend_on_who_waits(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of two is cancelled while it tells for both."""
+    await joined(paper, 2)
+    services = paper.overlays.services
+    follow = services.follow
+    first: list[asyncio.Task[None]] = []
+
+    async def once(news: Later) -> None:
+        monkeypatch.setattr(services, "follow", follow)
+        first[0].cancel()
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(services, "follow", once)
+    tasks = [asyncio.create_task(services.tell(RED.id, f"e{n}", task(n).part, f"10.9.0.{n}")) for n in (10, 11)]
+    first.append(tasks[0])
+    await asyncio.wait(tasks)
+    assert tasks[0].cancelled() and told(paper)["c20000000000"] == ("10.9.0.10", "10.9.0.11")
 
 
 async def test_a_change_of_one_service_touches_no_other(paper: Paper) -> None:

@@ -52,6 +52,10 @@ class Later:
         self.gone: list[tuple[str, Backend]] = []
         """network, a task of which there is no more"""
 
+    def add(self, more: Later) -> None:
+        self.addresses.update(more.addresses)
+        self.gone += more.gone
+
 
 class Names(Protocol):
     """The resolver (``engine.resolverclient``)."""
@@ -87,6 +91,7 @@ class Services:
         self._here: dict[str, Network] = {}
         self._sandboxes: dict[str, dict[str, str]] = defaultdict(dict)
         """network -> sandbox -> its namespace"""
+        self._due, self._following = Later(), asyncio.Lock()
         self._named: dict[tuple[str, str], EndpointNames] = {}
         """(network, service) -> what the resolver was told"""
 
@@ -139,9 +144,21 @@ class Services:
         if part is None and known is not None and changed and not moves:
             news.gone.append((network_id, known))
         if later is None:
-            await self.follow(news)
+            await self._follow_together(news)
         for service in services:
             await self._name(network, service)
+
+    async def _follow_together(self, news: Later) -> None:
+        """Tasks of this host that come or go at the same time are told of together, too."""
+        self._due.add(news)
+        await asyncio.sleep(0)
+        async with self._following:
+            due, self._due = self._due, Later()
+            try:
+                await self.follow(due)
+            except BaseException:  # ours may end here, others wait
+                self._due.add(due)
+                raise
 
     async def follow(self, news: Later) -> None:
         """Sandboxes here lead to who serves now."""
