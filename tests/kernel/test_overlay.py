@@ -16,6 +16,7 @@ from fairlead.core.remotes import VNI
 from fairlead.core.wanted import Namespace, Wanted
 from fairlead.engine.drivers.base import Facts
 from fairlead.engine.drivers.overlay import Overlay, namespace
+from fairlead.errors import Internal
 from fairlead.lab.machine import Machine
 from fairlead.lab.topology import Node, Topology, Wire, one_cable
 from fairlead.lab.world import World
@@ -163,6 +164,15 @@ def test_who_is_not_on_the_network_sends_into_it_in_vain(world: World) -> None:
     assert echos(one, 2) == (0, 0)
     drops = one.run("nft", "list", "chain", "inet", "fairlead", "overlay").stdout
     assert "packets 0" not in drops.rpartition("notrack accept")[2]
+
+
+def test_somebody_elses_tunnel_with_that_identifier_is_named(world: World) -> None:
+    one = world.hosts[0]
+    like = "" if one.address4 else "udp6zerocsumtx udp6zerocsumrx"
+    theirs = f"ip link add theirs type vxlan id {RED.options[VNI]} dstport 4789 local {address(one)} {like}"
+    one.run(*theirs.split())
+    with pytest.raises(Internal, match=r"on UDP port 4789 is another VXLAN device's .*ip -d link show type vxlan"):
+        make(one, facts(one), 2, {})
 
 
 def test_it_goes_without_a_trace(world: World) -> None:

@@ -61,7 +61,7 @@ from fairlead.host.doors import Doors
 from fairlead.host.links import Around, Place, Seen
 from fairlead.host.netlink import Refused, Request
 from fairlead.host.netns import Namespaces
-from fairlead.host.refusals import TAKEN, as_error
+from fairlead.host.refusals import TAKEN, as_error, no_room
 from fairlead.host.removing import GONE, Leaving, Name, Remover
 
 W = TypeVar("W", bound=Wanted)
@@ -212,11 +212,7 @@ class Making:
                     self._doors[ns].recount()
                 self._doors[link.peer_ns if link.peer else link.ns].recount()
             run = [link for link, _ in refused]
-        if run[0].parent:
-            raise Conflict(
-                f"{run[0].parent} carries devices of another kind, or is part of a bridge: no room for {run[0]}"
-            )
-        raise Internal(f"cannot make {run[0]}: no free device number")
+        raise no_room(run[0])
 
     def _try_to_create(self, run: list[Link]) -> list[tuple[Link, Refused]]:
         """One attempt; returns those that were refused. The others are born and dressed."""

@@ -27,3 +27,16 @@ def as_error(item: Wanted, refusal: Refused) -> FairleadError:
         return Conflict(f"{item.parent} belongs to another container already: in mode passthru it has room for one")
     kind = Conflict if refusal.errno in TAKEN else Internal
     return kind(f"cannot make {item}: {refusal}")
+
+
+def no_room(link: Link) -> FairleadError:
+    """The error to raise when the kernel says again and again that something of a new device is taken."""
+    if link.parent:
+        return Conflict(f"{link.parent} carries devices of another kind, or is part of a bridge: no room for {link}")
+    if link.kind == "vxlan":
+        told = dict(link.options)
+        return Conflict(
+            f"identifier {told['id']} on UDP port {told['port']} is another VXLAN device's of this host (see it:"
+            " ip -d link show type vxlan): remove it, or make a network with another identifier"
+        )
+    return Internal(f"cannot make {link}: no free device number")
