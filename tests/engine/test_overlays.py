@@ -1,5 +1,8 @@
 """What a host has of overlay networks: nothing without containers, and of other hosts what it was told."""
 
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+
 import msgspec
 import pytest
 
@@ -61,6 +64,42 @@ async def test_it_comes_with_the_first_container_and_goes_with_the_last(paper: P
     await paper.sandboxes.leave(two, endpoint)
     assert not shown(paper) and not paper.told.others
     await paper.sandboxes.close(two)
+    assert set(paper.host.look()) == before
+
+
+async def interrupted(paper: Paper, deed: Coroutine[None, None, object]) -> None:
+    """Cancelled when the resolver was told, and has not said so."""
+    told, usual = asyncio.Event(), (paper.told.set_names, paper.told.unname)
+
+    def silent(tell: Callable[..., Awaitable[None]]) -> Callable[..., Coroutine[None, None, None]]:
+        async def tell_and_wait(*given: object) -> None:
+            await tell(*given)
+            told.set()
+            await asyncio.Event().wait()
+
+        return tell_and_wait
+
+    paper.told.set_names, paper.told.unname = map(silent, usual)  # type: ignore[method-assign]
+    task = asyncio.ensure_future(deed)
+    await told.wait()
+    paper.told.set_names, paper.told.unname = usual  # type: ignore[method-assign]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_who_is_interrupted_as_the_first_leaves_nothing_that_nobody_takes_away(paper: Paper) -> None:
+    """A node may leave its swarm at any moment, and found another."""
+    before = set(paper.host.look())
+    await paper.overlays.learn(other(7))
+    await interrupted(paper, paper.overlays.hold("ingress", [RED]))
+    await paper.overlays.hold("ingress", ())
+    assert set(paper.host.look()) == before
+    await paper.overlays.hold("ingress", [RED])
+    await interrupted(paper, paper.overlays.hold("ingress", ()))
+    assert set(paper.host.look()) == before
+    await paper.overlays.hold("another", [RED])
+    await paper.overlays.hold("another", ())
     assert set(paper.host.look()) == before
 
 

@@ -128,7 +128,7 @@ async def test_who_comes_while_the_last_one_goes(
                 await paper.sandboxes.close(visitor)
 
     monkeypatch.setattr(paper.told, "unname", visited)
-    await paper.overlays.services.leave(RED.id, one.sandbox.id)
+    await paper.overlays.services.unname(paper.overlays.services.leave(RED.id, one.sandbox.id))
     assert {name for name in named(paper) if name.startswith("service")} == left
 
 

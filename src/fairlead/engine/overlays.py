@@ -130,20 +130,32 @@ class Overlays:
     # -- this host ------------------------------------------------------------------------
 
     async def hold(self, stack: str, networks: Iterable[Network]) -> None:
-        """A sandbox is on exactly these networks; those of other drivers are none of ours."""
+        """A sandbox is on exactly these networks; those of other drivers are none of ours.
+
+        Who is cancelled here has told the kernel all the same, and is known to be where he is; the resolver may not be
+        told."""
         wanted = {network.id: network for network in networks if network.driver == self._driver.name}
         held = [id for id, stacks in self._stacks.items() if stack in stacks]
         for id, network in wanted.items():
-            if id not in self._here:
-                await self._enter(network)
+            fresh = id not in self._here
+            if fresh:
+                self._enter(network)
             self._stacks[id].add(stack)
+            if fresh:
+                await self._name(*(_named(network, other) for other in self._believed(network)))
             await self.services.enter(network, stack, stack[:12])
-        for id in held:
-            if id not in wanted:
-                await self.services.leave(id, stack)
-                self._stacks[id].discard(stack)
-                if not self._stacks[id]:
-                    await self._leave(id)
+        named: list[tuple[str, str]] = []
+        gone: list[Network] = []
+        for id in [id for id in held if id not in wanted]:
+            named += self.services.leave(id, stack)
+            self._stacks[id].discard(stack)
+            if not self._stacks[id]:
+                gone.append(self._leave(id))
+        await self.services.unname(named)
+        for network in gone:
+            for other in self._believed(network):
+                if network.id not in self._here:  # else somebody came meanwhile
+                    await self._unname(network, other)
 
     def adopt(self, stack: str, networks: Iterable[Network]) -> None:
         """After a restart: a sandbox that is on these networks; ``Kernel.repair`` makes what is missing."""
@@ -160,7 +172,7 @@ class Overlays:
                 self.encryption.adopt(network.id, partial(self._peers, network))
             self._names.adopt((), [_named(network, other) for other in self._believed(network)])
 
-    async def _enter(self, network: Network) -> None:
+    def _enter(self, network: Network) -> None:
         if self._driver.sealed_port(network):
             if self.encryption is None:
                 raise Unavailable(f"network {network.name} is encrypted, and there is no cluster to agree on keys with")
@@ -173,17 +185,15 @@ class Overlays:
         self._here[network.id] = network
         for vtep in self._others.get(network.id, {}):
             self._show(network, vtep)
-        await self._name(*(_named(network, other) for other in self._believed(network)))
 
-    async def _leave(self, id: str) -> None:
+    def _leave(self, id: str) -> Network:
         network = self._here.pop(id)
         del self._stacks[id]
         for vtep in self._others.get(id, {}):
             self._kernel.drop(f"{id} {vtep}")
         self._kernel.drop(id)
         self._forgo(network)
-        for other in self._believed(network):
-            await self._unname(network, other)
+        return network
 
     def _forgo(self, network: Network) -> None:
         """It is not here any more."""

@@ -242,21 +242,24 @@ class Services:
                 self._named[id, service] = names
                 self._names.adopt((), [names])
 
-    async def leave(self, network_id: str, sandbox: str) -> None:
-        """It is not there any more."""
+    def leave(self, network_id: str, sandbox: str) -> list[tuple[str, str]]:
+        """It is not there any more. Returns the names that nobody asks for now (``unname``)."""
         if self._sandboxes[network_id].pop(sandbox, None) is None:
-            return
+            return []
         network = self._here[network_id]
         for address in self._addresses(network):
             self._kernel.drop(_owner(sandbox, network_id, address))
         if self._sandboxes[network_id]:
-            return
+            return []
         del self._sandboxes[network_id], self._here[network_id]
         behind = self._behind[network_id]
         for address in [address for address, tasks in behind.items() if not tasks]:
             del behind[address]
-        for key in [key for key in self._named if key[0] == network_id]:
-            if network_id not in self._here:  # else somebody came meanwhile, and needs the names that are left
+        return [key for key in self._named if key[0] == network_id]
+
+    async def unname(self, keys: Iterable[tuple[str, str]]) -> None:
+        for key in keys:
+            if key[0] not in self._here:  # else somebody came meanwhile, and needs the names that are left
                 await self._unname(*key)
 
     def _addresses(self, network: Network) -> list[str]:
