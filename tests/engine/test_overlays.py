@@ -14,7 +14,7 @@ from fairlead.engine.drivers.base import Facts
 from fairlead.engine.drivers.overlay import Overlay
 from fairlead.engine.overlays import Overlays
 from fairlead.engine.sandboxes import Resolving, Stack
-from fairlead.errors import Internal, Unavailable
+from fairlead.errors import Internal, NotFound, Unavailable
 
 RED = Network(
     id="ed" * 32, name="RED", created="", driver="overlay", scope="global",
@@ -101,6 +101,31 @@ async def test_who_is_interrupted_as_the_first_leaves_nothing_that_nobody_takes_
     await paper.overlays.hold("another", [RED])
     await paper.overlays.hold("another", ())
     assert set(paper.host.look()) == before
+
+
+async def test_a_task_is_withdrawn_while_its_container_is_removed(paper: Paper) -> None:
+    before = set(paper.host.look())
+    stack, endpoint = await container(paper, 2)
+    begun, go, usual = asyncio.Event(), asyncio.Event(), paper.names.serve
+
+    async def slow(stack: Stack, meanwhile: Callable[[], None] | None = None) -> None:
+        begun.set()
+        await go.wait()
+        await usual(stack, meanwhile)
+
+    paper.names.serve = slow  # type: ignore[method-assign]
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(paper.endpoints.change(stack, [msgspec.structs.replace(endpoint, names=("another",))]))
+        await begun.wait()
+        tasks.create_task(paper.sandboxes.close(stack))
+        await asyncio.sleep(0)
+        go.set()
+    assert set(paper.host.look()) == before
+    await paper.endpoints.forget(RED, endpoint)
+    await paper.endpoints.change(stack, [endpoint])
+    assert set(paper.host.look()) == before and not paper.endpoints.of_sandbox(endpoint.sandbox)
+    with pytest.raises(NotFound, match="cannot be connected to RED"):
+        await paper.sandboxes.join(stack, RED, endpoint)
 
 
 async def test_other_hosts_come_and_go(paper: Paper) -> None:

@@ -185,9 +185,9 @@ class Endpoints:
         return changed
 
     async def change(self, stack: Stack, changed: list[Endpoint]) -> None:
-        """New values of endpoints of one stack: kernel first, then the records."""
-        if changed:
-            await self._sandboxes.change(stack, *changed)
+        """New values of endpoints of one stack: kernel first, then the records; nothing if it is gone."""
+        if changed and not await self._sandboxes.change(stack, *changed):
+            return
         for endpoint in changed:
             await self._records.put(endpoint)
             self._members.put(endpoint)

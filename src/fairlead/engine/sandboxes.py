@@ -24,6 +24,7 @@ addresses or host ports (``engine.endpoints``), or start anything.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
@@ -36,7 +37,7 @@ from fairlead.core.protocol import Protocol
 from fairlead.core.wanted import Namespace, Plan, Route, Wanted, owned
 from fairlead.engine.drivers.base import Driver, Facts
 from fairlead.engine.kernel import Kernel
-from fairlead.errors import FairleadError
+from fairlead.errors import FairleadError, NotFound
 
 
 class Names(Protocol):
@@ -75,6 +76,9 @@ class Resolving(msgspec.Struct, frozen=True):
     """the servers were named by the user"""
 
 
+Attached = tuple[Network, Endpoint]
+
+
 class Stack(msgspec.Struct):
     """A sandbox at work: what it is, and which endpoints are in it, in the order of their interfaces."""
 
@@ -83,9 +87,11 @@ class Stack(msgspec.Struct):
     resolving: Resolving = Resolving()
     lent: Lease | None = None
     """what the LAN said to the endpoint through which this stack reaches the world"""
-    attached: list[tuple[Network, Endpoint]] = msgspec.field(default_factory=list)
+    attached: list[Attached] = msgspec.field(default_factory=list)
     published: dict[str, tuple[Network, Endpoint, Plan]] = msgspec.field(default_factory=dict)
     """by endpoint: what its ports were found to want of the kernel"""
+    turn: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
+    """whoever changes it or takes it down: a task is withdrawn while its container is removed"""
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -121,19 +127,21 @@ class Sandboxes:
 
     async def close(self, stack: Stack) -> None:
         """Everything of it goes, the namespace last."""
-        self._stacks.pop(stack.sandbox.id, None)
-        try:
-            self._kernel.drop(stack.sandbox.id)
-        finally:
-            await self._overlays.hold(stack.sandbox.id, ())
-            await self._names.forget(stack)
+        async with stack.turn:
+            self._stacks.pop(stack.sandbox.id, None)
+            try:
+                self._kernel.drop(stack.sandbox.id)
+            finally:
+                await self._overlays.hold(stack.sandbox.id, ())
+                await self._names.forget(stack)
 
     async def join(self, stack: Stack, network: Network, endpoint: Endpoint) -> None:
         """The endpoint's interface appears, with addresses, routes, ports and names."""
-        await self._become(stack, [*stack.attached, (network, endpoint)])
+        if not await self._become(stack, lambda attached: [*attached, (network, endpoint)]):
+            raise NotFound(f"{stack.title} runs no more: it cannot be connected to {network.name}")
 
     async def leave(self, stack: Stack, endpoint: Endpoint) -> None:
-        await self._become(stack, [pair for pair in stack.attached if pair[1].id != endpoint.id])
+        await self._become(stack, lambda attached: [pair for pair in attached if pair[1].id != endpoint.id])
 
     def foresee(self, stack: Stack, *endpoints: Endpoint) -> None:
         """They will be what ``change`` is told: what it takes to know what they want is done now."""
@@ -141,10 +149,10 @@ class Sandboxes:
         for endpoint in endpoints:
             self._kernel.foresee(self.publishing(stack, networks[endpoint.id], endpoint))
 
-    async def change(self, stack: Stack, *endpoints: Endpoint) -> None:
-        """The same endpoints, otherwise: bindings published or withdrawn, a name changed."""
+    async def change(self, stack: Stack, *endpoints: Endpoint) -> bool:
+        """The same endpoints, otherwise: bindings published or withdrawn, a name changed. False: it is gone."""
         new = {endpoint.id: endpoint for endpoint in endpoints}
-        await self._become(stack, [(network, new.get(old.id, old)) for network, old in stack.attached])
+        return await self._become(stack, lambda attached: [(net, new.get(old.id, old)) for net, old in attached])
 
     def adopt(
         self, sandbox: Sandbox, title: str, resolving: Resolving, attached: list[tuple[Network, Endpoint]]
@@ -163,7 +171,15 @@ class Sandboxes:
         for stack in self._stacks.values():
             self._kernel.adopt(stack.sandbox.id, self.plan(stack), stack.title)
 
-    async def _become(self, stack: Stack, attached: list[tuple[Network, Endpoint]]) -> None:
+    async def _become(self, stack: Stack, change: Callable[[list[Attached]], list[Attached]]) -> bool:
+        """False: it was taken down meanwhile."""
+        async with stack.turn:
+            if self._stacks.get(stack.sandbox.id) is not stack:
+                return False
+            await self._turn(stack, change(stack.attached))
+            return True
+
+    async def _turn(self, stack: Stack, attached: list[Attached]) -> None:
         before = stack.networks
         old, stack.attached = stack.attached, attached
         try:
