@@ -260,7 +260,10 @@ class Life:
         member = self._member
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._agent.run())
-            tasks.create_task(self._shared.run(self._agent, member.node, self._data_path, lambda: member.manages))
+            part = self._shared.run(
+                self._agent, member.node, self._data_path, lambda: member.manages, self._agent.hurry
+            )
+            tasks.create_task(part)
 
     @property
     def trouble(self) -> str:

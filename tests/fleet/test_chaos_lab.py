@@ -28,6 +28,8 @@ from lane.machine import eventually
 MANAGERS, WORKERS = ("m1", "m2", "m3"), ("w1", "w2")
 LATER = 60.0
 """seconds that something may take on a machine that has other things to do"""
+BLIP = 4.0
+"""seconds after which names are right: one, and what it takes to ask five nodes on a busy machine"""
 FAILOVER = 5.0
 """seconds in which a new leader takes changes"""
 
@@ -229,6 +231,32 @@ def test_a_node_is_cut_off_and_heard_again(fleet: Fleet, alone: str) -> None:
     eventually(lambda: fleet.roles(by).get(cut, ("",))[0] == "Down", "it is missed", LATER)
     eventually(lambda: fleet.leader(by) not in ("", cut), "somebody else leads", LATER)
     weather.change(fleet.world, Weather())
+    fleet.judged()
+
+
+def test_names_are_right_as_soon_as_a_blip_is_over(fleet: Fleet) -> None:
+    """Of a node that was given up meanwhile: its own tasks are replaced, and nobody goes on naming them."""
+    cut = next(name for name in WORKERS if any(one.startswith("web.") for one in looks.running(fleet[name])))
+    rest = [host for name, host in fleet.hosts.items() if name != cut]
+    weather.change(fleet.world, Weather().parted(cut, ",".join(name for name in fleet.hosts if name != cut)))
+
+    def elsewhere() -> set[str]:
+        form = "{{.Name}}.{{.ID}} {{.Node}} {{.CurrentState}}"
+        asked = ["service", "ps", "--no-trunc", "-f", "desired-state=running", "--format", form, "web"]
+        lines = [line.split() for line in fleet.manager().docker(asked).lines]
+        return {name for name, node, state, *_ in lines if node != cut and state == "Running"}
+
+    eventually(lambda: len(elsewhere()) == 4, "four tasks without it", LATER)
+    told = {address for name, address in fleet.addresses().items() if name in elsewhere()}
+
+    def named(host: Host) -> set[str]:
+        eye = next(one for one in looks.running(host) if one.startswith("eye."))
+        answer = host.inside(eye, "nslookup tasks.web 127.0.0.11").out.partition("\n\n")[2]
+        return set(re.findall(r"10\.0\.1\.\d+", answer))
+
+    eventually(lambda: all(named(host) == told for host in rest), "the rest name them", LATER)
+    weather.change(fleet.world, Weather())
+    eventually(lambda: all(named(host) == told for host in fleet.hosts.values()), "so does everybody", BLIP)
     fleet.judged()
 
 

@@ -117,6 +117,42 @@ def test_another_manager_is_found_and_told_what_was_not_acknowledged() -> None:
     story("mn", tell)
 
 
+def test_who_is_heard_again_is_not_waited_for() -> None:
+    """After half a minute without a wire the pauses are long, and so are those of TCP."""
+
+    async def tell(town: Town) -> None:
+        box = Box(town, "")
+        await asyncio.sleep(60)
+        begun, box.managers = asyncio.get_running_loop().time(), "m"
+        await asyncio.sleep(0.01)
+        assert not box.worker.told and box.attempts[-1] - box.attempts[-2] > 4, "pauses are long by now"
+        box.agent.hurry()
+        await comes(lambda: box.worker.told, within=0.2)
+        assert box.attempts[-1] < begun + 0.1
+
+    story("m", tell)
+
+
+def test_an_attempt_that_hangs_is_begun_anew_when_somebody_is_heard_again() -> None:
+    async def tell(town: Town) -> None:
+        box = Box(town, "m")
+        usual, hung = box.connect, []
+
+        async def connect() -> End:
+            if not hung:
+                hung.append(True)
+                await asyncio.Event().wait()
+            return await usual()
+
+        box.connect = connect  # type: ignore[method-assign]
+        await asyncio.sleep(30)
+        assert hung and not box.worker.told
+        box.agent.hurry()
+        await comes(lambda: box.worker.told, within=0.2)
+
+    story("m", tell)
+
+
 def test_a_manager_that_falls_silent_is_left_before_it_gives_up_its_nodes() -> None:
     async def tell(town: Town) -> None:
         town.tasks.create_task(town.hosts["n"].lead())

@@ -7,7 +7,8 @@
 
 Rules
     1. A session that is lost is followed by another at once; where none comes about, after a pause that grows up to
-       ``LONGEST``.
+       ``LONGEST``, or as soon as gossip hears somebody again (``hurry``): what was sent into a cut wire is not waited
+       for, either.
     2. A manager that says nothing for ``SILENCE`` periods is lost: early enough to be elsewhere before it gives us up.
     3. What was told and not acknowledged is told again in the next session, and so is all that is known of tasks.
     4. Without a manager the worker goes on with what it has.
@@ -95,6 +96,7 @@ class Agent:
         self._stream: Stream | None = None
         self._calls: Calls | None = None
         self._connected = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._untold: dict[str, Report] = {}
         self._news = asyncio.Event()
         self._acknowledged: dict[int, asyncio.Event] = {}
@@ -120,12 +122,16 @@ class Agent:
             except FairleadError as error:
                 self.trouble = error.message
                 log.info("no session with a manager: %s", error.message)
-                await asyncio.sleep(min(FIRST * 2.0**failed, LONGEST) * (0.5 + self._dice()))
+                self._hurried.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(FIRST * 2.0**failed, LONGEST) * (0.5 + self._dice())):
+                        await self._hurried.wait()
                 failed = min(failed + 1, 16)
 
     async def _attend(self) -> None:
         """One session, to its end; raises when none came about."""
-        stream = await self._link.connect()
+        while (stream := await self._reached()) is None:
+            log.debug("somebody is heard again: another attempt")
         try:
             host = self._link.address.rpartition(":")[0].strip("[]")
             await stream.send(Hello(self._describe(), host))
@@ -137,6 +143,26 @@ class Agent:
             await self._session(stream, welcome)
         finally:
             stream.abort()
+
+    async def _reached(self) -> Stream | None:
+        """A manager; None: somebody was heard again meanwhile, so it is better tried anew."""
+        self._hurried.clear()
+        connecting = asyncio.ensure_future(self._link.connect())
+        hurried = asyncio.ensure_future(self._hurried.wait())
+        try:
+            await asyncio.wait((connecting, hurried), return_when=asyncio.FIRST_COMPLETED)
+            if connecting.done():
+                return connecting.result()
+            await asyncio.sleep(FIRST * self._dice())
+            return None
+        finally:
+            hurried.cancel()
+            if connecting.cancel():
+                await asyncio.wait((connecting,))
+
+    def hurry(self) -> None:
+        """The wire may be whole again: a session is tried now, if there is none."""
+        self._hurried.set()
 
     def renewed(self) -> None:
         """Another certificate: a session shows the one that it began with, so another one begins."""

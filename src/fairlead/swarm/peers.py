@@ -81,10 +81,12 @@ class Peers:
         rows: GossipRows | None = None,
         makes: Callable[[], bool] = lambda: True,
         heard: Callable[[str, bytes], None] | None = None,
+        returned: Callable[[], None] = lambda: None,
     ) -> None:
         """``rows``: of a swarm, which tells of its nodes itself, and whose gossip keys are changed by managers alone:
-        ``makes`` says whether this node is one. ``heard``: told of words of other nodes."""
-        self._rows, self._heard = rows, heard
+        ``makes`` says whether this node is one. ``heard``: told of words of other nodes.
+        ``returned``: somebody who had failed is there again."""
+        self._rows, self._heard, self._returned = rows, heard, returned
         self._events = events
         self._host, self._address, self._config = host, address, config or SwimConfig()
         kept = Kept(folder / "gossip.json")
@@ -210,6 +212,8 @@ class Peers:
         now, was = IN_EVENTS[member.state], IN_EVENTS[before] if before is not None else ""
         if now == was:
             return
+        if member.state == State.ALIVE and before is not None:
+            self._returned()
         host = {"name": self._name(member), "address": str(member.address)}
         if self._rows:
             pass

@@ -106,6 +106,7 @@ class Shared:
     def __init__(self, ground: Ground, folder: Path) -> None:
         self._ground, self._folder = ground, folder
         self._session: Asking | None = None
+        self._returned: Callable[[], None] = lambda: None
         self._peers: Peers | None = None
         self._wanted: set[str] = set()
         """networks that are assigned"""
@@ -147,8 +148,17 @@ class Shared:
         ground.sharing.cluster = cluster
         return Parts(cluster, rows, borrowed)
 
-    async def run(self, session: Asking, node: str, address: Callable[[], str], manages: Callable[[], bool]) -> None:
-        """Until cancelled. ``address``: of the data path, as it is now."""
+    async def run(
+        self,
+        session: Asking,
+        node: str,
+        address: Callable[[], str],
+        manages: Callable[[], bool],
+        returned: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Until cancelled. ``address``: of the data path, as it is now. ``returned``: told when a node that gossip had
+        lost is heard again."""
+        self._returned = returned
         self._session, self._farewells = session, Farewells(self._say, self._having, node)
         self._ending.clear()
         self._ended.clear()
@@ -198,6 +208,7 @@ class Shared:
             rows=parts.rows,
             makes=manages,
             heard=self._farewells.thanked,
+            returned=self._returned,
         )
         tasks.create_task(parts.cluster.run(self._ground.controller))
         tasks.create_task(parts.borrowed.run())
