@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -67,6 +68,8 @@ class Town:
         self.peers: dict[str, Peers] = {}
         self.events: dict[str, Events] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
+        self.returned: list[str] = []
+        """who was told that somebody is there again"""
 
     def start(self, *names: str) -> None:
         for name in names:
@@ -76,7 +79,16 @@ class Town:
             events = self.events[name] = Events(lambda: 1)
             node = name.encode().hex().rjust(32, "0")
             place = Address("127.0.0.1", port)
-            self.peers[name] = Peers(self.store, events, node, name, place, folder, config=QUICK)
+            self.peers[name] = Peers(
+                self.store,
+                events,
+                node,
+                name,
+                place,
+                folder,
+                config=QUICK,
+                returned=partial(self.returned.append, name),
+            )
             self.tasks[name] = asyncio.ensure_future(self.peers[name].run())
 
     async def end(self, name: str) -> None:
@@ -122,8 +134,10 @@ async def test_hosts_find_each_other_through_the_store_and_tell_who_failed_and_c
     await town.end("two")
     await town.all_see(**ALL | {"two": "failed"})
     assert "host two of the cluster" in town.peers["one"].warnings()[0]
+    assert not town.returned, "who comes for the first time was not away"
     town.start("two")
     await town.all_see(**ALL)
+    assert {"one", "three"} <= set(town.returned)
     assert town.peers["one"].warnings() == []
     assert town.told("one")[-2:] == [("update", "two", "down"), ("update", "two", "ready")]
 
