@@ -24,6 +24,7 @@ What it does not do well: very many keys. All names are read when a key comes or
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -46,8 +47,22 @@ log = logging.getLogger(__name__)
 SESSION = 6.0
 ANSWER = 3.0
 LEAVE = 1.0
+PATIENCE = 11.0
+"""seconds until kazoo itself gives up waiting for its thread, and one"""
 TRIES = 50
 LOST = (refusals.ConnectionLoss, refusals.ConnectionClosedError, refusals.SessionExpiredError)
+
+
+_leaving: set[threading.Thread] = set()
+"""those that end a session still"""
+
+
+@atexit.register
+def _see_them_off() -> None:
+    """A process that ends takes OpenSSL down, also under a thread that is in the middle of a handshake: it would die of
+    that (SIGSEGV) in place of ending."""
+    for thread in tuple(_leaving):
+        thread.join(PATIENCE)
 
 
 class Access(NamedTuple):
@@ -134,13 +149,18 @@ class Connection:
         """End the session. Where nobody answers kazoo takes long to give up: its thread may go on doing so."""
 
         def close() -> None:
-            self.client.stop()
-            self.client.close()
-            self.hand_over(self._closed.set)
+            try:
+                self.client.stop()
+                self.client.close()
+            finally:
+                _leaving.discard(threading.current_thread())
+                self.hand_over(self._closed.set)
 
         if not self._closing:
             self._closing = True
-            threading.Thread(target=close, daemon=True).start()
+            thread = threading.Thread(target=close, daemon=True)
+            _leaving.add(thread)
+            thread.start()
         with suppress(TimeoutError):
             async with asyncio.timeout(LEAVE):
                 await self._closed.wait()
