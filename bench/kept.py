@@ -30,8 +30,9 @@ class Measured(msgspec.Struct, frozen=True):
 def merge(table: Table, new: list[Measured], order: list[str]) -> list[Measured]:
     """What was measured now, and of the other parts what was kept; the table then has it all."""
     lines = FILE.read_bytes().splitlines() if FILE.exists() else []
-    again = {one.part for one in new}
-    old = [one for line in lines if (one := msgspec.json.decode(line, type=Measured)).part not in again]
+    parts, titles = {one.part for one in new}, {one.title for one in new}  # a row may have moved to another part
+    read = (msgspec.json.decode(line, type=Measured) for line in lines)
+    old = [one for one in read if one.part not in parts and one.title not in titles]
     rows = sorted([*new, *old], key=lambda one: order.index(one.part))
     table.rows = {one.title: one.row for one in rows}
     table.engines = list(dict.fromkeys([*table.engines, *(each for one in rows for each in one.row.samples)]))

@@ -13,7 +13,8 @@ crowd        start and connect among 1, 50, 200 containers (ours only)          
 landscape    start and connect among 1, 50, 200 networks (ours only)                 growth.py
 overlay      two hosts: packets between containers; from run to the first ping       overlay.py
 cluster      10,000 endpoints of other hosts: memory and restart (ours only)         cluster.py
-swarm        three managers: services, leader killed, requests to a task             swarm.py
+swarm        three managers: services, leader killed                                 swarm.py
+requests     the same: requests to a task, by every road (ours only)                 swarm.py
 scale        5,000 nodes, 100,000 tasks: what their leader decides (on paper)        scale.py
 """
 
@@ -46,6 +47,7 @@ PARTS: dict[str, Callable[[api.Job], None]] = {
     "overlay": overlay.run,
     "cluster": cluster.known,
     "swarm": swarm.run,
+    "requests": swarm.requests,
     "scale": scale.run,
 }
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"

@@ -170,7 +170,12 @@ def failover(job: Job, kind: str, engines: list[Engine], number: int) -> None:
         service.remove([engine for engine in engines])
 
 
-def requests(job: Job, engines: list[Engine]) -> None:
+def requests(job: Job) -> None:
+    with three(OURS, job) as engines:
+        _requests(job, engines)
+
+
+def _requests(job: Job, engines: list[Engine]) -> None:
     """From a container on S1 to a task elsewhere, and from the LAN to a node without that task."""
     api = Api(engines[0])
     enabled = engines[0].http().call("POST", "/fairlead/mesh/http", {"Port": WEB_PORT})
@@ -251,5 +256,3 @@ def run(job: Job) -> None:
             for number in range(-1, 3 if job.quick else 6):
                 for kind, engines in swarms.items() if number % 2 else reversed(swarms.items()):
                     part(job, kind, engines, number)
-        if OURS in swarms:
-            requests(job, swarms[OURS])
