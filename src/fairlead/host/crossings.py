@@ -100,7 +100,7 @@ class Crossings:
                 for mac, name in part.ways.items():
                     if name in there:
                         _put(lane, mac, there[name])
-                _do(doors[ns], [words for name in part.ports if name in there for words in _on(there[name], lane)])
+                _try(doors[ns], [words for name in part.ports if name in there for words in _on(there[name], lane)])
 
     def leave(self, doors: Doors, objects: Iterable[Wanted], stays: Callable[[str], bool] = lambda ns: True) -> None:
         """In namespaces that stay."""
@@ -108,7 +108,7 @@ class Crossings:
             if stays(ns) and (lane := self._lane(ns, doors)) is not None:
                 for mac in part.ways:
                     bpf.take(lane.table, crossing.key(mac))
-                _do(doors[ns], [_off(index) for index in _indices(doors[ns], part.ports).values()])
+                _try(doors[ns], [_off(index) for index in _indices(doors[ns], part.ports).values()])
 
     def forget(self, ns: str) -> None:
         if lane := self._lanes.pop(ns, None):
@@ -120,16 +120,24 @@ class Crossings:
 
     def _lane(self, ns: str, doors: Doors) -> Lane | None:
         """As the tunnel's filter has it, or a new one."""
-        if ns not in self._lanes and not self._lacking:
-            try:
-                door = doors[ns]
-                devices = door.devices()
-                if tunnel := next((device.index for device in devices if device.kind == TUNNEL), 0):
-                    self._lanes[ns] = _found(door, tunnel) or _begun(door, tunnel, devices)
-            except (FairleadError, OSError, Refused) as problem:
-                self._lacking = True
-                log.info("frames of overlay networks go by their bridges, each one asked: %s", problem)
+        if ns not in self._lanes:
+            door = doors[ns]
+            devices = door.devices()
+            tunnel = next((device.index for device in devices if device.kind == TUNNEL), 0)
+            if tunnel and (lane := _found(door, tunnel) or self._begun(door, tunnel, devices)):
+                self._lanes[ns] = lane
         return self._lanes.get(ns)
+
+    def _begun(self, door: Door, tunnel: int, devices: Iterable[links.Seen]) -> Lane | None:
+        """Anew; where the kernel cannot, the others are not asked either, but those that stand are kept right."""
+        if self._lacking:
+            return None
+        try:
+            return _begun(door, tunnel, devices)
+        except (FairleadError, OSError, Refused) as problem:
+            self._lacking = True
+            log.info("frames of overlay networks go by their bridges, each one asked: %s", problem)
+            return None
 
 
 class _Part:
@@ -174,11 +182,14 @@ def _put(lane: Lane, mac: str, index: int) -> None:
 
 def _found(door: Door, tunnel: int) -> Lane | None:
     """By the filter that is there."""
-    for message in door.netlink.dump(RTM_GETTFILTER, _head(tunnel, 0, _INCOMING)):
-        options = attributes(attributes(message, 20).get(_OPTIONS, b""))
-        if string(options.get(_NAME, b"")) == _OURS and _ID in options:
-            program = bpf.program_by_id(struct.unpack("=I", options[_ID])[0])
-            return Lane(bpf.map_of(program), program)
+    try:
+        for message in door.netlink.dump(RTM_GETTFILTER, _head(tunnel, 0, _INCOMING)):
+            options = attributes(attributes(message, 20).get(_OPTIONS, b""))
+            if string(options.get(_NAME, b"")) == _OURS and _ID in options:
+                program = bpf.program_by_id(struct.unpack("=I", options[_ID])[0])
+                return Lane(bpf.map_of(program), program)
+    except (FairleadError, OSError, Refused) as problem:
+        log.debug("no filter of a tunnel can be read: %s", problem)
     return None
 
 
@@ -197,6 +208,14 @@ def _begun(door: Door, tunnel: int, devices: Iterable[links.Seen]) -> Lane:
         lane.close()
         raise
     return lane
+
+
+def _try(door: Door, requests: Sequence[Request]) -> None:
+    """A port without its filter goes by the bridge: nothing else fails for that."""
+    try:
+        _do(door, requests)
+    except Refused as problem:
+        log.warning("a port of an overlay network goes by its bridge: %s", problem)
 
 
 def _do(door: Door, requests: Sequence[Request]) -> None:
