@@ -75,6 +75,9 @@ class Deaf(State):
         if not self.deaf:
             await super().current(within)
 
+    def hear_no_more(self) -> None:
+        self._mark = -1
+
 
 class Office:
     """A manager's control, and the state behind it."""
@@ -84,7 +87,11 @@ class Office:
         self.dice = count(first)
         self.state = Deaf(ledger)
         self.pauses = 0
-        self.control = Control(self.state, lambda: self.now, lambda n: next(self.dice) * 7 % n, self.local, self.pause)
+        self.manages = True
+        self.control = Control(
+            *(self.state, lambda: self.now, lambda n: next(self.dice) * 7 % n, self.local, self.pause),
+            manages=lambda: self.manages,
+        )
 
     def local(self, ref: str) -> bool:
         return ref == "mine"
@@ -457,6 +464,24 @@ async def test_a_demotion_that_would_lose_the_majority_is_refused_with_the_arith
         await demote(office, "n1")
     await demote(office, "n3")
     await demote(office, "n2")
+
+
+async def test_who_was_demoted_says_so_at_once_whatever_it_waits_for(office: Office) -> None:
+    """Not after ten seconds, and not that a leader is missing: only this node will be none."""
+    office.manages = False
+    with pytest.raises(Unavailable, match="not a swarm manager"):
+        await office.control.current()
+    with pytest.raises(Unavailable, match="not a swarm manager"):
+        await office.control.create_service(web())
+    office.manages = True
+    office.state.hear_no_more()
+    async with asyncio.timeout(5):
+        waiting = asyncio.create_task(office.control.current())
+        await asyncio.sleep(0)
+        office.manages = False
+        office.state.release()
+        with pytest.raises(Unavailable, match="not a swarm manager"):
+            await waiting
 
 
 async def test_two_demotions_at_once_count_each_other() -> None:

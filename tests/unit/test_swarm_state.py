@@ -107,6 +107,26 @@ async def test_who_had_no_answer_a_moment_ago_does_not_wait_as_long_again(monkey
     assert loop.time() - begun >= 0.05, "after an answer it is asked as ever"
 
 
+async def test_who_waits_is_released_when_its_manager_ends(
+    ledger: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lonely, asked = State(ledger), asyncio.Event()
+    await lonely.load()
+
+    async def never(key: str) -> Entry | None:
+        asked.set()
+        return await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(ledger, "get", never)
+    async with asyncio.timeout(5):
+        waiting = asyncio.create_task(lonely.current())
+        await asked.wait()
+        lonely.release()
+        lonely.release()
+        with pytest.raises(Unavailable):
+            await waiting
+
+
 class Away(MemoryStore):
     """Answers nobody until then, by the loop's clock."""
 

@@ -46,8 +46,9 @@ class Control(NodeControl, ServiceControl, FileControl, NetworkControl):
         draw: Callable[[int], int],
         local: Callable[[str], bool] = lambda ref: False,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        manages: Callable[[], bool] = lambda: True,
     ) -> None:
-        super().__init__(state, clock, draw, local, pause)
+        super().__init__(state, clock, draw, local, pause, manages)
         self.fetch: Fetch | None = None
         """from the nodes (``servicelogs``), once they can be reached"""
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 from fairlead.core import cluster
 from fairlead.core.refusals import unknown
 from fairlead.core.swarmspec import Cluster
+from fairlead.engine.swarm import NO_MANAGER
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound, Unavailable
 from fairlead.swarm.state import State, Thing
 
@@ -38,7 +39,7 @@ class Change(NamedTuple):
 
 
 class Part:
-    """See ``control.Control``."""
+    """See ``control.Control``. ``manages``: whether this node is one that may be asked."""
 
     def __init__(
         self,
@@ -47,15 +48,17 @@ class Part:
         draw: Callable[[int], int],
         local: Callable[[str], bool],
         pause: Callable[[float], Awaitable[None]],
+        manages: Callable[[], bool],
     ) -> None:
         self.state, self.clock, self.draw, self.local, self.pause = state, clock, draw, local, pause
+        self._manages = manages
 
     def new_id(self) -> str:
         return cluster.new_id(self.draw)
 
     async def current(self) -> None:
         """Returns when what is read here shows every change that had returned before, on whichever manager."""
-        with _led():
+        with self._led():
             await self.state.current()
 
     async def write(self, decide: Callable[[], Change]) -> None:
@@ -64,7 +67,7 @@ class Part:
         for left in reversed(range(TRIES)):
             change = decide()
             try:
-                with _led():
+                with self._led():
                     await self.state.commit(change.put, change.delete, read=change.read)
                 return
             except Conflict:
@@ -72,13 +75,16 @@ class Part:
                     raise
             await self.pause(PAUSE)
 
-
-@contextmanager
-def _led() -> Iterator[None]:
-    try:
-        yield
-    except Unavailable as error:
-        raise Unavailable(f"rpc error: code = Unknown desc = {NO_LEADER}") from error
+    @contextmanager
+    def _led(self) -> Iterator[None]:
+        """A manager that was demoted stays one until it has its other certificate: it says at once what it will be."""
+        if not self._manages():
+            raise Unavailable(NO_MANAGER)
+        try:
+            yield
+        except Unavailable as error:
+            why = f"rpc error: code = Unknown desc = {NO_LEADER}" if self._manages() else NO_MANAGER
+            raise Unavailable(why) from error
 
 
 def by_id(shelf: Mapping[str, T]) -> list[T]:

@@ -123,7 +123,7 @@ class Manager:
         shows = credentials.with_pair
         self.admission = Admission(self.state, self.members, tools.clock, tools.now, tools.draw, self._give, shows)
         self.gate = Gate(credentials, self.admission.welcome, tools.now)
-        self.control = Control(self.state, tools.clock, tools.draw, tools.local)
+        self.control = Control(self.state, tools.clock, tools.draw, tools.local, manages=self._stays)
         self.dispatcher: Dispatcher | None = None
         self.leading = False
         self._resigned = False
@@ -180,6 +180,7 @@ class Manager:
                 self._begin(group)
         finally:
             self.ready.clear()
+            self.state.release()
             await self._servers.close()
 
     async def _load(self, found: tuple[Thing, ...]) -> None:
@@ -360,6 +361,12 @@ class Manager:
         """While our etcd can still be told so, the next leader need not wait for our lease to end."""
         if self._standing is not None:
             self._standing.cancel()
+        self.state.release()
+
+    def _stays(self) -> bool:
+        """Whether this node is a manager by its certificate, and for all that it has heard is to remain one."""
+        node = self.state.nodes.get(self.me)
+        return self._credentials.identity.role == "manager" and (node is None or node.spec.role == "manager")
 
     def rekeyed(self) -> None:
         """Our credentials have changed. etcd reads its certificate for every connection, the roots when it starts."""

@@ -109,6 +109,8 @@ class State:
         """tokens of commits that are under way -> the version at which they were heard, 0: not yet"""
         self._silent = False
         """the last question had no answer"""
+        self._limits: set[asyncio.Timeout] = set()
+        """of those that wait in ``current``"""
         self._seen: list[Entry] = []
 
     # -- hearing -------------------------------------------------------------------------------------
@@ -132,7 +134,8 @@ class State:
         managers can be asked, or the news of it does not come.
         """
         try:
-            async with asyncio.timeout(AGAIN if self._silent else within or PATIENCE):
+            async with asyncio.timeout(AGAIN if self._silent else within or PATIENCE) as limit:
+                self._limits.add(limit)
                 last = await self._last()
                 while last is not None and self._mark < last.version:
                     self._marked.clear()
@@ -141,6 +144,14 @@ class State:
         except TimeoutError:
             self._silent = self._silent or within is None
             raise Unavailable("this manager has not heard yet what others changed; try again") from None
+        finally:
+            self._limits.discard(limit)
+
+    def release(self) -> None:
+        """Nobody waits any longer in ``current``: this manager ends, or is to be none."""
+        for limit in self._limits:
+            if not limit.expired():
+                limit.reschedule(0.0)
 
     async def _last(self) -> Entry | None:
         """The mark of the last commit. The store here may be about to come back, or its majority."""
