@@ -108,6 +108,26 @@ def test_within_a_host_no_bridge_is_asked(pair: tuple[Machine, Machine]) -> None
     assert look() == 0
 
 
+def left_by(machine: Machine, device: str) -> int:
+    """How many frames went out by it, those for many among them."""
+    told = within(machine, "cat", "/proc/net/dev")
+    return int(re.search(rf"^\s*{device}:(?:\s+\d+){{9}}\s+(\d+)", told, re.MULTILINE)[1])  # type: ignore[index]
+
+
+def test_frames_come_in_by_the_peer_unless_a_rate_is_kept_at_the_port(pair: tuple[Machine, Machine]) -> None:
+    one, two = pair
+    join(one, 4, {3: address(two)})
+    asked = [(two, 3, "10.9.0.2"), (one, 4, "10.9.0.2")] * 10
+    before = left_by(one, "veth2")
+    assert all(pings(*ask) for ask in asked)
+    assert left_by(one, "veth2") - before < 10, "neither from the tunnel nor from a neighbour"
+    within(one, "tc", "qdisc", "add", "dev", "veth2", "root", "tbf", "rate", "100mbit", "burst", "99k", "latency", "1s")
+    join(one, 2, {3: address(two)})
+    before = left_by(one, "veth2")
+    assert all(pings(*ask) for ask in asked)
+    assert left_by(one, "veth2") - before >= 20, "through the queue"
+
+
 def test_who_left_is_not_looked_for_where_it_was(pair: tuple[Machine, Machine]) -> None:
     """Its MAC comes back by another port, which nobody has told of."""
     one, two = pair

@@ -1,7 +1,8 @@
 """Crossings: frames of an overlay network go from port to port, past its bridge.
 
     container a --> veth --[ MAC: whose? ]--> vxlan0 --> the other host          known
-                             `--> br0 --> vxlan0, veth ...                       unknown, or for many
+    the other host --> vxlan0 --[ whose? ]--> eth0 of container b                known, and here
+                                  `--> br0 --> vxlan0, veth ...                  unknown, or for many
 
     lay(doors, objects)    ports and endpoints of a plan that was made
     leave(doors, objects)  of one that goes: nothing crosses to them, or from them, from now on
@@ -16,6 +17,8 @@ Rules
     2. Map and program are held by the filters, not by us: frames cross while the engine is away, and the next one
        finds the map by the tunnel's filter. Where the tunnel has none, all begins anew: never two maps in a namespace.
     3. Only in namespaces that have a tunnel. On a host's own bridge people expect to see what passes.
+    4. Where a port has a queue (a rate is kept there), frames go out by the port, through it; else the port's own way
+       is left out, too, and they come in by its peer.
 
 What it leaves behind on failure: a port without a filter. What it does not do: look whether a filter was taken away.
 
@@ -31,6 +34,7 @@ import socket
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from fairlead.core import crossing
 from fairlead.core.protocol import Protocol
@@ -55,6 +59,8 @@ _FIRST_OF_ALL = 1 << 16 | socket.htons(3)
 _KIND, _OPTIONS = 1, 2
 _FD, _NAME, _FLAGS, _ID = 6, 7, 8, 11
 _DIRECT = 1
+_QUEUE, _NO_QUEUE = 6, "noqueue"
+"""IFLA_QDISC of a device, and of one whose frames wait for nothing"""
 _OURS = "fairlead"
 _FINE = GONE | {errno.EEXIST, errno.EINVAL}
 """a device that is gone, a discipline that is there; EINVAL: there was none to take away"""
@@ -96,11 +102,12 @@ class Crossings:
         """All of these are there."""
         for ns, part in _parts(objects).items():
             if (lane := self._lane(ns, doors)) is not None:
-                there = _indices(doors[ns], {*part.ports, *part.ways.values()})
+                there = _ports(doors[ns], {*part.ports, *part.ways.values()})
                 for mac, name in part.ways.items():
                     if name in there:
                         _put(lane, mac, there[name])
-                _try(doors[ns], [words for name in part.ports if name in there for words in _on(there[name], lane)])
+                numbers = [there[name].number for name in part.ports if name in there]
+                _try(doors[ns], [words for number in numbers for words in _on(number, lane)])
 
     def leave(self, doors: Doors, objects: Iterable[Wanted], stays: Callable[[str], bool] = lambda ns: True) -> None:
         """In namespaces that stay."""
@@ -108,7 +115,7 @@ class Crossings:
             if stays(ns) and (lane := self._lane(ns, doors)) is not None:
                 for mac in part.ways:
                     bpf.take(lane.table, crossing.key(mac))
-                _try(doors[ns], [_off(index) for index in _indices(doors[ns], part.ports).values()])
+                _try(doors[ns], [_off(port.number) for port in _ports(doors[ns], part.ports).values()])
 
     def forget(self, ns: str) -> None:
         if lane := self._lanes.pop(ns, None):
@@ -161,17 +168,26 @@ def _parts(objects: Iterable[Wanted]) -> dict[str, _Part]:
     return found
 
 
-def _indices(door: Door, names: Iterable[str]) -> dict[str, int]:
-    """Of those that are there."""
-    names = list(names)
-    answers = door.netlink.ask([links.find(name) for name in names])
-    seen = (links.seen(answer) for answer in answers if isinstance(answer, bytes))
-    return {device.name: device.index for device in seen}
+class _Port(NamedTuple):
+    number: int
+    within: bool
+    """frames for it come in by its peer"""
 
 
-def _put(lane: Lane, mac: str, index: int) -> None:
+def _ports(door: Door, names: Iterable[str]) -> dict[str, _Port]:
+    """Those that are there."""
+    found = {}
+    for answer in door.netlink.ask([links.find(name) for name in names]):
+        if isinstance(answer, bytes):
+            device = links.seen(answer)
+            queue = string(attributes(answer, 16).get(_QUEUE, b""))
+            found[device.name] = _Port(device.index, device.kind == "veth" and queue == _NO_QUEUE)
+    return found
+
+
+def _put(lane: Lane, mac: str, port: _Port) -> None:
     try:
-        bpf.put(lane.table, crossing.key(mac), crossing.value(index))
+        bpf.put(lane.table, crossing.key(mac), crossing.value(port.number, within=port.within))
     except OSError as problem:  # the map is full: by the bridge, then
         bpf.take(lane.table, crossing.key(mac))
         log.warning("frames for %s go by the bridge: %s", mac, problem)
