@@ -52,7 +52,7 @@ def cut_cable(p: Player) -> str | None:
     cables = sorted(name for name, master in p.engine.machine.links().items() if master == bridge)
     if not cables:
         return None
-    p.engine.machine.must(f"ip link del {cables[0]}")
+    p.engine.machine(f"ip link del {cables[0]}")  # the kernel may be taking it away already: nobody waits for that
     return f"one on {net.name}"
 
 

@@ -34,7 +34,6 @@ import socket
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 from fairlead.core import crossing
 from fairlead.core.protocol import Protocol
@@ -168,10 +167,10 @@ def _parts(objects: Iterable[Wanted]) -> dict[str, _Part]:
     return found
 
 
-class _Port(NamedTuple):
-    number: int
-    within: bool
-    """frames for it come in by its peer"""
+class _Port:
+    def __init__(self, number: int, within: bool) -> None:
+        """``within``: frames for it come in by its peer."""
+        self.number, self.within = number, within
 
 
 def _ports(door: Door, names: Iterable[str]) -> dict[str, _Port]:
