@@ -376,9 +376,16 @@ async def test_a_network_without_addresses_says_which(paper: Paper) -> None:
     await paper.network("net", ipam=Ipam(config=(Subnet(subnet="10.7.0.0/30"),)))
     net = paper.controller.network("net")
     await paper.open(await paper.container("one", "net"))
-    words = f"^failed to set up container networking: no available IPv4 addresses .*: net \\({net.id}\\)$"
-    with pytest.raises(Unavailable, match=words):
+    words = f"no available IPv4 addresses on this network's address pools: net \\({net.id}\\)$"
+    with pytest.raises(Unavailable, match=f"^failed to set up container networking: {words}") as refused:
         await paper.open(await paper.container("two", "net"))
+    assert refused.value.status == 500  # as dockerd has it
+    await paper.network("other")
+    three = await paper.container("three", "other")
+    await paper.open(three)
+    with pytest.raises(Unavailable, match=f"^{words}") as refused:
+        await paper.attachments.connect(three, net, EndpointSettings())
+    assert refused.value.status == 500
 
 
 async def test_a_network_for_services_is_joined_by_no_container_alone(paper: Paper) -> None:

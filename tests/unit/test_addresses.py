@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from fairlead.core import addresses
 from fairlead.core.addresses import AddressPool, PoolPlan, choose, choose_subnet, settle_pools
 from fairlead.core.model import EndpointSettings, Ipam, Network, Subnet
-from fairlead.errors import Forbidden, Invalid, Unavailable
+from fairlead.errors import Forbidden, Invalid
 
 PLAN = PoolPlan()
 
@@ -67,7 +67,7 @@ def test_a_plan_of_the_users_replaces_ours_and_can_be_exhausted() -> None:
     made = [settled(network("a"), plan=plan)]
     made.append(settled(network("b"), *made, plan=plan))
     assert [one.ipam.config[0].subnet for one in made] == ["10.9.0.0/17", "10.9.128.0/17"]
-    with pytest.raises(Unavailable, match="all predefined address pools have been fully subnetted"):
+    with pytest.raises(Invalid, match="all predefined address pools have been fully subnetted"):
         settled(network("c"), *made, plan=plan)
 
 
@@ -112,7 +112,7 @@ def test_what_is_chosen_overlaps_nothing_and_is_the_first_that_does_not(
         assert choose_subnet(pools, [u for u in used if not ipaddress.ip_network(u).is_multicast], routes) == str(
             expected
         )
-    except Unavailable:
+    except Invalid:
         assert expected is None
 
 
@@ -266,7 +266,7 @@ def test_small_subnets_to_the_last_address(subnet: str, all_of_them: list[str]) 
     for expected in all_of_them:
         assert choose(Subnet(subnet=subnet), taken) == expected
         taken.add(expected)
-    with pytest.raises(Unavailable, match="no available IPv"):
+    with pytest.raises(addresses.Full, match="no available IPv"):
         choose(Subnet(subnet=subnet), taken)
 
 
@@ -294,7 +294,7 @@ def test_several_pools_are_filled_in_turn() -> None:
     assert addresses.lease(pools, {"10.0.0.2"}) == ("10.0.1.2", pools[1])
     assert addresses.lease(pools, set(), wish="10.0.1.9") == ("10.0.1.9", pools[1])
     assert addresses.lease(pools, set(), prefer="10.0.1.9") == ("10.0.1.9", pools[1])
-    with pytest.raises(Unavailable, match="RED"):
+    with pytest.raises(addresses.Full, match="RED"):
         addresses.lease(pools[:1], {"10.0.0.2"}, name="RED (3f2a)")
 
 
@@ -321,7 +321,7 @@ def test_any_history_against_a_list(history: list[object], ip_range: str) -> Non
             got = choose(subnet, set(held), wish=wish)
         except Forbidden:
             assert wish in nobodys or wish in held
-        except Unavailable:
+        except addresses.Full:
             assert not free
         else:
             assert got == (wish or free[0])

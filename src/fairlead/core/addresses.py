@@ -54,6 +54,12 @@ IPAddress = IPv4Address | IPv6Address
 OVERLAP = "invalid pool request: Pool overlaps with other one on this address space"
 
 
+class Full(Unavailable):
+    """Every address of a network is given out; one that is freed will do. dockerd answers this with 500, not 503."""
+
+    status = 500
+
+
 @lru_cache(maxsize=16384)
 def _network(prefix: str) -> IPNetwork:
     """Every question reads the same few thousand texts again; parsing them is what would cost."""
@@ -116,8 +122,8 @@ def settle_pools(network: Network, others: Iterable[Network], routes: Iterable[s
     a family that the network does not have are left out; where somebody else
     lends the IPv4 addresses (``--ipam-driver``) there is no pool for them.
 
-    Raises ``Invalid`` for nonsense, ``Forbidden`` for an overlap (naming the
-    other), ``Unavailable`` when every pool is full.
+    Raises ``Invalid`` for nonsense and when every pool is full, ``Forbidden``
+    for an overlap (naming the other).
     """
     others, routes = tuple(others), tuple(routes)
     ipam = check_ipam(network.ipam, network.ipv4, network.ipv6)
@@ -139,7 +145,7 @@ def settle_pools(network: Network, others: Iterable[Network], routes: Iterable[s
 def choose_subnet(
     pools: Iterable[AddressPool], in_use: Iterable[str], routes: Iterable[str], resolvers: Iterable[str] = ()
 ) -> str:
-    """The first subnet out of ``pools`` (of one family) that overlaps nothing; ``Unavailable`` when there is none."""
+    """The first subnet out of ``pools`` (of one family) that overlaps nothing; ``Invalid`` when there is none."""
     obstacles = [_network(prefix) for prefix in in_use]
     obstacles += [route for route in map(_route, routes) if route is not None]
     obstacles += [ipaddress.ip_network(address.partition("%")[0]) for address in resolvers]
@@ -148,7 +154,7 @@ def choose_subnet(
         found = _first_gap(base, pool.size, [other for other in obstacles if other.version == base.version])
         if found is not None:
             return str(found)
-    raise Unavailable(
+    raise Invalid(
         "all predefined address pools have been fully subnetted; remove networks nobody uses (docker network prune),"
         " name a subnet (--subnet), or start the engine with more pools (--default-address-pool)"
     )
@@ -342,10 +348,10 @@ def lease(
     for pool in pools:
         try:
             return choose(pool, taken, wish, prefer, held), pool
-        except Unavailable:
+        except Full:
             continue
     version = family_of(pools[0].subnet) if pools else 4
-    raise Unavailable(f"no available IPv{version} addresses on this network's address pools: {name}")
+    raise Full(f"no available IPv{version} addresses on this network's address pools: {name}")
 
 
 def choose(subnet: Subnet, taken: Set[str], wish: str = "", prefer: str = "", held: Set[int] = frozenset()) -> str:
@@ -354,7 +360,7 @@ def choose(subnet: Subnet, taken: Set[str], wish: str = "", prefer: str = "", he
     ``wish`` is what the user insists on: ``Invalid`` when it is outside,
     ``Forbidden`` when it is taken or nobody's. ``prefer`` is what the container had
     before: used if free. Else the lowest free address of the range, or of the subnet
-    when there is no range; ``Unavailable`` when all are taken.
+    when there is no range; ``Full`` when all are taken.
     """
     whole = _network(subnet.subnet)
     nobody = _nobody(whole)
@@ -376,7 +382,7 @@ def choose(subnet: Subnet, taken: Set[str], wish: str = "", prefer: str = "", he
     while number in busy or number in held:
         number += 1
     if number > last:
-        raise Unavailable(f"no available IPv{whole.version} addresses on this network's address pools: {part}")
+        raise Full(f"no available IPv{whole.version} addresses on this network's address pools: {part}")
     return str(type(whole.network_address)(number))
 
 

@@ -96,7 +96,7 @@ class Attachments:
         try:
             await self._endpoints.attach(container, stack, network, settings)
         except Unavailable as error:  # no address left
-            raise Unavailable(f"{SETTING_UP}: {error.message}") from error
+            raise type(error)(f"{SETTING_UP}: {error.message}") from error
 
     def rehearse(self, container: Container) -> Stack:
         """The stack that ``open`` would open now: addresses, names and ports as they would be chosen; nothing made."""
