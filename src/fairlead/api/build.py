@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fairlead.api import http, web, wire_images
+from fairlead.api import http, times, web, wire_images
 from fairlead.api.wire import members
 from fairlead.core.imagespec import Credentials
 from fairlead.errors import Invalid, Unsupported
+
+ONCE = ("until", "id", "parent", "type", "description", "inuse", "shared", "private")
+LABELS = ("label", "label!")
 
 if TYPE_CHECKING:
     from fairlead.engine.engine import Engine
@@ -27,10 +30,25 @@ def routes(engine: Engine) -> list[web.Route]:
         return await http.progress(request, lines)
 
     async def prune(request: web.Request) -> web.Response:
-        http.filters(request)
+        _accepted(http.filters(request))
         return http.answer({"CachesDeleted": None, "SpaceReclaimed": await engine.builds.prune()})
 
     return [web.post("/build", http.abandonable(build)), web.post("/build/prune", prune)]
+
+
+def _accepted(wanted: http.Filters) -> None:
+    """``Invalid``, in dockerd's words, for filters it does not know. Ours has one cache, which goes as a whole."""
+    refused = "failed to prune build cache:"
+    for name in wanted:
+        if name not in ONCE and name not in LABELS:
+            raise Invalid(f"{refused} invalid filter '{name}'")
+    if any(len(wanted.get(name, ())) > 1 for name in ONCE):
+        raise Invalid(f"{refused} filters expect only one value")
+    try:
+        times.until(wanted)
+    except Invalid as error:
+        expected = "\"until\" filter expects a duration (e.g., '24h') or a timestamp"
+        raise Invalid(f"{refused} {expected}: {error.message}") from error
 
 
 def _credentials(request: web.Request) -> Callable[[str], Credentials]:
