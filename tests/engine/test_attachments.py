@@ -388,6 +388,11 @@ async def test_a_network_without_addresses_says_which(paper: Paper) -> None:
     assert refused.value.status == 500
 
 
+async def test_an_option_of_ours_that_is_misspelt_makes_no_network(paper: Paper) -> None:
+    with pytest.raises(Invalid, match=r"^option com\.fairlead\.antispof of a bridge network: there are "):
+        await paper.network("net", options={"com.fairlead.antispof": "true"})
+
+
 async def test_a_network_for_services_is_joined_by_no_container_alone(paper: Paper) -> None:
     await paper.controller.accept(Network("x" * 25, "net", "", driver="overlay", scope="swarm"))
     net, words = paper.controller.network("net"), "Could not attach to network net: .* network net not manually attach"

@@ -83,3 +83,12 @@ def test_what_is_no_rate_is_refused(lab: Lab) -> None:
     for text in ("fast", "10", "10mbyte", "1bit", "-1mbit", "9999999999mbit"):
         refused = lab.docker.refused(f"create --network name=net1,driver-opt=com.fairlead.rate={text} busybox")
         assert f"invalid com.fairlead.rate {text}" in refused
+
+
+def test_what_is_misspelt_is_refused(lab: Lab) -> None:
+    lab.docker("network create net1")
+    refused = lab.docker.refused("create --network name=net1,driver-opt=com.fairlead.raet=10mbit busybox")
+    assert "option com.fairlead.raet of an endpoint: there are com.fairlead.rate, " in refused
+    lab.docker("run -d --name web busybox sleep 1000")
+    refused = lab.docker.refused("network connect --driver-opt com.fairlead.raet=10mbit net1 web")
+    assert "option com.fairlead.raet of an endpoint: there are com.fairlead.rate, " in refused

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fairlead.core import constraints, ownlabels, reference, webmesh
+from fairlead.core import constraints, ownlabels, ownoptions, reference, webmesh
 from fairlead.core.cluster import Service
 from fairlead.core.refusals import invalid, unknown
 from fairlead.core.service import (
@@ -56,6 +56,9 @@ def check(spec: ServiceSpec) -> None:
     webmesh.routes(spec.labels or {}, spec.ports)
     ownlabels.service(spec.labels or {})
     ownlabels.container((template.container_spec or ContainerSpec()).labels or {})
+    for one in spec.attachments:
+        for complaint in ownoptions.of_endpoint(one.driver_opts or {}):
+            raise invalid(complaint)
     if spec.mode.is_job and (spec.update_config or spec.rollback_config):
         raise invalid("Jobs may not have an update config")
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from fairlead.core import addresses, servicecheck
+from fairlead.core import addresses, ownoptions, servicecheck
 from fairlead.core.addresses import AddressPool, PoolPlan
 from fairlead.core.model import Ipam, Network, NetworkRequest
 from fairlead.core.refusals import invalid
@@ -82,6 +82,8 @@ def check(request: NetworkRequest) -> None:
     mtu = request.options.get(MTU, "")
     if mtu and not (mtu.isascii() and mtu.isdigit() and LEAST_MTU <= int(mtu) < 1 << 16):
         raise Invalid(f"overlay network {request.name}: {MTU}={mtu} is no MTU")
+    for complaint in ownoptions.of_network(request.driver, request.options):
+        raise invalid(complaint)
 
 
 def _pools(cluster: Cluster) -> PoolPlan:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from fairlead.core import addresses, parents
+from fairlead.core import addresses, ownoptions, parents
 from fairlead.core.model import Endpoint, Ipam, Network, NetworkRequest, Remote
 from fairlead.core.wanted import Plan
 from fairlead.engine.drivers.base import Driver, Facts
@@ -282,6 +282,8 @@ class Controller:
             self._lenders[request.ipam.driver].check(request)
         if request.ipv4 is False and not request.ipv6:
             raise Invalid("IPv4 or IPv6 must be enabled")
+        for complaint in ownoptions.of_network(request.driver, request.options):
+            raise Invalid(complaint)
 
     def _settle(self, request: NetworkRequest, elsewhere: Iterable[Network], of: Network | None) -> Network:
         """The request with every open question answered: id, time, families, address pools."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from fairlead.core import addresses, bridgeoptions, logoptions, merge, ocimounts, petnames, ports, validate
+from fairlead.core import addresses, bridgeoptions, logoptions, merge, ocimounts, ownoptions, petnames, ports, validate
 from fairlead.core.container import Config, Container, HostConfig, LogConfig
 from fairlead.core.imagespec import ImageRecord
 from fairlead.core.model import EndpointSettings, Network, Sandbox
@@ -189,7 +189,8 @@ class Creation:
     def check_endpoint(self, network: Network, settings: EndpointSettings) -> None:
         """Whether these wishes can come true on this network; ``Invalid`` in Docker's words."""
         addresses.check_wishes(network, settings)
-        for complaint in bridgeoptions.endpoint_complaints(settings.driver_opts):
+        options = settings.driver_opts
+        for complaint in (*bridgeoptions.endpoint_complaints(options), *ownoptions.of_endpoint(options)):
             raise Invalid(f"invalid endpoint settings:\n{complaint}")
         validate.mac_address(settings.mac)
 

@@ -34,6 +34,7 @@ import msgspec
 from fairlead.core import addresses, ports
 from fairlead.core.container import Container
 from fairlead.core.model import Endpoint, EndpointSettings, Lease, Network, PortBinding
+from fairlead.core.ownoptions import MAC_FROM_ADDRESS
 from fairlead.core.written import family_of
 from fairlead.engine import ipam
 from fairlead.engine.drivers.base import Driver
@@ -47,9 +48,6 @@ from fairlead.errors import FairleadError, Forbidden, Unavailable
 from fairlead.store.base import Store
 
 log = logging.getLogger(__name__)
-
-MAC_FROM_ADDRESS = "com.fairlead.mac_from_address"
-"""Network option: MACs 02:42:<IPv4 address> as engines before 28 had them, instead of stable random ones."""
 
 
 MOST_SERVICES = 256
