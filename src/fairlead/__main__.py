@@ -25,6 +25,8 @@ def main() -> int:
     name, *words = sys.argv
     if os.path.basename(name) == "dockerd":
         return daemon(words, "dockerd")
+    if words[:1] == ["help"] and words[1:] in (["daemon"], ["lab"]):
+        words = [words[1], "--help"]
     if words[:1] == ["daemon"]:
         return daemon(words[1:], "fairlead daemon")
     if words[:1] == ["resolver"]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fairlead.cli.catalog import COMMANDS, find, load
+from fairlead.cli.catalog import COMMANDS, GROUPS, PARTS, find, load
 from fairlead.cli.client import where
 from fairlead.cli.main import main
 
@@ -174,6 +174,29 @@ def test_every_command_says_what_it_does(name: str, capsys: Said) -> None:
 def test_help_of_groups(words: list[str], capsys: Said) -> None:
     assert main(words) == 0
     assert "Commands:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", ["", *COMMANDS, *GROUPS, "container list"])
+def test_help_is_what_the_flag_shows(words: str, capsys: Said) -> None:
+    if words.startswith("_"):
+        return
+    assert main([*words.split(), "--help"]) == 0
+    shown = capsys.readouterr()
+    assert main(["help", *words.split()]) == 0
+    assert capsys.readouterr() == shown and shown.out
+
+
+@pytest.mark.parametrize("words", ["bogus", "network bogus", "network ls bogus"])
+def test_help_of_nothing(words: str, capsys: Said) -> None:
+    assert main(["help", *words.split()]) == 1
+    assert capsys.readouterr().err == "unknown help topic: bogus\n"
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_help_of_a_part(part: str) -> None:
+    asked = [[sys.executable, "-m", "fairlead", *words] for words in ([part, "--help"], ["help", part])]
+    flag, word = (subprocess.run(one, capture_output=True, text=True, check=True).stdout for one in asked)
+    assert flag == word and flag
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -153,6 +153,7 @@ COMMANDS = {
     "unpause": "containers:unpause",
     "update": "updating:update",
     "wait": "containers:wait",
+    "help": "help:topic",
     "completion": "completing:completion",
     "__complete": "completing:complete",
 }

@@ -1,14 +1,30 @@
-"""Help pages: what ``--help`` shows, in the shape of Docker's."""
+"""Help pages: what ``--help`` shows, and ``help COMMAND``, in the shape of Docker's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from textwrap import wrap
 
-from fairlead.cli.catalog import COMMANDS, GROUPS, PARTS, ROOT, load
-from fairlead.cli.command import Command, Flag
+from fairlead.cli.catalog import COMMANDS, GROUPS, PARTS, ROOT, find, load
+from fairlead.cli.client import Client
+from fairlead.cli.command import Command, Flag, Usage, command
 
 WIDTH = 100
+
+
+@command("[COMMAND...]", own_words=True)
+def topic(client: Client, *words: str) -> int:
+    """Show what COMMAND --help shows, of a command or a group of them."""
+    program = client.typed.partition(" ")[0]
+    name, after = find(words)
+    group = words[0] if not name and words and words[0] in GROUPS else ""
+    if after and after != [group]:
+        raise Usage(f"unknown help topic: {after[1 if group else 0]}", 1)
+    if name:
+        print(command_page(load(name), " ".join([program, *words])))
+    else:
+        print(group_page(group, program) if group else root_page(program))
+    return 0
 
 
 def root_page(program: str) -> str:
