@@ -149,6 +149,7 @@ def test_founded_joined_and_left(nodes: Nodes) -> None:
     assert anna.swarm["LocalNodeState"] == "inactive"
     assert "This node is not a swarm manager" in anna.refuses("node ls")
     anna("swarm init")
+    assert anna.nodes() == {"anna": ("Ready", "Leader")}, "at once"
     assert "already part of a swarm" in anna.refuses("swarm init")
     shown = anna.swarm
     assert (shown["LocalNodeState"], shown["ControlAvailable"]) == ("active", True)

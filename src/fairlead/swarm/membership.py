@@ -33,6 +33,7 @@ from fairlead.swarm.credentials import Credentials
 from fairlead.swarm.gate import Stream
 from fairlead.swarm.manager import Beginning, Manager, Tools
 from fairlead.swarm.members import Place
+from fairlead.swarm.state import Event
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ BRIEF, LOOK_ROUND = 2.0, 20.0
 LONGEST = 600.0
 """seconds between looks at the certificate: clocks may jump"""
 GOODBYE = 8.0
+COUNTED = 5.0
+"""seconds that a new swarm may take to see that its first node is there"""
 
 EXPIRED = "Swarm certificates have expired. To replace them, leave the swarm and join again."
 
@@ -368,6 +371,25 @@ class Membership:
         with suppress(FairleadError, TimeoutError):
             async with asyncio.timeout(GOODBYE):
                 await take_off(manager, self.node)
+
+
+async def counted(manager: Manager, node: str) -> None:
+    """Until the list of nodes has this one as ready, or ``COUNTED`` seconds: whoever asks next is told so."""
+    ready = asyncio.Event()
+
+    def look(event: Event | None = None) -> None:
+        found = manager.state.nodes.get(node)
+        if found is not None and found.state == "ready":
+            ready.set()
+
+    deaf = manager.hear(look)
+    look()
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(COUNTED):
+                await ready.wait()
+    finally:
+        deaf()
 
 
 async def take_off(manager: Manager, node: str) -> None:

@@ -31,7 +31,7 @@ from fairlead.swarm.control_base import NO_LEADER
 from fairlead.swarm.credentials import Credentials, Notes
 from fairlead.swarm.manager import Beginning, Manager, Tools
 from fairlead.swarm.members import Place
-from fairlead.swarm.membership import AGAIN, Agent, Here, Membership
+from fairlead.swarm.membership import AGAIN, Agent, Here, Membership, counted
 
 if TYPE_CHECKING:
     from fairlead.core.findings import Finding
@@ -242,6 +242,8 @@ class SwarmNode:
             await self._end()
             self._wipe()
             raise error if isinstance(error, FairleadError) else Internal("the swarm's store did not start") from None
+        if member.manager is not None:
+            await counted(member.manager, member.node)
         return member.node
 
     async def rehearse(self, request: InitRequest) -> tuple[str, ...]:
