@@ -74,6 +74,7 @@ def test_up_map_weather_and_power_cuts(lab: Lab) -> None:
     assert " `- two      192.168.77.12    off" in lab("map").splitlines()
     lab("reboot two")
     assert lab("map").count("engine up") == 2 and lab.hears("one", "two")
+    assert Path(docker_host.removeprefix("unix://")).is_socket(), "what was said before the power cut holds"
     assert lab("ip two") == "192.168.77.12\n"
     assert lab("ls").splitlines()[1].split()[:3] == ["lab", "2", "2"]
     lab("down")

@@ -127,7 +127,7 @@ def list_() -> None:
 @click.pass_obj
 def env(folder: Path, host: str) -> None:
     """Print what points a client at a host's engine, for `eval`."""
-    click.echo(f"export DOCKER_HOST=unix://{_running(_open(folder), host).socket}")
+    click.echo(f"export DOCKER_HOST=unix://{_running(_open(folder), host).door}")
     click.echo(f'# Run this command to configure your shell: eval "$({_typed(folder)} env {host})"')
 
 

@@ -36,6 +36,8 @@ from fairlead.lab import anchor
 SOURCE = Path(__file__).parents[2]
 PATIENCE = 30.0
 """Seconds an engine may take to answer its first _ping, or a machine to end."""
+LONGEST_SOCKET = 108
+"""Bytes that the kernel takes as the path of a socket, with the one that ends it."""
 
 
 class Machine:
@@ -73,6 +75,9 @@ class Machine:
             self.down()
             raise Internal(f"machine {self.name} did not come up: {self.log('anchor').strip()}")
         self.pid = _child_of(self.anchor.pid)
+        link = self.folder / "docker.sock"
+        link.unlink(missing_ok=True)
+        link.symlink_to(self.socket)
 
     def keep(self) -> None:
         """Let the machine live on without its maker."""
@@ -148,6 +153,12 @@ class Machine:
     def socket(self) -> str:
         """Path of the engine's socket as seen from the real machine (for SDKs that run there)."""
         return f"/proc/{self.pid}/root/run/docker.sock"
+
+    @property
+    def door(self) -> str:
+        """The same by a path that a reboot does not change; where it would be too long for a socket, ``socket``."""
+        path = str(self.folder / "docker.sock")
+        return path if len(path) < LONGEST_SOCKET else self.socket
 
     def start_daemon(
         self, *options: str, env: Mapping[str, str] | None = None, wait: bool = True
