@@ -80,7 +80,7 @@ class GossipNode(asyncio.DatagramProtocol):
         for item in effects.send:
             if isinstance(item, Datagram):
                 self._send(item)
-            else:
+            elif self._transport:
                 self._tasks.create_task(self._call(item))
         for fact in effects.tell:
             if isinstance(fact, Departed):
@@ -111,11 +111,12 @@ class GossipNode(asyncio.DatagramProtocol):
         """A port that nobody listens on; the probe will notice by itself."""
 
     def close(self) -> None:
-        """No more datagrams, no more alarms."""
+        """No more datagrams, calls or alarms, whatever is still said to us: the last answers come after this."""
         if self._alarm:
             self._alarm.cancel()
         if self._transport:
             self._transport.close()
+            self._transport = None
 
     # -- streams --------------------------------------------------------------------------------------------------
 
