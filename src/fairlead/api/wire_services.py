@@ -7,6 +7,7 @@ What was asked is given back as it was asked: fields that were not given are lef
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -292,15 +293,21 @@ def stamp(at: int) -> str:
     return times.text(at) if at else NEVER
 
 
+@cache
+def _fields(kind: type[msgspec.Struct]) -> tuple[tuple[str, str, Any], ...]:
+    """Name, spelling and default. Once for each kind: msgspec evaluates all annotations anew whenever it is asked."""
+    return tuple((field.name, wire.spell(field.name), field.default) for field in msgspec.structs.fields(kind))
+
+
 def sparse(value: Any) -> Any:
     """A struct as JSON without what was not given, and without what nobody is to see."""
     if isinstance(value, msgspec.Struct):
         shown = {}
-        for field in msgspec.structs.fields(value):
-            item = getattr(value, field.name)
-            if item is None or isinstance(item, Credentials) or (field.name not in ALWAYS and item == field.default):
+        for name, spelled, default in _fields(type(value)):
+            item = getattr(value, name)
+            if item is None or isinstance(item, Credentials) or (name not in ALWAYS and item == default):
                 continue
-            shown[wire.spell(field.name)] = sparse(item)
+            shown[spelled] = sparse(item)
         return shown
     if isinstance(value, tuple):
         return [sparse(item) for item in value]
