@@ -37,6 +37,11 @@ class Lab:
         """Does a program in the container find an address for the name (whether or not it answers)?"""
         return "bad address" not in self.inside(container, f"ping -c1 -W1 {name}")
 
+    def put_right(self, said: int) -> list[str]:
+        """What the engine says it put right when it was started again, in the log from that byte on."""
+        lines = self.engine.log.read_bytes()[said:].decode().splitlines()
+        return [line for line in lines if "put right after a restart" in line]
+
     def network(self, name: str) -> dict:
         (found,) = self.docker.json(f"network inspect {name}")
         return found

@@ -119,7 +119,7 @@ def test_a_returning_engine_changes_nothing_inside(lab: Lab) -> None:
     said = lab.engine.log.stat().st_size
     lab.engine.restart()
     assert lab.inside("c1", "ip addr; ip route").out == before
-    assert b"put right after a restart" not in lab.engine.log.read_bytes()[said:]
+    assert not (right := lab.put_right(said)), "\n".join(right)
     assert lab.pings("c1", lab.outside.address)
 
 

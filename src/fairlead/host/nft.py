@@ -28,6 +28,7 @@ Rules
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -47,9 +48,13 @@ from fairlead.host.listings import intact, known, mark
 from fairlead.host.netlink import NETFILTER, Netlink, Request, attributes, string, text
 from fairlead.host.netns import HERE, in_new, inside
 
+log = logging.getLogger(__name__)
+
 TABLE = "inet fairlead"
 _INET, _NETDEV, _GET_TABLE, _GET_CHAIN = 1, 5, (10 << 8) | 1, (10 << 8) | 4
 _CHUNK = 100
+_TRIES = 5
+"""how often a listing is asked for that fails for no reason of its own"""
 _ANY_TABLE = f"add table {TABLE}\ndelete table {TABLE}\n"
 _UNSAFE = pattern(r"[^\w .:/\-*@%\"]")
 
@@ -135,10 +140,19 @@ class Nft:
         return self.output("list ruleset", TERSE)
 
     def output(self, command: str, flags: int = 0) -> str:
-        """What a command lists; "" when that is not there."""
-        with self._there():
-            code, output, _ = self._context.run(command, flags)
-        return "" if code else output
+        """What a command lists; "" when that is not there, or cannot be in this kernel.
+
+        A listing that failed says nothing: what is taken for an empty table would be made anew, over what stands.
+        """
+        for _ in range(_TRIES):
+            with self._there():
+                code, output, error = self._context.run(command, flags)
+            if not code:
+                return output
+            refusal = Denied(error)
+            if refusal.absent or refusal.unsupported:
+                return ""
+        raise Internal(f"cannot {command}: nftables: {refusal}")
 
     def _there(self) -> AbstractContextManager[None]:
         return nullcontext() if self._path == "" else inside(self._path)
@@ -157,7 +171,7 @@ class Denied(Exception):
         super().__init__(": ".join(line[:300] for line in lines))
         self.exists = "File exists" in words
         self.absent = "No such file or directory" in words
-        self.unsupported = "Operation not supported" in words
+        self.unsupported = "Operation not supported" in words or "Protocol not supported" in words
         self.nameless = "Could not resolve protocol name" in words  # "tcp" in a rule, in a root without /etc/protocols
 
     def as_error(self, what: object) -> Internal | Unsupported:
@@ -211,6 +225,8 @@ def remove_table(nft: Nft) -> None:
 
 def _replace_table(nft: Nft, skeleton: Skeleton, elements: Sequence[Element], fresh: bool) -> Undo:
     before = "" if fresh or nft.blank else nft.listing(elements=True)
+    if before:
+        log.info("the table %s is not as it should be: it is made anew", TABLE)
     _run(nft, ("" if fresh else _ANY_TABLE) + table_text(skeleton.text) + _commands("add", elements), f"table {TABLE}")
     nft.knows(skeleton)
     return lambda: nft.run(_ANY_TABLE + before)
