@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from msgspec.structs import replace
 
-from fairlead.core.allocation import FIRST_PORT, Desk, on_network
+from fairlead.core.allocation import FIRST_PORT, Desk, Field, on_network
 from fairlead.core.cluster import Attachment, Service, Task
 from fairlead.core.model import Ipam, Network, Subnet
 from fairlead.core.service import EndpointSpec, NetworkAttachment, ServicePort, ServiceSpec, TaskSpec
@@ -37,6 +37,16 @@ def service(*ports: ServicePort, id: str = "s", networks: tuple[str, ...] = ("re
 
 def task(of: Service, id: str = "t") -> Task:
     return Task(id=id, spec=of.spec.task_template, service=of.id)
+
+
+class Asked(set[int]):
+    """Counts how often it was asked for one."""
+
+    asked = 0
+
+    def __contains__(self, one: object) -> bool:
+        self.asked += 1
+        return super().__contains__(one)
 
 
 def test_a_service_gets_its_address_first_and_tasks_the_next() -> None:
@@ -104,6 +114,19 @@ def test_the_last_address_comes_round_again() -> None:
         at.task(task(web, "more"), web.spec)
     at.release(tasks[1])
     assert at.task(task(web, "more"), web.spec).networks == tasks[1].networks
+
+
+def test_a_full_pool_is_not_looked_through_for_each_who_asks() -> None:
+    """Tens of thousands of tasks may want an address of a network that has none left."""
+    field = Field(Subnet("10.0.0.0/28"), "net")
+    given = [field.give() for _ in range(14)]
+    taken = field.taken = Asked(field.taken)
+    for _ in range(100):
+        with pytest.raises(Unavailable, match="no available IPv4 addresses"):
+            field.give()
+    assert taken.asked < 50
+    field.release(int(ipaddress.ip_interface(given[3]).ip))
+    assert field.give() == given[3]
 
 
 def test_nothing_is_half_given() -> None:

@@ -50,13 +50,17 @@ class Field:
         kept = [ipaddress.ip_address(one) for one in (subnet.gateway, *subnet.auxiliary.values()) if one]
         self.taken = {int(address) for address in (*nobody, *kept)}
         self.next = self.first
+        self._full = False
+        """it was looked through, and nothing was given back since"""
 
     def give(self) -> str:
         """The next free address, with prefix length; raises ``Unavailable``."""
-        for number in chain(self._upwards(self.next), self._upwards(self.first)):  # the second only at need
+        ways = () if self._full else (self._upwards(self.next), self._upwards(self.first))
+        for number in chain.from_iterable(ways):  # the second only at need
             self.taken.add(number)
             self.next = number + 1
             return f"{type(self.whole.network_address)(number)}/{self.whole.prefixlen}"
+        self._full = True
         family = f"IPv{self.whole.version}"
         raise Unavailable(f"no available {family} addresses on this network's address pools: {self.network}")
 
@@ -77,6 +81,7 @@ class Field:
 
     def release(self, number: int) -> None:
         self.taken.discard(number)
+        self._full = False
 
     def _upwards(self, start: int) -> Iterator[int]:
         """The first free number from there, or nothing."""
