@@ -225,6 +225,12 @@ def test_the_command_line_loads_nothing_slow() -> None:
         (["netw"], ["network"]),
         (["network", "create", "--ip"], ["--ip-range", "--ipam-driver", "--ipam-opt", "--ipv4", "--ipv6"]),
         (["ps", "x"], []),
+        (["help", "netw"], ["network"]),
+        (["help", "network", "ins"], ["inspect"]),
+        (["help", "plan", "network", ""], ["create"]),
+        (["help", "dae"], ["daemon"]),
+        (["help", "ps", ""], []),
+        (["help", "network", "rm", "R"], []),
     ],
 )
 def test_the_tab_key(words: list[str], offers: list[str], engine: str, capsys: Said) -> None:

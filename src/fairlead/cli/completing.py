@@ -53,9 +53,11 @@ def complete(client: Client, *words: str) -> int:
 
 
 def _offers(client: Client, before: list[str], last: str) -> list[str]:
-    from fairlead.cli.catalog import COMMANDS, PARTS, ROOT, find, load
+    from fairlead.cli.catalog import ROOT, find, load
 
-    name, _ = find(before)
+    name, after = find(before)
+    if name == "help":
+        return _commands(after, last)
     if name:
         known = load(name)
         if last.startswith("-"):
@@ -63,6 +65,13 @@ def _offers(client: Client, before: list[str], last: str) -> list[str]:
         return [word for word in (known.complete(client, last) if known.complete else ()) if word.startswith(last)]
     if last.startswith("-") and not before:
         return [flag for each in ROOT.flags for flag in each.names if flag.startswith(last)]
+    return _commands(before, last)
+
+
+def _commands(before: list[str], last: str) -> list[str]:
+    """What may follow the first words of a command; nothing behind the last of them."""
+    from fairlead.cli.catalog import COMMANDS, PARTS
+
     group = "".join(f"{word} " for word in before)
     words = [*COMMANDS, *PARTS]
     next_words = {word.removeprefix(group).partition(" ")[0] for word in words if word.startswith(group)}
