@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from storage import Disk, once, tar
 
+from fairlead.core.buildcache import Pruning, Spare
 from fairlead.core.container import NEVER
 from fairlead.core.imagespec import BuildPlace, BuildRequest, Credentials
 from fairlead.engine.builds import Builds
@@ -70,10 +72,32 @@ async def test_the_second_build_is_the_first(builds: Builds, disk: Disk) -> None
     await build(builds, BuildRequest(tags=("a",)), file)
     assert (await build(builds, BuildRequest(tags=("b",), quiet=True), file)) == [disk.images.get("a").id + "\n"]
     assert disk.images.get("a").id == disk.images.get("b").id
-    freed = await builds.prune()
+    gone, freed = await builds.prune(Pruning())
+    assert disk.images.get("a").id.removeprefix("sha256:") in gone
     told = [(event.kind, event.action) for event in disk.events._last]
     assert freed > 0 and disk.events._last[-1].attributes == {"reclaimed": str(freed)}
     assert told[-4:] == [("image", "create"), ("image", "tag"), ("image", "tag"), ("builder", "prune")]
+
+
+async def test_of_the_cache_goes_what_was_asked_for(builds: Builds, disk: Disk) -> None:
+    """Alone: neither what it was built on nor what was built on it. What a later build used is not old."""
+    first = ("Dockerfile", b"FROM base\nCOPY f /f\nENV A=a\n")
+    await build(builds, BuildRequest(tags=("a",)), first, ("f", b"x"))
+    between = time.time_ns()
+    second = ("Dockerfile", b"FROM base\nCOPY f /f\nENV A=b\n")
+    told = await build(builds, BuildRequest(tags=("b",)), second, ("f", b"x"))
+    assert told.count(" ---> Using cache\n") == 1
+    old, new = (disk.images.get(name).id.removeprefix("sha256:") for name in ("a", "b"))
+    assert await builds.prune(Pruning(until=between, named=new.startswith)) == ([], 0)
+    assert await builds.prune(Pruning(impossible=True)) == ([], 0)
+    assert await builds.prune(Pruning(spare=Spare(reserved=1 << 40))) == ([], 0)
+    gone, freed = await builds.prune(Pruning(until=between))
+    assert gone == [old] and freed > 0
+    told = await build(builds, BuildRequest(), second, ("f", b"x"))
+    assert told.count(" ---> Using cache\n") == 2, "the base and both steps are there"
+    copied = disk.images.get(disk.images.get("b").parent).id.removeprefix("sha256:")
+    assert (await builds.prune(Pruning(named=new.startswith)))[0] == [new]
+    assert copied in (await builds.prune(Pruning(spare=Spare(most=1))))[0]
 
 
 async def test_a_failed_step_is_told_in_dockers_words(builds: Builds, disk: Disk) -> None:

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, S
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
 from fairlead.core import reference
+from fairlead.core.buildcache import Pruning
 from fairlead.core.imagespec import BuildPlace, BuildRequest, Credentials, ImageRecord, StepContainer
 from fairlead.core.narration import messages
 from fairlead.core.reference import Reference
@@ -135,8 +136,8 @@ class Builds:
                 image = self._images.get(base)
             await run.offer(image, base, ref.normal)
 
-    async def prune(self) -> int:
-        """Throw the cache away; bytes freed."""
-        freed = await self._builder.prune()
+    async def prune(self, asked: Pruning) -> tuple[list[str], int]:
+        """Throw the cache away, or what was asked of it; ids of what is gone, and bytes freed."""
+        gone, freed = await self._builder.prune(asked)
         self._images.tell_pruned("builder", freed)
-        return freed
+        return gone, freed

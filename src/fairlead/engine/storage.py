@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from fairlead.core.buildcache import Pruning
 from fairlead.core.files import Change, PathStat, Place
 from fairlead.core.imagespec import Blob, BuildPlace, BuildRequest, Credentials, Fetched, ImageRecord, StepContainer
 from fairlead.core.reference import Reference
@@ -157,5 +158,5 @@ class Builder(Protocol):
     def begin(self, request: BuildRequest, stream: AsyncIterable[bytes]) -> Any:
         """An async context manager of a ``BuildRun``."""
 
-    async def prune(self) -> int:
-        """Bytes freed."""
+    async def prune(self, asked: Pruning) -> tuple[list[str], int]:
+        """Ids of what is gone, and bytes freed."""

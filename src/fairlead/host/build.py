@@ -21,12 +21,13 @@ import os
 import resource
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from fairlead.core import buildwords, complaints, dockerfile, heredocs
+from fairlead.core.buildcache import Pruning
 from fairlead.core.container import Config
 from fairlead.core.imagespec import Blob, BuildPlace, BuildRequest, Fetched, ImageRecord, StepContainer, read_config
 from fairlead.core.narration import Narration, Told
@@ -69,6 +70,11 @@ class Buildah:
         return [*OWN_MOUNTS, "buildah", *home, "--storage-driver", self.storage_driver, *rest]
 
     @property
+    def home(self) -> str:
+        """How skopeo is told of our storage."""
+        return f"[{self.storage_driver}@{self.folder / 'root'}+{self.folder / 'run'}]"
+
+    @property
     def storage(self) -> BuildStorage:
         return BuildStorage(self.folder / "root", self.storage_driver)
 
@@ -89,14 +95,32 @@ class Buildah:
             finally:
                 self._running -= 1
 
-    async def prune(self) -> int:
-        """Throw the cache away (while a build runs only what no image needs); bytes freed."""
-        before = await asyncio.to_thread(self.size)
-        if self.folder.exists():
+    async def prune(self, asked: Pruning) -> tuple[list[str], int]:
+        """Throw the cache away, or what was asked of it; ids of what is gone, and bytes freed.
+
+        While a build runs its records are in use, and nobody can say which: only what no image needs goes then."""
+        size, before = await asyncio.to_thread(self.size), self.storage.records()
+        if asked.everything:
             everything = [] if self._running else [("rm", "--all"), ("rmi", "--all", "--force")]
-            for words in everything or [("rmi", "--prune")]:
+            for words in (everything or [("rmi", "--prune")]) if self.folder.exists() else ():
                 await command.run(self.words(*words), env=self._layout.environment())
-        return max(0, before - await asyncio.to_thread(self.size))
+        else:
+            for id in asked.chosen(before, self._free()) if before else ():
+                await self._drop(id)
+        left = {record.id for record in self.storage.records()}
+        gone = [record.id for record in before if record.id not in left]
+        return gone, max(0, size - await asyncio.to_thread(self.size))
+
+    async def _drop(self, id: str) -> None:
+        """One record alone. (buildah would take all it was built on along.)"""
+        words = ["delete", f"containers-storage:{self.home}@{id}"]
+        if not self._running:
+            with suppress(FairleadError):  # what a container of a step lies on stays
+                await self._skopeo.command(words, self.folder, before=OWN_MOUNTS)
+
+    def _free(self) -> int:
+        disk = os.statvfs(self.folder)
+        return disk.f_bavail * disk.f_frsize
 
     def size(self) -> int:
         """Bytes of all files of the cache."""
@@ -151,9 +175,7 @@ class Run:
         folder = self._folder / f"base{self.bases.index(base)}"
         folder.mkdir(exist_ok=True)
         self._layout.layout_in(folder, image)
-        builder = self._builder
-        home = f"{builder.storage_driver}@{builder.folder / 'root'}+{builder.folder / 'run'}"
-        words = ["copy", "--quiet", f"oci:{folder.name}:image", f"containers-storage:[{home}]{name}"]
+        words = ["copy", "--quiet", f"oci:{folder.name}:image", f"containers-storage:{self._builder.home}{name}"]
         await self._skopeo.command(words, self._folder, before=OWN_MOUNTS)
 
     async def run(self, place: BuildPlace | None) -> AsyncIterator[str]:
@@ -222,6 +244,7 @@ class Run:
         made = dict(self._narration.made)
         if self._narration.result:
             made[self._narration.result] = made.pop(self._narration.result, "")
+        self._builder.storage.used([*made, *(id.removeprefix("sha256:") for id in self._images.values())])
         contents = {id: self._builder.storage.configuration(id) for id in made}
         stacks = {id: read_config(content)[1] for id, content in contents.items()}
         layers = {id: known[id] for id in {each for stack in stacks.values() for each in stack} & known.keys()}

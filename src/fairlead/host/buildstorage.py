@@ -2,21 +2,28 @@
 
     <driver>-images/images.json             id, and the layer on top
     <driver>-images/<id>/=…                 the configuration, byte for byte
+    <driver>-images/<id>                    its time: when it was last used; the one thing that we write
+    <driver>-layers/layers.json             id, what it lies on, bytes
     <driver>-containers/containers.json     id, image, layer
     <driver>-containers/<id>/userdata/buildah.json     its options: by a word of ours in them we know it
 
-Written by buildah alone; what it lacks or is no JSON counts as not there.
+Written by buildah; what it lacks or is no JSON counts as not there.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from fairlead.core.buildcache import CacheRecord
 from fairlead.errors import Internal
 
 
@@ -41,6 +48,25 @@ class BuildStorage:
         if hashlib.sha256(content).hexdigest() != id:
             raise Internal(f"image configuration sha256:{id} is not what its digest says")
         return content
+
+    def records(self) -> list[CacheRecord]:
+        """Every image there is, when it was last used, and its layers."""
+        layers, found = {entry["id"]: entry for entry in self._list("layers")}, []
+        for entry in self._list("images"):
+            sizes, layer = {}, entry.get("layer", "")
+            while (one := layers.get(layer)) and layer not in sizes:
+                sizes[layer], layer = one.get("diff-size", 0), one.get("parent", "")
+            with suppress(FileNotFoundError):  # it went meanwhile
+                used = (self._root / f"{self._driver}-images" / entry["id"]).stat().st_mtime_ns
+                found.append(CacheRecord(entry["id"], used, sizes))
+        return found
+
+    def used(self, ids: Iterable[str]) -> None:
+        """These images were of use just now."""
+        now = time.time_ns()
+        for id in ids:
+            with suppress(FileNotFoundError):
+                os.utime(self._root / f"{self._driver}-images" / id, ns=(now, now))
 
     def image_files(self, id: str) -> str:
         """The directory with what the topmost layer of an image has."""
