@@ -1,6 +1,7 @@
 """The command line against a pretend engine: exit codes, words, and whom it talks to."""
 
 import http.server
+import io
 import json
 import socketserver
 import subprocess
@@ -38,6 +39,7 @@ ANSWERS: dict[str, tuple[int, Any]] = {
     "POST /v1.51/fairlead/plan/networks/create": (200, {"Warnings": [], "Plan": []}),
     "DELETE /v1.51/networks/bridge": (403, {"message": "bridge is a pre-defined network and cannot be removed"}),
     "DELETE /v1.51/networks/RED": (204, None),
+    "POST /v1.51/build/prune": (200, {"CachesDeleted": ["ab", "cd"], "SpaceReclaimed": 1234}),
     "POST /v1.51/containers/create": (200, {"Id": "cd" * 32, "Warnings": ["be careful"]}),
     f"POST /v1.51/containers/{'cd' * 32}/start": (500, {"message": 'exec: "x": executable file not found in $PATH'}),
 }
@@ -94,6 +96,37 @@ def test_one_refusal_does_not_stop_the_rest(engine: str, capsys: Said) -> None:
     said = capsys.readouterr()
     assert said.out == "RED\n"
     assert said.err == "Error response from daemon: bridge is a pre-defined network and cannot be removed\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "typed", "says"),
+    [
+        ("-f", "", ""),
+        ("", "y\n", "WARNING! This will remove all dangling build cache. Are you sure you want to continue? [y/N] "),
+        ("--all", "y\n", "WARNING! This will remove all build cache. Are you sure you want to continue? [y/N] "),
+    ],
+)
+def test_the_cache_of_builds(
+    engine: str, capsys: Said, monkeypatch: pytest.MonkeyPatch, words: str, typed: str, says: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    assert main(["builder", "prune", *words.split()]) == 0
+    gone = "Deleted build cache objects:\nab\ncd\n\nTotal reclaimed space: 1.234kB\n"
+    assert capsys.readouterr().out == says + gone
+
+
+def test_the_cache_of_builds_stays_with_a_no(engine: str, capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert main(["builder", "prune"]) == 0
+    assert "Total" not in capsys.readouterr().out
+
+
+def test_bounds_of_the_cache_of_builds(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[Any]()
+    monkeypatch.setattr("fairlead.cli.client.Client.call", lambda self, *words: asked.append(words))
+    assert main(["builder", "prune", "-f", "--keep-storage", "1kb", "--min-free-space=2", "--filter", "until=1h"]) == 0
+    query = {"all": False, "filters": {"until": ["1h"]}, "keep-storage": 1024, "min-free-space": 2}
+    assert asked == [("POST", "/build/prune", query)]
 
 
 def test_what_is_not_there(engine: str, capsys: Said) -> None:
@@ -225,6 +258,7 @@ def test_the_command_line_loads_nothing_slow() -> None:
         (["netw"], ["network"]),
         (["network", "create", "--ip"], ["--ip-range", "--ipam-driver", "--ipam-opt", "--ipv4", "--ipv6"]),
         (["ps", "x"], []),
+        (["builder", ""], ["build", "prune"]),
         (["help", "netw"], ["network"]),
         (["help", "network", "ins"], ["inspect"]),
         (["help", "plan", "network", ""], ["create"]),

@@ -34,6 +34,8 @@ COMMANDS = {
     "mesh http disable": "mesh:disable",
     "mesh http enable": "mesh:enable",
     "mesh http ls": "mesh:ls",
+    "builder build": "building:build",
+    "builder prune": "pruning:builder",
     "container attach": "running:attach",
     "container commit": "images:commit",
     "container cp": "copying:cp",
@@ -181,12 +183,12 @@ ALIASES = {
     "stack down": "stack rm",
     "volume list": "volume ls",
     "volume remove": "volume rm",
-    "builder build": "image build",
 }
 
 GROUPS = {
     "cluster": "Look at the hosts that share networks",
     "mesh": "Lead HTTP by host name",
+    "builder": "Manage builds",
     "container": "Manage containers",
     "image": "Manage images",
     "network": "Manage networks",

@@ -376,9 +376,9 @@ def environment(files: Iterable[str], texts: Iterable[str]) -> list[str]:
     return found
 
 
-def confirmed(warning: str) -> bool:
+def confirmed(warning: str, between: str = "\n") -> bool:
     """Ask, as ``prune`` does; only ``y`` is yes."""
     import sys
 
-    print(f"{warning}\nAre you sure you want to continue? [y/N] ", end="", flush=True)
+    print(f"{warning}{between}Are you sure you want to continue? [y/N] ", end="", flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

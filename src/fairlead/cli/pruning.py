@@ -6,7 +6,7 @@ from typing import Any
 
 from fairlead.cli import tables
 from fairlead.cli.client import Client
-from fairlead.cli.command import command, confirmed, filter_query, force, long_filters, switch
+from fairlead.cli.command import command, confirmed, filter_query, force, long_filters, option, switch
 from fairlead.errors import Invalid
 
 Filters = list[tuple[str, str]]
@@ -23,6 +23,10 @@ def _named(title: str, gone: list[str] | None) -> str:
 def _images(gone: list[dict[str, str]] | None) -> str:
     lines = [f"{word.lower()}: {value}" for one in gone or [] for word, value in one.items()]
     return "Deleted Images:\n" + "\n".join(lines) + "\n\n" if lines else ""
+
+
+def _cache(done: dict[str, Any]) -> str:
+    return _named("build cache objects", done.get("CachesDeleted"))
 
 
 def _space(number: int) -> str:
@@ -103,8 +107,27 @@ def system(client: Client, all: bool, filter: Filters, force: bool, volumes: boo
         said, space = said + _named("Volumes", done.get("VolumesDeleted")), space + done.get("SpaceReclaimed", 0)
     done = _prune(client, "images", filter_query([*filter, ("dangling", "false" if all else "true")]))
     said, space = said + _images(done.get("ImagesDeleted")), space + done.get("SpaceReclaimed", 0)
-    space += (client.call("POST", "/build/prune", {"all": all, "filters": query}) or {}).get("SpaceReclaimed", 0)
-    print(said + _space(space))
+    done = client.call("POST", "/build/prune", {"all": all, "filters": query}) or {}
+    print(said + _cache(done) + _space(space + done.get("SpaceReclaimed", 0)))
+    return 0
+
+
+@command("[OPTIONS]")
+@switch("-a", "--all", help="Accepted; nothing is kept without it.")
+@long_filters
+@force
+@option("--keep-storage", word="bytes", default=0, help="How much may stay: what was used last does.")
+@option("--reserved-space", word="bytes", default=0, help="The same.")
+@option("--max-used-space", word="bytes", default=0, help="How much may stay, and not more.")
+@option("--min-free-space", word="bytes", default=0, help="How much of the disk is to be free.")
+def builder(client: Client, all: bool, filter: Filters, force: bool, **bytes: int) -> int:
+    """Remove build cache."""
+    which = "all build cache" if all else "all dangling build cache"
+    if not force and not confirmed(f"WARNING! This will remove {which}.", " "):
+        return 0
+    spare = {key.replace("_", "-"): value for key, value in bytes.items() if value}
+    done = client.call("POST", "/build/prune", {"all": all, "filters": filter_query(filter), **spare}) or {}
+    print(_cache(done) + _space(done.get("SpaceReclaimed", 0)))
     return 0
 
 
