@@ -7,6 +7,7 @@ engine dies; what is refused leaves no record and no device.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import re
 import signal
 from types import SimpleNamespace
@@ -244,6 +245,13 @@ class Stage:
         self.say(*packed("POST", "/volumes/create", {}, written({"Name": "vol1"})))
         self.say(*packed("POST", "/containers/c1/start", {}, b""))
 
+    def end(self) -> None:
+        """The engine on paper ends, and takes its folder along."""
+        if self._life is not None:
+            self._leave.set()
+            self.loop.run_until_complete(asyncio.wait({self._life}, timeout=PATIENT))
+        self.loop.close()
+
     async def _live(self, ready: asyncio.Future[SimpleNamespace]) -> None:
         async with paper_api() as api:
             ready.set_result(api)
@@ -291,6 +299,7 @@ _stage: list[Stage] = []
 def stage() -> Stage:
     if not _stage:
         _stage.append(Stage())
+        atexit.register(_stage[0].end)
     return _stage[0]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +31,12 @@ def test_nothing_is_found(name: str) -> None:
 def test_an_input_can_be_made_again() -> None:
     for name in TARGETS:
         assert repr(made(name, 5, 7)) == repr(made(name, 5, 7)), name
+
+
+def test_the_engine_on_paper_ends_with_the_run() -> None:
+    words = [sys.executable, "-X", "dev", "-m", "fuzz.run", "--inputs", "1", "--only", "api bytes"]
+    done = subprocess.run(words, cwd=Path(run.__file__).parents[1], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_faults_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
