@@ -18,10 +18,9 @@ from fairlead.lab.topology import one_cable
 from fairlead.lab.world import World
 from fairlead.swarm.credentials import Credentials
 from fairlead.swarm.sealedledger import sealed_with, unseal
-from fleet.test_membership_lab import LATER, NAMES, Node, Nodes, all_leave, settled
+from fleet.members import LATER, MANAGERS, NAMES, Node, Nodes, all_leave, settled, three_manage
 from lane.machine import eventually
 
-MANAGERS = {"anna", "bert", "carl"}
 Keys = dict[str, bytes]
 
 
@@ -39,12 +38,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
 
 @pytest.fixture
 def three(machines: Nodes) -> Iterator[Nodes]:
-    """anna, bert and carl manage, dora works."""
-    anna, *others = machines.values()
-    anna("swarm init")
-    for node in others:
-        node.joins(anna, "worker" if node.name == "dora" else "manager")
-    settled(anna, MANAGERS)
+    three_manage(machines)
     yield machines
     all_leave(machines)
 

@@ -14,8 +14,8 @@ import pytest
 from fairlead.lab.machine import Machine
 from fairlead.lab.topology import one_cable
 from fairlead.lab.world import World
+from fleet.managers import Gone, call, founded, known_leader, leader, whole
 from fleet.test_chaos_lab import FAILOVER, LATER
-from fleet.test_history_lab import Gone, call, founded, known_leader, leader
 from lane.machine import eventually
 
 ROUNDS = 4
@@ -85,16 +85,3 @@ def dies_early(world: World, number: int) -> None:
         world.reboot(dead.name)
         world.start_engines([dead.name])
         eventually(lambda: all(whole(machine) for machine in machines), "all three again", LATER)
-
-
-def whole(machine: Machine) -> bool:
-    """Whether it sees three managers that can be reached, one of them leading."""
-    try:
-        status, nodes = call(machine, "GET", "/nodes")
-    except Gone:
-        return False
-    told = [node.get("ManagerStatus") or {} for node in nodes or ()] if status == 200 else []
-    return (
-        sum(one.get("Reachability") == "reachable" for one in told) == 3
-        and sum(bool(one.get("Leader")) for one in told) == 1
-    )

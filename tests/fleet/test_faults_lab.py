@@ -24,8 +24,8 @@ from fairlead.lab.weather import Weather
 from fairlead.lab.world import World
 from fleet import test_history_lab as history
 from fleet.askers import ASKING, asked
+from fleet.managers import Gone, call
 from fleet.test_chaos_lab import FAILOVER, LATER, MANAGERS, Fleet
-from fleet.test_history_lab import call
 from lane.history import OK, WRITE, Operation, unexplained
 from lane.images import import_images
 from lane.machine import eventually
@@ -100,7 +100,7 @@ def manages(machine: Machine) -> bool:
     """Whether it serves, and sees three managers, one of them leading."""
     try:
         status, nodes = call(machine, "GET", "/nodes")
-    except history.Gone:
+    except Gone:
         return False
     told = [node["ManagerStatus"] for node in nodes if node.get("ManagerStatus")] if status == 200 else []
     reachable = [one for one in told if one["Reachability"] == "reachable"]
@@ -111,7 +111,7 @@ def forgotten(fleet: Fleet) -> bool:
     """Whether nothing is left of what people wrote."""
     try:
         return all(call(fleet.manager().machine, "DELETE", f"/configs/{key}")[0] in (204, 404) for key in history.KEYS)
-    except (history.Gone, StopIteration):
+    except (Gone, StopIteration):
         return False
 
 
@@ -123,7 +123,7 @@ def told_alike(fleet: Fleet, operations: list[Operation]) -> None:
     def same() -> bool:
         try:
             told[:] = [[call(one, "GET", f"/configs/{key}") for key in history.KEYS] for one in managers]
-        except history.Gone:
+        except Gone:
             return False
         return all(status == 200 for one in told for status, _ in one) and all(one == told[0] for one in told)
 

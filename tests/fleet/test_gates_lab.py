@@ -15,7 +15,7 @@ import pytest
 from fairlead.lab.topology import one_cable
 from fairlead.lab.world import World
 from fairlead.swarm import ca
-from fleet.test_membership_lab import LATER, Node, settled
+from fleet.members import LATER, Node, settled
 from lane import knocking
 from lane.machine import eventually
 

@@ -1,10 +1,7 @@
 """Three managers, one truth: whoever leads, each answers as a single correct store would, and what was acknowledged
 stays. Its leader is killed again and again while people write; the history is searched for what cannot be."""
 
-import http.client
-import json
 import random
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -16,52 +13,13 @@ import pytest
 from fairlead.lab.machine import Machine
 from fairlead.lab.topology import one_cable
 from fairlead.lab.world import World
+from fleet.managers import Gone, agree, call, founded, leader
 from lane.history import LOST, OK, READ, REFUSED, WRITE, Operation, unexplained
 from lane.machine import eventually
 
-V = "/v1.47"
 KEYS = ("one", "two", "three")
 WRITERS = 6
 KILLED = 4
-PATIENCE = 10.0
-
-
-class Gone(Exception):
-    """No answer came: what was asked may have been done, or not."""
-
-
-class _Unix(http.client.HTTPConnection):
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PATIENCE)
-        self.sock.connect(self.host)
-
-
-def call(machine: Machine, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    """Status and answer of an engine."""
-    connection = _Unix(machine.socket)
-    try:
-        text = None if body is None else json.dumps(body)
-        connection.request(method, V + path, text, {"Content-Type": "application/json", "Host": "engine"})
-        answer = connection.getresponse()
-        data = answer.read()
-        return answer.status, json.loads(data) if data[:1] in (b"{", b"[") else None
-    except (OSError, http.client.HTTPException) as error:
-        raise Gone(str(error)) from None
-    finally:
-        connection.close()
-
-
-def founded(machines: list[Machine]) -> None:
-    """A swarm of them, all managers."""
-    first, *others = machines
-    listen = {"ListenAddr": "0.0.0.0:2377"}
-    assert call(first, "POST", "/swarm/init", {**listen, "AdvertiseAddr": "eth0"})[0] == 200
-    token = call(first, "GET", "/swarm")[1]["JoinTokens"]["Manager"]
-    remote = {"RemoteAddrs": [f"{call(first, 'GET', '/info')[1]['Swarm']['NodeAddr']}:2377"], "JoinToken": token}
-    for other in others:
-        assert call(other, "POST", "/swarm/join", {**listen, "AdvertiseAddr": "eth0", **remote})[0] == 200
-    eventually(lambda: all(agree(machine) for machine in machines), "three managers")
 
 
 @pytest.fixture(scope="module")
@@ -70,33 +28,6 @@ def managers() -> Iterator[list[Machine]]:
         world.start_engines(world.topology.hosts)
         founded(world.hosts)
         yield world.hosts
-
-
-def agree(machine: Machine) -> bool:
-    """Whether it serves, and sees three managers, one of them leading."""
-    try:
-        status, nodes = call(machine, "GET", "/nodes")
-    except Gone:
-        return False
-    told = [node.get("ManagerStatus") or {} for node in nodes or ()] if status == 200 else []
-    return len(told) == 3 and sum(bool(one.get("Leader")) for one in told) == 1
-
-
-def known_leader(machine: Machine) -> str:
-    """Who leads, as it knows."""
-    status, nodes = call(machine, "GET", "/nodes")
-    leading = [node for node in nodes if (node.get("ManagerStatus") or {}).get("Leader")] if status == 200 else []
-    return str(leading[0]["Description"]["Hostname"]) if leading else ""
-
-
-def leader(machines: list[Machine]) -> Machine:
-    """Which of them leads, when they know that one does."""
-
-    def known() -> Machine | None:
-        names = {known_leader(machine) for machine in filter(agree, machines)}
-        return next((machine for machine in machines if machine.name in names), None)
-
-    return eventually(known, "a leader")
 
 
 class Writer(threading.Thread):

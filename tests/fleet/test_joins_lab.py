@@ -10,7 +10,7 @@ import pytest
 
 from fairlead.lab.topology import one_cable
 from fairlead.lab.world import World
-from fleet.test_membership_lab import LATER, Node
+from fleet.members import LATER, Node
 from lane.machine import eventually
 
 NAMES = ("anna", "bert", "carl")

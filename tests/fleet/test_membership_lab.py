@@ -6,96 +6,21 @@ anna, bert, carl    managers, or workers        dora    a worker
 import datetime
 import json
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from fairlead.lab.machine import Machine
 from fairlead.lab.topology import one_cable
 from fairlead.lab.world import World
 from fairlead.swarm import ca
+from fleet.members import LATER, MANAGERS, NAMES, Node, Nodes, all_leave, settled, three_manage
 from lane import cfssl
-from lane.client import Docker
-from lane.machine import Result, eventually
+from lane.machine import eventually
 
-NAMES = ("anna", "bert", "carl", "dora")
-LATER = 40.0
-"""seconds that something may take on a machine that has other things to do"""
 NO_LEADER = "The swarm does not have a leader."
-
-
-class Node:
-    """One machine. ``node("swarm init")`` types docker there; ``tries`` may fail."""
-
-    def __init__(self, world: World, machine: Machine, folder: Path) -> None:
-        self.world, self.machine, self.name = world, machine, machine.name
-        self.docker = Docker(f"unix://{machine.socket}", folder / machine.name)
-
-    def __call__(self, command: str) -> str:
-        return self.docker(command, timeout=LATER).out
-
-    def tries(self, command: str) -> Result:
-        return self.docker.attempt(command)
-
-    def refuses(self, command: str) -> str:
-        done = self.tries(command)
-        assert done.code, done.out
-        return str(done.err)
-
-    @property
-    def swarm(self) -> dict[str, Any]:
-        """The Swarm part of ``info``."""
-        return dict(json.loads(self.docker(["info", "--format", "{{json .Swarm}}"]).out))
-
-    @property
-    def state(self) -> str:
-        return str(self.swarm["LocalNodeState"])
-
-    @property
-    def address(self) -> str:
-        return str(self.machine.address4)
-
-    @property
-    def file(self) -> Path:
-        return self.machine.folder / "data" / "swarm" / "node.json"
-
-    def nodes(self) -> dict[str, tuple[str, str]]:
-        """Hostname -> status, manager status; {} where nobody can say."""
-        done = self.docker.attempt(["node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.ManagerStatus}}"])
-        rows = [(*line.split(), "")[:3] for line in done.out.splitlines()] if not done.code else []
-        return {row[0]: (row[1], row[2]) for row in rows}
-
-    def managers(self) -> set[str]:
-        """Those that are reachable."""
-        return {name for name, (_, role) in self.nodes().items() if role in ("Leader", "Reachable")}
-
-    def token(self, role: str) -> str:
-        return self(f"swarm join-token -q {role}").strip()
-
-    def joins(self, first: "Node", role: str = "worker") -> None:
-        self(f"swarm join --token {first.token(role)} {first.address}:2377")
-
-    def power_off(self) -> None:
-        self.machine.down()
-
-    def power_on(self) -> None:
-        self.world.reboot(self.name)
-        self.start()
-
-    def start(self) -> None:
-        self.world.start_engines([self.name])
-        self.docker.env["DOCKER_HOST"] = f"unix://{self.machine.socket}"
-
-    def kill_engine(self) -> None:
-        self.machine.stop_daemon(signal.SIGKILL)
-
-
-Nodes = dict[str, Node]
 
 
 @pytest.fixture(scope="module")
@@ -113,35 +38,10 @@ def nodes(machines: Nodes) -> Iterator[Nodes]:
     all_leave(machines)
 
 
-def all_leave(machines: Nodes) -> None:
-    """Whatever became of them meanwhile."""
-    for node in machines.values():
-        if not node.machine.alive:
-            node.power_on()
-        elif not node.machine.answers:
-            node.start()
-        node.tries("swarm leave --force")
-
-
 @pytest.fixture
 def three(nodes: Nodes) -> Nodes:
-    """anna, bert and carl manage, dora works."""
-    anna, *others = nodes.values()
-    anna("swarm init")
-    for node in others:
-        node.joins(anna, "worker" if node.name == "dora" else "manager")
-    eventually(lambda: anna.managers() == {"anna", "bert", "carl"} and len(anna.nodes()) == 4, "all are there", LATER)
+    three_manage(nodes)
     return nodes
-
-
-def settled(node: Node, managers: set[str]) -> None:
-    """Wait until it says that these manage, and one of them leads."""
-
-    def so() -> bool:
-        roles = [role for _, role in node.nodes().values()]
-        return node.managers() == managers and roles.count("Leader") == 1
-
-    eventually(so, f"{node.name} says that {managers} manage", LATER)
 
 
 def test_founded_joined_and_left(nodes: Nodes) -> None:
@@ -207,7 +107,7 @@ def test_promoted_and_demoted(nodes: Nodes) -> None:
         node.joins(anna)
     anna("node promote bert carl")
     for node in (anna, bert, carl):
-        settled(node, {"anna", "bert", "carl"})
+        settled(node, MANAGERS)
     bert("node demote anna")
     settled(bert, {"bert", "carl"})
     assert "Worker nodes can't be used" in anna.refuses("node ls")
@@ -238,7 +138,7 @@ def test_engines_that_were_killed_are_in_the_swarm_again(three: Nodes) -> None:
     for node in three.values():
         node.start()
     for name in ("anna", "bert", "carl"):
-        settled(three[name], {"anna", "bert", "carl"})
+        settled(three[name], MANAGERS)
     assert {name: node.swarm["NodeID"] for name, node in three.items()} == before
     eventually(lambda: {status for status, _ in three["bert"].nodes().values()} == {"Ready"}, "all ready", LATER)
 
@@ -269,7 +169,7 @@ def test_one_manager_recovers_a_swarm_that_lost_its_majority(three: Nodes) -> No
     settled(carl, {"carl"})
     assert "Worker nodes can't be used" in anna.refuses("node ls")
     carl("node promote anna bert")
-    settled(bert, {"anna", "bert", "carl"})
+    settled(bert, MANAGERS)
     assert {"before", "after"} <= set(bert("config ls").split())
 
 
@@ -280,7 +180,7 @@ def test_another_root_while_everything_goes_on(three: Nodes) -> None:
     new = anna("swarm ca")
     assert new != old and new.startswith("-----BEGIN CERTIFICATE-----")
     for name in ("anna", "bert", "carl"):
-        settled(three[name], {"anna", "bert", "carl"})
+        settled(three[name], MANAGERS)
     assert anna.token("worker") != token
 
     def certified() -> bool:
@@ -364,7 +264,7 @@ def test_managers_that_lock_themselves(three: Nodes) -> None:
     wrong = key[:-3] + ("AAA" if key[-3:] != "AAA" else "BBB")
     assert "invalid key provided" in carl.docker.attempt("swarm unlock", stdin=f"{wrong}\n")
     assert carl.docker.attempt("swarm unlock", stdin=f"{key}\n")
-    settled(carl, {"anna", "bert", "carl"})
+    settled(carl, MANAGERS)
     assert "swarm is not locked" in carl.docker.attempt("swarm unlock", stdin=f"{key}\n")
     new = anna("swarm unlock-key --rotate -q")
     eventually(lambda: carl("swarm unlock-key -q") == new, "carl has heard of it", LATER)
@@ -376,7 +276,7 @@ def test_managers_that_lock_themselves(three: Nodes) -> None:
     )
     assert not carl.docker.attempt("swarm unlock", stdin=f"{key}\n")
     assert carl.docker.attempt("swarm unlock", stdin=f"{new}\n")
-    settled(carl, {"anna", "bert", "carl"})
+    settled(carl, MANAGERS)
     anna("swarm update --autolock=false")
     eventually(lambda: sealed() == [False] * 4, "nothing is sealed", LATER)
     assert "no unlock key is set" in anna.refuses("swarm unlock-key -q")
@@ -418,7 +318,7 @@ def test_a_manager_s_address_changes(three: Nodes) -> None:
     before = bert.swarm["NodeID"]
     moves(bert, 112)
     try:
-        settled(anna, {"anna", "bert", "carl"})
+        settled(anna, MANAGERS)
         eventually(
             lambda: {"NodeID": before, "Addr": "192.168.77.112:2377"} in anna.swarm["RemoteManagers"], "told", LATER
         )
@@ -426,7 +326,7 @@ def test_a_manager_s_address_changes(three: Nodes) -> None:
         eventually(lambda: "there" in anna.tries("config ls"), "anna has heard of it", LATER)
     finally:
         moves(bert, 12)
-    settled(bert, {"anna", "bert", "carl"})
+    settled(bert, MANAGERS)
 
 
 def test_all_managers_addresses_change_at_once(three: Nodes) -> None:
@@ -436,7 +336,7 @@ def test_all_managers_addresses_change_at_once(three: Nodes) -> None:
         moves(node, 121 + at)
     try:
         for node in (anna, bert, carl):
-            settled(node, {"anna", "bert", "carl"})
+            settled(node, MANAGERS)
         eventually(
             lambda: {status for status, _ in carl.nodes().values()} == {"Ready"}, "the worker has found them", LATER
         )
@@ -445,4 +345,4 @@ def test_all_managers_addresses_change_at_once(three: Nodes) -> None:
     finally:
         for at, node in enumerate((anna, bert, carl)):
             moves(node, 11 + at)
-    settled(anna, {"anna", "bert", "carl"})
+    settled(anna, MANAGERS)
