@@ -2,7 +2,7 @@
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as some
 from msgspec.structs import replace
 
@@ -86,6 +86,21 @@ def test_a_failed_task_is_followed_in_its_slot_after_the_delay() -> None:
     assert not town.tasks[follower.id].running
     town.run(2)
     assert town.tasks[follower.id].running
+
+
+def test_everywhere_what_its_node_never_was_given_holds_nobody_up() -> None:
+    """The follower on a paused node is out of date before the node takes tasks again."""
+    how = UpdateConfig(parallelism=0, order="stop-first", failure_action="continue")
+    town = settled(ServiceSpec(mode=Mode(everywhere=Global()), update_config=how, task_template=rule(delay=SECOND)))
+    town.avail("b", "pause")
+    town.end(next(task.id for task in town.running() if task.node == "b"))
+    follower = next(task for task in town.tasks.values() if task.node == "b" and task.wanted)
+    assert follower.status.state == State.PENDING
+    town.update(template=version(1))
+    town.avail("b")
+    town.run(30)
+    assert town.spread() == {"a": 1, "b": 1, "c": 1} and town.state == "completed"
+    assert follower.id not in town.tasks
 
 
 def test_what_cannot_even_be_made_ready_is_tried_once_a_delay() -> None:
@@ -458,6 +473,7 @@ STEPS = some.one_of(
 
 
 @settings(max_examples=150)
+@example([("avail", ("b", "pause")), ("wait", 1), ("fail", 1), ("update", 1)], "stop-first", 0, True, 0)
 @given(
     some.lists(STEPS, max_size=14),
     some.sampled_from(["stop-first", "start-first"]),

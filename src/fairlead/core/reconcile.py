@@ -255,12 +255,13 @@ def _orphan(draft: Draft) -> None:
 
 
 def _forget(draft: Draft, history: int) -> None:
-    """Tasks that nobody will look for again."""
+    """Tasks that nobody will look for again. (Of one that no node was given none tells that it ended; in a global
+    service it has its node from the first.)"""
     for slot in draft.stirred().values():
         kept = len(slot)
         for task in slot:
             over = task.status.state.ended or not task.node or task.node not in draft.nodes
-            never_ran = not task.node and task.desired > State.RUNNING
+            never_ran = (not task.node or task.status.state < State.ASSIGNED) and task.desired > State.RUNNING
             if (task.desired == State.REMOVE and over) or never_ran:
                 pass
             elif not (kept > history and task.desired > State.RUNNING and task.status.state.ended):
