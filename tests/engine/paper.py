@@ -6,15 +6,16 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fairlead.core.addresses import PoolPlan
-from fairlead.core.container import Config, Container, HostConfig, State
+from fairlead.core.container import Config, Container, Health, HostConfig, Mount, State
 from fairlead.core.keying import Keying, Peer
-from fairlead.core.model import EndpointSettings, NetworkRequest
+from fairlead.core.model import EndpointSettings, NetworkRequest, Sandbox
 from fairlead.core.wanted import File, Wanted
 from fairlead.engine.attachments import Attachments
 from fairlead.engine.catalog import Catalog
@@ -54,6 +55,41 @@ class PaperHost(FakeHost):
             if isinstance(item, File):
                 Path(item.path).parent.mkdir(parents=True, exist_ok=True)
                 Path(item.path).write_text(item.content)
+
+
+@dataclass
+class PaperDisk:
+    """File system, volumes, creation and health in one: what was prepared and not yet given back."""
+
+    paper: "Paper"
+    prepared: set[str] = field(default_factory=set)
+    removed: list[str] = field(default_factory=list)
+
+    async def prepare(self, container: Container, rootfs: str = "") -> Any:
+        self.prepared.add(container.id)
+        return "/" if not rootfs else tuple[Mount, ...]()
+
+    async def release(self, container: Container) -> None:
+        self.prepared.discard(container.id)
+
+    async def remove(self, container: Container) -> None:
+        self.removed.append(container.name)
+
+    async def forget(self, container: Container, volumes: bool = False) -> None: ...
+
+    async def sandbox(self, container: Container) -> Sandbox:
+        return self.paper.attachments.sandbox(container)
+
+    def linked(self, container: Container) -> list[str]:
+        return []
+
+    def joined(self, container: Container) -> dict[str, int]:
+        return {}
+
+    def begin(self, container: Container) -> Health | None:
+        return None
+
+    def end(self, id: str) -> None: ...
 
 
 class PaperNames:

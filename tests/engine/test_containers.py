@@ -2,57 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import pytest
-from paper import Paper
+from paper import Paper, PaperDisk
 from runtimes import PaperRuntime
 
 from fairlead.core import restart
-from fairlead.core.container import Container, HostConfig, Mount, RestartPolicy, State
+from fairlead.core.container import Container, HostConfig, RestartPolicy, State
 from fairlead.core.life import Ended
-from fairlead.core.model import PortRequest, Sandbox
+from fairlead.core.model import PortRequest
 from fairlead.engine import farewell
 from fairlead.engine.containers import Containers
 from fairlead.errors import Conflict, FairleadError, NotModified, Unavailable
 
 replace = msgspec.structs.replace
-
-
-@dataclass
-class PaperDisk:
-    """File system, volumes, creation and health in one: what was prepared and not yet given back."""
-
-    paper: Paper
-    prepared: set[str] = field(default_factory=set)
-    removed: list[str] = field(default_factory=list)
-
-    async def prepare(self, container: Container, rootfs: str = "") -> Any:
-        self.prepared.add(container.id)
-        return "/" if not rootfs else tuple[Mount, ...]()
-
-    async def release(self, container: Container) -> None:
-        self.prepared.discard(container.id)
-
-    async def remove(self, container: Container) -> None:
-        self.removed.append(container.name)
-
-    async def forget(self, container: Container, volumes: bool = False) -> None: ...
-
-    async def sandbox(self, container: Container) -> Sandbox:
-        return self.paper.attachments.sandbox(container)
-
-    def linked(self, container: Container) -> list[str]:
-        return []
-
-    def joined(self, container: Container) -> dict[str, int]:
-        return {}
-
-    def begin(self, container: Container) -> None: ...
-
-    def end(self, id: str) -> None: ...
 
 
 @dataclass

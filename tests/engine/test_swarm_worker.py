@@ -15,14 +15,14 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec.structs import replace
-from paper import Paper, engine
+from paper import Paper, PaperDisk, engine
 from runtimes import PaperRuntime
 
 from fairlead.core.cluster import Attachment, Description, NodeSpec, Report, State, Task, TaskStatus
 from fairlead.core.cluster import Node as Machine
-from fairlead.core.container import Config, Container, Health, Healthcheck, HostConfig, Mount
+from fairlead.core.container import Config, Container, Health, Healthcheck, HostConfig
 from fairlead.core.imagespec import Credentials
-from fairlead.core.model import EndpointSettings, Network, Sandbox, ServicePart
+from fairlead.core.model import EndpointSettings, Network, ServicePart
 from fairlead.core.service import ContainerSpec, FileTarget, SecretReference, TaskSpec
 from fairlead.core.session import Assign, ServiceView
 from fairlead.core.swarmspec import FileSpec, Secret, SharedNetwork
@@ -36,10 +36,9 @@ WEB = ServiceView("s", "web")
 
 
 @dataclass
-class Disk:
-    """File system, volumes, creation, health, images and a registry in one, all on paper."""
+class Disk(PaperDisk):
+    """Creation, images and a registry besides."""
 
-    paper: Paper
     ids: Any = field(default_factory=lambda: count(1))
     images: set[str] = field(default_factory=lambda: {"busybox:latest"})
     registry: set[str] = field(default_factory=set)
@@ -73,28 +72,8 @@ class Disk:
         self.images.add(image)
         yield {}
 
-    async def prepare(self, container: Container, rootfs: str = "") -> Any:
-        return "/" if not rootfs else tuple[Mount, ...]()
-
-    async def release(self, container: Container) -> None: ...
-
-    async def remove(self, container: Container) -> None: ...
-
-    async def forget(self, container: Container, volumes: bool = False) -> None: ...
-
-    async def sandbox(self, container: Container) -> Sandbox:
-        return self.paper.attachments.sandbox(container)
-
-    def linked(self, container: Container) -> list[str]:
-        return []
-
-    def joined(self, container: Container) -> dict[str, int]:
-        return {}
-
     def begin(self, container: Container) -> Health | None:
         return self.health if container.config.healthcheck else None
-
-    def end(self, id: str) -> None: ...
 
 
 class PaperGround:

@@ -11,7 +11,7 @@ import itertools
 import logging
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 from api.fake_engine import FakeSwarm
+from engine.paper import PaperHost
 from engine.runtimes import PaperRuntime
 from fairlead import host, wiring, wiring_swarm
 from fairlead.api import routes, server
@@ -27,26 +28,15 @@ from fairlead.core.container import Config
 from fairlead.core.imagespec import Blob, ImageRecord
 from fairlead.core.life import Ended
 from fairlead.core.reference import parse
-from fairlead.core.wanted import File, Wanted
 from fairlead.errors import NotFound, Unsupported
 from fairlead.host import archive, build, registry
-from fairlead.host.fake import FakeHost
 from fairlead.settings import Settings
 from fairlead.store.memory import MemoryStore
 
 IMAGE = "sha256:" + "1a2b" * 16
 
 
-class Host(FakeHost):
-    """Small files are real: they are read back by path."""
-
-    def make(self, objects: Sequence[Wanted]) -> None:
-        super().make(objects)
-        for item in objects:
-            if isinstance(item, File):
-                Path(item.path).parent.mkdir(parents=True, exist_ok=True)
-                Path(item.path).write_text(item.content)
-
+class Host(PaperHost):
     def close(self) -> None: ...
 
 
