@@ -11,7 +11,8 @@ none (a text), ``int``, ``bool``, ``time``, ``[]`` (a list), ``{}`` (a map) and 
 the name of another type, and ``+`` for a structure whose members are its holder's, too.
 
 A member that the engine sent and no line knows is left out here, as in Docker's client, which then fills the template
-from the JSON itself (``inspecting``). What a pointer points to is printed, where Go prints an address of memory.
+from the JSON itself (``inspecting``). Objects of a swarm have no shape here, but a list of what may be absent:
+``sparse``. What a pointer points to is printed, where Go prints an address of memory.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 Docker's client reads an answer into a structure before a template is made of it, so ``{{json .UpdateStatus}}`` of a
 service that was never updated is ``null``, and no mistake. A member is known by the one that it is in.
+
+Only what is absent is told here; all else is as it was sent. Containers, images, networks and volumes, whose structures
+people print as a whole, in Go's order and under Go's names, are typed through and through: ``shapes``.
 """
 
 from __future__ import annotations
