@@ -25,7 +25,7 @@ made, removed and read back; ``host.fake`` keeps the same promises in a dict.
 
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -34,6 +34,7 @@ HOST = ""
 """The network namespace the engine itself runs in."""
 
 Key = tuple[str, ...]
+N = TypeVar("N", bound=Any)
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -391,6 +392,14 @@ def owned(plan: Iterable[Wanted], owner: str) -> Plan:
 def difference(wanted: Iterable[Wanted], actual: Iterable[Wanted]) -> tuple[Plan, Plan]:
     """What to make (missing or different, in the order wanted) and what to remove (there, but nobody wants it)."""
     return compared(by_key(wanted), by_key(actual))
+
+
+def by_namespace(items: Iterable[N]) -> dict[str, list[N]]:
+    """Objects that are in a namespace, in their order."""
+    found: dict[str, list[N]] = {}
+    for item in items:
+        found.setdefault(item.ns, []).append(item)
+    return found
 
 
 def by_key(plan: Iterable[Wanted]) -> dict[Key, Wanted]:

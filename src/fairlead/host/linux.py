@@ -38,6 +38,7 @@ from fairlead.core.wanted import (
     Skeleton,
     Sysctl,
     Wanted,
+    by_namespace,
 )
 from fairlead.errors import FairleadError, Internal
 from fairlead.host import (
@@ -320,7 +321,7 @@ class _Removal:
     def _cut(self) -> list[Leaving]:
         """Stop traffic through the devices that go; returns them."""
         leaving = []
-        for ns, wanted in making.by_namespace(item for item in self._objects if isinstance(item, Link)).items():
+        for ns, wanted in by_namespace(item for item in self._objects if isinstance(item, Link)).items():
             if not self._stands(ns):
                 continue
             netlink = self._doors[ns].netlink
@@ -341,7 +342,7 @@ class _Removal:
         items = [
             item for item in items if item.ns not in self._doomed and (item.ns, routing.link_of(item)) not in leaving
         ]
-        for ns, group in making.by_namespace(items).items():
+        for ns, group in by_namespace(items).items():
             if not self._stands(ns):
                 continue
             netlink = self._doors[ns].netlink
@@ -387,7 +388,7 @@ class _Removal:
         for deed in beside.remove(self._doors, self._objects, lambda ns: ns not in self._doomed and self._stands(ns)):
             self._try(deed)
         skeletons = {item.ns for item in self._objects if isinstance(item, Skeleton)}
-        elements = making.by_namespace(item for item in self._objects if isinstance(item, Element))
+        elements = by_namespace(item for item in self._objects if isinstance(item, Element))
         for ns in dict.fromkeys([*elements, *skeletons]):
             if ns in self._doomed or not self._stands(ns):
                 continue

@@ -19,7 +19,7 @@ Rules
        last first; what cannot be undone is a note on the error.
     2. A device of somebody else is never changed: the name is ``Conflict``.
     3. What can be changed on a standing device is changed; else it is replaced.
-    4. A device born in this call takes its addresses and routes along when undone.
+    4. A device born in this call takes its addresses and routes along when undone (``traffic``).
 
 Why wait for the carrier?  The bridge forwards for a port once it has noticed its carrier, and drops frames until then;
 asking for the port's state makes the kernel notice. The bridge is asked too: its own carrier came with its first port,
@@ -28,7 +28,6 @@ and until the kernel has noticed, what the host sends there is lost (a second, w
 
 from __future__ import annotations
 
-import errno
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -36,7 +35,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec.structs import replace
 
 from fairlead.core.wanted import (
     HOST,
@@ -48,24 +46,23 @@ from fairlead.core.wanted import (
     Link,
     Namespace,
     Policy,
-    Route,
-    Rule,
     Skeleton,
     Sysctl,
     Wanted,
+    by_namespace,
 )
 from fairlead.errors import Conflict, Internal
 from fairlead.host import beside, fences, files, ipsec, links, nft, routing
 from fairlead.host.announcing import Announcer
 from fairlead.host.doors import Doors
 from fairlead.host.links import Around, Place, Seen
-from fairlead.host.netlink import Refused, Request
+from fairlead.host.netlink import Refused
 from fairlead.host.netns import Namespaces
 from fairlead.host.refusals import TAKEN, as_error, no_room
-from fairlead.host.removing import GONE, Leaving, Name, Remover
+from fairlead.host.removing import Leaving, Name, Remover
+from fairlead.host.traffic import Rising, Traffic
 
 W = TypeVar("W", bound=Wanted)
-N = TypeVar("N", bound=Any)
 _TRIES = 5
 
 
@@ -75,17 +72,6 @@ class Standing(msgspec.Struct):
     index: int
     seen: Seen | None = None
     """None: born in this call"""
-
-
-class _Batch(msgspec.Struct):
-    """Requests for one namespace, each with what it is for."""
-
-    requests: list[Request] = msgspec.field(default_factory=list)
-    items: list[Wanted] = msgspec.field(default_factory=list)
-
-    def add(self, item: Wanted, request: Request) -> None:
-        self.items.append(item)
-        self.requests.append(request)
 
 
 class Making:
@@ -111,8 +97,7 @@ class Making:
         self._undo: list[Callable[[], None]] = []
         self._fresh: set[str] = set()
         self._there: dict[Name, Standing] = {}
-        self._rising: list[tuple[Link, str, int]] = []
-        """(link, namespace, index) of every end to be brought up"""
+        self._rising: list[Rising] = []
         self._remade: list[Name] = []
         """standing devices that may have another MAC now"""
 
@@ -126,7 +111,8 @@ class Making:
             self._make_fences()
             self._make_protection()
             self._make_settings()
-            self._make_traffic()
+            traffic = Traffic(self._doors, self._index, self._dies_when_undone, self._undo.append)
+            traffic.make(self._objects, self._rising)
             self._undo.append(partial(self._doors.crossings.leave, self._doors, self._objects))
             self._doors.crossings.lay(self._doors, self._objects)
             self._announce()
@@ -360,79 +346,11 @@ class Making:
         if items:
             self._undo.append(ipsec.make(self._doors[HOST], items))
 
-    # -- what is on the devices -------------------------------------------------------------
-
-    def _make_traffic(self) -> None:
-        plan = by_namespace([item for item in self._objects if isinstance(item, routing.Item)])
-        order = dict.fromkeys([HOST, *(ns for _, ns, _ in self._rising), *plan])
-        for ns in order:
-            items = plan.get(ns, [])
-            self._drop_other_rules(ns, [item for item in items if isinstance(item, Rule)])
-            batch = _Batch()
-            for item in items:
-                if isinstance(item, Address):
-                    batch.add(item, routing.add(item, self._index(item, ns, item.link)))
-            for link, where, index in self._rising:
-                if where == ns:
-                    batch.add(link, links.set_state(index, link.up))
-            for item in items:
-                if not isinstance(item, Address):
-                    batch.add(item, routing.add(item, self._index(item, ns, routing.link_of(item))))
-            if batch.requests:
-                self._do(ns, batch)
-
-    def _do(self, ns: str, batch: _Batch) -> None:
-        refused = self._doors[ns].netlink.do(batch.requests)
-        made = [item for at, item in enumerate(batch.items) if at not in refused and isinstance(item, routing.Item)]
-        lasting = [item for item in made if not self._dies_with_its_device(item)]
-        if lasting:
-            undo = [routing.drop(item, self._index(item, ns, routing.link_of(item))) for item in reversed(lasting)]
-            self._undo.append(lambda: _check(self._doors[ns].netlink.do(undo)))
-        for at, refusal in sorted(refused.items()):
-            item = batch.items[at]
-            if refusal.errno != errno.EEXIST or isinstance(item, Link):
-                raise as_error(item, refusal)
-            assert isinstance(item, routing.Item)
-            self._replace(ns, item)
-
-    def _replace(self, ns: str, item: routing.Item) -> None:
-        """Something is there under that key: fine if it is equal, replaced if it is ours."""
-        if isinstance(item, Rule):
-            return  # the very same rule: others were dropped before
-        netlink = self._doors[ns].netlink
-        index = self._index(item, ns, routing.link_of(item))
-        requests = [routing.add(item, index, again=True)]
-        if isinstance(item, Address):
-            other = routing.same_address(netlink, item, index)
-            if other == item.address:
-                if ns == HOST and (there := routing.reconnect(netlink, item, index)):
-                    raise routing.in_the_way(there)
-                return
-            requests.insert(0, routing.drop(replace(item, address=other), index))
-        if isinstance(item, Route) and ns == HOST:  # in a sandbox all routes are ours
-            devices = {device.index: device for device in self._doors[ns].devices()}
-            for route, _ in routing.routes(netlink, {number: device.name for number, device in devices.items()}, ns):
-                if routing.same_route(item, route):
-                    return
-                if route.key == item.key and not any(d.ours for d in devices.values() if d.name == route.link):
-                    raise routing.in_the_way(route)
-        for refusal in netlink.do(requests).values():
-            raise as_error(item, refusal)
-
-    def _drop_other_rules(self, ns: str, wanted: list[Rule]) -> None:
-        """The kernel takes several rules of one priority; a key of ours means one."""
-        by_key = {rule.key: rule for rule in wanted}
-        for family in {rule.family for rule in wanted}:
-            for rule, ours in list(routing.rules(self._doors[ns].netlink, ns, family)):
-                if rule.key not in by_key or rule == by_key[rule.key]:
-                    continue
-                if not ours:
-                    raise Conflict(f"a rule of priority {rule.priority} exists already and is not ours: {rule}")
-                _check(self._doors[ns].netlink.do([routing.drop(rule, 0)]))
-
-    def _dies_with_its_device(self, item: routing.Item) -> bool:
-        standing = self._there.get((item.ns, routing.link_of(item)))
+    def _dies_when_undone(self, ns: str, name: str) -> bool:
+        standing = self._there.get((ns, name))
         return standing is not None and standing.seen is None
+
+    # -- who has come -------------------------------------------------------------------------
 
     def _announce(self) -> None:
         """Who came, or has another address or MAC, says so when the others can hear it."""
@@ -478,18 +396,5 @@ def _needs(link: Link, run: list[Link]) -> bool:
     return not names.isdisjoint({(link.ns, link.master), (HOST, link.parent)})
 
 
-def by_namespace(items: Iterable[N]) -> dict[str, list[N]]:
-    found: dict[str, list[N]] = {}
-    for item in items:
-        found.setdefault(item.ns, []).append(item)
-    return found
-
-
 def _in(ns: str) -> str:
     return f" in namespace {ns}" if ns else ""
-
-
-def _check(refused: dict[int, Refused]) -> None:
-    for refusal in refused.values():
-        if refusal.errno not in GONE:
-            raise refusal
