@@ -122,7 +122,9 @@ class Build(Later):
         self.swarm = wiring_swarm.swarm(self)
         self.ground: Shared | None = None
         self.mesh: Mesh | None = None
-        self._build_packets()
+        self._build_helpers()
+        self._build_networks()
+        self._build_attachments()
         self._build_storage()
         self._build_processes()
         self._build_containers()
@@ -153,22 +155,25 @@ class Build(Later):
 
     # -- packets ------------------------------------------------------------------------------
 
-    def _build_packets(self) -> None:
+    def _build_helpers(self) -> None:
+        """Processes that go on while the engine is away, and who speaks to them."""
         resolver, relay = str(self.exec / "resolver.sock"), str(self.exec / "relay.sock")
+        self.leases_path = str(self.exec / "leases.sock")
         self.resolver = ResolverClient(resolver)
         self.relay = RelayClient(relay)
+        self.leases = late(self.make_leases)
         self.resolver_process = Child("resolver", resolverclient.command(resolver), self.exec, outlives=True)
         self.relay_process = Child("relay", relayclient.command(relay), self.exec, outlives=True)
+        lends = controlclient.command("leases", self.leases_path)
+        self.leases_process = Child("leases", lends, self.exec, outlives=True)
+
+    def _build_networks(self) -> None:
         self.naming = Naming(self.resolver, self.drivers)
         encryption = wiring_cluster.encryption(
             self.settings, self.cluster, self.advertised, self._seed, self.store, self.kernel, self.host
         )
         self.overlays = Overlays(self.store, self.kernel, self.overlay, self.facts, self.resolver, encryption)
         self.sandboxes = Sandboxes(self.kernel, self.drivers, self.facts, self.naming, self.overlays)
-        self.leases_path = str(self.exec / "leases.sock")
-        self.leases = late(self.make_leases)
-        lends = controlclient.command("leases", self.leases_path)
-        self.leases_process = Child("leases", lends, self.exec, outlives=True)
         lenders = {"dhcp": self.leases}
         self.shared = self._shared()
         self.sharing = Sharing(self.shared, "" if self.advertised else self.doubt)
@@ -184,6 +189,8 @@ class Build(Later):
         self.predefined = Predefined(
             self.controller, self.host, self.settings, self.pools, self.clock.text, new_id, self.facts.default_mtu
         )
+
+    def _build_attachments(self) -> None:
         self.publisher = Publisher(
             self.host, self.controller, self.endpoints, self.sandboxes, self.relay, self.facts, self._keep_relay
         )

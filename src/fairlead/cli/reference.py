@@ -41,7 +41,12 @@ def settings_page() -> str:
         if option.name in ours:
             value = "see above"
         lines.append(f"| {flags} | {key} | {option.kind.word} | {value} | {option.says} |")
-    lines += [
+    return "\n".join([*lines, *_other_settings()]) + "\n"
+
+
+def _other_settings() -> list[str]:
+    """Those of dockerd that do nothing here, and those that we refuse."""
+    lines = [
         "",
         "## Accepted, without effect",
         "",
@@ -61,7 +66,7 @@ def settings_page() -> str:
         "|---|---|",
     ]
     lines += [f"| `{name}` | {reason} |" for name, reason in sorted(REFUSED.items())]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _plain(value: Any) -> str:

@@ -223,15 +223,7 @@ def resolv_conf(
     ndots = "override" if dns_options else "host"
     if mode == "names":
         upstreams = _upstreams(draft.servers, bool(dns), ipv6)
-        if not draft.servers:
-            draft.notes.append("# No server was left: public ones are used.")
-        draft.servers = [RESOLVER]
-        draft.options = [option for option in draft.options if not _bad_ndots(option)]
-        if not _has_ndots(draft.options):
-            draft.options.append("ndots:0")
-            ndots = "internal"
-        asked = " ".join(f"host({address})" if place == "host" else address for address, place in upstreams)
-        draft.notes.append(f"# ExtServers: [{asked}]")
+        ndots = _ask_us(draft, upstreams) or ndots
     elif mode == "plain" and not dns:
         draft.servers = [server for server in draft.servers if not _only_host(server, ipv6)]
         if not draft.servers:
@@ -243,6 +235,20 @@ def resolv_conf(
         draft.notes.append(f"# Option ndots from: {ndots}")
     text = _written(draft, host, mode)
     return Resolution(text=text, upstreams=upstreams, search=tuple(draft.search), options=tuple(draft.options))
+
+
+def _ask_us(draft: _Draft, upstreams: Iterable[tuple[str, str]]) -> str:
+    """The file of a container that asks our resolver, and what its servers were; who says ``ndots``, if we do."""
+    if not draft.servers:
+        draft.notes.append("# No server was left: public ones are used.")
+    draft.servers = [RESOLVER]
+    asked = " ".join(f"host({address})" if place == "host" else address for address, place in upstreams)
+    draft.notes.append(f"# ExtServers: [{asked}]")
+    draft.options = [option for option in draft.options if not _bad_ndots(option)]
+    if _has_ndots(draft.options):
+        return ""
+    draft.options.append("ndots:0")
+    return "internal"
 
 
 def check_dns(servers: Iterable[str]) -> None:

@@ -158,7 +158,6 @@ def choose(
     at all in that family). ``ipv4``, ``ipv6``: the families that can be served.
     ``mode4``, ``mode6``: gateway modes of the network; nothing is bound in ``isolated``.
     """
-    desk = _Desk(taken)
     modes = {4: mode4, 6: mode6}
     served = {4: ipv4 and mode4 != "isolated", 6: ipv6 and mode6 != "isolated"}
     everywhere = [address for address in (host_ip4, host_ip6) if address]
@@ -167,12 +166,7 @@ def choose(
     for host_ip in {request.host_ip for request in requests}:
         addresses = [address for address in ([host_ip] if host_ip else everywhere) if served[family_of(address)]]
         places[host_ip] = addresses, [address for address in addresses if modes[family_of(address)] in NAT_MODES]
-    freedom = [_freedom(request) for request in requests]
-    settled = [0] * len(requests)
-    for index in sorted(range(len(requests)), key=freedom.__getitem__):
-        request = requests[index]
-        if bound := places[request.host_ip][1]:
-            settled[index] = desk.settle(request, bound)
+    settled = _settled(requests, {host_ip: bound for host_ip, (_, bound) in places.items()}, _Desk(taken))
     found = []
     for request, port in zip(requests, settled, strict=True):
         addresses, bound = places[request.host_ip]
@@ -185,8 +179,19 @@ def choose(
     return tuple(dict.fromkeys(one for row in found for one in row.each()))
 
 
+def _settled(requests: Sequence[PortRequest], bound: Mapping[str, list[str]], desk: _Desk) -> list[int]:
+    """The first host port of each, 0 where nothing is bound; those with the least choice are served first."""
+    freedom = [_freedom(request) for request in requests]
+    ports = [0] * len(requests)
+    for index in sorted(range(len(requests)), key=freedom.__getitem__):
+        request = requests[index]
+        if addresses := bound[request.host_ip]:
+            ports[index] = desk.settle(request, addresses)
+    return ports
+
+
 def _freedom(request: PortRequest) -> int:
-    """How many host ports would do: those with the least choice are served first."""
+    """How many host ports would do."""
     return request.host_last - request.host_first if request.host_last else len(EPHEMERAL)
 
 

@@ -158,8 +158,8 @@ def _port(network: Network, facts: Facts) -> int:
 
 
 def _path(network: Network, facts: Facts) -> Iterator[Wanted]:
-    ns, mtu, six = namespace(network), _mtu(network, facts), ":" in facts.vtep
-    port = _port(network, facts)
+    """What a host has of the network, whichever containers are on it."""
+    ns, mtu, port = namespace(network), _mtu(network, facts), _port(network, facts)
     if port == SEALED_PORT:
         yield Element(map="sealed", item=f"{port} . {vni(network)}", why="nothing of it comes or goes in clear")
     yield Element(
@@ -174,26 +174,23 @@ def _path(network: Network, facts: Facts) -> Iterator[Wanted]:
         mtu=mtu,
         why=f"the containers of this host on {network.name}",
     )
-    yield Link(
-        name=TUNNEL,
-        ns=ns,
-        kind="vxlan",
-        master=BRIDGE,
-        mtu=mtu,
-        options=tuple(
-            sorted(
-                {
-                    "id": vni(network),
-                    "local6" if six else "local": facts.vtep,
-                    "port": str(port),
-                    "learning": "0",
-                    "proxy": "1",
-                    **({"udp_zero_csum6_rx": "1", "udp_zero_csum6_tx": "1"} if six else {}),
-                }.items()
-            )
-        ),
-        why="to the other hosts",
-    )
+    options = _tunnel(vni(network), facts.vtep, port)
+    yield Link(name=TUNNEL, ns=ns, kind="vxlan", master=BRIDGE, mtu=mtu, options=options, why="to the other hosts")
+    yield from _silence(network, ns, facts)
+
+
+def _tunnel(number: str, vtep: str, port: int) -> tuple[tuple[str, str], ...]:
+    """A tunnel that is told everything about the other hosts and learns nothing from what comes in."""
+    options = {"id": number, "port": str(port), "learning": "0", "proxy": "1"}
+    if ":" in vtep:
+        options |= {"local6": vtep, "udp_zero_csum6_rx": "1", "udp_zero_csum6_tx": "1"}
+    else:
+        options["local"] = vtep
+    return tuple(sorted(options.items()))
+
+
+def _silence(network: Network, ns: str, facts: Facts) -> Iterator[Sysctl]:
+    """What a new namespace does by itself, and nobody needs there."""
     for name in ("iptables", "ip6tables", "arptables"):
         # A new namespace begins with these on: a tenth of each frame's cost, for rules that nobody has here.
         yield Sysctl(ns=ns, path=f"net/bridge/bridge-nf-call-{name}", value="0", why="frames meet no firewall here")
