@@ -1,4 +1,12 @@
-"""Containers in Docker's spelling: the create call, ``inspect``, ``ps``."""
+"""Containers in Docker's spelling: the create call, ``inspect``, ``ps``.
+
+    JSON --create--> Config, HostConfig, settings per network       a record says all that people asked for
+    record + Place --inspect, summary--> JSON                       ``Place``: what only a running engine knows besides
+
+Most members are written by ``wire`` from the fields. Here is what is more than a field: where API versions differ (a
+MAC address was the container's before 1.44, and is its endpoint's since), and what depends on whether it runs or ever
+ran: before its first start a container has networks by name alone, after its end they have no addresses.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,12 @@
-"""``fairlead service``: what shall run in the swarm, and what does."""
+"""``fairlead service``: what shall run in the swarm, and what does.
+
+    create   flags --servicespec--> a spec --------------> the engine --convergence--> until it runs
+    update   flags --servicechange--> its spec, changed --/
+    scale, rollback                   of its spec one word, or the one before
+
+What is common to both kinds of flags is in ``serviceflags``, how single values are typed in ``servicewords``. A change
+names the version of the service that it was made from: where somebody else was faster, the engine refuses it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,16 @@
-"""``fairlead stack``: the services of a Compose file, made and kept together."""
+"""``fairlead stack``: the services of a Compose file, made and kept together.
+
+    files --composeread--> one document --composespec--> wishes in the API's words
+    wishes --here--> networks, secrets, configs, services: made, or changed
+
+The engine knows no stacks: what belongs to one has its name in a label, and ``NAME_`` before its own.
+
+Rules
+    1. What is there already stays: networks as they are, the rest changed to what the file says now. Nothing is removed
+       but by ``rm``, and services by ``--prune``.
+    2. What cannot be made or changed ends a deployment where it stands; to deploy again goes on from there.
+    3. ``rm`` goes on after a refusal, and tells at the end which stack is not all gone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""A draft: a service's tasks with what was decided so far, while somebody decides (``reconcile``, ``rollout``)."""
+"""A draft: a service's tasks with what was decided so far, while somebody decides (``reconcile``, ``rollout``).
+
+    tasks --> Draft --desire, create, put, forget--> changes(): what to write, what to delete, when to ask again
+
+A place is a slot's number, or in a global service a node. The tasks of one place follow each other; ``slots()`` has
+them oldest first. Who decides asks the draft, never the tasks it began with: a later rule sees what an earlier one did.
+Most places of a large service are at rest: rules that are about what moves look at ``stirred()`` alone.
+"""
 
 from __future__ import annotations
 
