@@ -86,7 +86,7 @@ async def test_the_names_of_new_are_unknown_to_old_versions(ask: Any) -> None:
             'failed to prune build cache: conflicting filters: "until" and "unused-for"',
         ),
         (filters(unused_for="x"), 'failed to prune build cache: "unused-for" filter expects a duration'),
-        ("keep-storage=x", 'keep-storage is in bytes and expects an integer, got x: strconv.ParseInt: parsing "x"'),
+        ("keep-storage=x", 'keep-storage is in bytes and expects an integer, got x: strconv.Atoi: parsing "x"'),
     ],
 )
 async def test_what_makes_no_sense(ask: Any, query: str, message: str) -> None:

@@ -75,7 +75,7 @@ def _spare(request: web.Request) -> Spare:
 def _bytes(request: web.Request, name: str) -> int:
     given = http.text(request, name)
     try:
-        return http.parse_int(given) if given else 0
+        return http.parse_int(given, "Atoi") if given else 0
     except FairleadError as error:
         raise Invalid(f"{name} is in bytes and expects an integer, got {given}: {error.message}") from error
 
