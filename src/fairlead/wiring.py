@@ -353,15 +353,30 @@ class Build(Later):
         self.tasks.create_task(self.resolver_process.run())
         if wiring_swarm.was_shared(self):
             wiring_swarm.ground(self)
+        await self._remember()
+        self.machine.declare()
+        self.machine.resume()
+        await self.predefined.ensure()
+        await self._recover()
+        self.tasks.create_task(self._bury_the_dead())
+        self.tasks.create_task(self._ask_versions())
+        self.tasks.create_task(self.resolver.keep())
+        if self.shared:
+            self.tasks.create_task(self.shared.run(self.controller))
+        self.tasks.create_task(self.swarm.run())
+        self.tasks.create_task(Healing(self.kernel, self.host.monitor(), self.events, self.machine.declare).run())
+
+    async def _remember(self) -> None:
+        """What is written: networks, containers, images, volumes. Nothing of the machine's network is touched."""
         for part in (self.controller, self.endpoints, self.overlays, self.catalog):
             await part.load()
         self.logs.sweep(container.id for container in self.catalog)
         await self.images.restore()
         await self.filesystem.restore()
         await self.volumes.restore()
-        self.machine.declare()
-        self.machine.resume()
-        await self.predefined.ensure()
+
+    async def _recover(self) -> None:
+        """What went on without us: containers with their networks, ports, leases and logs."""
         await Restore(
             self.kernel,
             self.catalog,
@@ -379,13 +394,6 @@ class Build(Later):
         for container in self.catalog:
             if container.state.running:
                 await self._watch_log(container.id)
-        self.tasks.create_task(self._bury_the_dead())
-        self.tasks.create_task(self._ask_versions())
-        self.tasks.create_task(self.resolver.keep())
-        if self.shared:
-            self.tasks.create_task(self.shared.run(self.controller))
-        self.tasks.create_task(self.swarm.run())
-        self.tasks.create_task(Healing(self.kernel, self.host.monitor(), self.events, self.machine.declare).run())
 
     async def leave(self) -> bool:
         """Let go of what goes on without us, and say whether there is any; where nothing does, nothing stays."""
