@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lane.engines import Engine, clean
+from lane.engines import Dockerd, Engine, clean
 from lane.machine import Result
 
 pytestmark = pytest.mark.lab
@@ -32,5 +32,17 @@ def test_a_build_has_the_network_it_asks_for(engine: Engine, tmp_path: Path) -> 
             told = built(engine, tmp_path, *words)
             assert address in told and page in told, repr(told)
         engine.docker.refused(["build", "--no-cache", "--network", "nosuch", str(tmp_path)], "network nosuch not found")
+    finally:
+        clean(engine)
+
+
+def test_the_cache_of_builds_goes_by_age_or_as_a_whole(engine: Engine, tmp_path: Path) -> None:
+    nothing = "Total reclaimed space: 0B"
+    try:
+        built(engine, tmp_path, "--network", "none")
+        assert engine.docker("builder prune --force --filter until=24h").out == nothing
+        if not isinstance(engine, Dockerd):  # whose classic builder has no cache but its images
+            assert engine.docker("builder prune --force").out.startswith("Deleted build cache objects:\n")
+        assert engine.docker("builder prune --force --all").out == nothing
     finally:
         clean(engine)
