@@ -39,6 +39,11 @@ def task(of: Service, id: str = "t") -> Task:
     return Task(id=id, spec=of.spec.task_template, service=of.id)
 
 
+def addressed(at: Desk, of: Service, id: str = "t") -> Task:
+    made = task(of, id)
+    return replace(made, networks=at.give(at.wishes(of.spec, made.spec)))
+
+
 class Asked(set[int]):
     """Counts how often it was asked for one."""
 
@@ -53,7 +58,7 @@ def test_a_service_gets_its_address_first_and_tasks_the_next() -> None:
     at = desk()
     web = at.service(service())
     assert web.addresses == (Attachment("red", ("10.0.1.2/24",)),)
-    assert at.task(task(web), web.spec).networks == (Attachment("red", ("10.0.1.3/24",), aliases=("also",)),)
+    assert addressed(at, web).networks == (Attachment("red", ("10.0.1.3/24",), aliases=("also",)),)
     assert at.service(web) is web, "it has all it needs"
 
 
@@ -61,7 +66,7 @@ def test_published_ports_bring_ingress() -> None:
     at = desk()
     web = at.service(service(ServicePort(target_port=80, published_port=8080)))
     assert [held.network for held in web.addresses] == ["ingress", "red"]
-    assert [held.network for held in at.task(task(web), web.spec).networks] == ["ingress", "red"]
+    assert [held.network for held in addressed(at, web).networks] == ["ingress", "red"]
     host = at.service(service(ServicePort(target_port=80, published_port=81, publish_mode="host"), id="h"))
     assert [held.network for held in host.addresses] == ["red"]
 
@@ -70,7 +75,7 @@ def test_each_node_s_own_networks_need_nothing_from_here() -> None:
     at = desk()
     web = at.service(service(networks=("host", "red")))
     assert [held.network for held in web.addresses] == ["red"]
-    assert [held.network for held in at.task(task(web), web.spec).networks] == ["red"]
+    assert [held.network for held in addressed(at, web).networks] == ["red"]
 
 
 def test_who_is_on_a_network() -> None:
@@ -84,7 +89,7 @@ def test_dnsrr_has_no_address_of_its_own() -> None:
     at = desk()
     web = at.service(service(mode="dnsrr"))
     assert web.addresses == ()
-    assert at.task(task(web), web.spec).networks[0].addresses == ("10.0.1.2/24",)
+    assert addressed(at, web).networks[0].addresses == ("10.0.1.2/24",)
 
 
 def test_two_families() -> None:
@@ -95,25 +100,25 @@ def test_two_families() -> None:
 def test_a_second_pool_when_the_first_is_full() -> None:
     at = desk(network("red", Subnet("10.0.1.0/30", gateway="10.0.1.1"), Subnet("10.0.2.0/24", gateway="10.0.2.1")))
     web = at.service(service())
-    assert at.task(task(web), web.spec).networks[0].addresses == ("10.0.2.2/24",)
+    assert addressed(at, web).networks[0].addresses == ("10.0.2.2/24",)
 
 
 def test_an_address_given_back_rests() -> None:
     at = desk()
     web = at.service(service())
-    one = at.task(task(web, "one"), web.spec)
+    one = addressed(at, web, "one")
     at.release(one)
-    assert at.task(task(web, "two"), web.spec).networks[0].addresses == ("10.0.1.4/24",)
+    assert addressed(at, web, "two").networks[0].addresses == ("10.0.1.4/24",)
 
 
 def test_the_last_address_comes_round_again() -> None:
     at = desk(network("red", Subnet("10.0.1.0/29", gateway="10.0.1.1")))
     web = at.service(service())
-    tasks = [at.task(task(web, str(n)), web.spec) for n in range(4)]
+    tasks = [addressed(at, web, str(n)) for n in range(4)]
     with pytest.raises(Unavailable, match="no available IPv4 addresses on this network's address pools: RED"):
-        at.task(task(web, "more"), web.spec)
+        addressed(at, web, "more")
     at.release(tasks[1])
-    assert at.task(task(web, "more"), web.spec).networks == tasks[1].networks
+    assert addressed(at, web, "more").networks == tasks[1].networks
 
 
 def test_a_full_pool_is_not_looked_through_for_each_who_asks() -> None:
@@ -134,9 +139,9 @@ def test_nothing_is_half_given() -> None:
     full = at.service(service(networks=("tiny",)))
     both = service(networks=("red", "tiny"), id="both", mode="dnsrr")
     with pytest.raises(Unavailable):
-        at.task(task(both), both.spec)
+        addressed(at, both)
     at.release(full)
-    given = at.task(task(both), both.spec).networks
+    given = addressed(at, both).networks
     assert [held.addresses[0] for held in given] == ["10.0.1.3/24", "10.0.9.2/30"], "10.0.1.2 rests, it was given back"
 
 
@@ -183,7 +188,7 @@ def test_a_port_that_was_given_up_is_free() -> None:
 def test_a_new_desk_knows_what_was_held() -> None:
     first = desk()
     web = first.service(service(ServicePort(target_port=80)))
-    tasks = [first.task(task(web, str(n)), web.spec) for n in range(3)]
+    tasks = [addressed(first, web, str(n)) for n in range(3)]
     second = desk()
     for thing in (web, *tasks):
         second.hold(thing)
@@ -202,7 +207,7 @@ def test_no_address_twice(steps: list[tuple[bool, int]]) -> None:
     for give, name in steps:
         if give and name not in tasks:
             try:
-                tasks[name] = at.task(task(web, str(name)), web.spec)
+                tasks[name] = addressed(at, web, str(name))
             except Unavailable:
                 assert len(tasks) == 4
         elif not give and name in tasks:

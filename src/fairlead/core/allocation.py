@@ -20,13 +20,12 @@ from __future__ import annotations
 import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import chain
 
 from msgspec.structs import replace
 
 from fairlead.core.cluster import Attachment, Loan, Node, Service, Task
 from fairlead.core.model import Subnet
-from fairlead.core.service import EndpointSpec, NetworkAttachment, ServicePort, ServiceSpec
+from fairlead.core.service import EndpointSpec, NetworkAttachment, ServicePort, ServiceSpec, TaskSpec
 from fairlead.core.swarmspec import SharedNetwork
 from fairlead.errors import Conflict, NotFound, Unavailable
 
@@ -48,6 +47,7 @@ class Field:
         self.low, self.high = int(self.whole.network_address), int(self.whole.broadcast_address)
         nobody = [self.whole.network_address, self.whole.broadcast_address] if self.whole.num_addresses > 2 else []
         kept = [ipaddress.ip_address(one) for one in (subnet.gateway, *subnet.auxiliary.values()) if one]
+        self.version = self.whole.version
         self.taken = {int(address) for address in (*nobody, *kept)}
         self.next = self.first
         self._full = False
@@ -55,13 +55,15 @@ class Field:
 
     def give(self) -> str:
         """The next free address, with prefix length; raises ``Unavailable``."""
-        ways = () if self._full else (self._upwards(self.next), self._upwards(self.first))
-        for number in chain.from_iterable(ways):  # the second only at need
-            self.taken.add(number)
-            self.next = number + 1
-            return f"{type(self.whole.network_address)(number)}/{self.whole.prefixlen}"
+        for number in () if self._full else (self.next, self.first):
+            while number in self.taken:
+                number += 1
+            if number <= self.last:
+                self.taken.add(number)
+                self.next = number + 1
+                return self._written(number)
         self._full = True
-        family = f"IPv{self.whole.version}"
+        family = f"IPv{self.version}"
         raise Unavailable(f"no available {family} addresses on this network's address pools: {self.network}")
 
     def take(self, address: str) -> str:
@@ -70,10 +72,19 @@ class Field:
         if number in self.taken:
             raise Conflict("Address already in use")
         self.taken.add(number)
-        return f"{type(self.whole.network_address)(number)}/{self.whole.prefixlen}"
+        return self._written(number)
 
-    def has(self, address: str) -> bool:
-        return (":" in address) == (self.whole.version == 6) and self.low <= number_in(address) <= self.high
+    def number(self, address: str) -> int | None:
+        """Its number; None: it is not of this subnet."""
+        if (":" in address) != (self.version == 6):
+            return None
+        number = number_in(address)
+        return number if self.low <= number <= self.high else None
+
+    def _written(self, number: int) -> str:
+        if self.version == 6:
+            return f"{ipaddress.IPv6Address(number)}/{self.whole.prefixlen}"
+        return f"{'.'.join(map(str, number.to_bytes(4, 'big')))}/{self.whole.prefixlen}"
 
     def hold(self, number: int) -> None:
         self.taken.add(number)
@@ -83,14 +94,6 @@ class Field:
         self.taken.discard(number)
         self._full = False
 
-    def _upwards(self, start: int) -> Iterator[int]:
-        """The first free number from there, or nothing."""
-        number = start
-        while number in self.taken:
-            number += 1
-        if number <= self.last:
-            yield number
-
 
 class Desk:
     """What is taken in the whole swarm."""
@@ -98,6 +101,8 @@ class Desk:
     def __init__(self) -> None:
         self.networks: dict[str, SharedNetwork] = {}
         self.fields: dict[str, list[Field]] = {}
+        self._families: dict[str, list[list[Field]]] = {}
+        """the same, each family's for themselves"""
         self.ports: dict[tuple[str, int], str] = {}
         """(protocol, published port on ingress) -> service"""
         self._published: dict[str, set[tuple[str, int]]] = defaultdict(set)
@@ -112,9 +117,10 @@ class Desk:
     def open(self, network: SharedNetwork) -> None:
         """A network to give addresses on."""
         if network.id not in self.fields:
-            self.fields[network.id] = [
-                Field(pool, network.spec.name) for pool in network.spec.ipam.config if pool.subnet
-            ]
+            fields = [Field(pool, network.spec.name) for pool in network.spec.ipam.config if pool.subnet]
+            families = [[field for field in fields if field.version == version] for version in (4, 6)]
+            self.fields[network.id] = fields
+            self._families[network.id] = [family for family in families if family]
         self.networks[network.id] = network
         self.unseen.discard(network.id)
         self._find_ingress()
@@ -123,6 +129,7 @@ class Desk:
         self.unseen.add(network_id)
         self.networks.pop(network_id, None)
         self.fields.pop(network_id, None)
+        self._families.pop(network_id, None)
         self._find_ingress()
 
     def _find_ingress(self) -> None:
@@ -157,8 +164,8 @@ class Desk:
                 continue
             for address in held.addresses:
                 for field in fields:
-                    if field.has(address):
-                        yield field, number_in(address)
+                    if (number := field.number(address)) is not None:
+                        yield field, number
 
     # -- giving --------------------------------------------------------------------------------------
 
@@ -173,7 +180,7 @@ class Desk:
         )
         held = {address.network: address for address in service.addresses}
         kept = tuple(held[id] for id in wanted if id in held)
-        given = self._give([Attachment(network=id) for id in wanted if id not in held])
+        given = self.give([Attachment(network=id) for id in wanted if id not in held])
         for id in held.keys() - wanted.keys():
             self.release(replace(service, addresses=(held[id],), ports=()))
         self._close_ports(service.id)
@@ -181,20 +188,19 @@ class Desk:
         self.hold(made)
         return made if (made.ports, made.addresses) != (service.ports, service.addresses) else service
 
-    def task(self, task: Task, service: ServiceSpec) -> Task:
-        """With an address on each network; raises ``NotFound`` or ``Unavailable``, and then nothing is taken."""
-        wanted = self._networks(replace(service, task_template=task.spec))
-        asked = [
+    def wishes(self, service: ServiceSpec, template: TaskSpec) -> list[Attachment]:
+        """Where each such task of the service is to have an address (for ``give``); raises ``NotFound``."""
+        wanted = self._networks(replace(service, task_template=template))
+        return [
             Attachment(network=id, aliases=one.aliases or (), driver_opts=one.driver_opts or {})
             for id, one in wanted.items()
         ]
-        return replace(task, networks=self._give(asked))
 
     def node(self, node: Node) -> Node:
         """With an address on ingress, as long as there is one; unchanged when it has it. Raises ``Unavailable``."""
         ingress = self._ingress
         kept = tuple(one for one in node.attachments if one.network == ingress)
-        given = kept or (self._give([Attachment(network=ingress)]) if ingress else ())
+        given = kept or (self.give([Attachment(network=ingress)]) if ingress else ())
         return node if given == node.attachments else replace(node, attachments=given)
 
     def loan(self, loan: Loan) -> Loan:
@@ -203,27 +209,26 @@ class Desk:
         if fields is None:
             raise NotFound(f"network {loan.network} not found")
         if not loan.wish:
-            return replace(loan, addresses=self._give([Attachment(network=loan.network)])[0].addresses)
-        field = next((field for field in fields if field.has(loan.wish)), None)
+            return replace(loan, addresses=self.give([Attachment(network=loan.network)])[0].addresses)
+        field = next((field for field in fields if field.number(loan.wish) is not None), None)
         if field is None:
             raise Conflict(f"invalid address {loan.wish}: it does not belong to any of this network's subnets")
         address = field.take(loan.wish)
-        given = self._give([Attachment(network=loan.network)], but=field.whole.version)[0].addresses
+        given = self.give([Attachment(network=loan.network)], but=field.version)[0].addresses
         return replace(loan, addresses=(address, *given))
 
-    def _give(self, asked: Iterable[Attachment], but: int = 0) -> tuple[Attachment, ...]:
-        """``but``: a family that is given already."""
+    def give(self, asked: Iterable[Attachment], but: int = 0) -> tuple[Attachment, ...]:
+        """With their addresses; raises ``Unavailable``, and then nothing is taken. ``but``: not of this family."""
         given: list[tuple[Field, str]] = []
         made = []
         try:
             for one in asked:
-                fields = self.fields[one.network]
-                families = {field.whole.version: field for field in reversed(fields)}
                 addresses = []
-                for version in sorted(families.keys() - {but}):
-                    field, address = self._from([field for field in fields if field.whole.version == version])
-                    given.append((field, address))
-                    addresses.append(address)
+                for fields in self._families[one.network]:
+                    if fields[0].version != but:
+                        field, address = self._from(fields)
+                        given.append((field, address))
+                        addresses.append(address)
                 made.append(replace(one, addresses=tuple(addresses)))
         except Unavailable:
             for field, address in given:
@@ -295,7 +300,8 @@ def number_in(address: str) -> int:
     text = address.partition("/")[0]
     if ":" in text:
         return int(ipaddress.IPv6Address(text))
-    return int.from_bytes(bytes(map(int, text.split("."))), "big")
+    first, second, third, fourth = text.split(".")
+    return int(first) << 24 | int(second) << 16 | int(third) << 8 | int(fourth)
 
 
 def _held(thing: Holding) -> tuple[Attachment, ...]:

@@ -21,13 +21,13 @@ from __future__ import annotations
 import contextlib
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from fairlead.core.allocation import Desk, on_network
-from fairlead.core.cluster import Loan, Node, Service, State, Task, TaskStatus
+from fairlead.core.cluster import Attachment, Loan, Node, Service, State, Task, TaskStatus
 from fairlead.core.draft import Changes
 from fairlead.core.placement import Roster, Verdict, place
 from fairlead.core.reconcile import reconcile, wind_up
@@ -90,16 +90,8 @@ class Orchestrator:
     def _task(self, before: Task | None, after: Task | None) -> None:
         task = after or before
         assert task is not None
-        of = self.tasks[task.service]
-        known = of.pop(task.id, None)
+        known = self._keep(task, after)
         old = known or before
-        if after is not None:
-            of[after.id] = after
-        elif not of:
-            del self.tasks[task.service]
-        self.waiting.pop(task.id, None)
-        if after is not None and after.wanted and after.status.state < State.ASSIGNED:
-            self.waiting[after.id] = after
         self._count(known, after)
         if known is not None and after is not None and _goes_its_way(known, after):
             self.roster.put(after)
@@ -109,19 +101,42 @@ class Orchestrator:
             self._hold(old, after)
         self.dirty.add(task.service)
 
+    def _keep(self, task: Task, after: Task | None) -> Task | None:
+        """As it was known until now. (Nothing is taken out only to be put in again: a dictionary that is emptied and
+        filled by turns is made anew every so often.)"""
+        of = self.tasks[task.service]
+        known = of.get(task.id)
+        if after is not None:
+            of[after.id] = after
+        else:
+            of.pop(task.id, None)
+            if not of:
+                del self.tasks[task.service]
+        if after is not None and after.status.state < State.ASSIGNED and after.wanted:
+            self.waiting[after.id] = after
+        else:
+            self.waiting.pop(task.id, None)
+        return known
+
     def _hold(self, old: Task | None, after: Task | None) -> None:
         """What a task has of addresses, and of its node."""
         if old is not None:
             self.roster.drop(old)
-            if not _lets_go(old):
-                self.desk.release(old)
-                self.retry |= after is None or _lets_go(after)
         if after is not None:
             self.roster.put(after)
-            if not _lets_go(after):
-                self.desk.hold(after)
+        had = None if old is None or _lets_go(old) else old.networks
+        has = None if after is None or _lets_go(after) else after.networks
+        if had == has:
+            return
+        if old is not None and had is not None:
+            self.desk.release(old)
+            self.retry |= has is None
+        if after is not None and has is not None:
+            self.desk.hold(after)
 
     def _count(self, old: Task | None, after: Task | None) -> None:
+        if old and after and (old.place, old.status.state.ended) == (after.place, after.status.state.ended):
+            return
         for task, by in ((old, -1), (after, 1)):
             if task is not None and not task.status.state.ended:
                 living = self.living[task.service]
@@ -296,38 +311,42 @@ class Orchestrator:
             self._note(tasks[gone], None, steps)
 
     def _serve(self, now: int, steps: dict[str, Step]) -> None:
-        """Addresses and nodes for those that wait; alike ones together."""
-        groups: dict[object, dict[str, Task]] = defaultdict(dict)
+        """Addresses and nodes for those that wait; alike ones together, and one such group after the other."""
+        groups: dict[object, list[Task]] = defaultdict(list)
         for task in sorted(self.waiting.values(), key=lambda task: (task.service, task.slot, task.id)):
-            settled = self._addressed(task, now, steps)
-            if settled is not None:
-                groups[task.service, id(settled.spec), settled.host_ports][task.id] = settled
-        for group in groups.values():
-            for name, verdict in place(list(group.values()), self.roster, now).items():
-                self._placed(group[name], verdict, now, steps)
+            groups[task.service, id(task.spec), task.host_ports].append(task)
+        assigned = TaskStatus(State.ASSIGNED, now, "scheduler assigned task to node")
+        for alike in groups.values():
+            settled = {task.id: task for task in self._addressed(alike, now, steps)}
+            for name, verdict in place(list(settled.values()), self.roster, now).items():
+                self._placed(settled[name], verdict, assigned, steps)
 
-    def _addressed(self, task: Task, now: int, steps: dict[str, Step]) -> Task | None:
-        if task.status.state >= State.PENDING:
-            return task
-        service = self.services.get(task.service)
-        if service is None:
-            return None
-        try:
-            settled = self.desk.task(task, service.spec)
-        except (NotFound, Unavailable) as error:
-            self._status(task, TaskStatus(State.NEW, now, task.status.message, error.message), steps)
-            return None
-        settled = replace(settled, status=TaskStatus(State.PENDING, now, "pending task scheduling"))
-        self._note(task, settled, steps)
-        return settled
+    def _addressed(self, alike: list[Task], now: int, steps: dict[str, Step]) -> Iterator[Task]:
+        """Those of a group that have their addresses, or get them."""
+        service = self.services.get(alike[0].service)
+        pending = TaskStatus(State.PENDING, now, "pending task scheduling")
+        wishes: list[Attachment] | None = None
+        for task in alike:
+            if task.status.state >= State.PENDING:
+                yield task
+            elif service is not None:
+                try:
+                    wishes = self.desk.wishes(service.spec, task.spec) if wishes is None else wishes
+                    settled = replace(task, networks=self.desk.give(wishes), status=pending)
+                except (NotFound, Unavailable) as error:
+                    self._status(task, TaskStatus(State.NEW, now, task.status.message, error.message), steps)
+                    continue
+                self._note(task, settled, steps)
+                yield settled
 
-    def _placed(self, task: Task, verdict: Verdict, now: int, steps: dict[str, Step]) -> None:
+    def _placed(self, task: Task, verdict: Verdict, assigned: TaskStatus, steps: dict[str, Step]) -> None:
+        """``assigned``: what becomes of the status of each that has a node."""
         if verdict.node:
-            status = TaskStatus(State.ASSIGNED, now, "scheduler assigned task to node")
-            sits = replace(task, node=verdict.node, generic=verdict.generic, status=status, updated=now)
+            sits = replace(task, node=verdict.node, generic=verdict.generic, status=assigned, updated=assigned.at)
             self._note(task, sits, steps)
         else:
-            self._status(task, TaskStatus(State.PENDING, now, task.status.message, verdict.reason), steps)
+            status = TaskStatus(State.PENDING, assigned.at, task.status.message, verdict.reason)
+            self._status(task, status, steps)
 
     def _status(self, task: Task, status: TaskStatus, steps: dict[str, Step]) -> None:
         """A reason that was given already is not given again."""

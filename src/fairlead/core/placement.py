@@ -33,6 +33,7 @@ from fairlead.core.service import SECOND, Placement, Platform, Resources
 FAILURES = 5
 """of a service on a node, after which the node comes last"""
 LATELY = 300 * SECOND
+NOTHING = Resources()
 
 
 class Seat:
@@ -158,7 +159,7 @@ class Roster:
         """The rest of them, from the least loaded up; of use as long as no task of another service is put anywhere."""
         having = frozenset(self._ranks.having.get(service, ()))
         self._ranks.settle()
-        return (self.seats[node] for _, node in self._ranks.order if node not in having)
+        return (self.seats[node] for node in self._ranks.order() if node not in having)
 
 
 class Needs:
@@ -257,8 +258,12 @@ def place(tasks: Sequence[Task], roster: Roster, now: int) -> dict[str, Verdict]
         branch = _branch(fit, levels, service, now)
     else:
         branch = _Leaf(roster.having(service), service, now, roster.others(service))
+
+    def fits(seat: Seat) -> bool:
+        return _passes(seat, needs, refused)
+
     for task in free:
-        seat = branch.take(lambda seat: _passes(seat, needs, refused), task)
+        seat = branch.take(fits, task)
         verdicts[task.id] = _sits(seat, task) if seat else Verdict("", _reason(refused))
     return verdicts
 
@@ -305,7 +310,7 @@ def _weighs_alike(one: Task, other: Task) -> bool:
 
 def _reserved(task: Task) -> Resources:
     asked = task.spec.resources
-    return (asked and asked.reservations) or Resources()
+    return (asked and asked.reservations) or NOTHING
 
 
 # -- the spread ------------------------------------------------------------------------------------------------------
