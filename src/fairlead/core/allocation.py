@@ -192,8 +192,7 @@ class Desk:
         """Where each such task of the service is to have an address (for ``give``); raises ``NotFound``."""
         wanted = self._networks(replace(service, task_template=template))
         return [
-            Attachment(network=id, aliases=one.aliases or (), driver_opts=one.driver_opts or {})
-            for id, one in wanted.items()
+            Attachment(network=id, aliases=one.aliases or (), driver_opts=one.driver_opts) for id, one in wanted.items()
         ]
 
     def node(self, node: Node) -> Node:

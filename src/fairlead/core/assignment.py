@@ -135,7 +135,7 @@ class Boards:
         kind, id = ref
         if kind == "tasks":
             task = board.tasks.get(id)
-            if task is None or task.spec.log_driver is not None or self.log_driver is None:
+            if task is None or self.log_driver is None or task.spec.log_driver is not None:
                 return task
             return replace(task, spec=replace(task.spec, log_driver=self.log_driver))
         if not board.needed[ref]:
@@ -216,10 +216,10 @@ class Boards:
 
     def _proxy(self, node: str, board: Board, task: Task) -> None:
         """Whether a node has a HAProxy."""
-        had = bool(board.proxies)
         container = task.spec.container_spec
         if container is None or container.image != webmesh.IMAGE:
             return
+        had = bool(board.proxies)
         (board.proxies.discard if task.status.state.ended else board.proxies.add)(task.id)
         if board.proxies and not had:
             self._need(node, board, self._certificates)
@@ -234,8 +234,8 @@ class Boards:
 
     def _need(self, node: str, board: Board, refs: Iterable[Ref]) -> None:
         for ref in refs:
-            board.needed[ref] += 1
-            if board.needed[ref] == 1:
+            times = board.needed[ref] = board.needed.get(ref, 0) + 1
+            if times == 1:
                 board.news[ref] = None
                 self._holders[ref].add(node)
 
@@ -256,10 +256,12 @@ def needs(task: Task | None) -> list[Ref]:
         return []
     spec = task.spec.container_spec
     found = [("services", task.service)] if task.service else []
-    found += [("networks", held.network) for held in task.networks]
-    if spec is not None:
-        found += [("secrets", one.secret_id) for one in spec.secrets or ()]
-        found += [("configs", one.config_id) for one in spec.configs or ()]
+    for held in task.networks:
+        found.append(("networks", held.network))
+    if spec is not None and spec.secrets:
+        found += [("secrets", one.secret_id) for one in spec.secrets]
+    if spec is not None and spec.configs:
+        found += [("configs", one.config_id) for one in spec.configs]
     return found
 
 

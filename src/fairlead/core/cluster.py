@@ -7,6 +7,9 @@
 A *task* is one attempt to run one container in one place. It is never started again: what follows it is a new task in
 the same slot. Both its states only move forward, in the order of ``State``: a report of one that lies behind is late.
 
+There may be a hundred thousand tasks. Nothing of them can be part of a circle, so Python need not look for one there
+(``gc=False``), and what few of them have is None where it is not, rather than a dictionary for each.
+
 Times are nanoseconds since 1970, as whole numbers (``now`` is an argument everywhere); 0: not yet.
 Every object carries ``version``, the number of its last change in the store, which an update has to name.
 """
@@ -59,7 +62,7 @@ class State(enum.IntEnum):
         return self > State.RUNNING
 
 
-class PortStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+class PortStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A port published on the task's own node."""
 
     protocol: str = "tcp"
@@ -67,7 +70,7 @@ class PortStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     published_port: int = 0
 
 
-class TaskStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+class TaskStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What was last seen of it."""
 
     state: State = State.NEW
@@ -80,7 +83,7 @@ class TaskStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     ports: tuple[PortStatus, ...] = ()
 
 
-class Report(msgspec.Struct, frozen=True, omit_defaults=True):
+class Report(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a task's node told of it. ``ran``: when it was first seen running."""
 
     id: str
@@ -89,16 +92,16 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int = 0
 
 
-class Attachment(msgspec.Struct, frozen=True, omit_defaults=True):
+class Attachment(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A task's or a service's address on a network; addresses with prefix length."""
 
     network: str
     addresses: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
-    driver_opts: dict[str, str] = {}
+    driver_opts: dict[str, str] | None = None
 
 
-class Loan(msgspec.Struct, frozen=True, omit_defaults=True):
+class Loan(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Addresses lent to a container that is no task (``docker run --network`` of an attachable one).
 
     ``id``: of its endpoint. ``wish``: an address it asked for. Without addresses it waits for the leader, or ``error``
@@ -118,7 +121,7 @@ class Loan(msgspec.Struct, frozen=True, omit_defaults=True):
         return (Attachment(self.network, self.addresses),)
 
 
-class Task(msgspec.Struct, frozen=True, omit_defaults=True):
+class Task(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """``slot`` counts from 1; a task of a global service has none (0), its node is its slot."""
 
     id: str
@@ -134,7 +137,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     networks: tuple[Attachment, ...] = ()
     host_ports: tuple[ServicePort, ...] = ()
     """published on its own node"""
-    labels: dict[str, str] = {}
+    labels: dict[str, str] | None = None
     iteration: int | None = None
     """of a job: the run it belongs to"""
     restarts: tuple[int, ...] = ()

@@ -136,7 +136,7 @@ def _config(task: Task, spec: ContainerSpec, around: Around, words: Mapping[str,
         stop_signal=spec.stop_signal,
         healthcheck=spec.health_check,
         exposed_ports={f"{port.target_port}/{port.protocol}": {} for port in task.host_ports} or None,
-        labels={**(spec.labels or {}), **task.labels, **{LABEL + key: value for key, value in ours.items()}},
+        labels={**(spec.labels or {}), **(task.labels or {}), **{LABEL + key: value for key, value in ours.items()}},
     )
 
 
@@ -234,7 +234,7 @@ def _settings(attachment: Attachment, task: Task, around: Around) -> EndpointSet
     return EndpointSettings(
         ipv4=next((address for address in addresses if ":" not in address), ""),
         ipv6=next((address for address in addresses if ":" in address), ""),
-        driver_opts=attachment.driver_opts,
+        driver_opts=attachment.driver_opts or {},
         part=part(task, around, attachment),
     )
 
