@@ -1,9 +1,13 @@
 """A leader's decisions as a whole: addresses, slots and nodes in one turn, taken back when they cannot be written."""
 
+import gc
+from collections import Counter
 from itertools import count
 
+import pytest
 from msgspec.structs import replace
 
+from fairlead.core.allocation import Desk
 from fairlead.core.cluster import Loan, Node, Service, State, Task, TaskStatus
 from fairlead.core.model import Ipam, Network, Subnet
 from fairlead.core.orchestrator import Orchestrator, Step
@@ -74,6 +78,27 @@ def test_one_turn_brings_a_service_from_nothing_to_its_nodes() -> None:
     assert book.addresses() == ["10.0.1.2/24", "10.0.1.3/24", "10.0.1.4/24", "10.0.1.5/24"]
     assert len(steps) == 4, "each object once, however often it was touched"
     assert not book.settle().at.turn(NOW)
+
+
+def test_what_a_task_holds_is_noted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not again when it gets its node, when that is written, when it runs."""
+    noted: Counter[str] = Counter()
+    for what in ("hold", "release"):
+        does = getattr(Desk, what)
+        monkeypatch.setattr(Desk, what, lambda at, thing, does=does: (noted.update([thing.id]), does(at, thing)))
+    book = Book(town_node("a"), network("red", "10.0.1.0/24"), service(3)).settle()
+    task = book.tasks["t001"]
+    book.tell(replace(task, status=TaskStatus(State.RUNNING, at=NOW)), task)
+    assert [noted[id] for id in book.tasks] == [1, 1, 1]
+    book.end("t001")
+    assert noted["t001"] == 2
+
+
+def test_tasks_alike_share_what_is_alike() -> None:
+    """A hundred thousand of them fit no cache, and Python would look through them for circles."""
+    tasks = list(Book(town_node("a"), network("red", "10.0.1.0/24"), service(3)).settle().tasks.values())
+    assert len({id(task.status) for task in tasks}) == 1
+    assert not any(gc.is_tracked(one) for task in tasks for one in (task, task.status, *task.networks))
 
 
 def test_a_task_says_what_it_waits_for() -> None:

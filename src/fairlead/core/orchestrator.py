@@ -124,14 +124,13 @@ class Orchestrator:
             self.roster.drop(old)
         if after is not None:
             self.roster.put(after)
-        had = None if old is None or _lets_go(old) else old.networks
-        has = None if after is None or _lets_go(after) else after.networks
+        had = old.networks if old and not _lets_go(old) else ()
+        has = after.networks if after and not _lets_go(after) else ()
         if had == has:
             return
-        if old is not None and had is not None:
+        if old and had:
             self.desk.release(old)
-            self.retry |= has is None
-        if after is not None and has is not None:
+        if after and has:
             self.desk.hold(after)
 
     def _count(self, old: Task | None, after: Task | None) -> None:
