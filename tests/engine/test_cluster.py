@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from engine.paper import Paper, engine
+from fairlead.core import remotes
 from fairlead.core.model import EndpointSettings, Ipam, Network, NetworkRequest, Remote, ServicePart, Subnet
 from fairlead.core.remotes import VNI
 from fairlead.core.wanted import Forwarding, Vip
@@ -412,3 +413,43 @@ async def test_while_many_are_heard_of_others_are_served(tmp_path) -> None:  # t
             await asyncio.sleep(0)
     hearing.cancel()
     assert served > many // 2
+
+
+async def test_networks_that_are_as_they_were_are_not_read_again(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """After a restart there may be a thousand of them. What is new meanwhile, or comes later, is read."""
+    store, read = MemoryStore(), []
+    reads = remotes.read_network
+    monkeypatch.setattr(remotes, "read_network", lambda key, value: (read.append(key), reads(key, value))[1])
+    made = [
+        Network(
+            id=f"{number:064x}", name=f"n{number}", created="", driver="overlay", scope="global",
+            ipam=Ipam(config=(Subnet(subnet=f"10.9.{number}.0/24"),)), options={VNI: str(4097 + number)},
+        )
+        for number in range(3)
+    ]  # fmt: skip
+    other = msgspec.structs.replace(made[1], labels={"colour": "red"})
+
+    async def write(network: Network) -> None:
+        await store.put_if(f"networks/{network.id}", msgspec.json.encode(network))
+
+    async def hear(*expected: Network) -> None:
+        async with asyncio.timeout(5):
+            while not all(network in paper.controller.networks() for network in expected):
+                await asyncio.sleep(0)
+
+    paper = engine(tmp_path / "one", cluster=store, node="n11", name="one", vtep="192.168.77.11")
+    assert paper.cluster
+    for network in made:
+        await write(network)
+    first = asyncio.create_task(paper.cluster.run(paper.controller))
+    await hear(*made)
+    first.cancel()
+    await asyncio.wait([first])
+    read.clear()
+    await write(other)
+    again = asyncio.create_task(paper.cluster.run(paper.controller))
+    await hear(made[0], other, made[2])
+    assert read == [f"networks/{other.id}"]
+    await write(made[1])
+    await hear(*made)
+    again.cancel()

@@ -263,16 +263,25 @@ class Cluster:
                 )
 
     async def _hear_networks(self, networks: Networks) -> None:
-        known = [Entry(f"networks/{n.id}", b"", 0) for n in networks.networks() if n.scope == self.scope]
+        """After a restart all is told again: what is as it was is not read."""
+        before = {f"networks/{n.id}": n for n in networks.networks() if n.scope == self.scope}
+        known = [Entry(key, b"", 0) for key in before]
         async for change in self._store.watch("networks/", known):
-            try:
-                if change.value is None:
-                    await networks.dismiss(change.key.partition("/")[2])
-                else:
-                    await networks.accept(remotes.read_network(change.key, change.value))
-            except FairleadError as problem:
-                log.warning("a network of the cluster is passed over: %s", problem.message)
-            await asyncio.sleep(0)
+            was = before.pop(change.key, None)
+            news = was is None or msgspec.json.encode(was) != change.value
+            if news:
+                await self._heed_network(change, networks)
+            if news or not len(before) % OLD_NEWS:
+                await asyncio.sleep(0)
+
+    async def _heed_network(self, change: Change, networks: Networks) -> None:
+        try:
+            if change.value is None:
+                await networks.dismiss(change.key.partition("/")[2])
+            else:
+                await networks.accept(remotes.read_network(change.key, change.value))
+        except FairleadError as problem:
+            log.warning("a network of the cluster is passed over: %s", problem.message)
 
     async def _hear_endpoints(self, networks: Networks) -> None:
         """What came while others were heeded is heeded together."""
