@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,6 +80,23 @@ def test_up_map_weather_and_power_cuts(lab: Lab) -> None:
     assert lab("ls").splitlines()[1].split()[:3] == ["lab", "2", "2"]
     lab("down")
     assert "there is no lab lab" in lab.attempt("map").stderr
+
+
+def test_a_lab_whose_making_was_cut_short_is_seen_and_ended(lab: Lab) -> None:
+    labs = Path(lab.environment["FAIRLEAD_LABS"])
+    words = [sys.executable, "-m", "fairlead", "lab", "up", "--hosts", "2"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=lab.environment) as making:
+        assert making.stderr and "machines stand" in making.stderr.readline()
+        making.send_signal(signal.SIGSTOP)  # a maker that is at work, for as long as we look
+        try:
+            assert "is being made at this moment" in lab.attempt("down").stderr
+            assert "the lab lab is unfinished" in lab.attempt("map").stderr
+        finally:
+            making.kill()
+    assert lab("ls").splitlines()[1].split() == ["lab", "?", "unfinished", str(labs / "lab")]
+    assert "end it with `fairlead lab down`" in lab.attempt("up").stderr
+    lab("down")
+    assert list(labs.iterdir()) == []
 
 
 def test_a_killed_engine_comes_back_with_its_containers_networks(lab: Lab) -> None:

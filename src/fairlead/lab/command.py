@@ -68,7 +68,8 @@ def up(
 ) -> None:
     """Build a lab, and start an engine on every host."""
     if folder.exists():
-        raise Invalid(f"the lab {folder.name} is there already: look with `fairlead lab ls`, end it with `lab down`")
+        end = f"end it with `{_typed(folder)} down`"
+        raise Invalid(f"the lab {folder.name} is there already: look with `fairlead lab ls`, {end}")
     if sum(map(bool, (hosts, file, swarm))) > 1:
         raise Invalid("--hosts, --topology and --swarm all say which hosts there are: give one of them")
     if swarm and (no_engines or store != "none"):
@@ -117,6 +118,9 @@ def list_() -> None:
         world = World.found(book.parent)
         running = sum(machine.alive for machine in world.hosts)
         rows.append((book.parent.name, str(len(world.hosts)), str(running), str(book.parent)))
+    for half in sorted(LABS.glob("*/")):
+        if not (half / BOOK).exists():
+            rows.append((half.name, "?", "unfinished", str(half)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -294,11 +298,14 @@ def _no_pause() -> None:
 @click.pass_obj
 def down(folder: Path) -> None:
     """End the lab; nothing of it is left."""
-    _open(folder).down()
+    half_made = folder.is_dir() and not (folder / BOOK).exists()
+    (World.cut_short(folder) if half_made else _open(folder)).down()
 
 
 def _open(folder: Path) -> World:
     if not (folder / BOOK).exists():
+        if folder.is_dir():
+            raise Unavailable(f"the lab {folder.name} is unfinished: if nobody makes it now, `{_typed(folder)} down`")
         raise NotFound(f"there is no lab {folder.name}: make one with `{_typed(folder)} up`")
     return World.found(folder)
 

@@ -22,6 +22,7 @@ What it leaves behind: nothing; a machine that would not go is reported, after a
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -63,6 +64,8 @@ class World:
         self.folder = folder or Path()
         self.machines: dict[str, Machine] = {}
         self.kept = False
+        self._claim = -1
+        """a lock that says to others: somebody is making this; it ends with us, however we end"""
 
     def __enter__(self) -> World:
         require_root()
@@ -71,6 +74,7 @@ class World:
         else:
             self.folder.mkdir(parents=True)
         self.folder.chmod(0o711)
+        self._claim = claim(self.folder)
         try:
             self._build()
         except BaseException:
@@ -199,6 +203,12 @@ class World:
         fresh.write_bytes(msgspec.json.encode(noted))
         fresh.rename(self.folder / BOOK)
         self.kept = True
+        self._unclaim()
+
+    def _unclaim(self) -> None:
+        if self._claim >= 0:
+            os.close(self._claim)
+            self._claim = -1
 
     @classmethod
     def found(cls, folder: Path) -> World:
@@ -214,6 +224,17 @@ class World:
             machine.pid = noted.pids.get(name, 0)
         return world
 
+    @classmethod
+    def cut_short(cls, folder: Path) -> World:
+        """What is left when a maker was killed before ``keep``; ``Unavailable`` while one is at work.
+
+        Its machines ended with it; their cgroups and the folder did not.
+        """
+        world = cls(folder=folder)
+        world._claim = claim(folder)
+        world.machines = {one.name: Machine(one.name, one) for one in sorted(folder.iterdir()) if one.is_dir()}
+        return world
+
     def down(self) -> None:
         """End all machines and remove what is left; keeps going and reports everything that would not go."""
         troubles: list[Exception] = []
@@ -224,8 +245,20 @@ class World:
                 troubles.append(problem)
         self.machines.clear()
         shutil.rmtree(self.folder, ignore_errors=not self.folder.exists())
+        self._unclaim()
         if troubles:
             raise ExceptionGroup("the world would not go", troubles)
+
+
+def claim(folder: Path) -> int:
+    """Take the lock of a world that is being made; ``Unavailable`` when somebody has it."""
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        raise Unavailable(f"{folder} is being made at this moment: wait for it, or end that first") from None
+    return held
 
 
 def require_root() -> None:
