@@ -13,7 +13,7 @@ from fairlead.core.model import Ipam, Network, Subnet
 from fairlead.core.service import SECOND
 from fairlead.core.swarmspec import SharedNetwork
 from fairlead.engine.swarm import STORE, InitRequest, JoinRequest, LateSwarm
-from fairlead.errors import FairleadError, Forbidden, Invalid, NotFound, Unavailable
+from fairlead.errors import FairleadError, Forbidden, Internal, Invalid, NotFound, Unavailable
 from fairlead.store.base import Entry
 from fairlead.store.memory import MemoryStore
 from fairlead.swarm.ca import Identity
@@ -191,7 +191,8 @@ async def test_addresses_are_lent_once_and_given_back(desk: Desk) -> None:
     one, two = desk.node(WORKER), desk.node(OTHER)
     found = [await one.address(RED, OURS, "", (), first), await two.address(RED, THEIRS, "10.0.1.5", (), first)]
     assert len(set(found)) == 2 and found[1] == "10.0.1.5"
-    with pytest.raises(Forbidden, match="Address already in use"):
+    dockerd = "^Could not attach to network red: attaching to network failed, make sure .* logs: "
+    with pytest.raises(Internal, match=dockerd + "Address already in use$"):
         await one.address(RED, "a" * 64, "10.0.1.5", (), first)
     assert set(desk.state.loans) == {OURS, THEIRS}
     saying = asyncio.ensure_future(one.run())
@@ -204,6 +205,19 @@ async def test_addresses_are_lent_once_and_given_back(desk: Desk) -> None:
     assert desk.state.loans["b" * 64].addresses == ("10.0.1.6/29",)
     saying.cancel()
     await asyncio.gather(saying, return_exceptions=True)
+
+
+async def test_a_full_network_refuses_in_dockerds_words_and_keeps_no_note(desk: Desk) -> None:
+    node = desk.node(WORKER)
+    ends = [letter * 64 for letter in "abcdef"]
+    words = (
+        "^Could not attach to network red: attaching to network failed, .*: no available IPv4 addresses on this network"
+    )
+    with pytest.raises(Internal, match=words) as refused:
+        for end in ends:
+            await node.address(RED, end, "", (), first)
+    assert refused.value.status == 500
+    assert len(desk.state.loans) == 5  # the one that was refused is not kept
 
 
 def test_who_is_between_two_managers_borrows_when_there_is_one_again_and_not_for_ever() -> None:

@@ -9,7 +9,8 @@ Rules
     2. What a node holds it says as a whole, whenever it changes and with every new session: a lost word, a crash, an
        outage all mend the same way. A loan of a node that is removed ends with it.
     3. Giving back never waits; borrowing fails when no manager answers within ``PATIENCE`` seconds: a session may be
-       just between two managers, or the managers without a leader.
+       just between two managers, or the managers without a leader. What the leader refuses is a 500 in dockerd's
+       words; where dockerd lets twenty seconds go by and says "context deadline exceeded", the reason stands.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import msgspec
 
 from fairlead.core.cluster import Loan
 from fairlead.core.model import Network
-from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound, Unavailable
+from fairlead.errors import Conflict, FairleadError, Forbidden, Internal, Invalid, NotFound, Unavailable
 from fairlead.swarm.ca import Identity
 from fairlead.swarm.sharedstore import Asking
 from fairlead.swarm.state import Event, State
@@ -75,7 +76,10 @@ class Loans:
         loan = await self._lent(Loan(wish.endpoint, who.node, wish.network, wish.address))
         if not loan.addresses:
             await self._give_back([loan])
-            raise Forbidden(loan.error or "no leader of the swarm gave an address")
+            raise Internal(
+                f"Could not attach to network {network.spec.name}: attaching to network failed, make sure your network"
+                f" options are correct and check manager logs: {loan.error or 'no leader of the swarm gave an address'}"
+            )
         yield loan.addresses
 
     async def _lent(self, asked: Loan) -> Loan:
