@@ -113,7 +113,9 @@ async def but_worker1(who: ca.Identity, roles: Collection[str]) -> None:
 
 
 @asynccontextmanager
-async def serving(keys: gate.Keys, welcome: Doorman = everybody, **more: Any) -> AsyncIterator[tuple[str, Met]]:
+async def serving(
+    keys: gate.Keys, welcome: Doorman = everybody, listen: str = "127.0.0.1:0", **more: Any
+) -> AsyncIterator[tuple[str, Met]]:
     met = Met()
     met.gate = made = Gate(keys, welcome, **more)
     made.on(GetRoot, met.root)
@@ -121,7 +123,7 @@ async def serving(keys: gate.Keys, welcome: Doorman = everybody, **more: Any) ->
     made.on(Enroll, met.enroll, gate.MANAGERS)
     made.on(Renew, met.renew, gate.NODES)
     made.on(Hello, met.session, gate.NODES)
-    address = made.listen("127.0.0.1:0")
+    address = made.listen(listen)
     running = asyncio.create_task(made.run())
     await asyncio.sleep(0)
     yield address, met
@@ -142,6 +144,19 @@ async def test_a_question_and_a_session(manager: Card, worker: Card) -> None:
             assert await stream.receive() == Assign()
         assert met.streams[0].identity == ("worker1", "worker", "cluster")
         await stream.close()
+
+
+@pytest.mark.parametrize("everywhere", ["0.0.0.0:0", "[::]:0"])
+async def test_all_addresses_are_those_of_both_families(manager: Card, worker: Card, everywhere: str) -> None:
+    """``--listen-addr`` is 0.0.0.0 unless somebody says another: a swarm over IPv6 alone begins with that, too."""
+    async with serving(manager, listen=everywhere) as (address, met):
+        _, port = gate.parted(address)
+        for host in ("127.0.0.1", "::1"):
+            stream = await gate.open(written.joined(host, port), worker)
+            await stream.send(Hello(Description("box")))
+            await stream.receive()
+            assert (stream.peer, met.streams[-1].peer, met.streams[-1].here) == (host, host, host)
+            await stream.close()
 
 
 @pytest.mark.proves(

@@ -58,6 +58,9 @@ COME_IN = bytes(LENGTH)
 FALLBACK = 0.1
 LOOK = 600.0
 """seconds between looks at a certificate's end, at most: clocks may jump"""
+EVERYWHERE = ("0.0.0.0", "::")
+"""Either means all addresses of both families, as for dockerd: the first is what ``--listen-addr`` is by itself, also
+where a swarm is over IPv6 alone."""
 ANYBODY: tuple[str, ...] = ()
 NODES = ("worker", "manager")
 MANAGERS = ("manager",)
@@ -127,7 +130,7 @@ class Stream:
         decoder: msgspec.json.Decoder[Any],
     ) -> None:
         self._reader, self._writer, self._decoder = reader, writer, decoder
-        self.peer, self.here = (str((writer.get_extra_info(end) or "?")[0]) for end in ("peername", "sockname"))
+        self.peer, self.here = (_plain(writer.get_extra_info(end)) for end in ("peername", "sockname"))
         """The other side's address, and ours as the other side reaches it."""
         shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         self.certificate = x509.load_der_x509_certificate(shown) if shown else None
@@ -259,6 +262,12 @@ def _words(error: BaseException) -> str:
     return f": {said}" if said else ""
 
 
+def _plain(end: Any) -> str:
+    """The address of a socket's end ("?" of one that is gone): an IPv4 one as such, though the socket is of both."""
+    address = str((end or "?")[0])
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
 # -- the listener ------------------------------------------------------------------------------------------------------
 
 
@@ -287,9 +296,10 @@ class Gate:
     def listen(self, address: str) -> str:
         """Takes the port (0: any); the address it got. Raises ``Unavailable``."""
         host, port = written.parted(address, PORT)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        both = host in EVERYWHERE and socket.has_dualstack_ipv6()
+        host, family = ("::", socket.AF_INET6) if both or ":" in host else (host, socket.AF_INET)
         try:
-            self._socket = socket.create_server((host, port), family=family, backlog=MOST)
+            self._socket = socket.create_server((host, port), family=family, backlog=MOST, dualstack_ipv6=both)
         except OSError as error:
             raise Unavailable(f"cannot listen on {address}: {error.strerror or error}") from None
         self._socket.setblocking(False)
@@ -309,7 +319,7 @@ class Gate:
                         log.warning("cannot take a connection: %s", error)
                         await asyncio.sleep(FALLBACK)
                         continue
-                    group.create_task(self._meet(caller, str(address[0])))
+                    group.create_task(self._meet(caller, _plain(address)))
 
     async def _meet(self, caller: socket.socket, address: str) -> None:
         if self._strangers.total() >= MOST or self._strangers[address] >= MOST_FROM_ONE:
