@@ -256,6 +256,24 @@ async def test_priority_moves_the_default_route_and_the_ports(paper: Paper) -> N
     assert published(paper) == {"tcp . 8080": "172.17.0.2 . 80"}
 
 
+async def test_a_network_that_is_gone_can_be_left(paper: Paper) -> None:
+    """It went while the container did not run; asking for it for ever, the container would never start again."""
+    await paper.network("net")
+    await paper.network("gone")
+    web = await paper.container("web", "net", "gone")
+    web = replace(web, state=replace(web.state, status="created"))
+    await paper.controller.remove("gone")
+    left = await paper.attachments.leave(web, "gone")
+    assert list(left.networks) == ["net"]
+    with pytest.raises(FairleadError, match=f"^container {web.id} is not connected to the network gone$"):
+        await paper.attachments.leave(left, "gone")
+    runs = replace(left, state=replace(left.state, status="running"))
+    with pytest.raises(NotFound, match=r"^network gone not found$"):
+        await paper.attachments.leave(runs, "gone")
+    with pytest.raises(FairleadError, match=r"is not connected to the network gone$"):
+        await paper.attachments.leave(runs, "gone", force=True)
+
+
 async def test_an_internal_network_leads_nowhere(paper: Paper) -> None:
     await paper.network("inside", internal=True)
     web = await paper.container("web", "inside")

@@ -221,8 +221,18 @@ class Attachments:
         self._endpoints.promise(container)
         return container
 
+    async def leave(self, container: Container, ref: str, force: bool = False) -> Container:
+        """The opposite, by the network's name or id; it may be gone since, if the container does not run."""
+        try:
+            network = self._controller.network(ref)
+        except NotFound:
+            if container.state.running and not force:
+                raise
+            return without(container, ref)
+        return await self.disconnect(container, network)
+
     async def disconnect(self, container: Container, network: Network) -> Container:
-        """The opposite; raises when the container is not on that network."""
+        """Raises when the container is not on that network."""
         asked = asked_name(container, network)
         stack = self.stack(container)
         endpoint = self._endpoint(stack, network)
@@ -239,8 +249,7 @@ class Attachments:
             await self._publisher.moved(container, stack, before)
             self._files.write(container, stack)
         self._endpoints.release_promises(container.id, asked)
-        networks = {name: settings for name, settings in container.networks.items() if name != asked}
-        return msgspec.structs.replace(container, networks=networks)
+        return without(container, asked)
 
     async def lease_changed(self, container: Container, endpoint_id: str, why: str) -> None:
         """A lent address came, went or became another one: routes, published ports, names and files follow."""
@@ -298,6 +307,14 @@ def _by_hand(name: str, context: str) -> Forbidden:
 def asked_name(container: Container, network: Network) -> str | None:
     """Under which name (or id) the container asked for this network."""
     return next((name for name in container.networks if name == network.name or network.id.startswith(name)), None)
+
+
+def without(container: Container, name: str) -> Container:
+    """Not asking for that network any more, which may be gone; raises when it did not."""
+    if name not in container.networks:
+        raise FairleadError(f"container {container.id} is not connected to the network {name}")
+    networks = {asked: settings for asked, settings in container.networks.items() if asked != name}
+    return msgspec.structs.replace(container, networks=networks)
 
 
 def _with_network(container: Container, network: Network, settings: EndpointSettings) -> Container:

@@ -437,12 +437,11 @@ class Containers:
             await self._catalog.put(container)
 
     async def disconnect(self, network_ref: str, ref: str, force: bool = False) -> None:
-        container, network = self._catalog.find(ref) if force else self.get(ref), self._controller.network(network_ref)
+        container = self._catalog.find(ref) if force else self.get(ref)
         if container is None:
-            return await self._controller.strike(network, ref)
+            return await self._controller.strike(self._controller.network(network_ref), ref)
         async with self.turn(container.id):
-            container = await self._attachments.disconnect(self.get(container.id), network)
-            await self._catalog.put(container)
+            await self._catalog.put(await self._attachments.leave(self.get(container.id), network_ref, force))
 
     def needs(self, network: Network) -> bool:
         """Whether a container, running or not, asked for this network."""
