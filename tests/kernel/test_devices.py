@@ -15,7 +15,7 @@ import pytest
 
 from fairlead.core.wanted import Address, Link, Namespace, Plan, Route, Skeleton, Sysctl, Wanted, difference
 from fairlead.errors import Conflict, FairleadError, Internal, Invalid, Unsupported
-from fairlead.host import announcing, links, making, routing, sysctls
+from fairlead.host import announcing, links, making, removing, routing, sysctls
 from fairlead.host.linux import LinuxHost
 from fairlead.host.netlink import Netlink, Refused, Request
 from fairlead.host.netns import socket_in
@@ -325,6 +325,21 @@ def test_a_device_that_took_the_name_meanwhile_stays(host: LinuxHost) -> None:
     host.settle()
     assert host.link_exists("br0") and host.link_exists("br1")
     clear(host, [*BRIDGE, other])
+
+
+def test_the_routes_of_a_device_that_goes_are_nobodys(host: LinuxHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel takes some 20 ms; who makes a network with the same subnet meanwhile was refused for its sake."""
+    host.make(BRIDGE)
+    before, go, delete = host.routes(), threading.Event(), removing._delete
+    assert "br0" in [link for _, link in before]
+    monkeypatch.setattr(removing, "_delete", lambda *words: go.wait() and delete(*words))
+    host.remove(BRIDGE)
+    try:
+        assert host._find("br0"), "it is still there"
+        assert "br0" not in [link for _, link in host.routes()]
+    finally:
+        go.set()
+    host.settle()
 
 
 def test_a_route_of_somebody_else_is_a_conflict(pretend_host: PretendHost, host: LinuxHost) -> None:

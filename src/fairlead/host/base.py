@@ -75,7 +75,9 @@ class Host(Protocol):
         """Path of the bind mount that keeps the namespace; works for setns(2) and as Docker's SandboxKey."""
 
     def routes(self) -> list[tuple[str, str]]:
-        """(prefix, device) of every route of the host, both families; default routes as ``0.0.0.0/0`` and ``::/0``."""
+        """(prefix, device) of every route of the host, both families; default routes as ``0.0.0.0/0`` and ``::/0``.
+
+        None of a device that was removed, though the kernel may take a while with it."""
 
     def road(self, ns: str, target: str, source: str = "", arrives: str = "") -> Road | None:
         """Which way the kernel of that namespace sends a packet; ``arrives``: it came in by that device, from there.

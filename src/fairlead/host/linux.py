@@ -180,10 +180,10 @@ class LinuxHost:
 
     def routes(self) -> list[tuple[str, str]]:
         with self._turn:
-            door = self._doors[HOST]
+            going, door = self._remover.pending, self._doors[HOST]
             names = {device.index: device.name for device in door.devices()}
-            found = [route for route, _ in routing.routes(door.netlink, names, HOST)]
-            return [(route.destination, route.link) for route in found if route.table == routing.MAIN]
+            found = [route for route, _ in routing.routes(door.netlink, names, HOST) if route.table == routing.MAIN]
+            return [(route.destination, route.link) for route in found if (HOST, route.link) not in going]
 
     def road(self, ns: str, target: str, source: str = "", arrives: str = "") -> Road | None:
         from fairlead.host import roads  # late, for it knows all that explain knows, and only explain asks
