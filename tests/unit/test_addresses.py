@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from fairlead.core import addresses
 from fairlead.core.addresses import AddressPool, PoolPlan, choose, choose_subnet, settle_pools
 from fairlead.core.model import EndpointSettings, Ipam, Network, Subnet
-from fairlead.errors import Forbidden, Invalid
+from fairlead.errors import FairleadError, Forbidden, Invalid
 
 PLAN = PoolPlan()
 
@@ -154,6 +154,35 @@ def test_nonsense_is_refused_in_dockerds_words(pool: Subnet, words: str) -> None
     with pytest.raises(Invalid) as error:
         settled(network("n", pool))
     assert error.value.message == f"invalid network config:\n{words}"
+
+
+@pytest.mark.parametrize(
+    ("pool", "words"),
+    [
+        (Subnet(subnet="10.62.0.0/24", gateway="10.62.0.0"), "gateway (10.62.0.0)"),
+        (Subnet(subnet="10.62.0.0/24", gateway="10.62.0.255"), "gateway (10.62.0.255)"),
+        (Subnet(subnet="fd00:1::/64", gateway="fd00:1::"), "gateway (fd00:1::)"),
+        (Subnet(subnet="10.62.0.0/24", auxiliary={"r": "10.62.0.255"}), "secondary ip address (r:10.62.0.255)"),
+        (
+            Subnet(subnet="10.62.0.0/24", gateway="10.62.0.9", auxiliary={"r": "10.62.0.9"}),
+            "secondary ip address (r:10.62.0.9)",
+        ),
+        (
+            Subnet(subnet="10.62.0.0/24", auxiliary={"r": "10.62.0.9", "s": "10.62.0.9"}),
+            "secondary ip address (s:10.62.0.9)",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_no_address_is_given_away_twice(pool: Subnet, words: str) -> None:
+    with pytest.raises(FairleadError) as error:
+        settled(network("n", pool, ipv6=True))
+    assert (error.value.status, error.value.message) == (500, f"failed to allocate {words}: Address already in use")
+
+
+@pytest.mark.parametrize("gateway", ["10.62.0.0", "10.62.0.1"])
+def test_of_two_addresses_either_is_somebodys(gateway: str) -> None:
+    assert settled(network("n", Subnet(subnet="10.62.0.0/31", gateway=gateway))).ipam.config[0].gateway == gateway
 
 
 def test_several_complaints_are_a_list() -> None:

@@ -46,7 +46,7 @@ from msgspec.structs import replace
 from fairlead.core.model import EndpointSettings, Ipam, Network, Subnet
 from fairlead.core.parents import LAN_DRIVERS, has_gateway
 from fairlead.core.written import family_of
-from fairlead.errors import Forbidden, Invalid, Unavailable
+from fairlead.errors import FairleadError, Forbidden, Invalid, Unavailable
 
 IPNetwork = IPv4Network | IPv6Network
 IPAddress = IPv4Address | IPv6Address
@@ -138,6 +138,8 @@ def settle_pools(network: Network, others: Iterable[Network], routes: Iterable[s
         if wanted and not lent and not any(family_of(pool.subnet) == family for pool in pools):
             prefix = choose_subnet(plan.of_family(family), [*used, *(p.subnet for p in pools)], routes, plan.resolvers)
             pools.append(Subnet(subnet=prefix, chosen=True))
+    for pool in pools:
+        _refuse_collisions(pool)
     routed = {family for family in (4, 6) if has_gateway(network, family)}
     return replace(ipam, config=tuple(_with_gateway(p) if family_of(p.subnet) in routed else p for p in pools))
 
@@ -195,6 +197,19 @@ def _route(prefix: str) -> IPNetwork | None:
     if route.prefixlen <= 1 or route.is_multicast or (route.version == 6 and route.is_link_local):
         return None
     return route
+
+
+def _refuse_collisions(pool: Subnet) -> None:
+    """What the user gave away twice, or what is nobody's: the subnet's own address, and where everybody hears."""
+    subnet = ipaddress.ip_network(pool.subnet)
+    taken = set(_nobody(subnet))
+    said = {f"gateway ({pool.gateway})": pool.gateway} if pool.gateway else {}
+    said |= {f"secondary ip address ({name}:{address})": address for name, address in pool.auxiliary.items()}
+    for what, text in said.items():
+        address = ipaddress.ip_address(text)
+        if address in taken:
+            raise FairleadError(f"failed to allocate {what}: Address already in use")
+        taken.add(address)
 
 
 def _with_gateway(pool: Subnet) -> Subnet:

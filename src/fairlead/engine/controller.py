@@ -147,7 +147,8 @@ class Controller:
         ``elsewhere``: networks of the cluster that this host may not know yet. ``of``: what it is in a swarm.
         """
         self._check_name(request, elsewhere)
-        request = self._with_defaults(request)
+        _check_config_only(request)
+        request = self._with_defaults(request, own=of is None)
         self._check_kind(request)
         if not request.config_only:
             self._drivers[request.driver].check(request, self._facts)
@@ -242,8 +243,8 @@ class Controller:
         if any(network.name == request.name for network in (*self._records, *elsewhere)):
             raise Conflict(f"network with name {request.name} already exists")
 
-    def _with_defaults(self, request: NetworkRequest) -> NetworkRequest:
-        """``--config-from``: the other network's settings are this one's."""
+    def _with_defaults(self, request: NetworkRequest, own: bool) -> NetworkRequest:
+        """``--config-from``: the other network's settings are this one's. ``own``: it is not one of a swarm's."""
         if not request.config_from:
             return request
         source = next((n for n in self._records if request.config_from in (n.id, n.name)), None)
@@ -251,15 +252,15 @@ class Controller:
             raise NotFound(f'configuration network "{request.config_from}" does not exist')
         if not source.config_only:
             raise Forbidden(f'"{request.config_from}" is not a configuration network')
-        if request.ipam.config or request.options or request.internal:
-            raise Forbidden(
-                "user-specified configurations are not supported if the network depends on a configuration network"
-            )
+        depends = "not supported if the network depends on a configuration network"
+        if own and (request.ipam.config or request.ipam.options or request.ipv6 or request.labels):
+            raise Forbidden(f"user specified configurations are {depends}")
+        if own and request.options:
+            raise Forbidden(f"network driver options are {depends}")
         return replace(
             request,
             ipam=source.ipam,
             options=source.options,
-            internal=source.internal,
             ipv4=source.ipv4,
             ipv6=source.ipv6,
             labels={**source.labels, **request.labels},
@@ -392,3 +393,16 @@ class Controller:
                 gone.append(network.name)
         self._events.publish("network", "prune", "", {"reclaimed": "0"})
         return gone
+
+
+def _check_config_only(request: NetworkRequest) -> None:
+    """A network that is only others' configuration says of itself no more than that."""
+    if not request.config_only:
+        return
+    if request.ingress or request.internal or request.attachable or request.scope:
+        raise Forbidden(
+            "configuration network can only contain network specific fields. Network operator fields like"
+            " [ ingress | internal | attachable | scope ] are not supported."
+        )
+    if request.config_from:
+        raise Forbidden("a configuration network cannot depend on another configuration network")

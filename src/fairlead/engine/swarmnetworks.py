@@ -122,11 +122,6 @@ class SwarmNetworks:
             return await self._own.create(request)
         if any(one.network.name == request.name for one in self._all(control)):
             raise Conflict(f"network with name {request.name} already exists")
-        if request.config_only and request.scope:
-            raise Forbidden(
-                "configuration network can only contain network specific fields. Network operator fields like"
-                " [ ingress | internal | attachable | scope ] are not supported."
-            )
         if not self._is_shared(request):
             return await self._own.create(request)
         self._check(request)
