@@ -342,6 +342,13 @@ def test_the_routes_of_a_device_that_goes_are_nobodys(host: LinuxHost, monkeypat
     host.settle()
 
 
+def test_who_was_on_a_bridge_is_forgotten_with_it(host: LinuxHost) -> None:
+    host.make((*BRIDGE, *endpoint(2)))
+    assert "br0" in host._announcer._macs
+    clear(host, BRIDGE, endpoint(2))
+    assert not host._announcer._macs
+
+
 def test_a_route_of_somebody_else_is_a_conflict(pretend_host: PretendHost, host: LinuxHost) -> None:
     pretend_host.run("ip", "route", "add", "10.2.0.0/24", "dev", "lo")
     host.make(BRIDGE)

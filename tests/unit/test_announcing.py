@@ -50,3 +50,14 @@ def test_what_it_remembers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for last in (1, 2, 3):
         announcer.moves("br0", f"10.0.0.{last}", "old")
     assert [announcer.moves("br0", f"10.0.0.{last}", "new") for last in (3, 2, 1)] == [True, True, False]
+
+
+def test_a_bridge_that_is_gone_is_not_remembered() -> None:
+    announcer = Announcer(str)
+    announcer.moves("br0", "10.0.0.1", "old")
+    announcer.moves("br1", "10.0.0.1", "old")
+    announcer.forget("br0")
+    assert [announcer.moves(where, "10.0.0.1", "new") for where in ("br0", "br1")] == [False, True]
+    announcer.forget("br0")
+    announcer.forget("br1")
+    assert not announcer._macs, "networks come and go for years"

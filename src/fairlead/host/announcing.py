@@ -27,7 +27,7 @@ import fcntl
 import socket
 import struct
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_interface
@@ -55,16 +55,21 @@ class Announcer:
         self._changed = threading.Condition()
         self._queue: dict[tuple[str, str], None] = {}
         self._running = self._busy = self._hurried = False
-        self._macs: OrderedDict[tuple[str, str], str] = OrderedDict()
-        """(bridge or parent, address) -> the MAC it had last"""
+        self._macs: dict[str, OrderedDict[str, str]] = defaultdict(OrderedDict)
+        """bridge or parent -> address -> the MAC it had last"""
 
     def moves(self, where: str, address: str, mac: str) -> bool:
         """Whether an address (on the network of that device) had another MAC before, and has this one now."""
-        before = self._macs.pop((where, address), mac)
-        self._macs[where, address] = mac
-        if len(self._macs) > _REMEMBERED:
-            self._macs.popitem(last=False)
+        known = self._macs[where]
+        before = known.pop(address, mac)
+        known[address] = mac
+        if len(known) > _REMEMBERED:
+            known.popitem(last=False)
         return before != mac
+
+    def forget(self, where: str) -> None:
+        """That bridge is gone, and who remembered anything with it."""
+        self._macs.pop(where, None)
 
     def announce(self, ns: str, link: str, moved: bool = False) -> None:
         """Soon; before it returns, if it ``moved``."""

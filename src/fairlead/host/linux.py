@@ -116,6 +116,9 @@ class LinuxHost:
         with self._turn:
             self._settings.forget(_settings_of(objects))
             errors = _Removal(objects, self._doors, self._namespaces, self._remover).run()
+            for item in objects:
+                if isinstance(item, Link) and item.kind == "bridge":
+                    self._announcer.forget(item.name)
         if errors:
             raise ExceptionGroup("not everything could be removed", errors)
 

@@ -364,6 +364,8 @@ class Making:
             around[ns, far or link.name] = (link.master or link.parent, link.peer_mac if far else link.mac)
         news |= dict.fromkeys(around, False)
         for item in self._of(Address):
+            if item.ns == HOST:
+                continue
             where, mac = around.get((item.ns, item.link), ("", ""))
             moved = not mac or self._announcer.moves(where, item.address.partition("/")[0], mac)
             news[item.ns, item.link] = news.get((item.ns, item.link), False) or moved
