@@ -147,7 +147,7 @@ class Controller:
         ``elsewhere``: networks of the cluster that this host may not know yet. ``of``: what it is in a swarm.
         """
         self._check_name(request, elsewhere)
-        _check_config_only(request)
+        check_config_only(request)
         request = self._with_defaults(request, own=of is None)
         self._check_kind(request)
         if not request.config_only:
@@ -395,7 +395,7 @@ class Controller:
         return gone
 
 
-def _check_config_only(request: NetworkRequest) -> None:
+def check_config_only(request: NetworkRequest) -> None:
     """A network that is only others' configuration says of itself no more than that."""
     if not request.config_only:
         return

@@ -28,6 +28,7 @@ from fairlead.core import sharednetworks
 from fairlead.core.allocation import NODE_NETWORKS
 from fairlead.core.container import NEVER
 from fairlead.core.model import Endpoint, Ipam, Network, NetworkRequest, Remote
+from fairlead.engine.controller import check_config_only
 from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class SwarmNetworks:
             return await self._own.create(request)
         if any(one.network.name == request.name for one in self._all(control)):
             raise Conflict(f"network with name {request.name} already exists")
+        check_config_only(request)
         if not self._is_shared(request):
             return await self._own.create(request)
         self._check(request)
